@@ -1,0 +1,509 @@
+//! Identifiers: newtypes with private fields and one short, stable spelling each.
+
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use core::fmt;
+use core::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text is not a [`Name`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameError;
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name is 1 to 31 characters, each a lower-case letter, a digit, '-', '_' or '.'")
+    }
+}
+
+impl core::error::Error for NameError {}
+
+/// The configured name of a process, such as `machine-1`: 1 to 31 lower-case letters, digits, `-`, `_` or `.`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name {
+    bytes: [u8; Name::LEN_MAX],
+    len: u8,
+}
+
+impl Name {
+    /// The longest name, in bytes.
+    pub const LEN_MAX: usize = 31;
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+    }
+}
+
+impl FromStr for Name {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Name, NameError> {
+        let allowed = |b: &u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
+        if text.is_empty() || text.len() > Name::LEN_MAX || !text.as_bytes().iter().all(allowed) {
+            return Err(NameError);
+        }
+        let mut bytes = [0; Name::LEN_MAX];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        Ok(Name { bytes, len: text.len() as u8 })
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Name {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Which life of a process this is: strictly greater after each restart under the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Boot(u64);
+
+impl Boot {
+    /// A boot number. Services use the start time in microseconds.
+    pub const fn new(number: u64) -> Boot {
+        Boot(number)
+    }
+
+    /// The number.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// One life of one `gcs-svc` daemon. A restarted daemon is somebody else.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DaemonId {
+    name: Name,
+    boot: Boot,
+}
+
+impl DaemonId {
+    /// The daemon called `name` in its life `boot`.
+    pub const fn new(name: Name, boot: Boot) -> DaemonId {
+        DaemonId { name, boot }
+    }
+
+    /// The configured name, the same in every life.
+    pub const fn name(&self) -> Name {
+        self.name
+    }
+
+    /// Which life.
+    pub const fn boot(&self) -> Boot {
+        self.boot
+    }
+}
+
+/// One life of one `membership-svc` server.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId {
+    name: Name,
+    boot: Boot,
+}
+
+impl ServerId {
+    /// The membership server called `name` in its life `boot`.
+    pub const fn new(name: Name, boot: Boot) -> ServerId {
+        ServerId { name, boot }
+    }
+
+    /// The configured name, the same in every life.
+    pub const fn name(&self) -> Name {
+        self.name
+    }
+
+    /// Which life.
+    pub const fn boot(&self) -> Boot {
+        self.boot
+    }
+}
+
+/// Why a text does not spell an identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpellingError;
+
+impl fmt::Display for SpellingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not the spelling of this identifier")
+    }
+}
+
+/// Identifiers are spelt the same everywhere: logs, scripts, traces and the command line.
+macro_rules! spelt {
+    ($type:ty, |$it:ident| $format:expr, |$text:ident| $parse:expr) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let $it = self;
+                f.write_fmt($format)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = SpellingError;
+
+            fn from_str($text: &str) -> Result<$type, SpellingError> {
+                fn read($text: &str) -> Option<$type> {
+                    $parse
+                }
+                read($text).ok_or(SpellingError)
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.to_string())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+fn number_after(text: &str, separator: char) -> Option<(&str, u64)> {
+    let (head, tail) = text.rsplit_once(separator)?;
+    Some((head, tail.parse().ok()?))
+}
+
+spelt!(DaemonId, |it| format_args!("{}#{}", it.name, it.boot.0), |text| {
+    let (name, boot) = number_after(text, '#')?;
+    Some(DaemonId { name: name.parse().ok()?, boot: Boot(boot) })
+});
+
+spelt!(ServerId, |it| format_args!("{}#{}", it.name, it.boot.0), |text| {
+    let (name, boot) = number_after(text, '#')?;
+    Some(ServerId { name: name.parse().ok()?, boot: Boot(boot) })
+});
+
+/// One attachment of a process to its daemon. Whoever attaches again is somebody else.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessId {
+    daemon: DaemonId,
+    connection: u32,
+}
+
+impl ProcessId {
+    /// The process on `daemon`'s connection number `connection`.
+    pub const fn new(daemon: DaemonId, connection: u32) -> ProcessId {
+        ProcessId { daemon, connection }
+    }
+
+    /// The daemon that the process is attached to.
+    pub const fn daemon(&self) -> DaemonId {
+        self.daemon
+    }
+
+    /// The number of the connection at that daemon, counted from 1 and never used twice in one life of it.
+    pub const fn connection(&self) -> u32 {
+        self.connection
+    }
+}
+
+spelt!(ProcessId, |it| format_args!("{}/{}", it.daemon, it.connection), |text| {
+    let (daemon, connection) = number_after(text, '/')?;
+    Some(ProcessId { daemon: daemon.parse().ok()?, connection: connection.try_into().ok()? })
+});
+
+/// The locally unique id of a start change, strictly increasing over the life of a daemon [KK:start-id].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StartId {
+    boot: Boot,
+    number: u64,
+}
+
+impl StartId {
+    /// Start change number `number` of the life `boot`.
+    pub const fn new(boot: Boot, number: u64) -> StartId {
+        StartId { boot, number }
+    }
+
+    /// The id of the next start change in the same life.
+    pub const fn next(self) -> StartId {
+        StartId { boot: self.boot, number: self.number + 1 }
+    }
+
+    /// Which life of the daemon.
+    pub const fn boot(self) -> Boot {
+        self.boot
+    }
+
+    /// The number within that life, from 1.
+    pub const fn number(self) -> u64 {
+        self.number
+    }
+}
+
+spelt!(StartId, |it| format_args!("{}:{}", it.boot.0, it.number), |text| {
+    let (boot, number) = number_after(text, ':')?;
+    Some(StartId { boot: Boot(boot.parse().ok()?), number })
+});
+
+/// The id of a configuration: a counter that grows along every daemon's history, and a digest of members and start
+/// ids that tells concurrent configurations apart.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConfigurationId {
+    counter: u64,
+    digest: u64,
+}
+
+impl ConfigurationId {
+    /// The id with this counter and digest.
+    pub const fn new(counter: u64, digest: u64) -> ConfigurationId {
+        ConfigurationId { counter, digest }
+    }
+
+    /// The counter: what people call "the view number".
+    pub const fn counter(self) -> u64 {
+        self.counter
+    }
+
+    /// The digest of members and start ids.
+    pub const fn digest(self) -> u64 {
+        self.digest
+    }
+}
+
+spelt!(ConfigurationId, |it| format_args!("v{}.{:x}", it.counter, it.digest), |text| {
+    let (counter, digest) = text.strip_prefix('v')?.split_once('.')?;
+    Some(ConfigurationId { counter: counter.parse().ok()?, digest: u64::from_str_radix(digest, 16).ok()? })
+});
+
+/// A message: the `number`-th multicast of its sender, counted from 1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId {
+    sender: ProcessId,
+    number: u64,
+}
+
+impl MessageId {
+    /// The `number`-th multicast of `sender`.
+    pub const fn new(sender: ProcessId, number: u64) -> MessageId {
+        MessageId { sender, number }
+    }
+
+    /// Who sent it.
+    pub const fn sender(&self) -> ProcessId {
+        self.sender
+    }
+
+    /// Which of the sender's multicasts.
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+spelt!(MessageId, |it| format_args!("{}!{}", it.sender, it.number), |text| {
+    let (sender, number) = number_after(text, '!')?;
+    Some(MessageId { sender: sender.parse().ok()?, number })
+});
+
+/// The name of a lightweight group: 1 to 255 bytes of text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GroupName(Arc<str>);
+
+impl GroupName {
+    /// The longest name, in bytes.
+    pub const LEN_MAX: usize = 255;
+
+    /// The group called `name`, or nothing if that is empty or too long.
+    pub fn new(name: &str) -> Option<GroupName> {
+        (1..=GroupName::LEN_MAX).contains(&name.len()).then(|| GroupName(name.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A content unit: 1 to 127 lower-case letters, digits, `-`, `_` or `.`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnitId(Arc<str>);
+
+impl UnitId {
+    /// The longest id, in bytes.
+    pub const LEN_MAX: usize = 127;
+
+    /// The unit called `id`, or nothing if that is not a legal spelling.
+    pub fn new(id: &str) -> Option<UnitId> {
+        let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
+        ((1..=UnitId::LEN_MAX).contains(&id.len()) && id.bytes().all(allowed)).then(|| UnitId(id.into()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+macro_rules! shown_as_text {
+    ($($type:ty),*) => {$(
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    )*};
+}
+
+shown_as_text!(GroupName, UnitId);
+
+/// A session, chosen once by the gateway that opens it, so that a repeated open is the same open. 128 random bits,
+/// spelt as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(u128);
+
+impl SessionId {
+    /// The session with these bits.
+    pub const fn new(bits: u128) -> SessionId {
+        SessionId(bits)
+    }
+
+    /// The bits.
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
+}
+
+spelt!(SessionId, |it| format_args!("{:032x}", it.0), |text| {
+    (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok()).flatten().map(SessionId)
+});
+
+/// Who may serve a session: of two servers that both believe they are primary, the greater fence is right
+/// [FK:one-primary]. `counter` orders the primaries that one side of a partition knows of, `configuration` separates
+/// sides.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fence {
+    counter: u64,
+    configuration: ConfigurationId,
+}
+
+impl Fence {
+    /// Below every fence that a primary has.
+    pub const NONE: Fence = Fence { counter: 0, configuration: ConfigurationId::new(0, 0) };
+
+    /// The fence with this counter, given out in `configuration`.
+    pub const fn new(counter: u64, configuration: ConfigurationId) -> Fence {
+        Fence { counter, configuration }
+    }
+
+    /// The counter: strictly greater with each new primary that one unit database appoints.
+    pub const fn counter(self) -> u64 {
+        self.counter
+    }
+
+    /// The configuration in which it was given out.
+    pub const fn configuration(self) -> ConfigurationId {
+        self.configuration
+    }
+}
+
+spelt!(Fence, |it| format_args!("f{}@{}", it.counter, it.configuration), |text| {
+    let (counter, configuration) = text.strip_prefix('f')?.split_once('@')?;
+    Some(Fence { counter: counter.parse().ok()?, configuration: configuration.parse().ok()? })
+});
+
+/// A 64-bit FNV-1a fingerprint of bytes: for identifiers and traces, not for security.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest(u64);
+
+impl Digest {
+    /// The fingerprint of nothing.
+    pub const EMPTY: Digest = Digest(0xcbf2_9ce4_8422_2325);
+
+    /// The fingerprint of `bytes`.
+    pub fn of(bytes: &[u8]) -> Digest {
+        Digest::EMPTY.and(bytes)
+    }
+
+    /// The fingerprint of what this covers followed by `bytes`.
+    #[must_use]
+    pub fn and(self, bytes: &[u8]) -> Digest {
+        Digest(bytes.iter().fold(self.0, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)))
+    }
+
+    /// The 64 bits.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_reads_back() {
+        let daemon = DaemonId::new("machine-1".parse().unwrap(), Boot::new(7));
+        let process = ProcessId::new(daemon, 3);
+        let configuration = ConfigurationId::new(4, 0xbeef);
+        assert_eq!(process.to_string(), "machine-1#7/3");
+        assert_eq!(process.to_string().parse(), Ok(process));
+        let message = MessageId::new(process, 12);
+        assert_eq!(message.to_string().parse(), Ok(message));
+        let start = StartId::new(Boot::new(7), 9);
+        assert_eq!(start.to_string().parse(), Ok(start));
+        let fence = Fence::new(5, configuration);
+        assert_eq!(fence.to_string(), "f5@v4.beef");
+        assert_eq!(fence.to_string().parse(), Ok(fence));
+        let session = SessionId::new(0xabc);
+        assert_eq!(session.to_string().parse(), Ok(session));
+    }
+
+    #[test]
+    fn names_are_short_plain_text() {
+        for bad in ["", "Machine", "a b", "über", "a-name-that-is-far-too-long-to-be-one"] {
+            assert_eq!(bad.parse::<Name>(), Err(NameError), "{bad:?}");
+        }
+        assert!(GroupName::new("").is_none());
+        assert!(UnitId::new("films/1").is_none());
+        assert!(UnitId::new("film-1").is_some());
+    }
+
+    #[test]
+    fn names_sort_as_text() {
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        assert!(name("a") < name("b"));
+        assert!(name("machine-1") < name("machine-2"));
+        assert!(name("a") < name("a-"));
+    }
+}

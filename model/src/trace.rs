@@ -1,0 +1,126 @@
+//! What a run lets an observer see: one vocabulary for simulated and for real runs, so that one set of checkers
+//! judges both. A trace is a sequence of [`Record`]s, written as one JSON object a line.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Configuration, ConfigurationId, DaemonId, Digest, Fence, GroupName, GroupView, GroupViewId, MessageId,
+    Name, ProcessId, SessionId, StartId, Time, UnitId,
+};
+
+/// An event, and when its process saw it. Records of one process are in the order in which it saw them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// By the clock of the process that wrote it.
+    pub at: Time,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// The part that a server plays in a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Responds to the client.
+    Primary,
+    /// Mirrors the context: applies every request, sends nothing.
+    Backup,
+    /// Neither.
+    None,
+}
+
+/// Everything that can be observed.
+#[allow(missing_docs, reason = "the fields are named for what they are")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    // Membership interface, seen by a daemon.
+    /// The membership service began a change.
+    StartChange { daemon: DaemonId, start: StartId, proposed: BTreeSet<DaemonId> },
+    /// The membership service agreed on a configuration.
+    MembershipView { daemon: DaemonId, configuration: Configuration },
+
+    // Configuration scope, seen by a daemon.
+    /// The daemon left `previous` and moved into `configuration`, together with `transitional`.
+    Install {
+        daemon: DaemonId,
+        configuration: Configuration,
+        previous: ConfigurationId,
+        transitional: BTreeSet<DaemonId>,
+    },
+    /// The daemon appended message `index` (from 1) to its own stream in `configuration`.
+    Cast { daemon: DaemonId, configuration: ConfigurationId, index: u64, digest: Digest },
+    /// The daemon delivered message `index` of `origin`'s stream in `configuration`, next in the total order.
+    /// What a daemon delivered before it cast is what that cast may depend on.
+    Deliver { daemon: DaemonId, configuration: ConfigurationId, origin: DaemonId, index: u64, digest: Digest },
+
+    // Group scope, seen by the daemon of the process.
+    /// A process attached.
+    Attach { process: ProcessId, name: Name },
+    /// A process is gone: its connection closed, or it was evicted.
+    Detach { process: ProcessId },
+    /// A process multicast `message` to `group`; it need not be a member.
+    GroupSend { process: ProcessId, group: GroupName, message: MessageId, digest: Digest },
+    /// A member was told a view.
+    GroupInstall { process: ProcessId, view: GroupView },
+    /// A member was given `message`, while `view` was its view of `group`.
+    GroupDeliver {
+        process: ProcessId,
+        group: GroupName,
+        message: MessageId,
+        view: GroupViewId,
+        digest: Digest,
+    },
+
+    // Sessions, seen by a content server.
+    /// A replica's part in a session changed.
+    Role { server: ProcessId, unit: UnitId, session: SessionId, fence: Fence, role: Role },
+    /// A replica applied request `request` (from 1) to the context that it holds under `fence`. `digest` is of the
+    /// request. `lineage` names the context: it changes whenever the replica replaces its context by another one.
+    Apply { server: ProcessId, session: SessionId, fence: Fence, lineage: u64, request: u64, digest: Digest },
+    /// The primary sent response `response` (from 1), having applied `requests` requests.
+    Respond {
+        server: ProcessId,
+        session: SessionId,
+        fence: Fence,
+        response: u64,
+        requests: u64,
+        digest: Digest,
+    },
+    /// The unit database of a replica after it applied the event at `position` of the content group's history:
+    /// `view` and the count of events since that view.
+    Database { server: ProcessId, unit: UnitId, view: GroupViewId, position: u64, digest: Digest },
+
+    // Sessions, seen by a gateway.
+    /// A client opened a session.
+    Open { gateway: Name, unit: UnitId, session: SessionId },
+    /// A client's request was accepted under number `request`.
+    Submit { gateway: Name, session: SessionId, request: u64, digest: Digest },
+    /// A client's request was acknowledged to it.
+    Acknowledge { gateway: Name, session: SessionId, request: u64 },
+    /// A response was accepted from the primary that holds `fence`, and goes to the client.
+    Accept { gateway: Name, session: SessionId, fence: Fence, response: u64, digest: Digest },
+    /// A server that holds `fence` was refused, since `newer` was seen.
+    Fenced { gateway: Name, session: SessionId, fence: Fence, newer: Fence },
+    /// The session is over: closed by its client, ended by its service, or given up.
+    Close { gateway: Name, session: SessionId },
+
+    // Sessions, seen by a client.
+    /// A client attached to a session, having everything up to response `after`.
+    ClientAttach { session: SessionId, after: u64 },
+    /// A client received a response.
+    ClientReceive { session: SessionId, response: u64, digest: Digest },
+
+    // The run itself, seen by whoever drives it.
+    /// A daemon started.
+    DaemonStart { daemon: DaemonId },
+    /// A daemon was killed or stopped for good; its processes go with it.
+    DaemonCrash { daemon: DaemonId },
+    /// Faults have stopped and nothing is left to do. `daemons` are alive; `sessions` are open, with an attached
+    /// client each.
+    Quiescent { daemons: Vec<DaemonId>, sessions: Vec<SessionId> },
+}
