@@ -1,0 +1,90 @@
+//! What a service builder writes: a few deterministic functions over the context of a session [FK:context].
+//!
+//! The framework runs [`ContentService::apply`] at the primary and at every backup, and [`ContentService::next`] at the
+//! primary alone. Both see the context by value and nothing else that changes: no clock but `now`, no state of their
+//! own. The content itself does not change while it is held.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use bytes::Bytes;
+use model::{Time, UnitId};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// A content service: stateless functions over contexts, and the content behind them.
+pub trait ContentService {
+    /// What the service remembers of a session. Small: it travels with every response, and its encoding may not
+    /// exceed `Params::context_bytes_max`.
+    type Context: Clone + fmt::Debug + PartialEq + Serialize + DeserializeOwned;
+
+    /// The units held here, to be told to clients.
+    fn units(&self) -> Vec<UnitInfo>;
+
+    /// The context of a new session on `unit`. The same at every replica of the unit.
+    fn open(&self, unit: &UnitId) -> Self::Context;
+
+    /// Applies a client's request to the context. Deterministic: it runs at the primary and at every backup, and must
+    /// come to the same context, or the same refusal, at each. A refused request leaves the context as it was.
+    ///
+    /// # Errors
+    /// A [`Refusal`] goes back to the client.
+    fn apply(&self, unit: &UnitId, context: &mut Self::Context, request: &[u8]) -> Result<(), Refusal>;
+
+    /// What the primary does next, and the context after it. Called again after each response, each request, and
+    /// whenever a time that it asked for has come.
+    fn next(&self, unit: &UnitId, context: &mut Self::Context, now: Time) -> Next;
+}
+
+/// What a primary does next in a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Sends this response at once. `last`: nothing follows unless a request changes that.
+    Respond {
+        /// The response, as the client gets it.
+        payload: Bytes,
+        /// Whether the content is at its end.
+        last: bool,
+    },
+    /// Nothing before this time; the context is unchanged.
+    At(Time),
+    /// Nothing before a request comes; the context is unchanged.
+    Idle,
+}
+
+/// Why a request was not applied. The client gets both parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The kind of mistake.
+    pub kind: RefusalKind,
+    /// What is wrong, in a sentence for the client's developer.
+    pub message: String,
+}
+
+/// The kinds of mistakes in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RefusalKind {
+    /// The request cannot be understood.
+    Malformed,
+    /// The request asks for something beyond the content, such as a position after its end.
+    OutOfRange,
+    /// The request makes no sense in the present context.
+    Precondition,
+}
+
+/// A content unit, as clients are told of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitInfo {
+    /// Its id.
+    pub unit: UnitId,
+    /// A title for people.
+    pub title: String,
+    /// The media type of the responses put together, such as `video/mp4`.
+    pub media_type: String,
+    /// How long it plays at rate 1.
+    pub duration: Duration,
+    /// Its size, in bytes.
+    pub size: u64,
+}
