@@ -1,1 +1,15 @@
+//! The contract between processes: the code generated from `handover/PACKAGE/v1/*.proto`, one module for each
+//! package (`proto::gcs::v1`, `proto::membership::v1`, ...), and the descriptors that gRPC reflection serves.
+//!
+//! Generated types are for the edge of a process: its `wire.rs` turns them into the types of `model` once, and
+//! nothing behind that sees them.
 
+#[allow(missing_docs, clippy::all, reason = "generated")]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/packages.rs"));
+}
+
+pub use generated::handover::*;
+
+/// All files and what they import, as an encoded `google.protobuf.FileDescriptorSet` with comments.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
