@@ -67,6 +67,8 @@ pub enum Event {
     GroupSend { process: ProcessId, group: GroupName, message: MessageId, digest: Digest },
     /// A member was told a view.
     GroupInstall { process: ProcessId, view: GroupView },
+    /// A process stopped being a member by its own wish: its leave took its place in the order.
+    GroupLeave { process: ProcessId, group: GroupName },
     /// A member was given `message`, while `view` was its view of `group`.
     GroupDeliver {
         process: ProcessId,
@@ -120,6 +122,8 @@ pub enum Event {
     DaemonStart { daemon: DaemonId },
     /// A daemon was killed or stopped for good; its processes go with it.
     DaemonCrash { daemon: DaemonId },
+    /// A gateway was killed or stopped, and forgot everything; it may come back under its name.
+    GatewayCrash { gateway: Name },
     /// Faults have stopped and nothing is left to do. `daemons` are alive; `sessions` are open, with an attached
     /// client each.
     Quiescent { daemons: Vec<DaemonId>, sessions: Vec<SessionId> },
