@@ -1,1 +1,15 @@
+//! What all four services do in the same way, and nothing else: settings, telemetry, a gRPC server and its clients,
+//! signals and exit codes, the host of a machine, traces, and status details.
+//!
+//! A service is `process::main` around its own `run(config, shutdown)`; whatever only some services need stays out.
+#![deny(missing_docs)]
 
+pub mod dial;
+pub mod driver;
+pub mod process;
+pub mod serve;
+pub mod settings;
+pub mod shutdown;
+pub mod status;
+pub mod telemetry;
+pub mod trace;

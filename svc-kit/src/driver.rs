@@ -1,0 +1,308 @@
+//! Hosts a machine: one task owns it, facts come in through a bounded inbox, orders go out to [`Effects`].
+//!
+//! The task takes a fact, then whatever else is queued (up to [`BATCH_MAX`]), wakes the machine if something is due,
+//! and hands over all the orders of this batch at once: under load, one wake-up serves many facts. When the inbox is
+//! full, [`Handle::send`] waits: that is the back-pressure of the whole process.
+
+use model::{Machine, Time};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// The most facts that a machine is told before what is due is done and its orders are performed.
+pub const BATCH_MAX: usize = 256;
+
+/// Performs the orders of a machine.
+pub trait Effects<O>: Send + 'static {
+    /// Performs and removes all `orders` of one batch, in order. It must not wait: a queue that is full is a fact to
+    /// be told to the machine, or the end of whoever does not drain it.
+    fn perform(&mut self, now: Time, orders: &mut Vec<O>);
+}
+
+/// Time for machines: the wall clock when the process started, and the monotonic clock from there on.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+    start_time: Time,
+}
+
+impl Clock {
+    /// Reads the wall clock, for the only time.
+    pub fn start() -> Clock {
+        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Clock { start: Instant::now(), start_time: Time::ZERO + since_epoch.unwrap_or_default() }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Time {
+        self.start_time + self.start.elapsed()
+    }
+
+    /// When it is, or was, `time`.
+    pub fn instant(&self, time: Time) -> Instant {
+        self.start + time.since(self.start_time)
+    }
+}
+
+/// The machine has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("stopped")]
+pub struct Stopped;
+
+/// Why a fact was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrySendError<I> {
+    /// The inbox is full. Here is the fact.
+    #[error("the inbox is full")]
+    Full(I),
+    /// The machine has stopped.
+    #[error("stopped")]
+    Stopped,
+}
+
+enum Letter<M: Machine> {
+    Fact(M::Input),
+    Question(Box<dyn FnOnce(&M) + Send>),
+}
+
+/// Tells facts to a machine and asks it questions. Letters of one handle arrive in their order.
+pub struct Handle<M: Machine> {
+    inbox: mpsc::Sender<Letter<M>>,
+}
+
+impl<M: Machine> Clone for Handle<M> {
+    fn clone(&self) -> Handle<M> {
+        Handle { inbox: self.inbox.clone() }
+    }
+}
+
+impl<M: Machine> Handle<M> {
+    /// Tells a fact, waiting for room in the inbox.
+    pub async fn send(&self, fact: M::Input) -> Result<(), Stopped> {
+        self.inbox.send(Letter::Fact(fact)).await.map_err(|_| Stopped)
+    }
+
+    /// Tells a fact if there is room.
+    pub fn try_send(&self, fact: M::Input) -> Result<(), TrySendError<M::Input>> {
+        match self.inbox.try_reserve() {
+            Ok(place) => {
+                place.send(Letter::Fact(fact));
+                Ok(())
+            }
+            Err(mpsc::error::TrySendError::Full(())) => Err(TrySendError::Full(fact)),
+            Err(mpsc::error::TrySendError::Closed(())) => Err(TrySendError::Stopped),
+        }
+    }
+
+    /// Asks a question, which sees the machine as it is after every fact that was told before.
+    pub async fn ask<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&M) -> R + Send + 'static,
+    ) -> Result<R, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        // Who asked may have gone away meanwhile; then nobody wants the answer.
+        let question = Box::new(|machine: &M| drop(answer.send(question(machine))));
+        self.inbox.send(Letter::Question(question)).await.map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
+    }
+}
+
+/// A machine together with what hosts it.
+struct Host<M: Machine, E> {
+    machine: M,
+    effects: E,
+    clock: Clock,
+    inbox: mpsc::Receiver<Letter<M>>,
+    orders: Vec<M::Output>,
+}
+
+/// Hosts `machine` on a task of its own until `stop` is cancelled or no handle is left; then performs what follows
+/// from the facts already in the inbox, and ends. The inbox has room for `inbox_max` facts.
+pub fn spawn<M, E>(
+    machine: M,
+    effects: E,
+    clock: Clock,
+    inbox_max: usize,
+    stop: CancellationToken,
+) -> (Handle<M>, JoinHandle<()>)
+where
+    M: Machine + Send + 'static,
+    M::Input: Send,
+    M::Output: Send,
+    E: Effects<M::Output>,
+{
+    let (sender, inbox) = mpsc::channel(inbox_max);
+    let mut host = Host { machine, effects, clock, inbox, orders: Vec::new() };
+    let task = tokio::spawn(async move { host.run(&stop).await });
+    (Handle { inbox: sender }, task)
+}
+
+impl<M: Machine, E: Effects<M::Output>> Host<M, E> {
+    async fn run(&mut self, stop: &CancellationToken) {
+        let alarm = sleep_until(Instant::now());
+        tokio::pin!(alarm);
+        loop {
+            let due = self.machine.next_wake().map(|(time, _)| self.clock.instant(time));
+            if let Some(due) = due
+                && alarm.deadline() != due
+            {
+                alarm.as_mut().reset(due);
+            }
+            let first = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                letter = self.inbox.recv() => match letter {
+                    Some(letter) => Some(letter),
+                    None => break,
+                },
+                () = &mut alarm, if due.is_some() => None,
+            };
+            self.batch(first);
+        }
+        self.inbox.close();
+        while let Some(letter) = self.inbox.recv().await {
+            self.batch(Some(letter));
+        }
+    }
+
+    fn batch(&mut self, first: Option<Letter<M>>) {
+        let now = self.clock.now();
+        let mut next = first;
+        let mut taken = 0;
+        while let Some(letter) = next {
+            match letter {
+                Letter::Fact(fact) => self.machine.handle(now, fact, &mut self.orders),
+                Letter::Question(question) => question(&self.machine),
+            }
+            taken += 1;
+            next = if taken < BATCH_MAX { self.inbox.try_recv().ok() } else { None };
+        }
+        if self.machine.next_wake().is_some_and(|(time, _)| time <= now) {
+            self.machine.wake(now, &mut self.orders);
+        }
+        if !self.orders.is_empty() {
+            self.effects.perform(now, &mut self.orders);
+            assert!(self.orders.is_empty(), "effects perform every order");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Adds numbers up, and says the sum when woken: 10 ms after the first number of a sum.
+    struct Adder {
+        sum: u64,
+        due: Option<Time>,
+    }
+
+    impl Machine for Adder {
+        type Input = u64;
+        type Output = u64;
+
+        fn handle(&mut self, now: Time, number: u64, _: &mut Vec<u64>) {
+            self.sum += number;
+            self.due.get_or_insert(now + Duration::from_millis(10));
+        }
+
+        fn wake(&mut self, now: Time, out: &mut Vec<u64>) {
+            if self.due.is_some_and(|due| due <= now) {
+                self.due = None;
+                out.push(std::mem::take(&mut self.sum));
+            }
+        }
+
+        fn next_wake(&self) -> Option<(Time, &'static str)> {
+            self.due.map(|due| (due, "sum"))
+        }
+    }
+
+    struct Tell(mpsc::UnboundedSender<(Time, u64)>);
+
+    impl Effects<u64> for Tell {
+        fn perform(&mut self, now: Time, orders: &mut Vec<u64>) {
+            orders.drain(..).for_each(|sum| self.0.send((now, sum)).unwrap());
+        }
+    }
+
+    struct Bench {
+        handle: Handle<Adder>,
+        task: JoinHandle<()>,
+        stop: CancellationToken,
+        told: mpsc::UnboundedReceiver<(Time, u64)>,
+        clock: Clock,
+    }
+
+    fn bench(inbox_max: usize) -> Bench {
+        let (tell, told) = mpsc::unbounded_channel();
+        let (stop, clock) = (CancellationToken::new(), Clock::start());
+        let adder = Adder { sum: 0, due: None };
+        let (handle, task) = spawn(adder, Tell(tell), clock, inbox_max, stop.clone());
+        Bench { handle, task, stop, told, clock }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_is_woken_at_its_deadline() {
+        let mut bench = bench(8);
+        let start = bench.clock.now();
+        bench.handle.send(3).await.unwrap();
+        bench.handle.send(4).await.unwrap();
+        let (at, sum) = bench.told.recv().await.unwrap();
+        assert_eq!(sum, 7);
+        let after = at.since(start);
+        assert!((10..12).contains(&after.as_millis()), "{after:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_sees_every_fact_told_before() {
+        let bench = bench(8);
+        for number in 1..=4 {
+            bench.handle.send(number).await.unwrap();
+        }
+        assert_eq!(bench.handle.ask(|adder| adder.sum).await, Ok(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_fact_of_a_long_queue_is_lost() {
+        let bench = bench(4 * BATCH_MAX);
+        for _ in 0..4 * BATCH_MAX {
+            bench.handle.try_send(1).unwrap();
+        }
+        assert_eq!(bench.handle.ask(|adder| adder.sum).await, Ok(4 * BATCH_MAX as u64));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_inbox_gives_the_fact_back() {
+        let bench = bench(1);
+        bench.handle.try_send(1).unwrap();
+        assert_eq!(bench.handle.try_send(2), Err(TrySendError::Full(2)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stopping_applies_what_is_queued_and_then_refuses() {
+        let bench = bench(8);
+        bench.handle.try_send(5).unwrap();
+        let answer = tokio::spawn({
+            let handle = bench.handle.clone();
+            async move { handle.ask(|adder| adder.sum).await }
+        });
+        tokio::task::yield_now().await;
+        bench.stop.cancel();
+        bench.task.await.unwrap();
+        assert_eq!(answer.await.unwrap(), Ok(5));
+        assert_eq!(bench.handle.send(1).await, Err(Stopped));
+        assert_eq!(bench.handle.try_send(1), Err(TrySendError::Stopped));
+    }
+
+    #[test]
+    fn the_clock_and_the_timer_agree() {
+        let clock = Clock::start();
+        let later = clock.now() + Duration::from_secs(5);
+        assert!(clock.instant(later) > clock.instant(clock.now()));
+        assert_eq!(clock.instant(Time::ZERO), clock.start);
+    }
+}

@@ -1,0 +1,113 @@
+//! The life of a service process: settings, telemetry, runtime, signals, exit code.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::{self, Settings};
+use crate::shutdown::{self, Exit, Failure};
+use crate::telemetry;
+
+/// The flags that every service has. A service flattens them into its own `Args`, for clap and for serde.
+#[derive(Clone, Debug, Default, clap::Args, Serialize)]
+pub struct CommonArgs {
+    /// Read settings from this TOML file
+    #[arg(long, value_name = "FILE", env = "HANDOVER_CONFIG")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Check the settings and exit
+    #[arg(long)]
+    #[serde(skip)]
+    pub check_config: bool,
+    /// Name of the cluster: processes of different clusters refuse each other
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// Name of this process, unique among its kind in the cluster
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Address to listen on; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+    /// Address under which others reach this process, if it is not the one it listens on
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+    /// Write the address that was bound to this file, once connections are taken
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// Write a trace of what happens to a file in this directory
+    #[arg(long, value_name = "DIR")]
+    pub trace: Option<PathBuf>,
+    /// How long a drain may take, such as 25s
+    #[arg(long, value_name = "DURATION")]
+    pub drain_timeout: Option<String>,
+    /// Logging.
+    #[command(flatten)]
+    pub log: telemetry::LogArgs,
+    /// Detection of silent connections.
+    #[command(flatten)]
+    pub keepalive: crate::dial::KeepaliveArgs,
+}
+
+/// The command line of a service.
+pub trait Arguments: Serialize {
+    /// The flags that every service has.
+    fn common(&self) -> &CommonArgs;
+}
+
+/// Runs a service to its end: reads the settings, starts logging, gives `run` a token that a signal cancels, and
+/// turns its result into an exit code. A panic anywhere ends the process: what a broken machine holds cannot be
+/// trusted, and a process that is gone is what the others are built to survive.
+pub fn main<C: Settings, F>(service: &'static str, args: &impl Arguments, run: F) -> ExitCode
+where
+    F: AsyncFnOnce(C, CancellationToken) -> Result<(), Failure>,
+{
+    let common = args.common();
+    let config: C = match settings::load(common.config.as_deref(), environment(), args) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{service}: {error}");
+            return Exit::Settings.into();
+        }
+    };
+    if common.check_config {
+        return Exit::Ok.into();
+    }
+    let ended = start(service, config, run);
+    match ended {
+        Ok(()) => Exit::Ok.into(),
+        Err(failure) => {
+            eprintln!("{service}: {failure}");
+            failure.exit().into()
+        }
+    }
+}
+
+fn start<C: Settings, F>(service: &'static str, config: C, run: F) -> Result<(), Failure>
+where
+    F: AsyncFnOnce(C, CancellationToken) -> Result<(), Failure>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(async {
+        let _telemetry = telemetry::init(service, config.log());
+        end_on_panic();
+        run(config, shutdown::on_signal()?).await
+    });
+    // Tasks that are still there have nothing left to say: connections of peers that do not go away by themselves.
+    runtime.shutdown_background();
+    ended
+}
+
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars().filter(|(name, _)| name != "HANDOVER_CONFIG")
+}
+
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!(%panic, "bug: the process ends");
+        report(panic);
+        std::process::exit(Exit::Bug as i32);
+    }));
+}

@@ -1,0 +1,202 @@
+//! The gRPC server of a process: its services, health of each and of the whole, reflection, and keepalive, on a
+//! listener that is bound first, so that port 0 works.
+//!
+//! A parent process learns the port from the *ready file*: it names a file that does not exist, the child puts its
+//! address there in one atomic step, and until then the child's exit is the only other thing that can happen.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use model::Address;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::codegen::http::{Request, Response};
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::dial::Keepalive;
+use crate::shutdown::Failure;
+
+/// A bound listener, and the address that others use.
+pub struct Listener {
+    tcp: TcpListener,
+    bound: SocketAddr,
+    advertised: Address,
+}
+
+impl Listener {
+    /// Takes `listen`. Others are told `advertise`, or else the address that was bound.
+    pub async fn bind(listen: SocketAddr, advertise: Option<&Address>) -> Result<Listener, Failure> {
+        let bind_failed = |source| Failure::Bind { address: listen, source };
+        let tcp = TcpListener::bind(listen).await.map_err(bind_failed)?;
+        let bound = tcp.local_addr().map_err(bind_failed)?;
+        let advertised = advertise.cloned().unwrap_or_else(|| Address::new(&bound.to_string()));
+        Ok(Listener { tcp, bound, advertised })
+    }
+
+    /// The address that was bound.
+    pub fn bound(&self) -> SocketAddr {
+        self.bound
+    }
+
+    /// The address under which others reach this process.
+    pub fn advertised(&self) -> &Address {
+        &self.advertised
+    }
+}
+
+/// Tells a parent that connections are taken at `address`: `file` appears with that one line in it.
+pub fn announce(file: &Path, address: SocketAddr) -> Result<(), Failure> {
+    let written = || {
+        let draft = file.with_extension("draft");
+        std::fs::write(&draft, format!("{address}\n"))?;
+        std::fs::rename(&draft, file)
+    };
+    written().map_err(|source| Failure::Write { path: file.to_owned(), source })
+}
+
+/// Health of the process and of each of its services: they serve together or not at all.
+#[derive(Clone)]
+pub struct Health {
+    reporter: HealthReporter,
+    services: Arc<[&'static str]>,
+}
+
+impl Health {
+    /// Reports `SERVING`.
+    pub async fn serving(&self) {
+        self.report(ServingStatus::Serving).await;
+    }
+
+    /// Reports `NOT_SERVING`.
+    pub async fn not_serving(&self) {
+        self.report(ServingStatus::NotServing).await;
+    }
+
+    async fn report(&self, status: ServingStatus) {
+        self.reporter.set_service_status("", status).await;
+        for service in self.services.iter() {
+            self.reporter.set_service_status(service, status).await;
+        }
+    }
+}
+
+/// The services of a server to be.
+#[derive(Default)]
+pub struct Services {
+    routes: Routes,
+    names: Vec<&'static str>,
+}
+
+impl Services {
+    /// None yet.
+    pub fn new() -> Services {
+        Services::default()
+    }
+
+    /// Adds a service.
+    #[must_use]
+    pub fn with<S>(mut self, service: S) -> Services
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + NamedService,
+        S: Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
+        self.names.push(S::NAME);
+        self.routes = self.routes.add_service(service);
+        self
+    }
+
+    /// The server of these services, with health (not serving yet) and with reflection, v1 and v1alpha, as
+    /// `descriptors` describe the services.
+    pub async fn server(
+        self,
+        keepalive: &Keepalive,
+        descriptors: &[u8],
+    ) -> Result<(Server, Health), Failure> {
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let reflection = || {
+            let names = self.names.iter().copied().chain(["grpc.health.v1.Health"]);
+            let described = tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(descriptors)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+            names.fold(described, tonic_reflection::server::Builder::with_service_name)
+        };
+        let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
+        let routes = self.routes.add_service(health_service).add_service(v1).add_service(v1alpha).prepare();
+        let health = Health { reporter, services: self.names.into() };
+        health.not_serving().await;
+        Ok((Server { keepalive: *keepalive, routes }, health))
+    }
+}
+
+/// A server that is ready to run.
+pub struct Server {
+    keepalive: Keepalive,
+    routes: Routes,
+}
+
+impl Server {
+    /// Serves until `stop` is cancelled and every call has ended. Handlers of endless streams must watch `stop`
+    /// themselves; who does not want to wait for them drops this future.
+    pub async fn serve(self, listener: Listener, stop: CancellationToken) -> Result<(), Failure> {
+        tracing::info!(advertised = %listener.advertised, "listening on {}", listener.bound);
+        let connections = TcpIncoming::from(listener.tcp).with_nodelay(Some(true));
+        tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(self.keepalive.interval))
+            .http2_keepalive_timeout(Some(self.keepalive.timeout))
+            .add_routes(self.routes)
+            .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
+            .await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::health_client::HealthClient;
+
+    use super::*;
+    use crate::dial;
+
+    #[tokio::test]
+    async fn a_server_on_port_0_announces_itself_reports_health_and_stops() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ready");
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), None).await.unwrap();
+        announce(&file, listener.bound()).unwrap();
+        let address = Address::new(std::fs::read_to_string(&file).unwrap().trim());
+        assert_eq!(&address, listener.advertised());
+
+        let keepalive = Keepalive::default();
+        let (server, health) = Services::new().server(&keepalive, &[]).await.unwrap();
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(server.serve(listener, stop.clone()));
+        let mut client = HealthClient::new(dial::connect(&address, &keepalive).await.unwrap());
+        let mut check = async || {
+            let answer = client.check(HealthCheckRequest { service: String::new() }).await.unwrap();
+            answer.into_inner().status()
+        };
+        assert_eq!(check().await, ServingStatus::NotServing);
+        health.serving().await;
+        assert_eq!(check().await, ServingStatus::Serving);
+        stop.cancel();
+        served.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_address_in_use_is_named() {
+        let first = Listener::bind("127.0.0.1:0".parse().unwrap(), None).await.unwrap();
+        let second = Listener::bind(first.bound(), None).await.err().unwrap();
+        assert!(second.to_string().starts_with(&format!("cannot listen on {}: ", first.bound())), "{second}");
+    }
+}

@@ -1,0 +1,84 @@
+//! gRPC statuses that a program can act on: the canonical code, and `google.rpc` details that say why in a stable
+//! word (`ErrorInfo`), when to try again (`RetryInfo`), or which field is wrong (`BadRequest`).
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// The domain of every reason in an `ErrorInfo`.
+pub const DOMAIN: &str = "handover";
+
+/// A status with a reason, such as `STALE_FENCE`, and nothing more to act on.
+pub fn because(code: Code, reason: &'static str, message: impl Into<String>) -> Status {
+    Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new()))
+}
+
+/// `UNAVAILABLE`: the same call may succeed after `retry`, here or at another process.
+pub fn unavailable(reason: &'static str, message: impl Into<String>, retry: Duration) -> Status {
+    retryable(Code::Unavailable, reason, message, retry)
+}
+
+/// `RESOURCE_EXHAUSTED`: a limit is reached, and may not be after `retry`.
+pub fn exhausted(reason: &'static str, message: impl Into<String>, retry: Duration) -> Status {
+    retryable(Code::ResourceExhausted, reason, message, retry)
+}
+
+fn retryable(code: Code, reason: &'static str, message: impl Into<String>, retry: Duration) -> Status {
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    details.set_retry_info(Some(retry));
+    Status::with_error_details(code, message, details)
+}
+
+/// `INVALID_ARGUMENT`: `field` of the request, as a path such as `hello.name`, is wrong as `description` says.
+pub fn bad_field(field: impl Into<String>, description: impl Into<String>) -> Status {
+    let (field, description) = (field.into(), description.into());
+    let message = format!("{field}: {description}");
+    let mut details = ErrorDetails::with_bad_request_violation(field, description);
+    details.set_error_info("BAD_FIELD", DOMAIN, HashMap::new());
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// `NOT_FOUND`: there is no `kind` called `name`.
+pub fn not_found(kind: &'static str, name: impl Into<String>) -> Status {
+    let name = name.into();
+    let message = format!("no {kind} {name:?}");
+    let mut details = ErrorDetails::with_resource_info(kind, name, "", &message);
+    details.set_error_info("NOT_FOUND", DOMAIN, HashMap::new());
+    Status::with_error_details(Code::NotFound, message, details)
+}
+
+/// The stable word of a status, if it has one of this project.
+pub fn reason(status: &Status) -> Option<String> {
+    let info = status.get_details_error_info()?;
+    (info.domain == DOMAIN).then_some(info.reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retryable_status_says_when() {
+        let status = unavailable("DRAINING", "the daemon is draining", Duration::from_millis(50));
+        assert_eq!(status.code(), Code::Unavailable);
+        assert_eq!(reason(&status).as_deref(), Some("DRAINING"));
+        let retry = status.get_details_retry_info().unwrap();
+        assert_eq!(retry.retry_delay, Some(Duration::from_millis(50)));
+    }
+
+    #[test]
+    fn a_bad_field_is_named() {
+        let status = bad_field("hello.name", "is empty");
+        assert_eq!(status.message(), "hello.name: is empty");
+        let violations = status.get_details_bad_request().unwrap().field_violations;
+        assert_eq!((violations.len(), violations[0].field.as_str()), (1, "hello.name"));
+    }
+
+    #[test]
+    fn reasons_of_others_are_not_ours() {
+        assert_eq!(reason(&Status::internal("boom")), None);
+        assert_eq!(reason(&not_found("group", "g")).as_deref(), Some("NOT_FOUND"));
+    }
+}

@@ -1,0 +1,131 @@
+//! Logs, as text or as JSON lines, on standard error; and spans over OTLP for those who collect them.
+//!
+//! What is logged: TRACE a message, DEBUG a branch, INFO a view or a change of role, WARN what a human may look at,
+//! ERROR the process ends. Never payloads.
+
+use std::io::IsTerminal;
+
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+
+/// The table `log`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// What to log, as a level or in the syntax of `RUST_LOG`, which overrides it.
+    pub level: Level,
+    /// How to write it.
+    pub format: Format,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log { level: Level("info".to_owned()), format: Format::Auto }
+    }
+}
+
+/// A filter for logs: `info`, or `warn,gcs_svc=debug`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Level(String);
+
+impl TryFrom<String> for Level {
+    type Error = tracing_subscriber::filter::ParseError;
+
+    fn try_from(text: String) -> Result<Level, Self::Error> {
+        EnvFilter::builder().parse(&text)?;
+        Ok(Level(text))
+    }
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The flags of the table `log`.
+#[derive(Clone, Debug, Default, clap::Args, Serialize)]
+pub struct LogArgs {
+    /// What to log: a level, or directives such as warn,gcs_svc=debug
+    #[arg(long = "log-level", id = "log_level", value_name = "FILTER")]
+    pub level: Option<String>,
+    /// How to write the log
+    #[arg(long = "log-format", id = "log_format", value_name = "FORMAT")]
+    pub format: Option<Format>,
+}
+
+/// Sends what is buffered when it is dropped.
+#[must_use]
+pub struct Telemetry(Option<SdkTracerProvider>);
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        if let Some(provider) = self.0.take()
+            && let Err(error) = provider.shutdown()
+        {
+            eprintln!("the last spans were not exported: {error}");
+        }
+    }
+}
+
+/// Starts logging for the whole process, and exports spans if `OTEL_EXPORTER_OTLP_ENDPOINT` is set. A second call
+/// changes nothing. Needs a runtime.
+pub fn init(service: &'static str, log: &Log) -> Telemetry {
+    let text = std::env::var("RUST_LOG").unwrap_or_else(|_| log.level.0.clone());
+    let (filter, complaint) = match EnvFilter::builder().parse(&text) {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new(&log.level.0), Some(error)),
+    };
+    let json = match log.format {
+        Format::Auto => !std::io::stderr().is_terminal(),
+        Format::Text => false,
+        Format::Json => true,
+    };
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = if json {
+        Box::new(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).with_filter(filter))
+    } else {
+        Box::new(
+            fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_ansi(std::io::stderr().is_terminal())
+                .with_filter(filter),
+        )
+    };
+    let exporter =
+        std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").map(|_| span_exporter(service)).transpose();
+    let (provider, export_error) = match exporter {
+        Ok(provider) => (provider, None),
+        Err(error) => (None, Some(error)),
+    };
+    let spans = provider.as_ref().map(|it| {
+        tracing_opentelemetry::layer().with_tracer(it.tracer(service)).with_filter(EnvFilter::new("info"))
+    });
+    if tracing_subscriber::registry().with(lines).with(spans).try_init().is_err() {
+        return Telemetry(None);
+    }
+    if let Some(error) = complaint {
+        tracing::warn!(%error, value = text, "RUST_LOG is not a filter; it is not used");
+    }
+    if let Some(error) = export_error {
+        tracing::warn!(%error, "spans are not exported");
+    }
+    Telemetry(provider)
+}
+
+fn span_exporter(service: &'static str) -> Result<SdkTracerProvider, opentelemetry_otlp::ExporterBuildError> {
+    let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().build()?;
+    let resource = opentelemetry_sdk::Resource::builder().with_service_name(service).build();
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+}
