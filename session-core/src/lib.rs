@@ -1,9 +1,27 @@
 //! The framework of Fekete and Keidar: sessions on replicated content that survive their servers [FK:framework].
+//!
+//! Two machines: [`Server`], one at each content server, and [`Gateway`], one at each gateway. Between servers they
+//! rely on virtually synchronous groups, of which they see views and totally ordered messages; between a server and a
+//! gateway on a plain stream that may break at any time.
 #![no_std]
 #![deny(missing_docs)]
 
 extern crate alloc;
 
+mod assign;
+mod catalogue;
+pub mod gateway;
+mod held;
+pub mod message;
+pub mod names;
+mod params;
+mod replica;
+pub mod server;
 mod service;
+mod unit_db;
 
+pub use gateway::{Gateway, GatewayParams};
+pub use params::Params;
+pub use server::{Server, SessionStatus};
 pub use service::{ContentService, Next, Refusal, RefusalKind, UnitInfo};
+pub use unit_db::{Database, Policy, Replaced, Session, Share, Tomb, Update, Version};

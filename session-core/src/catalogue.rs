@@ -1,0 +1,47 @@
+//! Which units there are: every server keeps what every member of the service group says it holds [FK:service-group].
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use model::{GroupView, ProcessId, UnitId};
+
+use crate::service::UnitInfo;
+
+/// The units of all servers, at one server.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Catalogue {
+    members: Vec<ProcessId>,
+    held: BTreeMap<ProcessId, Vec<UnitInfo>>,
+}
+
+impl Catalogue {
+    /// A view of the service group. Returns whether somebody is new and has to be told what everybody holds.
+    pub(crate) fn on_view(&mut self, view: &GroupView) -> bool {
+        self.members = view.members.iter().map(|member| member.process).collect();
+        self.held.retain(|server, _| self.members.contains(server));
+        !view.joined.is_empty()
+    }
+
+    /// `server` says what it holds.
+    pub(crate) fn on_holds(&mut self, server: ProcessId, units: Vec<UnitInfo>) {
+        if self.members.contains(&server) {
+            self.held.insert(server, units);
+        }
+    }
+
+    /// Whose turn it is to answer question `query`: another member for each, so that a dead one is not asked twice.
+    pub(crate) fn answerer(&self, query: u64) -> Option<ProcessId> {
+        let count = self.members.len() as u64;
+        let turn = query.checked_rem(count)?;
+        self.members.get(usize::try_from(turn).ok()?).copied()
+    }
+
+    /// All units that some server holds, by id.
+    pub(crate) fn units(&self) -> Vec<UnitInfo> {
+        let mut seen = BTreeSet::<UnitId>::new();
+        let mut units: Vec<_> =
+            self.held.values().flatten().filter(|info| seen.insert(info.unit.clone())).cloned().collect();
+        units.sort_by(|a, b| a.unit.cmp(&b.unit));
+        units
+    }
+}

@@ -1,0 +1,242 @@
+//! A session at a server that is its primary or one of its backups: the context, and at the primary how far the
+//! hand-over from the server before has come.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+use model::trace::{Event, Role};
+use model::{Digest, Fence, ProcessId, SessionId, Time, UnitId};
+
+use crate::message::{Cursor, ToGateway};
+use crate::replica::{Applied, Limits, Outcome, Replica, decode_context, encode_context};
+use crate::service::{ContentService, Next};
+use crate::unit_db::{Session, Update, Version};
+
+/// The shortest wait between two calls of a service that had nothing to send.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+
+/// What a primary is doing for its client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Serving {
+    /// A backup, or a primary that a gateway refused: nothing.
+    Nothing,
+    /// Waits for its own place in the session group, so that no request passes it by.
+    Joining,
+    /// Asks the gateway how far the client got, and again at `again`. Nobody answered since `since`.
+    Claiming { since: Time, again: Time },
+    /// The gateway has no client attached to the session.
+    Waiting,
+    /// Sends responses up to number `up_to`; the next one is due at `due`, or after a request.
+    Streaming { stream: u64, up_to: u64, due: Option<Time> },
+}
+
+/// A session at its primary or at a backup.
+#[derive(Debug)]
+pub(crate) struct Held<C> {
+    pub(crate) role: Role,
+    pub(crate) fence: Fence,
+    pub(crate) replica: Replica<C>,
+    pub(crate) serving: Serving,
+    /// Whether this server has seen itself in the session group.
+    pub(crate) joined: bool,
+    /// How many times this server propagated the session under its fence.
+    propagations: u64,
+}
+
+/// Where a held session is, and what it may use: everything that its steps need from the server around it.
+pub(crate) struct Scene<'a, S> {
+    pub(crate) service: &'a S,
+    pub(crate) unit: &'a UnitId,
+    pub(crate) session: SessionId,
+    pub(crate) me: ProcessId,
+    pub(crate) limits: Limits,
+    /// Filled with what goes to the session's gateway.
+    pub(crate) send: &'a mut Vec<ToGateway>,
+    /// Filled with what an observer may see, if anybody looks.
+    pub(crate) trace: Option<&'a mut Vec<Event>>,
+}
+
+impl<S> Scene<'_, S> {
+    fn observe(&mut self, event: impl FnOnce() -> Event) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(event());
+        }
+    }
+}
+
+impl<C> Held<C> {
+    /// A replica of `session` as the unit database has it, whose context was `opened` as `context`.
+    pub(crate) fn new(role: Role, session: &Session, context: C) -> Held<C> {
+        Held {
+            role,
+            fence: session.fence,
+            replica: Replica::new(context, session.requests, session.responses),
+            serving: Serving::Nothing,
+            joined: false,
+            propagations: 0,
+        }
+    }
+
+    /// Takes over a role under a fence. Returns whether anything is different.
+    pub(crate) fn take_role(&mut self, role: Role, fence: Fence) -> bool {
+        if (self.role, self.fence) == (role, fence) {
+            return false;
+        }
+        self.role = role;
+        self.fence = fence;
+        self.propagations = 0;
+        self.serving = match role {
+            Role::Primary => Serving::Joining,
+            Role::Backup | Role::None => Serving::Nothing,
+        };
+        true
+    }
+
+    /// The next thing that time alone will bring about.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        match &self.serving {
+            Serving::Claiming { again, .. } => Some(*again),
+            Serving::Streaming { due, .. } => *due,
+            Serving::Nothing | Serving::Joining | Serving::Waiting => None,
+        }
+    }
+}
+
+impl<C> Held<C>
+where
+    C: Clone + serde::Serialize + serde::de::DeserializeOwned,
+{
+    /// The client's position, if it has all that was sent.
+    fn cursor(&self) -> Cursor {
+        let context = encode_context(&self.replica.context);
+        Cursor { responses: self.replica.responses, requests: self.replica.requests, context }
+    }
+
+    /// What the unit database is to know.
+    pub(crate) fn update(&mut self, session: SessionId) -> Update {
+        self.propagations += 1;
+        let Cursor { responses, requests, context } = self.cursor();
+        let version = Version { fence: self.fence, number: self.propagations };
+        Update { session, version, context, requests, responses }
+    }
+
+    /// The unit database has a newer context than the last one: a backup, and a primary that does not know yet how
+    /// far the client got, start over from it.
+    pub(crate) fn follow<S: ContentService<Context = C>>(
+        &mut self,
+        known: &Session,
+        scene: &mut Scene<'_, S>,
+    ) {
+        let undecided = match self.serving {
+            Serving::Nothing | Serving::Joining | Serving::Claiming { .. } => true,
+            Serving::Waiting | Serving::Streaming { .. } => false,
+        };
+        if undecided && let Some(context) = decode_context(&known.context) {
+            self.replica.rebase(context, known.requests, known.responses);
+            self.catch_up(scene);
+        }
+    }
+
+    /// The gateway grants the claim: go on from the cursor.
+    pub(crate) fn serve<S: ContentService<Context = C>>(
+        &mut self,
+        stream: u64,
+        cursor: Option<Cursor>,
+        credit: u64,
+        scene: &mut Scene<'_, S>,
+    ) {
+        let decoded = cursor.and_then(|cursor| Some((decode_context(&cursor.context)?, cursor)));
+        let requests_lost = decoded
+            .map_or(0, |(context, cursor)| self.replica.rebase(context, cursor.requests, cursor.responses));
+        let responses = self.replica.responses;
+        self.serving = Serving::Streaming { stream, up_to: responses.saturating_add(credit), due: None };
+        scene.send.push(ToGateway::Started { session: scene.session, stream, requests_lost, responses });
+        self.catch_up(scene);
+    }
+
+    /// A request was delivered in the session group. Returns whether the context may have changed.
+    pub(crate) fn request<S: ContentService<Context = C>>(
+        &mut self,
+        number: u64,
+        operation: Bytes,
+        scene: &mut Scene<'_, S>,
+    ) -> bool {
+        match self.replica.accept(number, operation, scene.limits) {
+            Applied::Ready => self.catch_up(scene),
+            Applied::Before(outcome) => {
+                self.acknowledge(number, outcome.unwrap_or(Ok(())), scene);
+                return false;
+            }
+            Applied::Early | Applied::TooEarly => return false,
+        }
+        true
+    }
+
+    /// Applies every request that can be applied.
+    fn catch_up<S: ContentService<Context = C>>(&mut self, scene: &mut Scene<'_, S>) {
+        while let Some(Outcome { number, operation, result }) =
+            self.replica.advance(scene.service, scene.unit, scene.limits)
+        {
+            let (server, session, fence, lineage) =
+                (scene.me, scene.session, self.fence, self.replica.lineage);
+            let digest = || Digest::of(&operation);
+            scene.observe(|| Event::Apply {
+                server,
+                session,
+                fence,
+                lineage,
+                request: number,
+                digest: digest(),
+            });
+            self.acknowledge(number, result, scene);
+        }
+    }
+
+    fn acknowledge<S>(
+        &self,
+        number: u64,
+        outcome: Result<(), crate::service::Refusal>,
+        scene: &mut Scene<'_, S>,
+    ) {
+        if let Serving::Streaming { stream, .. } = self.serving {
+            let (session, cursor) = (scene.session, self.cursor());
+            scene.send.push(ToGateway::Applied { session, stream, number, outcome, cursor });
+        }
+    }
+
+    /// Sends what is due, as far as the client's credit goes [FK:primary]. Returns whether anything was sent.
+    pub(crate) fn respond<S: ContentService<Context = C>>(
+        &mut self,
+        now: Time,
+        scene: &mut Scene<'_, S>,
+    ) -> bool {
+        let before = self.replica.responses;
+        while let Serving::Streaming { stream, up_to, .. } = self.serving {
+            let due = if self.replica.responses < up_to {
+                match scene.service.next(scene.unit, &mut self.replica.context, now) {
+                    Next::Respond { payload, last } => {
+                        self.replica.responses += 1;
+                        self.send_response(stream, payload, last, scene);
+                        continue;
+                    }
+                    Next::At(time) => Some(time.max(now + PAUSE_MIN)),
+                    Next::Idle => None,
+                }
+            } else {
+                None
+            };
+            self.serving = Serving::Streaming { stream, up_to, due };
+            break;
+        }
+        self.replica.responses != before
+    }
+
+    fn send_response<S>(&self, stream: u64, payload: Bytes, last: bool, scene: &mut Scene<'_, S>) {
+        let (session, cursor) = (scene.session, self.cursor());
+        let (server, fence) = (scene.me, self.fence);
+        let (response, requests, digest) = (cursor.responses, cursor.requests, || Digest::of(&payload));
+        scene.observe(|| Event::Respond { server, session, fence, response, requests, digest: digest() });
+        scene.send.push(ToGateway::Response { session, stream, cursor, payload, last });
+    }
+}

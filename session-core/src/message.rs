@@ -1,0 +1,319 @@
+//! What the parts of the framework say to each other: multicasts inside the groups, and the point-to-point stream
+//! between a content server and a gateway.
+//!
+//! Group messages are encoded with postcard behind a version byte: the multicast layer sees bytes.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::Bytes;
+use model::{Address, Boot, Fence, GroupViewId, Name, ProcessId, SessionId, UnitId};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::service::{Refusal, UnitInfo};
+use crate::unit_db::{Share, Update};
+
+/// One life of a gateway, and where servers reach it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct GatewayId {
+    /// Its configured name.
+    pub name: Name,
+    /// Which life.
+    pub boot: Boot,
+    /// Where servers dial it.
+    pub address: Address,
+}
+
+/// What a client must show to use its session: 128 random bits that the opening gateway drew.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(u128);
+
+impl Secret {
+    /// The secret with these bits.
+    pub const fn new(bits: u128) -> Secret {
+        Secret(bits)
+    }
+
+    /// The bits.
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// How far a client got: the last response that it has, and the context after it. From here any server can go on
+/// [FK:exactly-once].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The number of the last response; 0 before the first.
+    pub responses: u64,
+    /// How many requests the context reflects.
+    pub requests: u64,
+    /// The context after that response and those requests, as the service encodes it.
+    pub context: Bytes,
+}
+
+/// Multicast in the service group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceMessage {
+    /// The sender holds these units, and no others.
+    Holds {
+        /// All that it holds.
+        units: Vec<UnitInfo>,
+    },
+    /// A gateway asks which units there are; one server answers, chosen by the query number.
+    List {
+        /// Who asks.
+        gateway: GatewayId,
+        /// Which question of that gateway; a repeated question has a new number and so reaches another server.
+        query: u64,
+    },
+}
+
+/// Multicast in a content group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContentMessage {
+    /// A client wants a session [FK:start-session]. Repeating it is harmless.
+    Start {
+        /// Chosen by the gateway.
+        session: SessionId,
+        /// What the client will show.
+        secret: Secret,
+        /// Where the client is.
+        gateway: GatewayId,
+    },
+    /// The client of a session is now at this gateway.
+    Attach {
+        /// The session.
+        session: SessionId,
+        /// What the client showed.
+        secret: Secret,
+        /// Where the client is.
+        gateway: GatewayId,
+    },
+    /// A primary tells what became of its sessions: one message for all of them, each period [FK:propagate].
+    Propagate {
+        /// The sessions that changed.
+        updates: Vec<Update>,
+    },
+    /// The session is over.
+    End {
+        /// The session.
+        session: SessionId,
+        /// What the client showed.
+        secret: Secret,
+        /// Who wants to know.
+        gateway: Option<GatewayId>,
+    },
+    /// The database of one class of replicas, told to those who may have another [FK:state-exchange].
+    State {
+        /// The view in which it is told.
+        view: GroupViewId,
+        /// The replicas that have this very database.
+        class: Vec<ProcessId>,
+        /// Which part this is, from 0.
+        part: u32,
+        /// Of how many.
+        parts: u32,
+        /// The part.
+        share: Share,
+    },
+}
+
+/// Multicast in a session group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionMessage {
+    /// The client's request number `number`, from 1.
+    Request {
+        /// Applied once, in the order of the numbers.
+        number: u64,
+        /// What the service is to do, in the service's own encoding.
+        operation: Bytes,
+    },
+}
+
+/// Sent by a content server to a gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToGateway {
+    /// The sender is primary of the session now, and asks how far the client got.
+    Claim {
+        /// The unit.
+        unit: UnitId,
+        /// The session.
+        session: SessionId,
+        /// The right to serve: the greatest fence wins.
+        fence: Fence,
+        /// How many requests the claimant has applied.
+        requests: u64,
+    },
+    /// The stream begins: what follows is this server's.
+    Started {
+        /// The session.
+        session: SessionId,
+        /// The stream that the gateway named.
+        stream: u64,
+        /// Requests that had been acknowledged and of which the context knows nothing.
+        requests_lost: u64,
+        /// The number of the last response before this stream.
+        responses: u64,
+    },
+    /// The next response.
+    Response {
+        /// The session.
+        session: SessionId,
+        /// The stream that it belongs to.
+        stream: u64,
+        /// The client's position after it.
+        cursor: Cursor,
+        /// What the client gets.
+        payload: Bytes,
+        /// Nothing follows unless a request changes that.
+        last: bool,
+    },
+    /// A request was applied, or refused by the service.
+    Applied {
+        /// The session.
+        session: SessionId,
+        /// The stream that it belongs to.
+        stream: u64,
+        /// The request.
+        number: u64,
+        /// What the service said.
+        outcome: Result<(), Refusal>,
+        /// The client's position after it.
+        cursor: Cursor,
+    },
+    /// The session is over.
+    Ended {
+        /// The session.
+        session: SessionId,
+    },
+    /// The session cannot be attached to.
+    Refused {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        reason: AttachRefusal,
+    },
+    /// The client of this session has attached through another gateway.
+    Moved {
+        /// The session.
+        session: SessionId,
+    },
+    /// The units there are, in answer to a question.
+    Units {
+        /// Which question.
+        query: u64,
+        /// All units that some server holds, by id.
+        units: Vec<UnitInfo>,
+    },
+}
+
+/// Sent by a gateway to a content server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToServer {
+    /// The claim is granted: serve on from the cursor. Replaces any stream before it.
+    Serve {
+        /// The session.
+        session: SessionId,
+        /// The fence of the claim.
+        fence: Fence,
+        /// The new stream's number, to be repeated in all that belongs to it.
+        stream: u64,
+        /// How far the client got; `None` if nobody knows, then the server's own context counts.
+        cursor: Option<Cursor>,
+        /// How many responses may be sent beyond those that the cursor, or the server's own count, has.
+        credit: u64,
+    },
+    /// The client took responses; the server may send up to this number in the stream.
+    Credit {
+        /// The session.
+        session: SessionId,
+        /// The stream.
+        stream: u64,
+        /// The highest response number allowed.
+        up_to: u64,
+    },
+    /// The claim is noted, but no client is attached: send nothing until told.
+    Wait {
+        /// The session.
+        session: SessionId,
+        /// The fence of the claim.
+        fence: Fence,
+    },
+    /// The claim is refused: somebody has a greater fence.
+    Fenced {
+        /// The session.
+        session: SessionId,
+        /// The fence of the claim.
+        fence: Fence,
+    },
+    /// This gateway knows nothing of the session.
+    Unknown {
+        /// The session.
+        session: SessionId,
+    },
+}
+
+/// Why a session cannot be attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AttachRefusal {
+    /// No such session: never opened, ended long ago, or forgotten with all its servers.
+    Unknown,
+    /// The session was closed.
+    Ended,
+    /// The secret is another session's.
+    WrongSecret,
+}
+
+impl fmt::Display for AttachRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AttachRefusal::Unknown => "there is no such session: it was never opened, or nobody remembers it",
+            AttachRefusal::Ended => "the session has ended",
+            AttachRefusal::WrongSecret => "the secret is not this session's",
+        })
+    }
+}
+
+/// A group message that is not ours, or not of our version.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The first byte names another version.
+    #[error("message of version {found}, expected {VERSION}")]
+    Version {
+        /// What it says.
+        found: u8,
+    },
+    /// The bytes are not such a message.
+    #[error("malformed message: {0}")]
+    Malformed(String),
+}
+
+const VERSION: u8 = 1;
+
+/// Encodes a group message.
+pub(crate) fn encode<M: Serialize>(message: &M) -> Bytes {
+    let encoded = postcard::to_extend(message, Vec::from([VERSION]));
+    assert!(encoded.is_ok(), "group messages are plain data");
+    Bytes::from(encoded.unwrap_or_default())
+}
+
+/// Decodes a group message.
+pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, DecodeError> {
+    match bytes.split_first() {
+        None => Err(DecodeError::Malformed("empty".into())),
+        Some((&VERSION, body)) => {
+            postcard::from_bytes(body).map_err(|error| DecodeError::Malformed(alloc::format!("{error}")))
+        }
+        Some((&found, _)) => Err(DecodeError::Version { found }),
+    }
+}

@@ -1,0 +1,137 @@
+//! One session at one server: the context at the primary or a backup, and the requests behind it.
+//!
+//! Invariant: `context` is the service's context after the first `requests` requests and `responses` responses.
+//! Requests are applied once each, in the order of their numbers [FK:backup]; the last ones are remembered, so that
+//! an older or fresher context can take this one's place and be brought up to date.
+
+use alloc::collections::BTreeMap;
+
+use bytes::Bytes;
+use model::UnitId;
+
+use crate::service::{ContentService, Refusal, RefusalKind};
+
+/// The context of a session, as this server has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Replica<C> {
+    pub(crate) context: C,
+    pub(crate) requests: u64,
+    pub(crate) responses: u64,
+    /// Counts the contexts that took this one's place.
+    pub(crate) lineage: u64,
+    /// Requests by number: the last applied ones, and those that wait for one before them.
+    log: BTreeMap<u64, Logged>,
+}
+
+#[derive(Clone, Debug)]
+struct Logged {
+    operation: Bytes,
+    outcome: Option<Result<(), Refusal>>,
+}
+
+/// What became of a request that was delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// It had been applied before, with this outcome if it is still known.
+    Before(Option<Result<(), Refusal>>),
+    /// The requests up to and including this number can be applied.
+    Ready,
+    /// A request before it has not come.
+    Early,
+    /// So far ahead of what was applied that it is not even remembered.
+    TooEarly,
+}
+
+/// A request that was applied just now.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) number: u64,
+    pub(crate) operation: Bytes,
+    pub(crate) result: Result<(), Refusal>,
+}
+
+/// Bounds of one replica.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) requests_kept: usize,
+    pub(crate) context_bytes_max: usize,
+}
+
+impl<C> Replica<C> {
+    /// A replica with this context after so many requests and responses.
+    pub(crate) fn new(context: C, requests: u64, responses: u64) -> Replica<C> {
+        Replica { context, requests, responses, lineage: 0, log: BTreeMap::new() }
+    }
+
+    /// Takes in request `number`; the applying is done by [`Replica::advance`].
+    pub(crate) fn accept(&mut self, number: u64, operation: Bytes, limits: Limits) -> Applied {
+        if number <= self.requests {
+            return Applied::Before(self.log.get(&number).and_then(|logged| logged.outcome.clone()));
+        }
+        if number - self.requests > limits.requests_kept as u64 {
+            return Applied::TooEarly;
+        }
+        self.log.entry(number).or_insert(Logged { operation, outcome: None });
+        if self.log.contains_key(&(self.requests + 1)) { Applied::Ready } else { Applied::Early }
+    }
+
+    /// Applies the next request, if it has come.
+    pub(crate) fn advance<S>(&mut self, service: &S, unit: &UnitId, limits: Limits) -> Option<Outcome>
+    where
+        S: ContentService<Context = C>,
+        C: Clone,
+    {
+        let number = self.requests + 1;
+        let logged = self.log.get_mut(&number)?;
+        let operation = logged.operation.clone();
+        let mut context = self.context.clone();
+        let result = service.apply(unit, &mut context, &operation).and_then(|()| fits::<S>(&context, limits));
+        logged.outcome = Some(result.clone());
+        if result.is_ok() {
+            self.context = context;
+        }
+        self.requests = number;
+        let keep_from = number.saturating_sub(limits.requests_kept as u64);
+        self.log = self.log.split_off(&keep_from);
+        Some(Outcome { number, operation, result })
+    }
+
+    /// Puts another context in this one's place: after `requests` requests and `responses` responses. Remembered
+    /// requests that it does not reflect can be applied next, by [`Replica::advance`]. Returns how many requests that
+    /// this replica knew of are lost to the new context: neither in it nor remembered.
+    pub(crate) fn rebase(&mut self, context: C, requests: u64, responses: u64) -> u64 {
+        let known = self.requests;
+        self.context = context;
+        self.responses = responses;
+        self.lineage += 1;
+        let remembered_from =
+            (requests + 1..=known).rev().take_while(|number| self.log.contains_key(number)).last();
+        let resume_at = remembered_from.map_or(known.max(requests), |first| first - 1);
+        self.requests = resume_at;
+        resume_at - requests
+    }
+}
+
+fn fits<S: ContentService>(context: &S::Context, limits: Limits) -> Result<(), Refusal> {
+    let size = encode_context(context).len();
+    if size <= limits.context_bytes_max {
+        return Ok(());
+    }
+    let message = alloc::format!(
+        "the session's context would take {size} bytes, and may take {}",
+        limits.context_bytes_max
+    );
+    Err(Refusal { kind: RefusalKind::Precondition, message })
+}
+
+/// A context as it travels.
+pub(crate) fn encode_context<C: serde::Serialize>(context: &C) -> Bytes {
+    let encoded = postcard::to_allocvec(context);
+    assert!(encoded.is_ok(), "contexts are plain data");
+    Bytes::from(encoded.unwrap_or_default())
+}
+
+/// Reads a context that travelled; `None` if it is not one of this service's.
+pub(crate) fn decode_context<C: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<C> {
+    postcard::from_bytes(bytes).ok()
+}
