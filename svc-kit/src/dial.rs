@@ -56,6 +56,37 @@ pub fn endpoint(address: &Address, keepalive: &Keepalive) -> Result<Endpoint, Ba
         .keep_alive_while_idle(true))
 }
 
+/// How long to wait before the next attempt to reach somebody: 5 ms, then twice as long each time, up to 500 ms.
+#[derive(Clone, Copy, Debug)]
+pub struct Backoff(Duration);
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(5);
+    const LAST: Duration = Duration::from_millis(500);
+
+    /// From the shortest wait on.
+    pub const fn new() -> Backoff {
+        Backoff(Backoff::FIRST)
+    }
+
+    /// Waits.
+    pub async fn pause(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(Backoff::LAST);
+    }
+
+    /// The attempt succeeded: the next wait is the shortest again.
+    pub fn reset(&mut self) {
+        *self = Backoff::new();
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff::new()
+    }
+}
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
@@ -76,4 +107,32 @@ pub enum DialError {
 pub async fn connect(address: &Address, keepalive: &Keepalive) -> Result<Channel, DialError> {
     let endpoint = endpoint(address, keepalive)?;
     endpoint.connect().await.map_err(|source| DialError::Unreachable { address: address.clone(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_double_up_to_a_limit_and_start_again() {
+        let mut backoff = Backoff::new();
+        let mut pause = async |backoff: &mut Backoff| {
+            let start = tokio::time::Instant::now();
+            backoff.pause().await;
+            start.elapsed().as_millis()
+        };
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            pauses.push(pause(&mut backoff).await);
+        }
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 500, 500]);
+        backoff.reset();
+        assert_eq!(pause(&mut backoff).await, 5);
+    }
+
+    #[test]
+    fn an_address_without_form_is_refused() {
+        let bad = Address::new("no port here");
+        assert_eq!(endpoint(&bad, &Keepalive::default()).err(), Some(BadAddress(bad)));
+    }
 }

@@ -61,9 +61,11 @@ pub enum TrySendError<I> {
     Stopped,
 }
 
+type Question<M> = Box<dyn FnOnce(&M) + Send>;
+
 enum Letter<M: Machine> {
     Fact(M::Input),
-    Question(Box<dyn FnOnce(&M) + Send>),
+    Question(Question<M>),
 }
 
 /// Tells facts to a machine and asks it questions. Letters of one handle arrive in their order.
@@ -95,7 +97,8 @@ impl<M: Machine> Handle<M> {
         }
     }
 
-    /// Asks a question, which sees the machine as it is after every fact that was told before.
+    /// Asks a question. It sees the machine as it is after every fact that was told before, and is answered once the
+    /// orders that follow from those facts have been performed.
     pub async fn ask<R: Send + 'static>(
         &self,
         question: impl FnOnce(&M) -> R + Send + 'static,
@@ -115,6 +118,7 @@ struct Host<M: Machine, E> {
     clock: Clock,
     inbox: mpsc::Receiver<Letter<M>>,
     orders: Vec<M::Output>,
+    questions: Vec<Question<M>>,
 }
 
 /// Hosts `machine` on a task of its own until `stop` is cancelled or no handle is left; then performs what follows
@@ -133,7 +137,7 @@ where
     E: Effects<M::Output>,
 {
     let (sender, inbox) = mpsc::channel(inbox_max);
-    let mut host = Host { machine, effects, clock, inbox, orders: Vec::new() };
+    let mut host = Host { machine, effects, clock, inbox, orders: Vec::new(), questions: Vec::new() };
     let task = tokio::spawn(async move { host.run(&stop).await });
     (Handle { inbox: sender }, task)
 }
@@ -173,7 +177,7 @@ impl<M: Machine, E: Effects<M::Output>> Host<M, E> {
         while let Some(letter) = next {
             match letter {
                 Letter::Fact(fact) => self.machine.handle(now, fact, &mut self.orders),
-                Letter::Question(question) => question(&self.machine),
+                Letter::Question(question) => self.questions.push(question),
             }
             taken += 1;
             next = if taken < BATCH_MAX { self.inbox.try_recv().ok() } else { None };
@@ -184,6 +188,9 @@ impl<M: Machine, E: Effects<M::Output>> Host<M, E> {
         if !self.orders.is_empty() {
             self.effects.perform(now, &mut self.orders);
             assert!(self.orders.is_empty(), "effects perform every order");
+        }
+        for question in self.questions.drain(..) {
+            question(&self.machine);
         }
     }
 }
@@ -264,6 +271,17 @@ mod tests {
             bench.handle.send(number).await.unwrap();
         }
         assert_eq!(bench.handle.ask(|adder| adder.sum).await, Ok(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_comes_after_the_orders_of_the_facts_before_it() {
+        let mut bench = bench(8);
+        bench.handle.send(1).await.unwrap();
+        bench.handle.ask(|_| ()).await.unwrap();
+        tokio::time::advance(Duration::from_millis(20)).await;
+        bench.handle.send(2).await.unwrap();
+        bench.handle.ask(|_| ()).await.unwrap();
+        assert_eq!(bench.told.try_recv().map(|(_, sum)| sum), Ok(3));
     }
 
     #[tokio::test(start_paused = true)]
