@@ -1,0 +1,31 @@
+//! The automation of this repository: `cargo xtask ci` is what CI runs, locally.
+
+mod steps;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask <command>
+
+  ci     format, lints, unit tests, scripts, simulation, mutants, contracts, end-to-end tests
+  tidy   the rules that no other tool checks: claims, dependencies between crates, file sizes
+";
+
+fn main() -> ExitCode {
+    let command = std::env::args().nth(1);
+    let done = match command.as_deref() {
+        Some("ci") => steps::ci(),
+        Some("tidy") => tidy::check(),
+        Some(_) | None => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The steps of CI, the quickest to fail first.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use crate::tidy;
+
+const BUF: &str = "@bufbuild/buf@1.75.0";
+const TOOLS: &str = "target/tools";
+
+/// Runs every step, and stops at the first that fails.
+pub fn ci() -> anyhow::Result<()> {
+    let mut taken = Vec::new();
+    let mut step = |name: &'static str, run: &dyn Fn() -> anyhow::Result<()>| -> anyhow::Result<()> {
+        println!("\n=== {name}");
+        let start = Instant::now();
+        run().with_context(|| format!("step `{name}` failed"))?;
+        taken.push((name, start.elapsed()));
+        Ok(())
+    };
+    step("format", &|| cargo(&["fmt", "--all", "--check"]))?;
+    step("tidy", &tidy::check)?;
+    step("lints", &|| {
+        cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"])
+    })?;
+    step("unit tests and scripts", &|| cargo(&["test", "--workspace", "--exclude", "e2e", "--quiet"]))?;
+    step("release build", &|| cargo(&["build", "--release", "--quiet"]))?;
+    step("simulation", &|| handover(&["sim", "--seeds", "1000"]))?;
+    step("mutants", &|| cargo(&["run", "--release", "--quiet", "--package", "sim", "--bin", "mutants"]))?;
+    step("contracts", &contracts)?;
+    step("end to end", &|| cargo(&["test", "--package", "e2e", "--quiet"]))?;
+    step("main job", &|| handover(&["demo"]))?;
+
+    println!("\n=== all steps passed");
+    for (name, time) in &taken {
+        println!("{:>7.1} s  {name}", time.as_secs_f64());
+    }
+    let total: Duration = taken.iter().map(|(_, time)| *time).sum();
+    println!("{:>7.1} s  in all", total.as_secs_f64());
+    Ok(())
+}
+
+/// Installs `buf`, which also stands in for `grpcurl` in the end-to-end tests, and lints the contracts.
+fn contracts() -> anyhow::Result<()> {
+    let buf = format!("{TOOLS}/node_modules/.bin/buf");
+    if !Path::new(&buf).exists() {
+        run(Command::new("npm").args([
+            "install",
+            "--silent",
+            "--no-fund",
+            "--no-audit",
+            "--prefix",
+            TOOLS,
+            BUF,
+        ]))?;
+    }
+    run(Command::new(buf).args(["lint", "proto"]))
+}
+
+fn cargo(args: &[&str]) -> anyhow::Result<()> {
+    run(Command::new(env!("CARGO")).args(args))
+}
+
+fn handover(args: &[&str]) -> anyhow::Result<()> {
+    run(Command::new("target/release/handover").args(args))
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let shown = format!("{command:?}").replace('"', "");
+    println!("$ {shown}");
+    let status = command.status().with_context(|| format!("cannot run `{shown}`"))?;
+    if !status.success() {
+        bail!("`{shown}`: {status}");
+    }
+    Ok(())
+}
