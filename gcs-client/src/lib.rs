@@ -1,1 +1,67 @@
+//! How a process works in groups: it attaches to a daemon, sends commands, and gets events in one order.
+//!
+//! An [`Attachment`] is one life of the process as a group member. When it is lost, for whatever reason, its last
+//! event is [`Event::Lost`], and all its memberships are gone; the owner connects again and is a new member. No
+//! gRPC type is needed to use it.
+#![deny(missing_docs)]
 
+mod attach;
+mod wire;
+
+pub use attach::{Attachment, Commands, ConnectError, Events, Target, TryCommandError};
+
+use bytes::Bytes;
+use model::{GroupName, GroupView, GroupViewId, MessageId};
+
+/// What a process can have done. Commands take effect in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Join these groups, if it is not in them.
+    Join(Vec<GroupName>),
+    /// Leave these groups, if it is in them.
+    Leave(Vec<GroupName>),
+    /// Multicast to a group, whether it is in it or not.
+    Multicast {
+        /// To whom.
+        group: GroupName,
+        /// What.
+        payload: Bytes,
+    },
+}
+
+/// What a process is told. The order of events is the order of the group communication service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// One step gave these groups new views; in the order of their names.
+    Views(Vec<GroupView>),
+    /// A message to a group that the process is in.
+    Message {
+        /// The group.
+        group: GroupName,
+        /// Which message, and who sent it.
+        id: MessageId,
+        /// The view in which it was delivered.
+        view: GroupViewId,
+        /// What.
+        payload: Bytes,
+    },
+    /// The attachment is over. Nothing comes after this.
+    Lost(Loss),
+}
+
+/// Why an attachment ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Loss {
+    /// The daemon is shutting down; another one may be there.
+    #[error("the daemon is draining")]
+    Draining,
+    /// Events were not read fast enough.
+    #[error("evicted: {0}")]
+    Evicted(String),
+    /// A command was refused; it is the caller's fault.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// The connection is gone.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+}

@@ -116,7 +116,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn pauses_double_up_to_a_limit_and_start_again() {
         let mut backoff = Backoff::new();
-        let mut pause = async |backoff: &mut Backoff| {
+        let pause = async |backoff: &mut Backoff| {
             let start = tokio::time::Instant::now();
             backoff.pause().await;
             start.elapsed().as_millis()

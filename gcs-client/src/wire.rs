@@ -1,0 +1,137 @@
+//! Between the generated types of the group communication service and those of a process.
+
+use std::str::FromStr;
+
+use model::{GroupName, GroupView, GroupViewId, Member, MessageId};
+use proto::gcs::v1 as pb;
+
+use crate::{Command, Event};
+
+/// The daemon said something that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is missing or malformed")]
+pub(crate) struct Malformed {
+    field: &'static str,
+}
+
+pub(crate) fn command(command: Command) -> pb::Command {
+    let texts = |groups: Vec<GroupName>| groups.iter().map(GroupName::to_string).collect();
+    let command = match command {
+        Command::Join(groups) => pb::command::Command::Join(pb::Join { groups: texts(groups) }),
+        Command::Leave(groups) => pb::command::Command::Leave(pb::Leave { groups: texts(groups) }),
+        Command::Multicast { group, payload } => {
+            pb::command::Command::Multicast(pb::Multicast { group: group.to_string(), payload })
+        }
+    };
+    pb::Command { command: Some(command) }
+}
+
+/// Reads events. A step's views may come in several parts: those of an unfinished one wait here.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    unfinished: Vec<GroupView>,
+}
+
+impl Reader {
+    /// The event that is complete with `event`, if one is.
+    pub(crate) fn read(&mut self, event: pb::Event) -> Result<Option<Event>, Malformed> {
+        match event.event.ok_or(Malformed { field: "event" })? {
+            pb::event::Event::Views(views) => {
+                for view in views.views {
+                    self.unfinished.push(group_view(view)?);
+                }
+                let finished = (!views.continued).then(|| std::mem::take(&mut self.unfinished));
+                Ok(finished.map(Event::Views))
+            }
+            pb::event::Event::Message(message) => Ok(Some(Event::Message {
+                group: group_name(&message.group)?,
+                id: MessageId::new(parse(&message.sender, "message.sender")?, message.number),
+                view: group_view_id(message.view)?,
+                payload: message.payload,
+            })),
+        }
+    }
+}
+
+fn group_view(view: pb::GroupView) -> Result<GroupView, Malformed> {
+    let mut read = GroupView {
+        group: group_name(&view.group)?,
+        id: group_view_id(view.id)?,
+        members: Vec::with_capacity(view.members.len()),
+        joined: Vec::new(),
+        left: view.left.iter().map(|process| parse(process, "view.left")).collect::<Result<_, _>>()?,
+        transitional: Vec::new(),
+    };
+    for member in view.members {
+        let process = parse(&member.process, "view.members.process")?;
+        read.members.push(Member { process, name: parse(&member.name, "view.members.name")? });
+        if member.joined {
+            read.joined.push(process);
+        }
+        if member.transitional {
+            read.transitional.push(process);
+        }
+    }
+    Ok(read)
+}
+
+fn group_view_id(id: Option<pb::GroupViewId>) -> Result<GroupViewId, Malformed> {
+    let id = id.ok_or(Malformed { field: "view.id" })?;
+    Ok(GroupViewId {
+        configuration: parse(&id.configuration, "view.id.configuration")?,
+        position: id.position,
+    })
+}
+
+fn group_name(text: &str) -> Result<GroupName, Malformed> {
+    GroupName::new(text).ok_or(Malformed { field: "group" })
+}
+
+pub(crate) fn parse<T: FromStr>(text: &str, field: &'static str) -> Result<T, Malformed> {
+    text.parse().map_err(|_| Malformed { field })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(process: &str, joined: bool, transitional: bool) -> pb::Member {
+        pb::Member { process: process.into(), name: "s".into(), joined, transitional }
+    }
+
+    fn view(group: &str) -> pb::GroupView {
+        let id = pb::GroupViewId { configuration: "v4.beef".into(), position: 2 };
+        let members = vec![member("m-1#7/1", false, true), member("m-2#8/1", true, false)];
+        pb::GroupView { group: group.into(), id: Some(id), members, left: vec!["m-3#9/1".into()] }
+    }
+
+    fn views(views: Vec<pb::GroupView>, continued: bool) -> pb::Event {
+        pb::Event { event: Some(pb::event::Event::Views(pb::Views { views, continued })) }
+    }
+
+    #[test]
+    fn the_parts_of_a_step_are_one_event() {
+        let mut reader = Reader::default();
+        assert_eq!(reader.read(views(vec![view("a")], true)), Ok(None));
+        let Ok(Some(Event::Views(read))) = reader.read(views(vec![view("b")], false)) else {
+            panic!("the step is complete")
+        };
+        assert_eq!(read.iter().map(|view| view.group.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        let first = &read[0];
+        assert_eq!(first.members.len(), 2);
+        assert_eq!(first.transitional, ["m-1#7/1".parse().unwrap()]);
+        assert_eq!(first.joined, ["m-2#8/1".parse().unwrap()]);
+        assert_eq!(first.left, ["m-3#9/1".parse().unwrap()]);
+        assert_eq!(first.id.to_string(), "v4.beef+2");
+    }
+
+    #[test]
+    fn what_is_missing_or_malformed_is_named() {
+        let field = |event| Reader::default().read(event).err().map(|malformed| malformed.field);
+        assert_eq!(field(pb::Event { event: None }), Some("event"));
+        assert_eq!(field(views(vec![view("")], false)), Some("group"));
+        assert_eq!(field(views(vec![pb::GroupView { id: None, ..view("a") }], false)), Some("view.id"));
+        let stranger = pb::GroupView { members: vec![member("nobody", false, false)], ..view("a") };
+        assert_eq!(field(views(vec![stranger], false)), Some("view.members.process"));
+    }
+}
