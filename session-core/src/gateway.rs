@@ -193,6 +193,7 @@ impl From<AttachRefusal> for Failure {
             AttachRefusal::Unknown => Failure::UnknownSession,
             AttachRefusal::Ended => Failure::Ended,
             AttachRefusal::WrongSecret => Failure::WrongSecret,
+            AttachRefusal::Elsewhere => Failure::Displaced,
         }
     }
 }
@@ -206,8 +207,10 @@ enum Phase {
     Attaching { ticket: Ticket, until: Time },
     /// In use.
     Open,
-    /// Its end is announced. Given up at `until`.
+    /// Its client closed it. Given up at `until`.
     Closing { tickets: Vec<Ticket>, until: Time },
+    /// Its client did not come back. Given up at `until`.
+    Expiring { until: Time },
 }
 
 /// A session at this gateway.
@@ -325,23 +328,22 @@ impl Entry {
 
     /// What a server is told that claims the session, or whose client has come or gone.
     fn orders(&self, session: SessionId, window: u64) -> ToServer {
-        match self.client {
-            Some(_) => ToServer::Serve {
-                session,
-                fence: self.fence,
-                stream: self.stream,
-                cursor: self.cursor.clone(),
-                credit: window,
-            },
-            None => ToServer::Wait { session, fence: self.fence },
+        ToServer::Serve {
+            session,
+            fence: self.fence,
+            stream: self.stream,
+            cursor: self.cursor.clone(),
+            credit: if self.client.is_some() { window } else { 0 },
+            repeats_from: self.requests.keys().next().copied().unwrap_or(self.last_request + 1),
         }
     }
 
     fn deadline(&self, params: &GatewayParams) -> Option<Time> {
         let give_up = match self.phase {
-            Phase::Opening { until, .. } | Phase::Attaching { until, .. } | Phase::Closing { until, .. } => {
-                Some(until)
-            }
+            Phase::Opening { until, .. }
+            | Phase::Attaching { until, .. }
+            | Phase::Closing { until, .. }
+            | Phase::Expiring { until } => Some(until),
             Phase::Open => self.alone_since.map(|since| since + self.patience(params)),
         };
         self.retry_at.into_iter().chain(give_up).min()
@@ -425,12 +427,13 @@ impl Gateway {
         if let Some(time) = entry.deadline(&self.params) {
             self.timers.remove(&(time, session));
         }
-        let closed = matches!(failure, Failure::Ended | Failure::UnknownSession);
+        let closing = matches!(entry.phase, Phase::Closing { .. } | Phase::Expiring { .. });
+        let closed = *failure == Failure::Ended || (closing && *failure == Failure::UnknownSession);
         let mut fail = |ticket| out.push(Output::Reply { ticket, reply: Err(failure.clone()) });
         entry.requests.into_values().flat_map(|pending| pending.tickets).for_each(&mut fail);
         match entry.phase {
             Phase::Opening { ticket, .. } | Phase::Attaching { ticket, .. } => fail(ticket),
-            Phase::Open => {}
+            Phase::Open | Phase::Expiring { .. } => {}
             Phase::Closing { tickets, .. } if closed => {
                 out.extend(
                     tickets.into_iter().map(|ticket| Output::Reply { ticket, reply: Ok(Reply::Closed) }),
@@ -537,6 +540,9 @@ impl Gateway {
                 let end = ContentMessage::End { session, secret, gateway: Some(gateway) };
                 self.multicast(&content, &end, out);
             }
+            Phase::Expiring { .. } => {
+                self.multicast(&content, &ContentMessage::Expire { session, gateway }, out)
+            }
             Phase::Open => {
                 let group = Purpose::Session(entry.unit.clone(), session);
                 for (number, pending) in &entry.requests {
@@ -576,7 +582,9 @@ impl Gateway {
                     out.push(Output::Reply { ticket, reply: Err(Failure::UnknownSession) })
                 }
                 Phase::Attaching { .. } => self.displace_asker(session, ticket, cursor, out),
-                Phase::Closing { .. } => out.push(Output::Reply { ticket, reply: Err(Failure::Ended) }),
+                Phase::Closing { .. } | Phase::Expiring { .. } => {
+                    out.push(Output::Reply { ticket, reply: Err(Failure::Ended) });
+                }
             },
         }
     }
@@ -713,7 +721,7 @@ impl Gateway {
             return Err(Failure::WrongSecret);
         }
         match entry.phase {
-            Phase::Closing { .. } => return Err(Failure::Ended),
+            Phase::Closing { .. } | Phase::Expiring { .. } => return Err(Failure::Ended),
             Phase::Opening { .. } | Phase::Attaching { .. } => return Err(Failure::UnknownSession),
             Phase::Open => {}
         }
@@ -839,7 +847,7 @@ impl Gateway {
             entry.last_request = entry.last_request.max(requests);
             let ticket = match entry.phase {
                 Phase::Opening { ticket, .. } | Phase::Attaching { ticket, .. } => Some(ticket),
-                Phase::Open | Phase::Closing { .. } => None,
+                Phase::Open | Phase::Closing { .. } | Phase::Expiring { .. } => None,
             };
             let attaching = matches!(entry.phase, Phase::Attaching { .. });
             if ticket.is_some() {
@@ -876,9 +884,9 @@ impl Gateway {
             out.push(Output::Stale { link, session });
             return;
         };
-        let takeover = entry.told.replace(entry.fence).is_some_and(|told| told != entry.fence);
         entry.expected = Some(responses + 1);
         if let (Some(attachment), Some(server)) = (entry.client, self.links.get(&link)) {
+            let takeover = entry.told.replace(entry.fence).is_some_and(|told| told != entry.fence);
             let (server, fence) = (*server, entry.fence);
             let event = ClientEvent::Serving { server, fence, takeover, requests_lost };
             out.push(Output::ToClient { session, attachment, event });
@@ -976,13 +984,20 @@ impl Gateway {
         let Some(entry) = self.sessions.get(&session) else { return };
         let lonely = entry.alone_since.is_some_and(|since| since + entry.patience(&self.params) <= now);
         match entry.phase {
-            Phase::Opening { until, .. } | Phase::Attaching { until, .. } | Phase::Closing { until, .. }
+            Phase::Opening { until, .. }
+            | Phase::Attaching { until, .. }
+            | Phase::Closing { until, .. }
+            | Phase::Expiring { until }
                 if until <= now =>
             {
                 self.remove(session, &Failure::NoReplica, out);
             }
             Phase::Open if lonely => self.give_up(now, session, out),
-            Phase::Opening { .. } | Phase::Attaching { .. } | Phase::Closing { .. } | Phase::Open => {
+            Phase::Opening { .. }
+            | Phase::Attaching { .. }
+            | Phase::Closing { .. }
+            | Phase::Expiring { .. }
+            | Phase::Open => {
                 self.repeat(session, out);
                 let retry = self.params.retry;
                 self.with(session, |entry| entry.retry_at = entry.retry_at.map(|_| now + retry));
@@ -1000,7 +1015,7 @@ impl Gateway {
             return;
         }
         let (until, retry_at) = (now + self.params.no_replica_timeout, now + self.params.retry);
-        self.begin_closing(session, Phase::Closing { tickets: Vec::new(), until }, retry_at, out);
+        self.begin_closing(session, Phase::Expiring { until }, retry_at, out);
         self.repeat(session, out);
     }
 }

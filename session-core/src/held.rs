@@ -25,10 +25,17 @@ pub(crate) enum Serving {
     Joining,
     /// Asks the gateway how far the client got, and again at `again`. Nobody answered since `since`.
     Claiming { since: Time, again: Time },
-    /// The gateway has no client attached to the session.
-    Waiting,
-    /// Sends responses up to number `up_to`; the next one is due at `due`, or after a request.
+    /// Sends acknowledgements, and responses up to number `up_to`; the next one is due at `due`, or after a request.
     Streaming { stream: u64, up_to: u64, due: Option<Time> },
+}
+
+/// What a gateway gives to the primary whose claim it accepts.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    pub(crate) stream: u64,
+    pub(crate) cursor: Option<Cursor>,
+    pub(crate) credit: u64,
+    pub(crate) repeats_from: u64,
 }
 
 /// A session at its primary or at a backup.
@@ -98,7 +105,7 @@ impl<C> Held<C> {
         match &self.serving {
             Serving::Claiming { again, .. } => Some(*again),
             Serving::Streaming { due, .. } => *due,
-            Serving::Nothing | Serving::Joining | Serving::Waiting => None,
+            Serving::Nothing | Serving::Joining => None,
         }
     }
 }
@@ -130,25 +137,21 @@ where
     ) {
         let undecided = match self.serving {
             Serving::Nothing | Serving::Joining | Serving::Claiming { .. } => true,
-            Serving::Waiting | Serving::Streaming { .. } => false,
+            Serving::Streaming { .. } => false,
         };
         if undecided && let Some(context) = decode_context(&known.context) {
-            self.replica.rebase(context, known.requests, known.responses);
+            self.replica.rebase(context, known.requests, known.responses, u64::MAX);
             self.catch_up(scene);
         }
     }
 
-    /// The gateway grants the claim: go on from the cursor.
-    pub(crate) fn serve<S: ContentService<Context = C>>(
-        &mut self,
-        stream: u64,
-        cursor: Option<Cursor>,
-        credit: u64,
-        scene: &mut Scene<'_, S>,
-    ) {
+    /// The gateway grants the claim: go on from where the client is.
+    pub(crate) fn serve<S: ContentService<Context = C>>(&mut self, grant: Grant, scene: &mut Scene<'_, S>) {
+        let Grant { stream, cursor, credit, repeats_from } = grant;
         let decoded = cursor.and_then(|cursor| Some((decode_context(&cursor.context)?, cursor)));
-        let requests_lost = decoded
-            .map_or(0, |(context, cursor)| self.replica.rebase(context, cursor.requests, cursor.responses));
+        let requests_lost = decoded.map_or(0, |(context, cursor)| {
+            self.replica.rebase(context, cursor.requests, cursor.responses, repeats_from)
+        });
         let responses = self.replica.responses;
         self.serving = Serving::Streaming { stream, up_to: responses.saturating_add(credit), due: None };
         scene.send.push(ToGateway::Started { session: scene.session, stream, requests_lost, responses });

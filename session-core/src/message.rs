@@ -113,6 +113,13 @@ pub enum ContentMessage {
         /// Who wants to know.
         gateway: Option<GatewayId>,
     },
+    /// Nobody came for the session in time: it is over, unless its client is at another gateway by now.
+    Expire {
+        /// The session.
+        session: SessionId,
+        /// Where its client was.
+        gateway: GatewayId,
+    },
     /// The database of one class of replicas, told to those who may have another [FK:state-exchange].
     State {
         /// The view in which it is told.
@@ -230,8 +237,11 @@ pub enum ToServer {
         stream: u64,
         /// How far the client got; `None` if nobody knows, then the server's own context counts.
         cursor: Option<Cursor>,
-        /// How many responses may be sent beyond those that the cursor, or the server's own count, has.
+        /// How many responses may be sent beyond those that the cursor, or the server's own count, has; none while no
+        /// client is attached.
         credit: u64,
+        /// The gateway repeats requests from this number on; those before it were acknowledged.
+        repeats_from: u64,
     },
     /// The client took responses; the server may send up to this number in the stream.
     Credit {
@@ -241,13 +251,6 @@ pub enum ToServer {
         stream: u64,
         /// The highest response number allowed.
         up_to: u64,
-    },
-    /// The claim is noted, but no client is attached: send nothing until told.
-    Wait {
-        /// The session.
-        session: SessionId,
-        /// The fence of the claim.
-        fence: Fence,
     },
     /// The claim is refused: somebody has a greater fence.
     Fenced {
@@ -272,6 +275,8 @@ pub enum AttachRefusal {
     Ended,
     /// The secret is another session's.
     WrongSecret,
+    /// The session's client is at another gateway.
+    Elsewhere,
 }
 
 impl fmt::Display for AttachRefusal {
@@ -280,6 +285,7 @@ impl fmt::Display for AttachRefusal {
             AttachRefusal::Unknown => "there is no such session: it was never opened, or nobody remembers it",
             AttachRefusal::Ended => "the session has ended",
             AttachRefusal::WrongSecret => "the secret is not this session's",
+            AttachRefusal::Elsewhere => "the session's client is at another gateway",
         })
     }
 }

@@ -97,10 +97,11 @@ impl<C> Replica<C> {
     }
 
     /// Puts another context in this one's place: after `requests` requests and `responses` responses. Remembered
-    /// requests that it does not reflect can be applied next, by [`Replica::advance`]. Returns how many requests that
-    /// this replica knew of are lost to the new context: neither in it nor remembered.
-    pub(crate) fn rebase(&mut self, context: C, requests: u64, responses: u64) -> u64 {
-        let known = self.requests;
+    /// requests that it does not reflect can be applied next, by [`Replica::advance`]; those from `repeats_from` on
+    /// will be delivered again if they are not remembered. Returns how many requests that this replica knew of are
+    /// lost to the new context: neither in it, nor remembered, nor repeated.
+    pub(crate) fn rebase(&mut self, context: C, requests: u64, responses: u64, repeats_from: u64) -> u64 {
+        let known = self.requests.min(repeats_from.saturating_sub(1));
         self.context = context;
         self.responses = responses;
         self.lineage += 1;

@@ -12,7 +12,7 @@ use model::trace::{Event, Role};
 use model::{Fence, GroupName, GroupView, Machine, ProcessId, SessionId, Time, UnitId};
 
 use crate::catalogue::Catalogue;
-use crate::held::{Held, Scene, Serving};
+use crate::held::{Grant, Held, Scene, Serving};
 use crate::message::{
     ContentMessage, DecodeError, GatewayId, ServiceMessage, SessionMessage, ToGateway, ToServer, decode,
     encode,
@@ -538,7 +538,6 @@ impl<S: ContentService> Server<S> {
     fn on_gateway(&mut self, now: Time, gateway: &GatewayId, message: ToServer, out: &mut Vec<Output>) {
         let (ToServer::Serve { session, .. }
         | ToServer::Credit { session, .. }
-        | ToServer::Wait { session, .. }
         | ToServer::Fenced { session, .. }
         | ToServer::Unknown { session }) = message;
         let at_this_gateway = |state: &Unit<S::Context>| {
@@ -553,11 +552,10 @@ impl<S: ContentService> Server<S> {
         };
         let Some(held) = state_of(&mut self.units, &unit, session) else { return };
         match message {
-            ToServer::Serve { fence, stream, cursor, credit, .. } => {
+            ToServer::Serve { fence, stream, cursor, credit, repeats_from, .. } => {
                 if held.role == Role::Primary && held.fence == fence {
-                    self.with_held(&unit, session, out, |held, _, scene| {
-                        held.serve(stream, cursor, credit, scene)
-                    });
+                    let grant = Grant { stream, cursor, credit, repeats_from };
+                    self.with_held(&unit, session, out, |held, _, scene| held.serve(grant, scene));
                     self.propagate_soon(now, &unit, session);
                 }
             }
@@ -566,11 +564,6 @@ impl<S: ContentService> Server<S> {
                     && *current == stream
                 {
                     *up_to = more.max(*up_to);
-                }
-            }
-            ToServer::Wait { fence, .. } => {
-                if held.role == Role::Primary && held.fence == fence {
-                    self.set_serving(&unit, session, Serving::Waiting);
                 }
             }
             ToServer::Fenced { fence, .. } => {
@@ -647,13 +640,12 @@ impl<S: ContentService> Server<S> {
                     Serving::Claiming { since, .. } if here => {
                         served.push((unit.clone(), *session, Some(since)))
                     }
-                    Serving::Waiting | Serving::Streaming { .. } if here => {
+                    Serving::Streaming { .. } if here => {
                         served.push((unit.clone(), *session, None));
                     }
                     Serving::Nothing
                     | Serving::Joining
                     | Serving::Claiming { .. }
-                    | Serving::Waiting
                     | Serving::Streaming { .. } => {}
                 }
             }
@@ -783,7 +775,7 @@ impl<S: ContentService> Server<S> {
         self.set_serving(unit, session, Serving::Nothing);
         let Some(state) = self.units.get(unit) else { return };
         let Some(known) = state.database.sessions().get(&session) else { return };
-        let end = ContentMessage::End { session, secret: known.secret, gateway: None };
+        let end = ContentMessage::Expire { session, gateway: known.gateway.clone() };
         out.push(Output::Multicast { group: Purpose::Content(unit.clone()).group(), payload: encode(&end) });
     }
 
@@ -890,7 +882,7 @@ impl<S: ContentService> Machine for Server<S> {
                     self.set_serving(&unit, session, Serving::Streaming { stream, up_to, due: None });
                     self.respond(now, &unit, session, out);
                 }
-                Some(Serving::Nothing | Serving::Joining | Serving::Waiting) | None => {}
+                Some(Serving::Nothing | Serving::Joining) | None => {}
             }
         }
         for (unit, state) in &mut self.units {

@@ -274,6 +274,7 @@ impl Database {
                 updates.into_iter().filter_map(|update| self.update(from, update)).collect()
             }
             ContentMessage::End { session, secret, gateway } => self.end(session, secret, gateway),
+            ContentMessage::Expire { session, gateway } => self.expire(session, gateway),
             ContentMessage::State { .. } => Vec::new(),
         }
     }
@@ -356,6 +357,16 @@ impl Database {
             Some(session) if session.secret != secret => refused(AttachRefusal::WrongSecret),
             Some(_) => self.bury(id).into_iter().collect(),
         }
+    }
+
+    fn expire(&mut self, id: SessionId, gateway: GatewayId) -> Vec<Effect> {
+        let reason = match self.sessions.get(&id) {
+            None if self.tombs.contains_key(&id) => AttachRefusal::Ended,
+            None => AttachRefusal::Unknown,
+            Some(session) if session.gateway != gateway => AttachRefusal::Elsewhere,
+            Some(_) => return self.bury(id).into_iter().collect(),
+        };
+        Vec::from([Effect::Refused { session: id, gateway, reason }])
     }
 
     fn bury(&mut self, id: SessionId) -> Option<Effect> {
@@ -544,6 +555,7 @@ impl Database {
                 ContentMessage::Attach { .. }
                 | ContentMessage::Propagate { .. }
                 | ContentMessage::End { .. }
+                | ContentMessage::Expire { .. }
                 | ContentMessage::State { .. } => effects.extend(self.apply(from, message, open)),
             }
         }
