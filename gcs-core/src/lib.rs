@@ -1,1 +1,37 @@
+//! The group communication end-point: one [`Daemon`] is one member of configurations that an external membership
+//! service decides, and gives the processes attached to it virtually synchronous, totally ordered multicast in
+//! lightweight groups.
+//!
+//! The layers are plain structs, from the network up, and [`daemon`] ties them:
+//!
+//! - [`link`]: a numbered one-way stream to each peer, which resumes after a broken connection;
+//! - [`endpoint`]: the streams of a configuration's members, the syncs, and what they agree on [KK:end-point];
+//! - [`stability`]: who has delivered what, hence what may be forgotten and who may send more;
+//! - [`order`]: one total order over the streams of a configuration;
+//! - [`groups`] and [`exchange`]: the table of groups that every daemon holds, and how tables are merged;
+//! - [`processes`]: the local processes and what they have handed in.
+//!
+//! Like every core the crate has no clock, no randomness, no sockets and no threads: see [`model::Machine`].
+#![no_std]
+#![deny(missing_docs)]
 
+extern crate alloc;
+
+mod daemon;
+mod endpoint;
+mod exchange;
+mod groups;
+mod link;
+mod message;
+mod order;
+mod params;
+mod port;
+mod processes;
+mod stability;
+mod stream;
+
+pub use daemon::{Daemon, Windows};
+pub use link::Epoch;
+pub use message::{Entry, Message, Payload, Rank, Row, Run, Sync, Table};
+pub use params::{Limit, Params, ParamsError};
+pub use port::{Input, Notice, NoticeFault, Output, PeerFault, ProcessEvent, Rejection, Throttle};
