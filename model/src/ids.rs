@@ -30,6 +30,33 @@ impl Name {
     /// The longest name, in bytes.
     pub const LEN_MAX: usize = 31;
 
+    /// The name that `text` spells. For constants: a text that is not a name does not compile there.
+    ///
+    /// # Panics
+    /// If `text` is not a name.
+    pub const fn literal(text: &str) -> Name {
+        match Name::read(text.as_bytes()) {
+            Some(name) => name,
+            None => panic!("not a name"),
+        }
+    }
+
+    const fn read(text: &[u8]) -> Option<Name> {
+        if text.is_empty() || text.len() > Name::LEN_MAX {
+            return None;
+        }
+        let mut bytes = [0; Name::LEN_MAX];
+        let mut at = 0;
+        while at < text.len() {
+            if !matches!(text[at], b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.') {
+                return None;
+            }
+            bytes[at] = text[at];
+            at += 1;
+        }
+        Some(Name { bytes, len: text.len() as u8 })
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         core::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
@@ -40,13 +67,7 @@ impl FromStr for Name {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Name, NameError> {
-        let allowed = |b: &u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
-        if text.is_empty() || text.len() > Name::LEN_MAX || !text.as_bytes().iter().all(allowed) {
-            return Err(NameError);
-        }
-        let mut bytes = [0; Name::LEN_MAX];
-        bytes[..text.len()].copy_from_slice(text.as_bytes());
-        Ok(Name { bytes, len: text.len() as u8 })
+        Name::read(text.as_bytes()).ok_or(NameError)
     }
 }
 
@@ -505,5 +526,6 @@ mod tests {
         assert!(name("a") < name("b"));
         assert!(name("machine-1") < name("machine-2"));
         assert!(name("a") < name("a-"));
+        assert_eq!(const { Name::literal("machine-1") }, name("machine-1"));
     }
 }

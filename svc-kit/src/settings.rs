@@ -13,10 +13,16 @@ use figment::error::Kind;
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
+use model::Name;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 
 const ENV_PREFIX: &str = "HANDOVER_";
+
+/// The cluster that processes belong to if none is set.
+pub fn default_cluster() -> Name {
+    const { Name::literal("handover") }
+}
 
 /// The settings of one service.
 pub trait Settings: DeserializeOwned {
@@ -268,7 +274,7 @@ fn origin_of(metadata: &Metadata) -> String {
 mod tests {
     use std::time::Duration;
 
-    use model::{Address, Name};
+    use model::Address;
 
     use super::*;
     use crate::dial::{Keepalive, KeepaliveArgs};
