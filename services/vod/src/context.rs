@@ -3,7 +3,8 @@
 //! A fragment is due so long before the viewer gets to it as the lead says. Where the viewer is follows from an
 //! absolute schedule: at one time they were at one position, and they have moved on at one rate since. As it does not
 //! count from the last response, a response that comes late, or a takeover, shifts nothing, and a gap shorter than the
-//! lead is not seen. Servers therefore read the same clock to within the lead.
+//! lead is not seen. It also means that a new primary whose clock is ahead of the old one's sends so much more in
+//! advance. One whose clock lags behind the last response moves the schedule to its own clock.
 //!
 //! The schedule is set by the first response after a pause, a seek or a change of rate, which goes at once: requests
 //! are applied at every replica, and the replicas have no common time at which they do it.
@@ -17,7 +18,7 @@ use session_core::{Next, Refusal, RefusalKind};
 use crate::film::{Film, Fragment};
 use crate::request::{Rate, Request};
 
-/// What is remembered of a viewer. At most 40 bytes when encoded.
+/// What is remembered of a viewer. At most 50 bytes when encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Context {
     /// The fragment to send next; one past the last of them at the end.
@@ -27,6 +28,8 @@ pub struct Context {
     playback: Playback,
     rate: Rate,
     schedule: Schedule,
+    /// The time of the last response, by the clock of whoever sent it.
+    served: Time,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +51,14 @@ impl Context {
     /// The context of a new session: playing from the start.
     pub(crate) fn new() -> Context {
         let schedule = Schedule { since: None, position: Duration::ZERO, rate: Rate::NORMAL };
-        Context { next: 0, opened: false, playback: Playback::Playing, rate: Rate::NORMAL, schedule }
+        Context {
+            next: 0,
+            opened: false,
+            playback: Playback::Playing,
+            rate: Rate::NORMAL,
+            schedule,
+            served: Time::ZERO,
+        }
     }
 
     /// Applies a request. Nothing changes if it is refused, and nothing if it asks for what is so already.
@@ -87,23 +97,18 @@ impl Context {
         if self.playback == Playback::Paused {
             return Next::Idle;
         }
+        let lag = self.served.since(now);
         match self.schedule.due(fragment, lead) {
-            Some(due) if due <= now => {}
-            Some(due) if due.since(now) <= self.patience(film, fragment, lead) => return Next::At(due),
-            Some(_) | None => self.schedule = self.schedule.renewed(fragment, lead, self.rate, now),
+            None => self.schedule = self.schedule.renewed(fragment, lead, self.rate, now),
+            Some(_) if lag > Duration::ZERO => self.schedule = self.schedule.earlier(lag),
+            Some(due) if due > now => return Next::At(due),
+            Some(_) => {}
         }
         let payload = if self.opened { film.payload(fragment) } else { film.opening(fragment) };
         self.opened = true;
         self.next += 1;
+        self.served = now;
         Next::Respond { payload, last: film.fragment(self.next).is_none() }
-    }
-
-    /// How long the viewer may wait for `fragment` with nothing sent. A schedule that asks for more was made by a
-    /// clock that is far ahead of ours, or at a much higher rate, and is set anew.
-    fn patience(&self, film: &Film, fragment: &Fragment, lead: Duration) -> Duration {
-        let before = self.next.checked_sub(1).and_then(|index| film.fragment(index));
-        let step = fragment.start - before.map_or(fragment.start, |it| it.start);
-        lead.saturating_add(self.rate.wall(step))
     }
 }
 
@@ -114,10 +119,19 @@ impl Schedule {
         Some(self.since? + self.rate.wall(ahead) - lead)
     }
 
-    /// The schedule from `now` on, with `fragment` sent at once. A viewer who was well served is `lead` behind it; one
-    /// who was not yet is still where the schedule began.
+    /// The schedule from `now` on, with `fragment` sent at once. A viewer who was well served is at most so close to it
+    /// as the lead says; one who was not yet is still where the schedule began. Should they in truth be further behind,
+    /// they get more than they need, which is better than less.
     fn renewed(&self, fragment: &Fragment, lead: Duration, rate: Rate, now: Time) -> Schedule {
         let served = fragment.start.saturating_sub(self.rate.film(lead));
         Schedule { since: Some(now), position: served.max(self.position), rate }
     }
+
+    /// The same schedule by a clock that lags this much behind the one it was made by.
+    fn earlier(&self, lag: Duration) -> Schedule {
+        Schedule { since: self.since.map(|it| it - lag), ..*self }
+    }
 }
+
+#[cfg(test)]
+mod tests;

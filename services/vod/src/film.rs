@@ -266,3 +266,6 @@ impl Cutter {
 fn without_pictures(offset: usize) -> FilmError {
     FilmError::Malformed { kind: MOOF.to_string(), offset, reason: "no `mdat` follows it".into() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@
 mod boxes;
 mod context;
 mod film;
+#[cfg(test)]
+mod forge;
 mod progress;
 mod request;
 mod service;

@@ -116,3 +116,61 @@ impl TryFrom<u16> for Rate {
         allowed.contains(&permille).then_some(Rate { permille }).ok_or(NotARate(permille))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read() {
+        let cases = [
+            (r#"{"seek":{"position_ms":30000}}"#, Request::Seek { position_ms: 30_000 }),
+            (r#" {"pause": {}} "#, Request::Pause {}),
+            (r#"{"resume":{}}"#, Request::Resume {}),
+            (r#"{"rate":{"factor":1.5}}"#, Request::Rate { factor: 1.5 }),
+            (r#"{"rate":{"factor":2}}"#, Request::Rate { factor: 2.0 }),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Request::parse(text.as_bytes()), Ok(expected), "{text}");
+            let again = serde_json::to_vec(&expected).unwrap();
+            assert_eq!(Request::parse(&again), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn other_bytes_are_malformed_and_the_client_is_told_what_is_allowed() {
+        let cases: [(&[u8], &str); 13] = [
+            (b"", "EOF"),
+            (b"pause", "expected value"),
+            (b"\"pause\"", "invalid type: unit variant"),
+            (b"\xff\xfe", "expected value"),
+            (b"{}", "expected value"),
+            (b"{\"stop\":{}}", "unknown variant `stop`"),
+            (b"{\"pause\":{\"for\":3}}", "unknown field `for`"),
+            (b"{\"seek\":{}}", "missing field `position_ms`"),
+            (b"{\"seek\":{\"position_ms\":-1}}", "invalid value: integer `-1`"),
+            (b"{\"rate\":{\"factor\":1e999}}", "number out of range"),
+            (b"{\"rate\":{\"factor\":\"2\"}}", "invalid type: string"),
+            (b"{\"pause\":{}}{\"resume\":{}}", "trailing characters"),
+            (&[b' '; REQUEST_BYTES_MAX + 1], "257 bytes are too many"),
+        ];
+        for (request, reason) in cases {
+            let refusal = Request::parse(request).unwrap_err();
+            assert_eq!(refusal.kind, RefusalKind::Malformed);
+            assert!(refusal.message.contains(reason), "{}", refusal.message);
+            assert!(refusal.message.ends_with(ALLOWED));
+        }
+    }
+
+    #[test]
+    fn a_rate_is_exact() {
+        let second = Duration::from_secs(1);
+        let cases = [(0.25, 4_000), (0.5, 2_000), (1.0, 1_000), (2.0, 500), (8.0, 125), (1.250_2, 800)];
+        for (factor, millis) in cases {
+            let rate = Rate::new(factor).unwrap();
+            assert_eq!(rate.wall(second), Duration::from_millis(millis), "at {factor}");
+            assert_eq!(rate.film(Duration::from_millis(millis)), second);
+        }
+        assert!(Rate::new(2.0).unwrap().film(Duration::MAX) > Duration::from_secs(1 << 33));
+    }
+}

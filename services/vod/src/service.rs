@@ -79,3 +79,102 @@ impl ContentService for Vod {
         context.next(self.film(unit), self.params.lead, now)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use session_core::RefusalKind;
+
+    use super::*;
+    use crate::forge::{VIDEO, clip, film, film_at, fragment, ftyp, moov, udta, video};
+
+    fn unit(id: &str) -> UnitId {
+        UnitId::new(id).unwrap()
+    }
+
+    fn vod(unit: &UnitId, film: Film) -> Vod {
+        Vod::new(BTreeMap::from([(unit.clone(), film)]), Params::default())
+    }
+
+    #[test]
+    fn a_session_without_requests_is_the_file_byte_for_byte() {
+        for id in ["mandelbrot", "life", "gradients"] {
+            let (unit, file) = (unit(id), clip(id));
+            let vod = vod(&unit, Film::parse(file.clone()).unwrap());
+            let mut context = vod.open(&unit);
+            let mut now = Time::from_micros(5);
+            let mut received = Vec::new();
+            loop {
+                match vod.next(&unit, &mut context, now) {
+                    Next::Respond { payload, last } => {
+                        received.extend_from_slice(&payload);
+                        assert_eq!(last, received.len() == file.len());
+                    }
+                    Next::At(time) => now = time,
+                    Next::Idle => break,
+                }
+            }
+            assert_eq!(received, file);
+            // Sixty seconds of film, of which the last half second is sent two seconds ahead.
+            assert_eq!(now, Time::from_micros(57_500_005));
+        }
+    }
+
+    #[test]
+    fn the_init_segment_is_sent_once_and_first() {
+        let unit = unit("film");
+        let film = film_at(&[0, 500, 1_000, 1_500]);
+        let vod = vod(&unit, film.clone());
+        let mut context = vod.open(&unit);
+        vod.apply(&unit, &mut context, br#"{"seek":{"position_ms":1200}}"#).unwrap();
+        let mut next = || match vod.next(&unit, &mut context, Time::from_micros(9)) {
+            Next::Respond { payload, last } => (payload, last),
+            other @ (Next::At(_) | Next::Idle) => panic!("{other:?}"),
+        };
+        let fragments = film.fragments();
+        assert_eq!(next(), (film.opening(&fragments[2]), false));
+        assert_eq!(next(), (film.payload(&fragments[3]), true));
+        assert_eq!(vod.next(&unit, &mut context, Time::from_micros(9)), Next::Idle);
+        vod.apply(&unit, &mut context, br#"{"seek":{"position_ms":0}}"#).unwrap();
+        let again = vod.next(&unit, &mut context, Time::from_micros(9));
+        assert_eq!(again, Next::Respond { payload: film.payload(&fragments[0]), last: false });
+    }
+
+    #[test]
+    fn a_refused_request_leaves_the_context_alone() {
+        let unit = unit("film");
+        let vod = vod(&unit, film_at(&[0, 500]));
+        let cases: [(&[u8], RefusalKind, &str); 3] = [
+            (b"{", RefusalKind::Malformed, "requests are"),
+            (br#"{"seek":{"position_ms":1000}}"#, RefusalKind::OutOfRange, "the film lasts 1s"),
+            (br#"{"rate":{"factor":9}}"#, RefusalKind::OutOfRange, "between 0.25 and 8"),
+        ];
+        for (request, kind, message) in cases {
+            let mut context = vod.open(&unit);
+            let refusal = vod.apply(&unit, &mut context, request).unwrap_err();
+            assert_eq!(refusal.kind, kind);
+            assert!(refusal.message.contains(message), "{}", refusal.message);
+            assert_eq!(context, vod.open(&unit));
+        }
+    }
+
+    #[test]
+    fn clients_are_told_of_every_unit() {
+        let titled = film(&[
+            ftyp(),
+            moov(&[video(), udta(b"A short story")]),
+            fragment(1, VIDEO, Some(0), &[500, 250]),
+        ]);
+        let size = titled.size();
+        let films = BTreeMap::from([(unit("story"), titled), (unit("untitled"), film_at(&[0, 500]))]);
+        let units = Vod::new(films, Params::default()).units();
+        let expected = UnitInfo {
+            unit: unit("story"),
+            title: "A short story".into(),
+            media_type: "video/mp4".into(),
+            duration: Duration::from_millis(750),
+            size,
+        };
+        assert_eq!(units[0], expected);
+        assert_eq!((units[1].title.as_str(), units.len()), ("untitled", 2));
+    }
+}

@@ -136,3 +136,107 @@ fn unit_of(path: &Path) -> Result<UnitId, StoreError> {
         StoreError::Name { path: path.to_owned(), suggestion }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forge::{VIDEO, fragment, ftyp, moov, video};
+
+    fn some_film(duration: u32) -> Vec<u8> {
+        [ftyp(), moov(&[video()]), fragment(1, VIDEO, Some(0), &[duration])].concat()
+    }
+
+    fn unit(id: &str) -> UnitId {
+        UnitId::new(id).unwrap()
+    }
+
+    fn dir_with(files: &[(&str, Vec<u8>)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        files.iter().for_each(|(name, bytes)| fs::write(dir.path().join(name), bytes).unwrap());
+        dir
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let name = |it: io::Result<fs::DirEntry>| it.unwrap().file_name().into_string().unwrap();
+        let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(name).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_directory_is_loaded() {
+        let files =
+            [("a.mp4", some_film(500)), ("b.mp4", some_film(750)), ("make.sh", vec![]), (".c.mp4", vec![])];
+        let dir = dir_with(&files);
+        let all = load(dir.path(), &Selection::All).unwrap();
+        assert_eq!(all.keys().collect::<Vec<_>>(), [&unit("a"), &unit("b")]);
+        assert_eq!(all[&unit("b")].duration().as_millis(), 750);
+        let some = load(dir.path(), &Selection::Units([unit("b")].into())).unwrap();
+        assert_eq!(some.keys().collect::<Vec<_>>(), [&unit("b")]);
+    }
+
+    #[test]
+    fn a_film_that_is_not_selected_need_not_be_readable() {
+        let dir = dir_with(&[("a.mp4", some_film(500)), ("broken.mp4", b"no film".to_vec())]);
+        assert!(load(dir.path(), &Selection::Units([unit("a")].into())).is_ok());
+        let refused = load(dir.path(), &Selection::All).unwrap_err();
+        assert!(matches!(refused, StoreError::Film { source: FilmError::NotMp4, .. }), "{refused}");
+        assert!(refused.to_string().contains("broken.mp4"));
+    }
+
+    #[test]
+    fn what_cannot_be_loaded_says_what_to_do() {
+        let two = dir_with(&[("a.mp4", some_film(500)), ("b.mp4", some_film(500))]);
+        let misnamed = dir_with(&[("My Film (1).mp4", some_film(500))]);
+        let empty = dir_with(&[("readme.txt", vec![])]);
+        let absent = empty.path().join("absent");
+        let cases = [
+            (two.path(), Selection::Units([unit("c")].into()), "has no unit `c`; it has a, b"),
+            (misnamed.path(), Selection::All, "such as `my-film--1-.mp4`"),
+            (empty.path(), Selection::All, "add one with `handover content add FILE`"),
+            (&absent, Selection::All, "cannot read"),
+        ];
+        for (dir, selection, message) in cases {
+            let refused = load(dir, &selection).unwrap_err().to_string();
+            assert!(refused.contains(message), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_film_is_added_as_a_whole() {
+        let from = dir_with(&[("film-1.mp4", some_film(500))]);
+        let parent = tempfile::tempdir().unwrap();
+        let content = parent.path().join("content");
+        for _ in 0..2 {
+            assert_eq!(add(&from.path().join("film-1.mp4"), &content).unwrap(), unit("film-1"));
+            assert_eq!(names(&content), ["film-1.mp4"]);
+            assert_eq!(fs::read(content.join("film-1.mp4")).unwrap(), some_film(500));
+        }
+        assert!(load(&content, &Selection::All).is_ok());
+        let mode = fs::metadata(content.join("film-1.mp4")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o600, 0o600);
+    }
+
+    #[test]
+    fn what_cannot_be_added_leaves_the_directory_alone() {
+        let files = [
+            ("film.mp4", some_film(750)),
+            ("broken.mp4", some_film(500)[..40].to_vec()),
+            ("Film.mp4", some_film(500)),
+        ];
+        let from = dir_with(&files);
+        let content = dir_with(&[("film.mp4", some_film(500))]);
+        let cases = [
+            ("film.mp4", "another film called `film`"),
+            ("broken.mp4", "is cut off"),
+            ("Film.mp4", "such as `film.mp4`"),
+            ("absent.mp4", "cannot read"),
+        ];
+        for (name, message) in cases {
+            let refused = add(&from.path().join(name), content.path()).unwrap_err().to_string();
+            assert!(refused.contains(message), "{refused}");
+            assert_eq!(names(content.path()), ["film.mp4"]);
+            assert_eq!(fs::read(content.path().join("film.mp4")).unwrap(), some_film(500));
+        }
+    }
+}
