@@ -197,10 +197,8 @@ impl Agreement {
     fn counts(&self, server: ServerId, vote: &Proposal, round: Option<u64>) -> bool {
         let same_path = match (vote.kind, round) {
             (Kind::Slow { round: theirs }, Some(mine)) => theirs == mine,
-            (Kind::Fast, None) => {
-                let lacks_mine = vote.used.get(&self.me).is_none_or(|used| *used < self.number);
-                !self.has_used(server, vote) && lacks_mine
-            }
+            // That the vote has not used my newest one, rule D1 has seen to.
+            (Kind::Fast, None) => !self.has_used(server, vote),
             (Kind::Fast, Some(_)) | (Kind::Slow { .. }, None) => false,
         };
         same_path && vote.target == self.target
@@ -318,6 +316,31 @@ mod tests {
         assert_eq!(pair.p.answer(server("q")), None);
         assert!(configuration.is_some());
         assert_eq!(pair.p.conclude(), configuration);
+    }
+
+    #[test]
+    fn a_vote_of_the_fast_path_is_used_once() {
+        let mut pair = Pair::new();
+        see(&mut pair.p, &["p", "q"]);
+        let from_q = see(&mut pair.q, &["p", "q"]);
+        pair.p.store(server("q"), from_q);
+        assert!(pair.p.conclude().is_some());
+        see(&mut pair.p, &["p"]);
+        assert!(pair.p.conclude().is_some());
+        see(&mut pair.p, &["p", "q"]);
+        assert_eq!(pair.p.conclude(), None, "q has not seen the flap");
+    }
+
+    #[test]
+    fn the_counter_follows_from_the_votes_alone() {
+        let mut pair = Pair::new();
+        let (from_p, from_q) = (see(&mut pair.p, &["p", "q"]), see(&mut pair.q, &["p", "q"]));
+        pair.p.raise_counter(9);
+        pair.p.store(server("q"), from_q);
+        pair.q.store(server("p"), from_p);
+        assert_eq!(pair.p.conclude(), pair.q.conclude());
+        let after = see(&mut pair.p, &["p"]);
+        assert_eq!(after.counter, 9, "what else was heard counts for the next one");
     }
 
     #[test]

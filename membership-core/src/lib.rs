@@ -18,6 +18,7 @@
 //! | `network` | the servers that are up, what each announced, and the census that follows |
 //! | `agreement` | proposals: one round when all saw the same, the slow path otherwise |
 //! | `message` | what servers say to each other |
+//! | `port` | the facts and orders |
 //! | `params` | limits and times |
 //!
 //! Limit: connections between the servers that are up have to be transitive. Where two of them cannot talk to each
@@ -32,8 +33,10 @@ mod attachments;
 mod message;
 mod network;
 mod params;
+mod port;
 mod server;
 
 pub use message::{Attachment, Fault, Kind, Message, Proposal, Row};
 pub use params::Params;
-pub use server::{Input, Notice, Output, Rejection, Server};
+pub use port::{Input, Notice, Output, Rejection};
+pub use server::Server;

@@ -1,0 +1,399 @@
+//! Servers, links between them, and daemons that judge what they are told: every claim in the documentation of
+//! `membership_core` is asserted at the moment in which it could break.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use membership_core::{Input, Kind, Message, Notice, Output, Params, Rejection, Server};
+use model::{Address, Boot, Configuration, ConfigurationId, DaemonId, Machine, ServerId, StartId, Time};
+
+pub type ServerIndex = usize;
+pub type DaemonIndex = usize;
+
+pub struct World {
+    pub now: Time,
+    params: Params,
+    servers: Vec<Peer>,
+    pub daemons: Vec<Daemon>,
+    /// What was sent on the link from one server to another and is still on its way.
+    frames: BTreeMap<(ServerIndex, ServerIndex), VecDeque<Frame>>,
+    /// The number of the newest connection between two servers.
+    connections: u64,
+    configurations: BTreeMap<ConfigurationId, Configuration>,
+    pub count: Count,
+}
+
+/// What happened, for claims about cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    pub proposals: usize,
+    pub slow_proposals: usize,
+    pub start_changes: usize,
+    pub views: usize,
+    pub refusals: usize,
+}
+
+struct Peer {
+    id: ServerId,
+    machine: Server,
+    /// The connection to each other server, as this one sees it.
+    links: BTreeMap<ServerIndex, u64>,
+}
+
+struct Frame {
+    connection: u64,
+    /// Nothing for the opening of the connection.
+    message: Option<Message>,
+}
+
+/// A daemon, and what it was told.
+pub struct Daemon {
+    pub id: DaemonId,
+    /// Where it is attached, and what is still in its stream.
+    pub server: Option<ServerIndex>,
+    stream: VecDeque<Notice>,
+    /// The last rejection that it was told.
+    pub rejected: Option<Rejection>,
+    last_start: Option<(StartId, BTreeSet<DaemonId>)>,
+    is_changing: bool,
+    pub view: Option<Configuration>,
+}
+
+impl Daemon {
+    fn hear(&mut self, notice: Notice) {
+        match notice {
+            Notice::StartChange { start, proposed } => {
+                assert!(proposed.contains_key(&self.id), "{} is in what {start} proposes", self.id);
+                assert_eq!(start.boot(), self.id.boot());
+                let last = self.last_start.as_ref().map(|(last, _)| *last);
+                assert!(last < Some(start), "{}: {start} after {last:?}", self.id);
+                self.last_start = Some((start, proposed.into_keys().collect()));
+                self.is_changing = true;
+            }
+            Notice::View(configuration) => {
+                assert!(self.is_changing, "{}: a start change comes before {}", self.id, configuration.id);
+                let (start, proposed) = self.last_start.as_ref().unwrap();
+                assert_eq!(configuration.members.get(&self.id), Some(start), "{}", self.id);
+                assert!(configuration.set().is_subset(proposed), "{}: {configuration:?}", self.id);
+                let last = self.view.as_ref().map(|view| view.id.counter());
+                assert!(
+                    last < Some(configuration.id.counter()),
+                    "{}: {} after {last:?}",
+                    self.id,
+                    configuration.id
+                );
+                self.is_changing = false;
+                self.view = Some(configuration);
+            }
+        }
+    }
+}
+
+impl World {
+    /// Servers that are not connected with each other.
+    pub fn new(servers: usize, params: Params) -> World {
+        let mut world = World {
+            now: Time::ZERO,
+            params,
+            servers: Vec::new(),
+            daemons: Vec::new(),
+            frames: BTreeMap::new(),
+            connections: 0,
+            configurations: BTreeMap::new(),
+            count: Count::default(),
+        };
+        for index in 0..servers {
+            let peer = world.newborn(index, 1);
+            world.servers.push(peer);
+        }
+        world
+    }
+
+    /// Servers that are connected and idle, with nobody attached.
+    pub fn connected(servers: usize, params: Params) -> World {
+        let mut world = World::new(servers, params);
+        world.connect_all();
+        world.settle();
+        world.count = Count::default();
+        world
+    }
+
+    fn newborn(&self, index: ServerIndex, boot: u64) -> Peer {
+        let id = ServerId::new(format!("server-{index}").parse().unwrap(), Boot::new(boot));
+        Peer { id, machine: Server::new(id, self.params.clone()), links: BTreeMap::new() }
+    }
+
+    pub fn servers(&self) -> usize {
+        self.servers.len()
+    }
+
+    // Daemons.
+
+    /// A new daemon, attached nowhere.
+    pub fn daemon(&mut self, name: &str) -> DaemonIndex {
+        let id = DaemonId::new(name.parse().unwrap(), Boot::new(1));
+        self.daemons.push(Daemon {
+            id,
+            server: None,
+            stream: VecDeque::new(),
+            rejected: None,
+            last_start: None,
+            is_changing: false,
+            view: None,
+        });
+        self.daemons.len() - 1
+    }
+
+    /// The daemon opens a stream to `server`. What is left in its old stream is lost; its old server does not know.
+    pub fn attach(&mut self, daemon: DaemonIndex, server: ServerIndex) {
+        let it = &mut self.daemons[daemon];
+        it.stream.clear();
+        it.server = Some(server);
+        it.rejected = None;
+        let input = Input::Attach {
+            daemon: it.id,
+            address: Address::new(&format!("{}:1", it.id.name())),
+            last_start: it.last_start.as_ref().map(|(start, _)| *start),
+            last_configuration: it.view.as_ref().map(|view| view.id),
+        };
+        self.tell(server, input);
+    }
+
+    /// The daemon goes away, and its server does not know.
+    pub fn leave(&mut self, daemon: DaemonIndex) {
+        self.daemons[daemon].server = None;
+        self.daemons[daemon].stream.clear();
+    }
+
+    /// `server` sees a stream of `daemon` closed.
+    pub fn detach(&mut self, daemon: DaemonId, server: ServerIndex) {
+        self.tell(server, Input::Detach { daemon });
+    }
+
+    /// The daemon starts again, attached nowhere, as somebody else.
+    pub fn restart(&mut self, daemon: DaemonIndex) {
+        self.leave(daemon);
+        let it = &mut self.daemons[daemon];
+        it.id = DaemonId::new(it.id.name(), Boot::new(it.id.boot().number() + 1));
+        it.last_start = None;
+        it.is_changing = false;
+        it.view = None;
+    }
+
+    /// The daemons that are attached somewhere.
+    pub fn attached(&self) -> BTreeSet<DaemonId> {
+        self.daemons.iter().filter(|it| it.server.is_some()).map(|it| it.id).collect()
+    }
+
+    // Links.
+
+    /// A new connection between two servers, in the place of the old one. Neither has seen it yet.
+    pub fn connect(&mut self, a: ServerIndex, b: ServerIndex) {
+        self.connections += 1;
+        for (from, to) in [(a, b), (b, a)] {
+            let opening = Frame { connection: self.connections, message: None };
+            self.frames.insert((from, to), VecDeque::from([opening]));
+        }
+    }
+
+    pub fn connect_all(&mut self) {
+        for (a, b) in self.pairs() {
+            self.connect(a, b);
+        }
+    }
+
+    pub fn pairs(&self) -> Vec<(ServerIndex, ServerIndex)> {
+        let all = self.servers.len();
+        (0..all).flat_map(|a| (a + 1..all).map(move |b| (a, b))).collect()
+    }
+
+    /// `at` sees its connection to `peer` broken, whether or not `peer` does.
+    pub fn lose(&mut self, at: ServerIndex, peer: ServerIndex) {
+        if self.servers[at].links.remove(&peer).is_some() {
+            let server = self.servers[peer].id;
+            self.tell(at, Input::PeerDown { server });
+        }
+    }
+
+    /// Whether both ends see one connection, and nothing is on its way to be lost.
+    pub fn is_linked(&self, a: ServerIndex, b: ServerIndex) -> bool {
+        let seen = |at: ServerIndex, peer: ServerIndex| self.servers[at].links.get(&peer);
+        seen(a, b).is_some() && seen(a, b) == seen(b, a)
+    }
+
+    /// The server starts again; nobody else has seen that yet, and its daemons are attached nowhere.
+    pub fn restart_server(&mut self, server: ServerIndex) {
+        let boot = self.servers[server].id.boot().number() + 1;
+        for other in 0..self.servers.len() {
+            self.frames.remove(&(server, other));
+            self.frames.remove(&(other, server));
+        }
+        // The others have to be told of the life that they were linked with.
+        for other in 0..self.servers.len() {
+            if other != server {
+                self.lose(other, server);
+            }
+        }
+        self.servers[server] = self.newborn(server, boot);
+        for daemon in &mut self.daemons {
+            if daemon.server == Some(server) {
+                daemon.server = None;
+                daemon.stream.clear();
+            }
+        }
+    }
+
+    // Time.
+
+    /// What could happen next by itself: frames that arrive, and notices.
+    pub fn pending(&self) -> Vec<Pending> {
+        let frames = self.frames.iter().filter(|(_, frames)| !frames.is_empty());
+        let streams = self.daemons.iter().enumerate().filter(|(_, it)| !it.stream.is_empty());
+        let frames = frames.map(|((from, to), _)| Pending::Frame { from: *from, to: *to });
+        frames.chain(streams.map(|(daemon, _)| Pending::Notice { daemon })).collect()
+    }
+
+    pub fn perform(&mut self, pending: Pending) {
+        match pending {
+            Pending::Frame { from, to } => {
+                if let Some(frame) = self.frames.get_mut(&(from, to)).and_then(VecDeque::pop_front) {
+                    self.arrive(from, to, frame);
+                }
+            }
+            Pending::Notice { daemon } => {
+                let it = &mut self.daemons[daemon];
+                if let Some(notice) = it.stream.pop_front() {
+                    it.hear(notice);
+                }
+            }
+        }
+    }
+
+    fn arrive(&mut self, from: ServerIndex, to: ServerIndex, frame: Frame) {
+        let sender = self.servers[from].id;
+        match frame.message {
+            None => {
+                self.servers[to].links.insert(from, frame.connection);
+                self.tell(to, Input::PeerUp { server: sender });
+            }
+            Some(message) if self.servers[to].links.get(&from) == Some(&frame.connection) => {
+                self.tell(to, Input::Peer { from: sender, message });
+            }
+            // Of a connection that this end has given up.
+            Some(_) => {}
+        }
+    }
+
+    /// Lets time pass until nothing is left to do.
+    pub fn settle(&mut self) {
+        for _ in 0..100_000 {
+            if let Some(next) = self.pending().first().copied() {
+                self.perform(next);
+            } else if let Some(due) = self.next_wake() {
+                self.now = self.now.max(due);
+                self.wake();
+            } else {
+                return;
+            }
+        }
+        panic!("no end: {:?}", self.count);
+    }
+
+    pub fn next_wake(&self) -> Option<Time> {
+        self.servers.iter().filter_map(|it| Some(it.machine.next_wake()?.0)).min()
+    }
+
+    /// Lets `time` pass for the servers' deadlines alone.
+    pub fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+        self.wake();
+    }
+
+    pub fn wake(&mut self) {
+        for server in 0..self.servers.len() {
+            let mut out = Vec::new();
+            self.servers[server].machine.wake(self.now, &mut out);
+            self.obey(server, out);
+        }
+    }
+
+    /// Tells a server a fact, and does what it orders.
+    pub fn tell(&mut self, server: ServerIndex, input: Input) {
+        let mut out = Vec::new();
+        self.servers[server].machine.handle(self.now, input, &mut out);
+        self.obey(server, out);
+    }
+
+    fn obey(&mut self, server: ServerIndex, orders: Vec<Output>) {
+        for order in orders {
+            match order {
+                Output::Notify { daemon, notice } => self.notify(server, daemon, notice),
+                Output::Rejected { daemon, reason } => self.reject(server, daemon, reason),
+                Output::Send { to, message } => self.send(server, to, message),
+                Output::Refuse { .. } => self.count.refusals += 1,
+                Output::Agreed { configuration, addresses } => {
+                    assert_eq!(configuration.set(), addresses.into_keys().collect());
+                    let known = self.configurations.entry(configuration.id).or_insert(configuration.clone());
+                    assert_eq!(*known, configuration, "an id means one configuration");
+                }
+            }
+        }
+    }
+
+    fn notify(&mut self, server: ServerIndex, daemon: DaemonId, notice: Notice) {
+        match &notice {
+            Notice::StartChange { .. } => self.count.start_changes += 1,
+            Notice::View(_) => self.count.views += 1,
+        }
+        let attached = self.daemons.iter_mut().find(|it| it.id == daemon && it.server == Some(server));
+        // The stream of a daemon that is gone takes notices until its server sees that.
+        if let Some(it) = attached {
+            it.stream.push_back(notice);
+        }
+    }
+
+    fn reject(&mut self, server: ServerIndex, daemon: DaemonId, reason: Rejection) {
+        let attached = self.daemons.iter_mut().find(|it| it.id == daemon && it.server == Some(server));
+        if let Some(it) = attached {
+            it.server = None;
+            it.stream.clear();
+            it.rejected = Some(reason);
+        }
+    }
+
+    fn send(&mut self, from: ServerIndex, to: ServerId, message: Message) {
+        if let Message::Proposal(proposal) = &message {
+            self.count.proposals += 1;
+            self.count.slow_proposals += usize::from(matches!(proposal.kind, Kind::Slow { .. }));
+        }
+        let Some(index) = self.servers.iter().position(|it| it.id == to) else { return };
+        let connection = self.servers[from].links[&index];
+        let is_newest = self.frames.get(&(from, index)).and_then(|frames| frames.back());
+        // A frame on a connection that the other end has replaced is lost.
+        if is_newest.is_none_or(|newest| newest.connection <= connection) {
+            let frame = Frame { connection, message: Some(message) };
+            self.frames.entry((from, index)).or_default().push_back(frame);
+        }
+    }
+
+    /// The configuration that all attached daemons are in, which has them all.
+    pub fn common_view(&self) -> Result<Configuration, String> {
+        let everyone = self.attached();
+        let mut common = None;
+        for daemon in self.daemons.iter().filter(|it| it.server.is_some()) {
+            let view = daemon.view.as_ref().ok_or_else(|| format!("{} has no view", daemon.id))?;
+            let common = common.get_or_insert(view);
+            if *common != view || view.set() != everyone || daemon.is_changing {
+                let changing = daemon.is_changing;
+                return Err(format!("{} (changing: {changing}) is in {view:?}, not {common:?}", daemon.id));
+            }
+        }
+        common.cloned().ok_or_else(|| "nobody is attached".into())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Pending {
+    Frame { from: ServerIndex, to: ServerIndex },
+    Notice { daemon: DaemonIndex },
+}
