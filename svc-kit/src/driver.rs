@@ -111,6 +111,36 @@ impl<M: Machine> Handle<M> {
     }
 }
 
+/// Where facts and questions for a machine wait until it is driven.
+pub struct Inbox<M: Machine>(mpsc::Receiver<Letter<M>>);
+
+/// An inbox with room for `max` facts, and the handle that fills it. The handle exists before the machine runs, so
+/// that its effects can have it.
+pub fn inbox<M: Machine>(max: usize) -> (Handle<M>, Inbox<M>) {
+    let (sender, receiver) = mpsc::channel(max);
+    (Handle { inbox: sender }, Inbox(receiver))
+}
+
+/// Hosts `machine` on a task of its own until `stop` is cancelled or no handle is left; then performs what follows
+/// from the facts already in the inbox, and ends.
+pub fn drive<M, E>(
+    machine: M,
+    inbox: Inbox<M>,
+    effects: E,
+    clock: Clock,
+    stop: CancellationToken,
+) -> JoinHandle<()>
+where
+    M: Machine + Send + 'static,
+    M::Input: Send,
+    M::Output: Send,
+    E: Effects<M::Output>,
+{
+    let mut host =
+        Host { machine, effects, clock, inbox: inbox.0, orders: Vec::new(), questions: Vec::new() };
+    tokio::spawn(async move { host.run(&stop).await })
+}
+
 /// A machine together with what hosts it.
 struct Host<M: Machine, E> {
     machine: M,
@@ -119,27 +149,6 @@ struct Host<M: Machine, E> {
     inbox: mpsc::Receiver<Letter<M>>,
     orders: Vec<M::Output>,
     questions: Vec<Question<M>>,
-}
-
-/// Hosts `machine` on a task of its own until `stop` is cancelled or no handle is left; then performs what follows
-/// from the facts already in the inbox, and ends. The inbox has room for `inbox_max` facts.
-pub fn spawn<M, E>(
-    machine: M,
-    effects: E,
-    clock: Clock,
-    inbox_max: usize,
-    stop: CancellationToken,
-) -> (Handle<M>, JoinHandle<()>)
-where
-    M: Machine + Send + 'static,
-    M::Input: Send,
-    M::Output: Send,
-    E: Effects<M::Output>,
-{
-    let (sender, inbox) = mpsc::channel(inbox_max);
-    let mut host = Host { machine, effects, clock, inbox, orders: Vec::new(), questions: Vec::new() };
-    let task = tokio::spawn(async move { host.run(&stop).await });
-    (Handle { inbox: sender }, task)
 }
 
 impl<M: Machine, E: Effects<M::Output>> Host<M, E> {
@@ -248,7 +257,8 @@ mod tests {
         let (tell, told) = mpsc::unbounded_channel();
         let (stop, clock) = (CancellationToken::new(), Clock::start());
         let adder = Adder { sum: 0, due: None };
-        let (handle, task) = spawn(adder, Tell(tell), clock, inbox_max, stop.clone());
+        let (handle, inbox) = inbox(inbox_max);
+        let task = drive(adder, inbox, Tell(tell), clock, stop.clone());
         Bench { handle, task, stop, told, clock }
     }
 
