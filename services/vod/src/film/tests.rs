@@ -90,6 +90,17 @@ fn time_is_counted_from_the_first_fragment() {
 }
 
 #[test]
+fn a_fragment_lasts_as_long_as_all_its_runs() {
+    const MOOF_HEADER_AND_MFHD: usize = 8 + 16;
+    let one = moof(1, VIDEO, Some(0), &[100, 100], true);
+    let two = moof(1, VIDEO, Some(200), &[300], false);
+    let both = boxed(b"moof", &[one[8..].to_vec(), two[MOOF_HEADER_AND_MFHD..].to_vec()]);
+    let film = film(&[ftyp(), moov(&[video()]), both, mdat(16)]);
+    assert_eq!(film.duration(), HALF_SECOND);
+    assert!(film.fragments()[0].key);
+}
+
+#[test]
 fn seeking_finds_the_fragment_that_shows_the_position() {
     let film = film_at(&[0, 500, 1_000, 1_700]);
     let cases = [(0, Some(0)), (499, Some(0)), (500, Some(1)), (1_699, Some(2)), (1_700, Some(3))];
