@@ -331,6 +331,10 @@ impl Script {
         self.raw(Event::Close { gateway: gateway.parse().unwrap(), session: session() })
     }
 
+    pub(crate) fn releases(self, gateway: &str) -> Script {
+        self.raw(Event::Release { gateway: gateway.parse().unwrap(), session: session() })
+    }
+
     pub(crate) fn gateway_crashes(self, gateway: &str) -> Script {
         self.raw(Event::GatewayCrash { gateway: gateway.parse().unwrap() })
     }

@@ -110,6 +110,9 @@ pub enum Event {
     Fenced { gateway: Name, session: SessionId, fence: Fence, newer: Fence },
     /// The session is over: closed by its client, ended by its service, or given up.
     Close { gateway: Name, session: SessionId },
+    /// The gateway forgot the session, which is not over: its client went to another gateway, or nobody serves it.
+    /// Requests that wait here are not acknowledged any more.
+    Release { gateway: Name, session: SessionId },
 
     // Sessions, seen by a client.
     /// A client attached to a session, having everything up to response `after`.

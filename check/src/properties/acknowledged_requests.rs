@@ -97,6 +97,9 @@ impl Property for AcknowledgedRequests {
             Event::GatewayCrash { gateway } => {
                 self.gateways.remove(gateway);
             }
+            Event::Release { gateway, session } => {
+                self.gateways.entry(*gateway).or_default().remove(session);
+            }
             Event::Detach { process } => {
                 self.gone.insert(*process);
             }

@@ -1,6 +1,6 @@
 //! When faults have stopped and nothing is left to do, everything has been done: all live daemons are in one
 //! configuration of exactly these daemons, none waits for a change to end, everything cast there was delivered by all,
-//! and no request of an open session waits for its acknowledgement. [KK:liveness]
+//! and no request waits for its acknowledgement. [KK:liveness]
 //!
 //! Judged only where the run says that it is quiescent, and only as of then.
 
@@ -22,17 +22,13 @@ struct Daemon {
     delivered: Messages<DaemonId>,
 }
 
-/// Requests that wait for their acknowledgement, at the gateway that has the client.
-struct Waiting {
-    gateway: Name,
-    requests: BTreeMap<u64, Position>,
-}
-
 /// The checker.
 #[derive(Default)]
 pub(crate) struct Liveness {
     daemons: BTreeMap<DaemonId, Daemon>,
-    waiting: BTreeMap<SessionId, Waiting>,
+    /// Requests that wait for their acknowledgement.
+    waiting: BTreeMap<(SessionId, Name), BTreeMap<u64, Position>>,
+    closed: BTreeSet<SessionId>,
 }
 
 impl Property for Liveness {
@@ -58,23 +54,22 @@ impl Property for Liveness {
                 self.daemons.entry(*daemon).or_default().delivered.insert(*origin, *index);
             }
             Event::Submit { gateway, session, request, .. } => {
-                self.at_gateway(*gateway, *session).insert(*request, at);
+                self.waiting.entry((*session, *gateway)).or_default().insert(*request, at);
             }
             Event::Acknowledge { gateway, session, request } => {
-                self.at_gateway(*gateway, *session).remove(request);
+                self.waiting.entry((*session, *gateway)).or_default().remove(request);
             }
-            // The client has moved, and submits again what it still wants.
-            Event::Accept { gateway, session, .. } => {
-                self.at_gateway(*gateway, *session);
+            Event::Release { gateway, session } => {
+                self.waiting.remove(&(*session, *gateway));
             }
+            Event::GatewayCrash { gateway } => self.waiting.retain(|(_, at), _| at != gateway),
             Event::Close { session, .. } => {
-                self.waiting.remove(session);
+                self.closed.insert(*session);
             }
-            Event::GatewayCrash { gateway } => self.waiting.retain(|_, waiting| waiting.gateway != *gateway),
-            Event::Quiescent { daemons, sessions } => {
+            Event::Quiescent { daemons, .. } => {
                 self.all_are_together(at, daemons)?;
                 self.all_is_delivered(at, daemons)?;
-                self.all_is_acknowledged(at, sessions)?;
+                self.all_is_acknowledged(at)?;
             }
             _ => {}
         }
@@ -83,15 +78,6 @@ impl Property for Liveness {
 }
 
 impl Liveness {
-    /// The requests that wait, given that the client is at `gateway`.
-    fn at_gateway(&mut self, gateway: Name, session: SessionId) -> &mut BTreeMap<u64, Position> {
-        let waiting = self.waiting.entry(session).or_insert(Waiting { gateway, requests: BTreeMap::new() });
-        if waiting.gateway != gateway {
-            *waiting = Waiting { gateway, requests: BTreeMap::new() };
-        }
-        &mut waiting.requests
-    }
-
     fn all_are_together(&self, at: Position, alive: &[DaemonId]) -> Result<(), Breach> {
         let set: BTreeSet<DaemonId> = alive.iter().copied().collect();
         let mut common = None;
@@ -132,10 +118,10 @@ impl Liveness {
         Ok(())
     }
 
-    fn all_is_acknowledged(&self, at: Position, sessions: &[SessionId]) -> Result<(), Breach> {
-        for session in sessions {
-            if let Some(Waiting { gateway, requests }) = self.waiting.get(session)
-                && let Some((request, since)) = requests.first_key_value()
+    fn all_is_acknowledged(&self, at: Position) -> Result<(), Breach> {
+        for ((session, gateway), requests) in &self.waiting {
+            if let Some((request, since)) = requests.first_key_value()
+                && !self.closed.contains(session)
             {
                 return breach(
                     &[*since, at],
@@ -170,11 +156,12 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
         ),
         rejected("a request is never acknowledged", only, served.clone().quiescent_open("a b")),
         accepted("the session with the request is closed", served.clone().closes("gw").quiescent("a b")),
-        accepted("the gateway with the request is gone", {
-            served.clone().gateway_crashes("gw").client_attaches(0).quiescent_open("a b")
-        }),
+        accepted(
+            "the gateway with the request is gone",
+            served.clone().gateway_crashes("gw").client_attaches(0).quiescent_open("a b"),
+        ),
         accepted("the request is submitted again elsewhere", {
-            let moved = served.client_attaches(0).submits("gw2", 1).applies("a/1", 1, 1);
+            let moved = served.client_attaches(0).submits("gw2", 1).releases("gw").applies("a/1", 1, 1);
             moved.acknowledges("gw2", 1).quiescent_open("a b")
         }),
         accepted("the last one is alone", two.crashes("b").forms(2, "a").quiescent("a")),

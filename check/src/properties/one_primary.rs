@@ -1,5 +1,5 @@
 //! A session has one primary: a fence belongs to one server for ever, only that server responds under it, a gateway
-//! never goes back to an older one, and in a quiescent run exactly one live server is primary of each open session.
+//! that knows a session never goes back to an older one, and in a quiescent run exactly one live server is primary of each open session.
 //! [FK:one-primary]
 //!
 //! For a while two servers may both believe that they are primary, but never under one fence.
@@ -79,6 +79,9 @@ impl Property for OnePrimary {
             }
             Event::GatewayCrash { gateway } => {
                 self.accepted.remove(gateway);
+            }
+            Event::Release { gateway, session } => {
+                self.accepted.entry(*gateway).or_default().remove(session);
             }
             Event::Detach { process } => {
                 self.gone.insert(*process);
