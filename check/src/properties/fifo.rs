@@ -179,6 +179,16 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
             three.clone().sends("a/1", "g", 4).receives("b/1", "g", "a/1", 1).receives("b/1", "g", "a/1", 4),
         ),
         rejected(
+            "a member misses a message over a change of view",
+            only,
+            three
+                .clone()
+                .receives("a/1 b/1", "g", "a/1", 1)
+                .views("g", 3, "a/1 b/1")
+                .sends("a/1", "g", 4)
+                .receives("b/1", "g", "a/1", 4),
+        ),
+        rejected(
             "a member misses a message, and clocks put the send last",
             only,
             both.receives("b/1", "g", "a/1", 1)
@@ -187,6 +197,10 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
                 .sends("a/1", "g", 2)
                 .sends("a/1", "g", 3),
         ),
+        accepted("a process that was away misses messages", {
+            let away = three.clone().receives("a/1 b/1", "g", "a/1", 1).leaves("b/1", "g");
+            away.sends("a/1", "g", 4).views("g", 3, "a/1 b/1").receives("b/1", "g", "a/1", 4)
+        }),
         accepted(
             "messages of other groups leave gaps in the numbers",
             three.receives("b/1", "g", "a/1", 1).receives("b/1", "g", "a/1", 3),

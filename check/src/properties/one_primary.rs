@@ -153,6 +153,12 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
             "the old primary has not heard that it is replaced",
             served.clone().primary("b/1", 2).detaches("a/1").quiescent_open("a b"),
         ),
+        accepted("a gateway that forgot the session knows no newer fence", {
+            let newer = served.clone().primary("b/1", 2).responds("b/1", 2, 1, 0).accepts("gw", 2, 1);
+            let crashed = newer.gateway_crashes("gw").responds("a/1", 1, 2, 0).accepts("gw", 1, 2);
+            let newer = crashed.responds("b/1", 2, 3, 0).accepts("gw", 2, 3).releases("gw");
+            newer.responds("a/1", 1, 4, 0).accepts("gw", 1, 4)
+        }),
         accepted(
             "b takes over from a",
             served.primary("b/1", 2).role("a/1", 2, Role::Backup).quiescent_open("a b"),

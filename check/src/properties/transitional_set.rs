@@ -199,8 +199,13 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
                 .crashes("b"),
         ),
         accepted("who leaves a group and joins again is a newcomer", {
-            let left = group.views("g", 1, "a/1 b/1").leaves("b/1", "g").views("g", 2, "a/1");
+            let left = group.clone().views("g", 1, "a/1 b/1").leaves("b/1", "g").views("g", 2, "a/1");
             left.views("g", 3, "a/1 b/1")
+        }),
+        accepted("members who were apart are in one view before and after, but came alone", {
+            let apart = group.clone().views("g", 1, "a/1 b/1").forms(2, "a").forms(3, "b").forms(4, "a b");
+            let merged = apart.told("a/1", "g", 1, "a/1 b/1").but(with("a/1"));
+            merged.told("b/1", "g", 1, "a/1 b/1").but(with("b/1"))
         }),
         accepted("daemons that were apart merge", apart.installs("b", 3, "a b")),
         accepted("daemons move together", together),
