@@ -106,7 +106,7 @@ impl Daemon {
             params,
             phase: Phase::Starting,
             last_start: StartId::new(id.boot(), 0),
-            links: Links::new(params.peers_max),
+            links: Links::new(id.name(), params.peers_max),
             endpoint: Endpoint::new(id, &params),
             order: Order::new(1),
             stability: Stability::new(1, &params),
@@ -201,7 +201,7 @@ impl Machine for Daemon {
             },
             Input::Frame { from, epoch, number, message } => match self.links.accept(from, epoch, number) {
                 Ok(Frame::Next) => refuse(from, self.receive(from, message), out),
-                Ok(Frame::Repeated) => {}
+                Ok(Frame::Stale) => {}
                 Err(fault) => out.push(Output::Refuse { from, fault }),
             },
 

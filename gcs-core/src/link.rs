@@ -76,8 +76,9 @@ struct Inbound {
 pub(crate) enum Frame {
     /// It is the next one.
     Next,
-    /// It was received before, and sent again since our acknowledgement was under way.
-    Repeated,
+    /// It was received before and sent again while our acknowledgement was under way, or the peer has begun another
+    /// epoch or another life since it sent this.
+    Stale,
 }
 
 /// All links of a daemon.
@@ -86,12 +87,13 @@ pub(crate) struct Links {
     outbound: BTreeMap<DaemonId, Outbound>,
     inbound: BTreeMap<Name, Inbound>,
     last_epoch: Epoch,
+    me: Name,
     peers_max: usize,
 }
 
 impl Links {
-    pub(crate) fn new(peers_max: usize) -> Links {
-        Links { outbound: BTreeMap::new(), inbound: BTreeMap::new(), last_epoch: Epoch(0), peers_max }
+    pub(crate) fn new(me: Name, peers_max: usize) -> Links {
+        Links { outbound: BTreeMap::new(), inbound: BTreeMap::new(), last_epoch: Epoch(0), me, peers_max }
     }
 
     /// Makes `reliable` the reliable set. `addresses` has every daemon that is new to it.
@@ -198,6 +200,9 @@ impl Links {
         epoch: Epoch,
         out: &mut Vec<Output>,
     ) -> Result<Option<DaemonId>, PeerFault> {
+        if from.name() == self.me {
+            return Err(PeerFault::OurName);
+        }
         let fresh = Inbound { boot: from.boot(), epoch, received: 0, acknowledged: 0 };
         let full = self.inbound.len() >= self.peers_max;
         let mut superseded = None;
@@ -228,15 +233,12 @@ impl Links {
         let Some(link) = self.inbound.get_mut(&from.name()) else {
             return Err(PeerFault::WrongEpoch);
         };
-        if from.boot() != link.boot {
-            return Err(PeerFault::OutOfDateIncarnation);
-        }
-        if epoch != link.epoch {
+        let expected = link.received + 1;
+        if (from.boot(), epoch) > (link.boot, link.epoch) {
             return Err(PeerFault::WrongEpoch);
         }
-        let expected = link.received + 1;
-        if number < expected {
-            return Ok(Frame::Repeated);
+        if (from.boot(), epoch) < (link.boot, link.epoch) || number < expected {
+            return Ok(Frame::Stale);
         }
         if number > expected {
             return Err(PeerFault::FrameGap { expected, found: number });
@@ -272,8 +274,12 @@ mod tests {
     use super::*;
     use model::{ConfigurationId, StartId};
 
-    fn daemon(name: &str, boot: u64) -> DaemonId {
-        DaemonId::new(name.parse().unwrap(), Boot::new(boot))
+    fn name(name: &str) -> Name {
+        name.parse().unwrap()
+    }
+
+    fn daemon(text: &str, boot: u64) -> DaemonId {
+        DaemonId::new(name(text), Boot::new(boot))
     }
 
     fn message(n: u64) -> Arc<Message> {
@@ -296,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_broken_connection_loses_nothing() {
-        let (q, mut links, mut out) = (daemon("q", 1), Links::new(8), Vec::new());
+        let (q, mut links, mut out) = (daemon("q", 1), Links::new(name("me"), 8), Vec::new());
         follow(&mut links, &[q]);
         let epoch = Epoch(1);
         links.send(q, message(1), &mut out);
@@ -316,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_left_and_came_back_starts_a_new_epoch() {
-        let (q, mut links, mut out) = (daemon("q", 1), Links::new(8), Vec::new());
+        let (q, mut links, mut out) = (daemon("q", 1), Links::new(name("me"), 8), Vec::new());
         follow(&mut links, &[q]);
         links.up(q, Epoch(1), 0, &mut out).unwrap();
         links.send(q, message(1), &mut out);
@@ -332,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_peer_cannot_have_what_was_not_sent_nor_lose_what_it_acknowledged() {
-        let (q, mut links, mut out) = (daemon("q", 1), Links::new(8), Vec::new());
+        let (q, mut links, mut out) = (daemon("q", 1), Links::new(name("me"), 8), Vec::new());
         follow(&mut links, &[q]);
         links.up(q, Epoch(1), 0, &mut out).unwrap();
         links.send(q, message(1), &mut out);
@@ -344,28 +350,30 @@ mod tests {
 
     #[test]
     fn frames_are_accepted_once_and_in_order() {
-        let (p, mut links, mut out) = (daemon("p", 5), Links::new(1), Vec::new());
+        let (p, mut links, mut out) = (daemon("p", 5), Links::new(name("me"), 1), Vec::new());
         let e = Epoch;
         assert_eq!(links.accept(p, e(3), 1), Err(PeerFault::WrongEpoch), "never opened");
         assert_eq!(links.opened(p, e(3), &mut out), Ok(None));
         assert_eq!(links.accept(p, e(3), 1), Ok(Frame::Next));
         assert_eq!(links.accept(p, e(3), 2), Ok(Frame::Next));
-        assert_eq!(links.accept(p, e(3), 2), Ok(Frame::Repeated));
+        assert_eq!(links.accept(p, e(3), 2), Ok(Frame::Stale));
         assert_eq!(links.accept(p, e(3), 4), Err(PeerFault::FrameGap { expected: 3, found: 4 }));
-        assert_eq!(links.accept(p, e(2), 3), Err(PeerFault::WrongEpoch));
+        assert_eq!(links.accept(p, e(4), 3), Err(PeerFault::WrongEpoch));
+        assert_eq!(links.accept(p, e(2), 3), Ok(Frame::Stale));
         out.clear();
         assert_eq!(links.opened(p, e(3), &mut out), Ok(None));
         assert_eq!(out, [Output::Resume { to: p, epoch: e(3), received: 2 }]);
         assert_eq!(links.opened(p, e(2), &mut out), Err(PeerFault::WrongEpoch));
         assert_eq!(links.opened(daemon("p", 4), e(9), &mut out), Err(PeerFault::OutOfDateIncarnation));
         assert_eq!(links.opened(daemon("p", 6), e(1), &mut out), Ok(Some(p)));
-        assert_eq!(links.accept(p, e(3), 3), Err(PeerFault::OutOfDateIncarnation));
+        assert_eq!(links.accept(p, e(3), 3), Ok(Frame::Stale), "from its former life");
         assert_eq!(links.opened(daemon("q", 1), e(1), &mut out), Err(PeerFault::TooManyPeers));
+        assert_eq!(links.opened(daemon("me", 1), e(1), &mut out), Err(PeerFault::OurName));
     }
 
     #[test]
     fn acknowledgements_are_gathered() {
-        let (p, mut links, mut out) = (daemon("p", 5), Links::new(1), Vec::new());
+        let (p, mut links, mut out) = (daemon("p", 5), Links::new(name("me"), 1), Vec::new());
         links.opened(p, Epoch(1), &mut out).unwrap();
         for number in 1..=3 {
             links.accept(p, Epoch(1), number).unwrap();

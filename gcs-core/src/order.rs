@@ -145,6 +145,8 @@ impl Order {
                 None => false,
             };
             if !done {
+                // No run need look again at what is used: it may be forgotten.
+                self.placed[SEQUENCER.index()] = placed.max(self.used);
                 return self.used;
             }
             self.used = next;
@@ -284,6 +286,20 @@ mod tests {
         assert_eq!(ready(&mut order, &s), [(0, 1), (1, 1), (1, 2)]);
         s[0].push(Entry::Payload(Payload::Gone { connection: 0 }));
         assert_eq!(*order.record(&s), [run(0, 3)], "a run passes over records");
+    }
+
+    #[test]
+    fn a_run_passes_over_records_that_are_forgotten() {
+        let mut order = Order::new(2);
+        let mut s = streams(&[&[".", "0:1", "1:1"], &["."]]);
+        assert_eq!(ready(&mut order, &s), [(0, 1), (1, 1)]);
+        let used = order.delivered(SEQUENCER, &s);
+        assert_eq!(used, 3);
+        while s[0].forget_first(used).is_some() {}
+        for entry in streams(&[&[".", "0:4"]])[0].iter() {
+            s[0].push(entry.clone());
+        }
+        assert_eq!(ready(&mut order, &s), [(0, 4)]);
     }
 
     #[test]

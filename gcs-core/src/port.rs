@@ -265,7 +265,7 @@ pub enum Rejection {
 pub enum PeerFault {
     /// A later life of the same daemon has opened a stream to us.
     OutOfDateIncarnation,
-    /// The peer has opened a later epoch, or none at all.
+    /// The peer opens an epoch that it has left, or sends in one that it has not opened.
     WrongEpoch,
     /// A frame was left out.
     FrameGap {
@@ -281,6 +281,8 @@ pub enum PeerFault {
     },
     /// As many peers as this daemon talks to are known already.
     TooManyPeers,
+    /// The peer goes by this daemon's own name.
+    OurName,
     /// The peer is not a member of the configuration that it speaks of.
     NotAMember,
     /// The configuration that the peer speaks of is not one that this daemon was or may come to be in.
@@ -312,7 +314,8 @@ impl PeerFault {
             | PeerFault::WrongEpoch
             | PeerFault::FrameGap { .. }
             | PeerFault::WrongAcknowledgement { .. }
-            | PeerFault::TooManyPeers => true,
+            | PeerFault::TooManyPeers
+            | PeerFault::OurName => true,
             PeerFault::NotAMember
             | PeerFault::ForeignConfiguration
             | PeerFault::IndexGap { .. }

@@ -1,0 +1,451 @@
+//! Written scenarios, each with the moment it is about.
+
+use gcs_core::{Limit, Params, PeerFault, Rejection};
+use model::{Configuration, DaemonId};
+
+use crate::checks::check;
+use crate::world::{Action, World};
+
+fn world(names: &str) -> (World, Vec<DaemonId>) {
+    let mut world = World::new(Params::lan());
+    let daemons = names.split_whitespace().map(|name| world.start(name)).collect();
+    (world, daemons)
+}
+
+/// Daemons in configuration 1, each with a process on connection 1 in group `g`.
+fn group_of(names: &str) -> (World, Vec<DaemonId>) {
+    let (mut world, daemons) = world(names);
+    world.configure(1, &daemons);
+    for daemon in &daemons {
+        world.attach(*daemon, 1);
+        world.join(*daemon, 1, &["g"]);
+        world.run();
+    }
+    for daemon in &daemons {
+        world.told(*daemon, 1);
+    }
+    (world, daemons)
+}
+
+fn installed(world: &World, daemons: &[DaemonId], view: &Configuration) {
+    for daemon in daemons {
+        assert_eq!(world.daemon(*daemon).configuration(), view, "at {daemon}");
+        assert_eq!(world.daemon(*daemon).phase(), "steady", "at {daemon}");
+    }
+}
+
+#[test]
+fn processes_see_views_and_messages_in_one_order() {
+    let (mut w, d) = world("a b");
+    w.configure(1, &d);
+    w.attach(d[0], 1);
+    w.attach(d[1], 1);
+    w.join(d[0], 1, &["g"]);
+    w.run();
+    w.multicast(d[1], 1, "g", "from outside");
+    w.run();
+    w.join(d[1], 1, &["g"]);
+    w.multicast(d[1], 1, "g", "from inside");
+    w.run();
+    w.leave(d[0], 1, &["g"]);
+    w.run();
+    assert_eq!(w.told(d[0], 1), ["g {a1} +a1", "g b1: from outside", "g {a1 b1} +b1", "g b1: from inside"]);
+    assert_eq!(w.told(d[1], 1), ["g {a1 b1} +a1 +b1", "g b1: from inside", "g {b1} -a1"]);
+    w.settle();
+    check(&w, true);
+}
+
+#[test]
+fn the_crash_of_a_process_is_an_ordered_leave() {
+    let (mut w, d) = group_of("a b");
+    w.multicast(d[0], 1, "g", "last words");
+    w.detach(d[0], 1);
+    w.run();
+    assert_eq!(w.told(d[1], 1), ["g a1: last words", "g {b1} -a1"]);
+    assert_eq!(w.told(d[0], 1), [""; 0], "nothing comes to who is gone");
+    check(&w, true);
+}
+
+#[test]
+fn a_crash_needs_no_exchange_and_tells_all_groups_at_once() {
+    let (mut w, d) = group_of("a b c");
+    w.join(d[1], 1, &["h", "i"]);
+    w.join(d[2], 1, &["h", "i"]);
+    w.run();
+    w.told(d[1], 1);
+    w.crash(d[2]);
+    let rest = [d[0], d[1]];
+    w.start_change(&rest, &rest);
+    let view = w.agree(2, &rest);
+    w.view(&rest, &view);
+    // Not even a wake is needed: syncs are sent at once, and the tables follow from the view.
+    while let Some(action) = w.actions().into_iter().find(|a| !matches!(a, Action::Wake(_))) {
+        w.act(action);
+    }
+    installed(&w, &rest, &view);
+    assert_eq!(w.told(d[1], 1), ["g {a1 b1} -c1", "h {b1} -c1", "i {b1} -c1"]);
+    w.settle();
+    check(&w, true);
+}
+
+#[test]
+fn joiners_take_part_in_a_change_that_is_under_way() {
+    let (mut w, d) = group_of("p q r");
+    let [p, q, r] = d[..] else { unreachable!() };
+    let s = w.start("s");
+    w.crash(r);
+    // The change begins without s, and goes on with it: no view without s in between.
+    w.start_change(&[p, q], &[p, q]);
+    w.run();
+    assert_eq!(w.daemon(p).phase(), "changing");
+    w.start_change(&[p, q, s], &[p, q, s]);
+    let view = w.agree(2, &[p, q, s]);
+    w.view(&[p, q, s], &view);
+    w.run();
+    installed(&w, &[p, q, s], &view);
+    assert_eq!(w.told(p, 1), ["g {p1 q1} -r1"]);
+    w.settle();
+    check(&w, true);
+}
+
+#[test]
+fn the_view_4_pqr_8_9_3_names_the_syncs_that_count() {
+    // The departed `a` was the sequencer, and had told only p.
+    let (mut w, d) = group_of("a p q");
+    let [a, p, q] = d[..] else { unreachable!() };
+    let r = w.start("r");
+    w.node(p).starts = 6;
+    w.node(q).starts = 8;
+    w.node(r).starts = 2;
+    w.hold(a, q);
+    w.hold(a, p);
+    w.multicast(a, 1, "g", "late");
+    w.run();
+    // p's sync 7 does not have the message, its sync 8 does.
+    w.start_change(&[p], &[p, q]);
+    w.run();
+    w.release(a, p);
+    w.run();
+    w.crash(a);
+    w.start_change(&[p, q, r], &[p, q, r]);
+    let view = w.agree(4, &[p, q, r]);
+    let ids: Vec<u64> = view.members.values().map(|start| start.number()).collect();
+    assert_eq!(ids, [8, 9, 3]);
+    w.view(&[p, q, r], &view);
+    w.run();
+    installed(&w, &[p, q, r], &view);
+    assert_eq!(w.told(q, 1), ["g a1: late", "g {p1 q1} -a1"]);
+    assert_eq!(w.told(p, 1), ["g a1: late", "g {p1 q1} -a1"]);
+    w.settle();
+    check(&w, true);
+}
+
+#[test]
+fn syncs_that_come_before_the_own_start_change_are_kept() {
+    let (mut w, d) = group_of("p q");
+    w.start_change(&d, &d);
+    let view = w.agree(2, &d);
+    w.view(&d, &view);
+    // q is told nothing until p has done all it can.
+    while let Some(action) = w.actions().into_iter().find(|action| *action != Action::Notice(d[1])) {
+        w.act(action);
+    }
+    assert_eq!(w.daemon(d[0]).phase(), "viewed");
+    w.run();
+    installed(&w, &d, &view);
+    check(&w, true);
+}
+
+#[test]
+fn what_is_cast_in_a_configuration_not_installed_here_yet_waits() {
+    let (mut w, d) = group_of("p q");
+    let [p, q] = d[..] else { unreachable!() };
+    w.start_change(&d, &d);
+    let view = w.agree(2, &d);
+    w.view(&[p], &view);
+    w.run();
+    w.multicast(p, 1, "g", "early");
+    w.run();
+    assert_eq!((w.daemon(p).phase(), w.daemon(q).phase()), ("steady", "changing"));
+    assert_eq!(w.told(q, 1), [""; 0]);
+    w.view(&[q], &view);
+    w.run();
+    assert_eq!(w.told(q, 1), ["g p1: early"]);
+    w.settle();
+    check(&w, true);
+}
+
+#[test]
+fn a_departed_senders_ragged_tail_is_forwarded() {
+    let (mut w, d) = group_of("p q r s");
+    let [p, q, r, s] = d[..] else { unreachable!() };
+    w.hold(p, r);
+    w.hold(p, s);
+    w.multicast(p, 1, "g", "half-way");
+    w.run();
+    assert_eq!(w.told(q, 1), ["g p1: half-way"]);
+    w.crash(p);
+    let rest = [q, r, s];
+    let view = w.configure(2, &rest);
+    installed(&w, &rest, &view);
+    assert_eq!(w.told(q, 1), ["g {q1 r1 s1} -p1"]);
+    for daemon in [r, s] {
+        assert_eq!(w.told(daemon, 1), ["g p1: half-way", "g {q1 r1 s1} -p1"]);
+    }
+    w.settle();
+    check(&w, true);
+}
+
+#[test]
+fn payloads_that_lost_their_sequencer_follow_by_rank() {
+    let (mut w, d) = group_of("a b c d");
+    let [a, b, c, e] = d[..] else { unreachable!() };
+    for daemon in [b, c, e] {
+        w.hold(a, daemon);
+    }
+    w.multicast(c, 1, "g", "of c");
+    w.run();
+    w.multicast(b, 1, "g", "of b");
+    w.multicast(e, 1, "g", "of d");
+    w.run();
+    assert_eq!(w.told(b, 1), [""; 0]);
+    // Both a, which had placed them, and d, whose payload others hold, are gone.
+    w.crash(a);
+    w.crash(e);
+    let rest = [b, c];
+    let view = w.configure(2, &rest);
+    installed(&w, &rest, &view);
+    for daemon in rest {
+        assert_eq!(w.told(daemon, 1), ["g b1: of b", "g c1: of c", "g {b1 c1} -a1 -d1"]);
+    }
+    w.settle();
+    check(&w, true);
+}
+
+#[test]
+fn what_may_depend_on_a_lost_payload_is_lost_with_it() {
+    // d's payload reaches the sequencer only. The others get the sequencer's record of it, and then what the
+    // sequencer's own process said after it.
+    let (mut w, d) = group_of("a b c d");
+    let [a, b, c, e] = d[..] else { unreachable!() };
+    w.hold(e, b);
+    w.hold(e, c);
+    w.multicast(e, 1, "g", "question");
+    w.run();
+    assert_eq!(w.told(a, 1), ["g d1: question"]);
+    w.multicast(a, 1, "g", "answer");
+    w.multicast(b, 1, "g", "something else");
+    w.run();
+    assert_eq!(w.told(b, 1), [""; 0]);
+    w.crash(a);
+    w.crash(e);
+    let rest = [b, c];
+    w.configure(2, &rest);
+    for daemon in rest {
+        assert_eq!(w.told(daemon, 1), ["g b1: something else", "g {b1 c1} -a1 -d1"]);
+    }
+    w.settle();
+    check(&w, true);
+}
+
+#[test]
+fn what_is_undecided_stays_so_when_another_change_comes_before_the_install() {
+    // c has a payload without a place; the change in which c would be gone is overtaken by one in which it is not.
+    let (mut w, d) = group_of("a b c");
+    let [a, b, c] = d[..] else { unreachable!() };
+    w.hold(a, b);
+    w.multicast(c, 1, "g", "still here");
+    w.run();
+    let two = [a, b];
+    w.start_change(&two, &two);
+    let view = w.agree(2, &two);
+    w.view(&two, &view);
+    w.run();
+    assert_eq!(w.daemon(b).phase(), "viewed", "a's sync is held");
+    w.start_change(&d, &d);
+    let view = w.agree(3, &d);
+    w.view(&d, &view);
+    w.release_all();
+    w.run();
+    installed(&w, &[b, c], &view);
+    w.settle();
+    check(&w, true);
+}
+
+#[test]
+fn a_broken_link_resumes_without_loss_or_repetition() {
+    let (mut w, d) = group_of("p q");
+    let [p, q] = d[..] else { unreachable!() };
+    let mut expected = Vec::new();
+    for round in 0..20 {
+        let text = format!("{round}");
+        w.multicast(q, 1, "g", &text);
+        expected.push(format!("g q1: {text}"));
+        for action in w.actions().into_iter().take(round % 3) {
+            w.act(action);
+        }
+        w.reset(p, q);
+        if round % 2 == 0 {
+            w.reset(q, p);
+            w.run();
+        }
+    }
+    w.settle();
+    assert_eq!(w.told(p, 1), expected);
+    assert_eq!(w.told(q, 1), expected);
+    assert!(w.node(p).refused.is_empty() && w.node(q).refused.is_empty());
+    check(&w, true);
+}
+
+#[test]
+fn a_crash_in_the_middle_of_an_exchange_leaves_classes_as_they_were() {
+    let (mut w, d) = group_of("p q");
+    let [p, q] = d[..] else { unreachable!() };
+    let (r, s) = (w.start("r"), w.start("s"));
+    w.configure(1, &[r, s]);
+    w.attach(r, 1);
+    w.join(r, 1, &["g"]);
+    w.run();
+    w.told(r, 1);
+    // r speaks for r and s, but dies before its table gets anywhere.
+    let all = [p, q, r, s];
+    for daemon in [p, q, s] {
+        w.hold(r, daemon);
+    }
+    w.start_change(&all, &all);
+    let view = w.agree(2, &all);
+    w.view(&all, &view);
+    w.run();
+    w.release_all();
+    while w.daemon(p).phase() != "exchanging" || w.daemon(q).phase() != "exchanging" {
+        let next = w.actions().into_iter().find(|a| matches!(a, Action::Frame(from, _) if *from == r));
+        w.act(next.expect("r's sync"));
+    }
+    w.multicast(p, 1, "g", "asked during the exchange");
+    w.crash(r);
+    w.drain_orphans(|_| 0);
+    w.run();
+    assert_eq!(w.told(p, 1), [""; 0]);
+    let rest = [p, q, s];
+    let view = w.configure(3, &rest);
+    installed(&w, &rest, &view);
+    assert_eq!(w.told(p, 1), ["g p1: asked during the exchange"]);
+    assert_eq!(w.told(q, 1), ["g p1: asked during the exchange"]);
+    w.settle();
+    check(&w, true);
+}
+
+#[test]
+fn groups_on_two_sides_of_a_merge_become_one() {
+    let (mut w, d) = world("p q r");
+    let [p, q, r] = d[..] else { unreachable!() };
+    w.configure(1, &[p, q]);
+    w.configure(1, &[r]);
+    for daemon in &d {
+        w.attach(*daemon, 1);
+        w.join(*daemon, 1, &["g", daemon.name().as_str()]);
+        w.run();
+        w.told(*daemon, 1);
+    }
+    w.told(p, 1);
+    w.configure(2, &d);
+    assert_eq!(w.told(p, 1), ["g {p1 q1 r1} +r1"], "its own group has not changed");
+    assert_eq!(w.told(r, 1), ["g {p1 q1 r1} +p1 +q1"]);
+    w.settle();
+    check(&w, true);
+    assert_eq!(w.daemon(r).groups().count(), 4);
+}
+
+#[test]
+fn a_restarted_daemon_is_somebody_else() {
+    let (mut w, d) = group_of("p q");
+    let [p, q] = d[..] else { unreachable!() };
+    w.crash(q);
+    let again = w.start("q");
+    assert_ne!(q, again);
+    let view = w.configure(2, &[p, again]);
+    installed(&w, &[p, again], &view);
+    w.attach(again, 1);
+    w.join(again, 1, &["g"]);
+    w.run();
+    assert_eq!(w.told(p, 1), ["g {p1} -q1", "g {p1 q1} +q1"]);
+    w.settle();
+    check(&w, true);
+    let epoch = gcs_core::Epoch::new(9);
+    w.input(p, gcs_core::Input::Opened { from: q, epoch });
+    assert_eq!(w.node(p).refused, [(q, PeerFault::OutOfDateIncarnation)]);
+}
+
+#[test]
+fn a_daemon_that_was_away_is_taken_out_before_it_is_taken_in_again() {
+    let (mut w, d) = group_of("p q");
+    let [p, q] = d[..] else { unreachable!() };
+    // q goes through a configuration of its own while p hears of nothing.
+    w.configure(2, &[q]);
+    assert_eq!(w.told(q, 1), ["g {q1} -p1"]);
+    w.configure(3, &d);
+    assert_eq!(w.told(p, 1), ["g {p1} -q1", "g {p1 q1} +q1"]);
+    assert_eq!(w.told(q, 1), ["g {p1 q1} +p1"]);
+    w.settle();
+    check(&w, true);
+}
+
+#[test]
+fn requests_wait_while_a_configuration_is_left() {
+    let (mut w, d) = group_of("p q");
+    w.start_change(&d, &d);
+    w.run();
+    w.multicast(d[0], 1, "g", "meanwhile");
+    w.run();
+    assert_eq!(w.daemon(d[0]).windows().waiting, 1);
+    let view = w.agree(2, &d);
+    w.view(&d, &view);
+    w.run();
+    assert_eq!(w.told(d[1], 1), ["g p1: meanwhile"]);
+    assert_eq!(w.told(d[0], 1), ["g p1: meanwhile"]);
+}
+
+#[test]
+fn a_silent_member_stops_its_peers_at_the_window_and_nothing_is_lost() {
+    let window = Limit { entries: 4, bytes: 1 << 20 };
+    let queue = Limit { entries: 64, bytes: 1 << 20 };
+    let mut w = World::new(Params { window, queue, ..Params::lan() });
+    let (p, q) = (w.start("p"), w.start("q"));
+    w.configure(1, &[p, q]);
+    w.attach(p, 1);
+    w.join(p, 1, &["g"]);
+    w.settle();
+    w.told(p, 1);
+    w.hold(q, p);
+    for n in 0..80 {
+        w.multicast(p, 1, "g", &format!("{n}"));
+        w.run();
+    }
+    let windows = w.daemon(p).windows();
+    assert_eq!((windows.unstable, windows.waiting), (4, 64));
+    assert_eq!(w.node(p).rejected.len(), 12);
+    assert_eq!(w.node(p).rejected[0], (1, Rejection::Overloaded));
+    w.release_all();
+    w.settle();
+    let windows = w.daemon(p).windows();
+    assert_eq!((windows.unstable, windows.waiting, windows.held, windows.unacknowledged), (0, 0, 0, 0));
+    assert_eq!(w.told(p, 1).len(), 68);
+    assert_eq!(w.daemon(q).windows().held, 0);
+    check(&w, true);
+}
+
+#[test]
+fn a_table_larger_than_the_window_is_exchanged_in_parts() {
+    let window = Limit { entries: 4, bytes: 1 << 20 };
+    let mut w = World::new(Params { window, batch_bytes: 200, ..Params::lan() });
+    let (p, q) = (w.start("p"), w.start("q"));
+    w.configure(1, &[p]);
+    w.attach(p, 1);
+    let names: Vec<String> = (0..100).map(|n| format!("group-{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    w.join(p, 1, &names);
+    w.configure(2, &[p, q]);
+    w.settle();
+    assert_eq!(w.daemon(q).groups().count(), 100);
+    check(&w, true);
+}
