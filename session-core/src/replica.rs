@@ -136,3 +136,121 @@ pub(crate) fn encode_context<C: serde::Serialize>(context: &C) -> Bytes {
 pub(crate) fn decode_context<C: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<C> {
     postcard::from_bytes(bytes).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::{Next, UnitInfo};
+    use alloc::string::String;
+    use alloc::vec::Vec;
+    use model::Time;
+
+    const LIMITS: Limits = Limits { requests_kept: 4, context_bytes_max: 16 };
+
+    /// Remembers its requests as one text; refuses `?`.
+    struct Writer;
+
+    impl ContentService for Writer {
+        type Context = String;
+
+        fn units(&self) -> Vec<UnitInfo> {
+            Vec::new()
+        }
+
+        fn open(&self, _: &UnitId) -> String {
+            String::new()
+        }
+
+        fn apply(&self, _: &UnitId, context: &mut String, request: &[u8]) -> Result<(), Refusal> {
+            let text = core::str::from_utf8(request).unwrap();
+            context.push_str(text);
+            if text == "?" {
+                return Err(Refusal { kind: RefusalKind::Malformed, message: "what?".into() });
+            }
+            Ok(())
+        }
+
+        fn next(&self, _: &UnitId, _: &mut String, _: Time) -> Next {
+            Next::Idle
+        }
+    }
+
+    /// A replica that was given these requests.
+    fn replica(requests: &[(u64, &'static str)]) -> Replica<String> {
+        let mut replica = Replica::new(String::new(), 0, 0);
+        for (number, text) in requests {
+            give(&mut replica, *number, text);
+        }
+        replica
+    }
+
+    fn give(replica: &mut Replica<String>, number: u64, text: &'static str) -> Applied {
+        let applied = replica.accept(number, Bytes::from_static(text.as_bytes()), LIMITS);
+        catch_up(replica);
+        applied
+    }
+
+    fn catch_up(replica: &mut Replica<String>) {
+        let unit = UnitId::new("u").unwrap();
+        while replica.advance(&Writer, &unit, LIMITS).is_some() {}
+    }
+
+    #[test]
+    fn requests_are_applied_once_and_in_order() {
+        for (requests, context) in [
+            (&[(1, "a"), (2, "b")][..], "ab"),
+            (&[(1, "a"), (1, "x"), (2, "b"), (1, "y")], "ab"),
+            (&[(2, "b"), (3, "c"), (1, "a")], "abc"),
+            (&[(1, "a"), (3, "c")], "a"),
+            (&[(1, "a"), (2, "?"), (3, "c")], "ac"),
+        ] {
+            assert_eq!(replica(requests).context, context, "{requests:?}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_request_has_the_outcome_that_it_had() {
+        let mut replica = replica(&[(1, "a"), (2, "?")]);
+        assert_eq!(give(&mut replica, 1, "a"), Applied::Before(Some(Ok(()))));
+        assert!(matches!(give(&mut replica, 2, "?"), Applied::Before(Some(Err(_)))));
+        assert_eq!(give(&mut replica, 4, "d"), Applied::Early);
+        assert_eq!(give(&mut replica, 7, "g"), Applied::TooEarly);
+    }
+
+    #[test]
+    fn a_request_that_would_outgrow_the_context_is_refused() {
+        let mut replica = replica(&[(1, "0123456789"), (2, "0123456789"), (3, "a")]);
+        assert_eq!(replica.context, "0123456789a");
+        assert!(matches!(give(&mut replica, 2, ""), Applied::Before(Some(Err(_)))));
+    }
+
+    #[test]
+    fn another_context_is_brought_up_to_date_from_what_is_remembered() {
+        let all = [(1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e"), (6, "f"), (7, "g")];
+        // Requests 3 to 7 are remembered. Rebased to `requests`, given what the gateway repeats, this many are lost.
+        for (requests, repeats_from, lost, context) in [
+            (7, 8, 0, "|"),
+            (9, 10, 0, "|"),
+            (5, 8, 0, "|fg"),
+            (2, 8, 0, "|cdefg"),
+            (1, 8, 1, "|cdefg"),
+            (0, 8, 2, "|cdefg"),
+            (1, 2, 0, "|"),
+            (5, 6, 0, "|fg"),
+        ] {
+            let mut replica = replica(&all);
+            assert_eq!(replica.rebase("|".into(), requests, 3, repeats_from), lost, "{requests}");
+            catch_up(&mut replica);
+            assert_eq!((replica.context.as_str(), replica.responses), (context, 3), "{requests}");
+        }
+    }
+
+    #[test]
+    fn requests_that_the_gateway_repeats_are_not_lost() {
+        let mut replica = Replica::new(String::from("abc"), 3, 10);
+        assert_eq!(replica.rebase("a".into(), 1, 8, 2), 0);
+        assert_eq!(give(&mut replica, 3, "c"), Applied::Early);
+        assert_eq!(give(&mut replica, 2, "b"), Applied::Ready);
+        assert_eq!((replica.context.as_str(), replica.requests), ("abc", 3));
+    }
+}
