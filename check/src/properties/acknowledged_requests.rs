@@ -62,10 +62,8 @@ impl Property for AcknowledgedRequests {
                     session.primaries.insert(*fence, *server);
                 }
             }
-            Event::Apply { server, session, request, digest, .. } => {
-                let session = self.sessions.entry(*session).or_default();
-                session.servers.insert(*server);
-                session.applied.insert((*request, *digest));
+            Event::Apply { session, request, digest, .. } => {
+                self.sessions.entry(*session).or_default().applied.insert((*request, *digest));
             }
             Event::Respond { session, fence, response, requests, .. } => {
                 self.sessions.entry(*session).or_default().sends(*fence, *response, *requests);
@@ -194,7 +192,16 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
             other.acknowledges("gw", 1).quiescent_open("a b")
         }),
         rejected("the next primary goes on without it", only, {
-            let taken_over = applied.clone().role("a/1", 2, Role::None).primary("b/1", 2);
+            let taken_over = applied.clone().detaches("a/1").primary("b/1", 2);
+            taken_over.streams("b/1", 2, "gw", 1..=1, 0).quiescent_open("a b")
+        }),
+        accepted("a gateway that crashes forgets what it acknowledged", {
+            let taken_over =
+                applied.clone().gateway_crashes("gw").role("a/1", 2, Role::None).primary("b/1", 2);
+            taken_over.streams("b/1", 2, "gw", 1..=1, 0).quiescent_open("a b")
+        }),
+        accepted("a gateway that releases the session forgets what it acknowledged", {
+            let taken_over = applied.clone().releases("gw").role("a/1", 2, Role::None).primary("b/1", 2);
             taken_over.streams("b/1", 2, "gw", 1..=1, 0).quiescent_open("a b")
         }),
         accepted("the next primary goes on with it", {

@@ -126,6 +126,17 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
     vec![
         rejected("c delivers b's answer before a's question", only, answer.clone().delivers("c", "b", 1)),
         rejected(
+            "the same in the next configuration",
+            only,
+            Script::new()
+                .forms(1, "a b")
+                .forms(2, "a b d")
+                .casts("a", 1)
+                .delivers("b", "a", 1)
+                .casts("b", 1)
+                .delivers("d", "b", 1),
+        ),
+        rejected(
             "the same, and clocks put the answer after its delivery",
             only,
             Script::new()

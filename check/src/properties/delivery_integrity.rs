@@ -186,6 +186,11 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
             member.clone().receives("b/1", "g", "a/1", 1).detaches("a/1"),
         ),
         rejected(
+            "a process is given what was not sent before something else",
+            only,
+            member.clone().sends("a/1", "g", 2).receives("b/1", "g", "a/1", 1),
+        ),
+        rejected(
             "a process is given other bytes than were sent",
             only,
             member.clone().sends("a/1", "g", 1).receives("b/1", "g", "a/1", 1).but(other_digest),

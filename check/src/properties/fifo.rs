@@ -79,14 +79,6 @@ impl Property for Fifo {
             Event::GroupDeliver { process, group, message, .. } => {
                 self.gives(at, *process, group, *message)?
             }
-            Event::GroupLeave { process, group } => {
-                if let Some(groups) = self.members.get_mut(process) {
-                    groups.remove(group);
-                }
-            }
-            Event::Detach { process } => {
-                self.members.remove(process);
-            }
             _ => {}
         }
         Ok(())
@@ -197,6 +189,19 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
                 .sends("a/1", "g", 2)
                 .sends("a/1", "g", 3),
         ),
+        accepted(
+            "everything comes in order",
+            two.casts("a", 1).casts("a", 2).delivers("a b", "a", 1).delivers("a b", "a", 2).forms(2, "a b"),
+        ),
+        accepted("members who were apart miss what was sent meanwhile", {
+            let apart = three.clone().receives("a/1 b/1", "g", "a/1", 1).sends("a/1", "g", 4);
+            let merged = apart.told("b/1", "g", 3, "a/1 b/1").but(|event| {
+                if let Event::GroupInstall { view, .. } = event {
+                    view.transitional.retain(|member| *member == process("b/1"));
+                }
+            });
+            merged.receives("b/1", "g", "a/1", 4)
+        }),
         accepted("a process that was away misses messages", {
             let away = three.clone().receives("a/1 b/1", "g", "a/1", 1).leaves("b/1", "g");
             away.sends("a/1", "g", 4).views("g", 3, "a/1 b/1").receives("b/1", "g", "a/1", 4)

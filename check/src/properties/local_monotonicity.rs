@@ -73,6 +73,11 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
                 }),
         ),
         rejected(
+            "a installs where it is already",
+            &["install_chain", "local_monotonicity"],
+            Script::new().forms(1, "a").installs("a", 1, "a"),
+        ),
+        rejected(
             "a process sees two views under one id",
             &["local_monotonicity"],
             Script::new().forms(1, "a").attaches("a/1").views("g", 1, "a/1").views("g", 1, "a/1"),

@@ -120,6 +120,12 @@ impl OnePrimary {
 pub(crate) fn cases() -> Vec<crate::script::Case> {
     use crate::script::*;
     let only = &["one_primary"];
+    let fenced = |refused: u64, newer: u64| Event::Fenced {
+        gateway: "gw".parse().unwrap(),
+        session: session(),
+        fence: fence(refused),
+        newer: fence(newer),
+    };
     let served = Script::new().forms(1, "a b").attaches("a/1 b/1").opens("gw").primary("a/1", 1);
     vec![
         rejected("two primaries under one fence", only, served.clone().primary("b/1", 1)),
@@ -137,16 +143,8 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
                 .responds("a/1", 1, 3, 0)
                 .accepts("gw", 1, 3),
         ),
-        rejected(
-            "the gateway refuses the newer fence",
-            only,
-            served.clone().raw(Event::Fenced {
-                gateway: "gw".parse().unwrap(),
-                session: session(),
-                fence: fence(2),
-                newer: fence(1),
-            }),
-        ),
+        rejected("the gateway refuses the newer fence", only, served.clone().raw(fenced(2, 1))),
+        rejected("the gateway refuses a fence for itself", only, served.clone().raw(fenced(2, 2))),
         rejected("two primaries in the end", only, served.clone().primary("b/1", 2).quiescent_open("a b")),
         rejected("no primary in the end", only, served.clone().detaches("a/1").quiescent_open("a b")),
         accepted(

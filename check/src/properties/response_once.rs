@@ -133,6 +133,10 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
             three.clone().client_attaches(2).client_receives(3).but(other_digest),
         ),
         accepted(
+            "a client that lost what it received last gets it again elsewhere",
+            three.clone().client_attaches(1).streams("a/1", 1, "gw2", 2..=4, 0),
+        ),
+        accepted(
             "the client goes on elsewhere with what it has",
             three.client_attaches(3).streams("a/1", 1, "gw2", 4..=5, 0),
         ),

@@ -78,30 +78,29 @@ impl Property for SameView {
 pub(crate) fn cases() -> Vec<crate::script::Case> {
     use crate::script::*;
     let only = &["same_view"];
-    let group =
-        Script::new().forms(1, "a b").attaches("a/1 b/1").views("g", 1, "a/1 b/1").sends("a/1", "g", 1);
+    let given = |position: u64| Event::GroupDeliver {
+        process: process("b/1"),
+        group: group("g"),
+        message: model::MessageId::new(process("a/1"), 1),
+        view: GroupViewId { configuration: configuration(1, "a b").id, position },
+        digest: digest("a/1", 1),
+    };
+    let two = Script::new().forms(1, "a b").attaches("a/1 b/1").views("g", 1, "a/1 b/1").sends("a/1", "g", 1);
     vec![
         rejected(
             "b is given in the next view what a was given in the last",
             // What they were given in the last view then differs, too.
             &["virtual_synchrony", "same_view"],
-            group
-                .clone()
+            two.clone()
                 .receives("a/1", "g", "a/1", 1)
                 .views("g", 2, "a/1 b/1")
                 .receives("b/1", "g", "a/1", 1),
         ),
-        rejected(
-            "b is given a message after it left",
-            only,
-            group.clone().receives("b/1", "g", "a/1", 1).but(|event| {
-                if let Event::GroupDeliver { view, .. } = event {
-                    view.position = 9;
-                }
-            }),
-        ),
+        rejected("b is given a message in a view to come", only, two.clone().raw(given(2))),
+        rejected("b is given a message after it left", only, two.clone().leaves("b/1", "g").raw(given(1))),
+        rejected("b is given a message after it is gone", only, two.clone().detaches("b/1").raw(given(1))),
         accepted("a newcomer is not given what came before", {
-            let both = group.receives("a/1 b/1", "g", "a/1", 1).attaches("b/2");
+            let both = two.receives("a/1 b/1", "g", "a/1", 1).attaches("b/2");
             both.views("g", 2, "a/1 b/1 b/2").quiescent("a b")
         }),
     ]

@@ -124,10 +124,6 @@ impl Property for TransitionalSet {
                 }
                 Ok(())
             }
-            Event::Detach { process } => {
-                self.told.remove(process);
-                Ok(())
-            }
             _ => Ok(()),
         }
     }

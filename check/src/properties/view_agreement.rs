@@ -39,10 +39,6 @@ impl Property for ViewAgreement {
                 }
                 Ok(())
             }
-            Event::Detach { process } => {
-                self.told.remove(process);
-                Ok(())
-            }
             _ => Ok(()),
         }
     }

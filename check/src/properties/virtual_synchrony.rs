@@ -186,6 +186,11 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
                 .views("g", 2, "a/1 b/1"),
         ),
         rejected(
+            "a and b come to rest with different messages",
+            &["virtual_synchrony", "liveness"],
+            Script::new().forms(1, "a b").casts("a", 1).delivers("a", "a", 1).quiescent("a b"),
+        ),
+        rejected(
             "two members come to rest with different messages",
             only,
             group.clone().sends("b/2", "g", 1).receives("a/1 b/2", "g", "b/2", 1).quiescent("a b"),
@@ -197,6 +202,15 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
         accepted(
             "b moves elsewhere, and need not have what a has",
             three.delivers("a", "c", 1).crashes("c").agrees(2, "b").installs("b", 2, "b").forms(3, "a b"),
+        ),
+        accepted(
+            "a member that is gone need not have what came after",
+            group
+                .clone()
+                .sends("b/2", "g", 1)
+                .detaches("a/1")
+                .receives("b/1 b/2", "g", "b/2", 1)
+                .quiescent("a b"),
         ),
         accepted(
             "a member that left its group need not have what came after",
