@@ -1,5 +1,5 @@
 //! The unit database is the same at every replica: after the same event of the same view of the content group, it has
-//! the same digest. [FK:unit-database]
+//! the same digest. [FK:unit-db]
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ impl Property for DatabaseAgreement {
     }
 
     fn claim(&self) -> &'static str {
-        "FK:unit-database"
+        "FK:unit-db"
     }
 
     fn observe(&mut self, at: Position, event: &Event) -> Result<(), Breach> {

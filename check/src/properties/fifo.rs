@@ -1,6 +1,6 @@
 //! What one sender sends is delivered in the order in which it was sent, and without a gap: each stream of a daemon in
 //! a configuration from its first message on; the multicasts of a process in order over all groups, and without a gap
-//! in a group while sender and receiver are members together. [KK:fifo]
+//! in a group while sender and receiver are members together. [KK:reliable-fifo]
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ impl Property for Fifo {
     }
 
     fn claim(&self) -> &'static str {
-        "KK:fifo"
+        "KK:reliable-fifo"
     }
 
     fn observe(&mut self, at: Position, event: &Event) -> Result<(), Breach> {

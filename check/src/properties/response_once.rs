@@ -1,6 +1,6 @@
 //! A client receives each response once, in order and without a gap: after it attached with everything up to `n`, the
 //! next is `n + 1`. A gateway accepts responses in the same way, and starts elsewhere only when a client attaches
-//! there. A response is the same whenever it is received. [FK:response-once]
+//! there. A response is the same whenever it is received. [FK:exactly-once]
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ impl Property for ResponseOnce {
     }
 
     fn claim(&self) -> &'static str {
-        "FK:response-once"
+        "FK:exactly-once"
     }
 
     fn observe(&mut self, at: Position, event: &Event) -> Result<(), Breach> {

@@ -1,6 +1,6 @@
 //! A daemon casts and delivers only in the configuration that it is in, and so nothing before its first install: a
 //! message is delivered in the view in which it was sent, and an install ends the delivery of what was sent before.
-//! [KK:sending-view] [KK:within-view]
+//! [KK:sending-view]
 
 use std::collections::BTreeMap;
 
