@@ -1,1 +1,147 @@
+//! The gateway: clients open sessions here and read their responses, content servers bring them.
+//!
+//! One port serves clients, content servers and operators. One task owns the machine of `session-core`; handlers tell
+//! it facts and wait on the desk for what it orders; another task keeps the gateway attached to a daemon. At shutdown
+//! clients are sent to other gateways, where they go on with their cursors.
+#![deny(missing_docs)]
 
+mod admin;
+mod client;
+pub mod config;
+mod cursor;
+mod delivery;
+mod desk;
+mod effects;
+mod groups;
+mod operation;
+mod rpc;
+mod status;
+mod wire;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gcs_client::Target;
+use model::Boot;
+use proto::gateway::v1::delivery_service_server::DeliveryServiceServer;
+use proto::gateway::v1::gateway_service_server::GatewayServiceServer;
+use proto::session::v1::session_service_server::SessionServiceServer;
+use session_core::Gateway;
+use session_core::message::GatewayId;
+use svc_kit::dial::MESSAGE_BYTES_MAX;
+use svc_kit::driver::{self, Clock};
+use svc_kit::process;
+use svc_kit::serve::{self, Listener, Services};
+use svc_kit::shutdown::Failure;
+use svc_kit::trace::TraceWriter;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::Admin;
+use crate::config::Config;
+use crate::delivery::Delivery;
+use crate::desk::Desk;
+use crate::effects::{Counters, Effects};
+use crate::groups::Groups;
+use crate::rpc::Sessions;
+
+/// Facts that wait for the machine.
+const INBOX_MAX: usize = 4096;
+/// Multicasts that wait for the daemon.
+const COMMANDS_MAX: usize = 8192;
+/// Events of one client beside its window of responses: who serves now, and why the stream ends.
+const CLIENT_EVENTS_MAX: usize = 64;
+/// Messages that wait for a content server, for each session that there may be: a grant and a credit.
+const LINK_MESSAGES_PER_SESSION: usize = 2;
+/// How long connections may take to close at the end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The whole life of the process; see [`run`].
+pub fn main(args: &config::Args) -> ExitCode {
+    process::main("gateway", args, run)
+}
+
+/// Runs a gateway until `shutdown` is cancelled, and takes leave of its clients then.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
+    let listener = Listener::bind(config.listen, config.advertise.as_ref()).await?;
+    serve(config, listener, shutdown).await
+}
+
+/// Runs a gateway on a listener that is bound already.
+pub async fn serve(config: Config, listener: Listener, shutdown: CancellationToken) -> Result<(), Failure> {
+    let (clock, bound) = (Clock::start(), listener.bound());
+    let boot = Boot::new(clock.now().as_micros());
+    let id = GatewayId { name: config.name, boot, address: listener.advertised().clone() };
+    let trace = TraceWriter::create(config.trace.as_deref(), config.name, boot)?;
+    let (stop, draining, calls) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+    let _stop_everything = stop.clone().drop_guard();
+
+    let (machine, inbox) = driver::inbox::<Gateway>(INBOX_MAX);
+    let (desk, counters) = (Arc::new(Desk::default()), Arc::new(Counters::default()));
+    let (commands, queued_commands) = mpsc::channel(COMMANDS_MAX);
+    let (process, seen_process) = watch::channel(None);
+    let params = config.params();
+    let sessions = Sessions {
+        machine: machine.clone(),
+        desk: desk.clone(),
+        queue_max: usize::try_from(params.window).unwrap_or(usize::MAX).saturating_add(CLIENT_EVENTS_MAX),
+        draining: draining.clone(),
+        calls: calls.clone(),
+    };
+    let delivery = Delivery {
+        cluster: config.cluster,
+        id: id.clone(),
+        machine: machine.clone(),
+        desk: desk.clone(),
+        counters: counters.clone(),
+        queue_max: params.sessions_max.saturating_mul(LINK_MESSAGES_PER_SESSION).max(COMMANDS_MAX),
+        stop: stop.clone(),
+    };
+    let admin = Admin {
+        name: config.name,
+        machine: machine.clone(),
+        counters: counters.clone(),
+        process: seen_process,
+    };
+    let (server, health) = Services::new()
+        .with(SessionServiceServer::new(sessions).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .with(DeliveryServiceServer::new(delivery).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .with(GatewayServiceServer::new(admin))
+        .server(&config.keepalive, proto::FILE_DESCRIPTOR_SET)
+        .await?;
+
+    let effects = Effects { desk, commands, counters, trace };
+    let hosted = driver::drive(Gateway::new(id, params), inbox, effects, clock, stop.clone());
+    let target = Target {
+        addresses: config.gcs,
+        cluster: config.cluster,
+        name: config.name,
+        keepalive: config.keepalive,
+    };
+    let groups = Groups { target, machine, commands: queued_commands, process, health: health.clone() };
+    let attached = tokio::spawn(groups.keep());
+    let mut served = tokio::spawn(server.serve(listener, stop.clone()));
+    if let Some(file) = &config.ready_file {
+        serve::announce(file, bound)?;
+    }
+
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        _ = hosted => return Err(Failure::Ended("the machine")),
+        ended = attached => return Err(match ended {
+            Ok(Err(refused)) => Failure::Unreachable(refused.to_string()),
+            Ok(Ok(())) | Err(_) => Failure::Ended("the attachment to the group communication"),
+        }),
+        ended = &mut served => return ended.unwrap_or(Err(Failure::Ended("the gRPC server"))),
+    }
+    health.not_serving().await;
+    draining.cancel();
+    calls.close();
+    let finished = tokio::time::timeout(config.drain_timeout, calls.wait()).await;
+    stop.cancel();
+    // Who does not close its connection by then does not want to.
+    drop(tokio::time::timeout(CLOSE_TIMEOUT, served).await);
+    finished.map_err(|_| Failure::Undrained("calls of clients were under way".to_owned()))
+}

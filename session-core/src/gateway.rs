@@ -389,6 +389,11 @@ impl Gateway {
         })
     }
 
+    /// The content servers whose streams are open.
+    pub fn servers(&self) -> impl Iterator<Item = Name> {
+        self.links.values().copied()
+    }
+
     fn multicast<M: Serialize>(&self, purpose: &Purpose, message: &M, out: &mut Vec<Output>) {
         if self.groups_up {
             out.push(Output::Multicast { group: purpose.group(), payload: encode(message) });

@@ -314,7 +314,7 @@ pub(crate) fn encode<M: Serialize>(message: &M) -> Bytes {
 }
 
 /// Decodes a group message.
-pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, DecodeError> {
+pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, DecodeError> {
     match bytes.split_first() {
         None => Err(DecodeError::Malformed("empty".into())),
         Some((&VERSION, body)) => {

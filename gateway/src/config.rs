@@ -1,0 +1,238 @@
+//! Settings of the gateway.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use model::{Address, Name};
+use serde::{Deserialize, Serialize};
+use session_core::GatewayParams;
+use svc_kit::dial::Keepalive;
+use svc_kit::process::{Arguments, CommonArgs};
+use svc_kit::settings::{self, Invalid, Settings};
+use svc_kit::telemetry::Log;
+
+/// What the gateway runs with.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The cluster: servers of other clusters are refused.
+    #[serde(default = "settings::default_cluster")]
+    pub cluster: Name,
+    /// The name of this gateway, unique among the gateways of the cluster.
+    pub name: Name,
+    /// Where connections of clients and of content servers are taken, on one port. Port 0 picks a free one.
+    #[serde(default = "defaults::listen")]
+    pub listen: SocketAddr,
+    /// Under which `host:port` content servers reach this gateway; by default the address it listens on.
+    pub advertise: Option<Address>,
+    /// The daemons, the preferred one first: another takes its place when it is lost.
+    #[serde(default = "defaults::gcs", deserialize_with = "settings::list")]
+    pub gcs: Vec<Address>,
+    /// Where to put the address that was bound.
+    pub ready_file: Option<PathBuf>,
+    /// Where to write a trace.
+    pub trace: Option<PathBuf>,
+    /// How long calls under way may take at shutdown.
+    #[serde(default = "defaults::drain_timeout", with = "humantime_serde")]
+    pub drain_timeout: Duration,
+    /// Limits.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Patience.
+    #[serde(default)]
+    pub sessions: Sessions,
+    /// When a silent connection counts as broken.
+    #[serde(default)]
+    pub keepalive: Keepalive,
+    /// Logging.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// The table `limits`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// The most sessions.
+    pub sessions: usize,
+    /// The most requests of one session that may wait for their acknowledgement.
+    pub requests: usize,
+    /// The longest request, in bytes of JSON.
+    pub request_bytes: usize,
+    /// How many responses a server may be ahead of a client. They are kept in memory here.
+    pub window: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        let GatewayParams { sessions_max, requests_max, request_bytes_max, window, .. } =
+            GatewayParams::default();
+        Limits { sessions: sessions_max, requests: requests_max, request_bytes: request_bytes_max, window }
+    }
+}
+
+/// The table `sessions`: how long things wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sessions {
+    /// How long a session waits for its client before it is ended.
+    #[serde(with = "humantime_serde")]
+    pub detach_ttl: Duration,
+    /// How long a client waits for a server before it is told that there is none.
+    #[serde(with = "humantime_serde")]
+    pub no_replica_timeout: Duration,
+    /// How often a multicast that nobody answered is repeated.
+    #[serde(with = "humantime_serde")]
+    pub retry: Duration,
+}
+
+impl Default for Sessions {
+    fn default() -> Sessions {
+        let GatewayParams { detach_ttl, no_replica_timeout, retry, .. } = GatewayParams::default();
+        Sessions { detach_ttl, no_replica_timeout, retry }
+    }
+}
+
+mod defaults {
+    use super::*;
+
+    pub fn listen() -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, 7400).into()
+    }
+
+    pub fn gcs() -> Vec<Address> {
+        vec![Address::new("127.0.0.1:7410")]
+    }
+
+    pub fn drain_timeout() -> Duration {
+        Duration::from_secs(25)
+    }
+}
+
+impl Config {
+    /// The settings of the machine.
+    pub fn params(&self) -> GatewayParams {
+        GatewayParams {
+            sessions_max: self.limits.sessions,
+            requests_max: self.limits.requests,
+            request_bytes_max: self.limits.request_bytes,
+            window: self.limits.window,
+            retry: self.sessions.retry,
+            no_replica_timeout: self.sessions.no_replica_timeout,
+            detach_ttl: self.sessions.detach_ttl,
+            trace: self.trace.is_some(),
+        }
+    }
+}
+
+impl Settings for Config {
+    fn check(&self) -> Result<(), Invalid> {
+        /// The longest request that fits a multicast of a daemon with the settings it comes with.
+        const REQUEST_BYTES_MAX: usize = 512 * 1024;
+        const WINDOW_MAX: u64 = 1024;
+        let zero = Duration::ZERO;
+        let longer = "must be longer than nothing";
+        let too_large = format!("must be 1 to {REQUEST_BYTES_MAX}");
+        let too_wide = format!("must be 1 to {WINDOW_MAX}");
+        let rules = [
+            (!self.gcs.is_empty(), "gcs", "must name at least one daemon"),
+            (self.limits.sessions > 0, "limits.sessions", "must be at least 1"),
+            (self.limits.requests > 0, "limits.requests", "must be at least 1"),
+            (
+                (1..=REQUEST_BYTES_MAX).contains(&self.limits.request_bytes),
+                "limits.request_bytes",
+                &too_large,
+            ),
+            ((1..=WINDOW_MAX).contains(&self.limits.window), "limits.window", &too_wide),
+            (self.sessions.retry > zero, "sessions.retry", longer),
+            (self.sessions.no_replica_timeout > zero, "sessions.no_replica_timeout", longer),
+            (self.keepalive.interval > zero, "keepalive.interval", longer),
+            (self.keepalive.timeout > zero, "keepalive.timeout", longer),
+        ];
+        match rules.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, key, reason)) => Err(Invalid { key, reason: reason.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    fn log(&self) -> &Log {
+        &self.log
+    }
+}
+
+/// The command line.
+#[derive(Clone, Debug, Default, clap::Args, Serialize)]
+pub struct Args {
+    /// What every service has.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub common: CommonArgs,
+    /// Addresses of group communication daemons, the preferred one first
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    pub gcs: Option<Vec<String>>,
+    /// Patience.
+    #[command(flatten)]
+    pub sessions: SessionsArgs,
+}
+
+/// The flags of the table `sessions`.
+#[derive(Clone, Debug, Default, clap::Args, Serialize)]
+pub struct SessionsArgs {
+    /// End a session whose client has been away for this long, such as 60s
+    #[arg(long = "detach-ttl", value_name = "DURATION")]
+    pub detach_ttl: Option<String>,
+    /// Tell a client that there is no server after this long, such as 10s
+    #[arg(long = "no-replica-timeout", value_name = "DURATION")]
+    pub no_replica_timeout: Option<String>,
+}
+
+impl Arguments for Args {
+    fn common(&self) -> &CommonArgs {
+        &self.common
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(flags: &[(&str, &str)], file: &str) -> Result<Config, String> {
+        let dir = std::env::temp_dir();
+        let path =
+            dir.join(format!("gateway-config-{}-{}.toml", std::process::id(), flags.len() + file.len()));
+        std::fs::write(&path, file).unwrap();
+        let env = flags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let loaded = settings::load(Some(&path), env, &Args::default()).map_err(|error| error.to_string());
+        std::fs::remove_file(&path).unwrap();
+        loaded
+    }
+
+    #[test]
+    fn a_name_is_all_that_a_gateway_needs() {
+        let config = load(&[], "name = 'gateway-1'").unwrap();
+        assert_eq!(config.listen.port(), 7400);
+        assert_eq!(config.gcs, [Address::new("127.0.0.1:7410")]);
+        let (params, default) = (config.params(), GatewayParams::default());
+        assert_eq!((params.window, params.detach_ttl), (default.window, default.detach_ttl));
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        for (env, file, message) in [
+            ("", "gcs = ' , '", "bad value for `gcs`: \" , \""),
+            ("2h", "", ""),
+            ("0s", "", "bad value for `sessions.no_replica_timeout`: \"0s\""),
+            ("", "limits.window = 5000", "bad value for `limits.window`: 5000"),
+            ("", "limits.windows = 5", "unknown setting `limits.windows`"),
+            ("", "name = 'Not A Name'", "bad value for `name`: \"Not A Name\""),
+        ] {
+            let name = if file.starts_with("name") { "" } else { "name = 'gateway-1'\n" };
+            let env = (!env.is_empty()).then_some(("HANDOVER_SESSIONS__NO_REPLICA_TIMEOUT", env));
+            let env: Vec<_> = env.into_iter().collect();
+            let complaint = load(&env, &format!("{name}{file}")).err().unwrap_or_default();
+            assert!(complaint.starts_with(message), "{complaint}");
+            assert_eq!(complaint.is_empty(), message.is_empty(), "{complaint}");
+        }
+    }
+}

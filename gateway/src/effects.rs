@@ -1,0 +1,119 @@
+//! Performs the orders of the machine. Nothing here waits: whoever does not drain its queue loses its place, and the
+//! machine hears of it as the end of a stream.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use gcs_client::Command;
+use model::Time;
+use session_core::gateway::{Attachment, ClientEvent, Failure, LinkId, Output, Reply, Ticket};
+use session_core::message::ToServer;
+use svc_kit::driver;
+use svc_kit::trace::TraceWriter;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use crate::desk::{Caller, Desk, Waiting};
+
+/// What is counted, for operators.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Messages of servers that were out of date.
+    pub(crate) stale: AtomicU64,
+    /// Messages of servers that were malformed, and hellos that were refused.
+    pub(crate) refused: AtomicU64,
+}
+
+/// The effects of the gateway.
+pub(crate) struct Effects {
+    pub(crate) desk: Arc<Desk>,
+    /// Multicasts on their way to the daemon. The machine repeats what is not answered, so that one which finds no
+    /// room is late, not lost.
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) trace: TraceWriter,
+}
+
+impl driver::Effects<Output> for Effects {
+    fn perform(&mut self, now: Time, orders: &mut Vec<Output>) {
+        self.write_trace(now, orders);
+        let desk = self.desk.clone();
+        let mut waiting = desk.waiting();
+        for order in orders.drain(..) {
+            match order {
+                Output::Multicast { group, payload } => self.multicast(Command::Multicast { group, payload }),
+                Output::ToServer { link, message } => to_server(&mut waiting, link, message),
+                Output::Reply { ticket, reply } => answer(&mut waiting, ticket, reply),
+                Output::ToClient { session: _, attachment, event } => {
+                    to_client(&mut waiting, attachment, event)
+                }
+                Output::Stale { link, session } => {
+                    self.counters.stale.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!(link = link.0, %session, "out of date: ignored");
+                }
+                Output::Trace(_) => {}
+            }
+        }
+    }
+}
+
+impl Effects {
+    /// Traces come first, so that what others can see is in the file before they see it.
+    fn write_trace(&mut self, now: Time, orders: &mut Vec<Output>) {
+        if !self.trace.is_on() {
+            return;
+        }
+        let mut written = false;
+        orders.retain(|order| match order {
+            Output::Trace(event) => {
+                self.trace.record(now, event.clone());
+                written = true;
+                false
+            }
+            Output::Multicast { .. }
+            | Output::ToServer { .. }
+            | Output::Reply { .. }
+            | Output::ToClient { .. }
+            | Output::Stale { .. } => true,
+        });
+        if written {
+            self.trace.flush();
+        }
+    }
+
+    fn multicast(&self, command: Command) {
+        if self.commands.try_send(command).is_err() {
+            tracing::debug!("the daemon does not keep up: a multicast has to be repeated");
+        }
+    }
+}
+
+fn to_server(waiting: &mut Waiting, link: LinkId, message: ToServer) {
+    if let Some(it) = waiting.links.get(&link)
+        && it.queue.try_send(message).is_err()
+    {
+        it.broken.cancel();
+        waiting.links.remove(&link);
+    }
+}
+
+/// A caller that is gone wants no answer.
+fn answer(waiting: &mut Waiting, ticket: Ticket, reply: Result<Reply, Failure>) {
+    let Some(Caller { answer, events }) = waiting.callers.remove(&ticket) else { return };
+    if let (Ok(Reply::Attached(attachment)), Some(events)) = (&reply, events) {
+        waiting.clients.insert(*attachment, events);
+    }
+    drop(answer.send(reply));
+}
+
+fn to_client(waiting: &mut Waiting, attachment: Attachment, event: ClientEvent) {
+    let Some(queue) = waiting.clients.get(&attachment) else { return };
+    let over = matches!(event, ClientEvent::Over(_));
+    let sent = queue.try_send(event);
+    if let Err(TrySendError::Full(_)) = sent {
+        tracing::info!(attachment = attachment.0, "a client does not read its stream: it is cut off");
+    }
+    if over || sent.is_err() {
+        waiting.clients.remove(&attachment);
+    }
+}

@@ -1,0 +1,132 @@
+//! What clients use: requests become facts with a ticket, and the answer to the ticket becomes the response.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+use proto::session::v1::session_service_server::SessionService;
+use proto::session::v1::{
+    AttachRequest, AttachResponse, CloseSessionRequest, CloseSessionResponse, CreateSessionRequest,
+    CreateSessionResponse, ListContentUnitsRequest, ListContentUnitsResponse, SendRequestRequest,
+    SendRequestResponse,
+};
+use session_core::Gateway;
+use session_core::gateway::{Input, Reply, Ticket};
+use session_core::message::Secret;
+use svc_kit::driver::Handle;
+use svc_kit::status::bad_field;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use crate::client::Client;
+use crate::desk::{Call, Desk};
+use crate::{cursor, operation, status, wire};
+
+/// The service for clients.
+#[derive(Clone)]
+pub(crate) struct Sessions {
+    pub(crate) machine: Handle<Gateway>,
+    pub(crate) desk: Arc<Desk>,
+    /// How many events may wait for a client to read them.
+    pub(crate) queue_max: usize,
+    /// Cancelled when clients have to go elsewhere.
+    pub(crate) draining: CancellationToken,
+    /// Calls under way, to be finished before the gateway ends.
+    pub(crate) calls: TaskTracker,
+}
+
+impl Sessions {
+    /// Tells the machine what `call` wants, and waits for its answer.
+    async fn ask(&self, call: Call, fact: impl FnOnce(Ticket) -> Input) -> Result<Reply, Status> {
+        if self.draining.is_cancelled() {
+            return Err(status::draining());
+        }
+        let _under_way = self.calls.token();
+        self.machine.send(fact(call.ticket)).await.map_err(|_| status::draining())?;
+        call.answer().await.ok_or_else(status::draining)?.map_err(status::of)
+    }
+
+    /// Attaches a client. If it is gone by the time of the answer, its stream is dropped, and that detaches it.
+    async fn attach(&self, request: AttachRequest) -> Result<Client, Status> {
+        let (unit, session) = wire::session("name", &request.name)?;
+        let secret = wire::secret("secret", &request.secret)?;
+        let cursor = cursor::decode(session, &request.cursor).map_err(status::malformed_cursor)?;
+        let (sender, events) = mpsc::channel(self.queue_max);
+        let fact = |ticket| Input::Attach { ticket, unit, session, secret, cursor };
+        let reply = self.ask(self.desk.call(Some(sender)), fact).await?;
+        let Reply::Attached(attachment) = reply else { unreachable!("an attach is answered by {reply:?}") };
+        Ok(Client {
+            session,
+            attachment,
+            events,
+            machine: self.machine.clone(),
+            desk: self.desk.clone(),
+            draining: self.draining.clone(),
+            taken: None,
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl SessionService for Sessions {
+    type AttachStream = Pin<Box<dyn Stream<Item = Result<AttachResponse, Status>> + Send>>;
+
+    async fn list_content_units(
+        &self,
+        _: Request<ListContentUnitsRequest>,
+    ) -> Result<Response<ListContentUnitsResponse>, Status> {
+        let reply = self.ask(self.desk.call(None), Input::List).await?;
+        let Reply::Units(units) = reply else { unreachable!("a list is answered by {reply:?}") };
+        let content_units = units.into_iter().map(wire::content_unit).collect();
+        Ok(Response::new(ListContentUnitsResponse { content_units }))
+    }
+
+    async fn create_session(
+        &self,
+        request: Request<CreateSessionRequest>,
+    ) -> Result<Response<CreateSessionResponse>, Status> {
+        let unit = wire::unit("parent", &request.into_inner().parent)?;
+        let session = model::SessionId::new(Uuid::now_v7().as_u128());
+        let secret = Secret::new(Uuid::new_v4().as_u128());
+        let name = wire::session_name(&unit, session);
+        self.ask(self.desk.call(None), |ticket| Input::Open { ticket, unit, session, secret }).await?;
+        Ok(Response::new(CreateSessionResponse { name, secret: wire::secret_text(secret) }))
+    }
+
+    async fn attach(&self, request: Request<AttachRequest>) -> Result<Response<Self::AttachStream>, Status> {
+        let (sessions, request) = (self.clone(), request.into_inner());
+        let attaching = tokio::spawn(async move { Sessions::attach(&sessions, request).await });
+        let client = attaching.await.map_err(|_| status::draining())??;
+        Ok(Response::new(Box::pin(client.responses())))
+    }
+
+    async fn send_request(
+        &self,
+        request: Request<SendRequestRequest>,
+    ) -> Result<Response<SendRequestResponse>, Status> {
+        let SendRequestRequest { name, secret, number, operation } = request.into_inner();
+        let (_, session) = wire::session("name", &name)?;
+        let secret = wire::secret("secret", &secret)?;
+        let operation = operation.ok_or_else(|| bad_field("operation", "is missing"))?;
+        let operation = operation::json(operation).map_err(status::malformed_operation)?.into();
+        let number = (number > 0).then_some(number);
+        let fact = |ticket| Input::Request { ticket, session, secret, number, operation };
+        let reply = self.ask(self.desk.call(None), fact).await?;
+        let Reply::Applied { number } = reply else { unreachable!("a request is answered by {reply:?}") };
+        Ok(Response::new(SendRequestResponse { number }))
+    }
+
+    async fn close_session(
+        &self,
+        request: Request<CloseSessionRequest>,
+    ) -> Result<Response<CloseSessionResponse>, Status> {
+        let CloseSessionRequest { name, secret } = request.into_inner();
+        let (unit, session) = wire::session("name", &name)?;
+        let secret = wire::secret("secret", &secret)?;
+        self.ask(self.desk.call(None), |ticket| Input::Close { ticket, unit, session, secret }).await?;
+        Ok(Response::new(CloseSessionResponse {}))
+    }
+}

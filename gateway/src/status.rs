@@ -1,0 +1,132 @@
+//! Everything that a client can be told to be wrong, as gRPC statuses with `google.rpc` details. The reasons are those
+//! that `session.proto` names.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use session_core::RefusalKind;
+use session_core::gateway::Failure;
+use svc_kit::status::{DOMAIN, because, exhausted, unavailable};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// When to try again what failed for want of a server, or at a limit.
+const RETRY: Duration = Duration::from_millis(500);
+/// When to try again at another gateway.
+const RETRY_ELSEWHERE: Duration = Duration::from_millis(10);
+
+/// The status for a failure of the machine.
+pub(crate) fn of(failure: Failure) -> Status {
+    match failure {
+        Failure::UnknownUnit => because(Code::NotFound, "UNKNOWN_UNIT", "no server holds this content unit"),
+        Failure::UnknownSession => {
+            because(Code::NotFound, "UNKNOWN_SESSION", "the session is not known here; attach to it first")
+        }
+        Failure::Ended => because(Code::NotFound, "SESSION_ENDED", "the session has ended"),
+        Failure::WrongSecret => {
+            because(Code::PermissionDenied, "WRONG_SECRET", "the secret is not this session's")
+        }
+        Failure::NoReplica => unavailable("NO_REPLICA", "no server came forward in time", RETRY),
+        Failure::Displaced => because(Code::Aborted, "DISPLACED", "the session has another client now"),
+        Failure::TooManySessions { limit } => {
+            let message = format!("this gateway has {limit} sessions and takes no more");
+            exhausted("TOO_MANY_SESSIONS", message, RETRY)
+        }
+        Failure::TooManyRequests { limit } => {
+            let message = format!("{limit} requests of this session wait to be applied");
+            exhausted("TOO_MANY_REQUESTS", message, RETRY)
+        }
+        Failure::RequestTooLarge { size, limit } => {
+            let description = format!("takes {size} bytes as JSON, and may take {limit}");
+            bad_field("REQUEST_TOO_LARGE", "operation", description)
+        }
+        Failure::RequestGap { number, expected } => {
+            let message = format!("request {number} leaves a gap: {expected} is next");
+            because(Code::FailedPrecondition, "REQUEST_GAP", message)
+        }
+        Failure::Refused(refusal) => match refusal.kind {
+            RefusalKind::Malformed => bad_field("MALFORMED_REQUEST", "operation", refusal.message),
+            RefusalKind::OutOfRange => because(Code::OutOfRange, "REQUEST_OUT_OF_RANGE", refusal.message),
+            RefusalKind::Precondition => {
+                because(Code::FailedPrecondition, "REQUEST_REFUSED", refusal.message)
+            }
+        },
+    }
+}
+
+/// The gateway shuts down.
+pub(crate) fn draining() -> Status {
+    unavailable("DRAINING", "this gateway shuts down; go on at another", RETRY_ELSEWHERE)
+}
+
+/// A client did not read its stream for so long that its queue is full.
+pub(crate) fn client_too_slow() -> Status {
+    exhausted("CLIENT_TOO_SLOW", "the client did not read; attach again with the last cursor", RETRY)
+}
+
+/// A content server does not read what it is told.
+pub(crate) fn server_too_slow() -> Status {
+    exhausted("SERVER_TOO_SLOW", "the server did not read", RETRY)
+}
+
+/// The client's cursor is of no use.
+pub(crate) fn malformed_cursor(error: crate::cursor::CursorError) -> Status {
+    bad_field("MALFORMED_CURSOR", "cursor", error.to_string())
+}
+
+/// The client's request has no JSON.
+pub(crate) fn malformed_operation(error: crate::operation::OperationError) -> Status {
+    bad_field("MALFORMED_REQUEST", "operation", error.to_string())
+}
+
+/// `INVALID_ARGUMENT` for a reason of its own.
+fn bad_field(reason: &'static str, field: &'static str, description: String) -> Status {
+    let message = format!("{field}: {description}");
+    let mut details = ErrorDetails::with_bad_request_violation(field, description);
+    details.set_error_info(reason, DOMAIN, HashMap::new());
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+#[cfg(test)]
+mod tests {
+    use session_core::Refusal;
+
+    use super::*;
+
+    const CONTRACT: &str = include_str!("../../proto/handover/session/v1/session.proto");
+
+    #[test]
+    fn every_reason_is_in_the_contract_and_carries_its_details() {
+        let refused = |kind| Failure::Refused(Refusal { kind, message: "no".into() });
+        let failures = [
+            Failure::UnknownUnit,
+            Failure::UnknownSession,
+            Failure::Ended,
+            Failure::WrongSecret,
+            Failure::NoReplica,
+            Failure::Displaced,
+            Failure::TooManySessions { limit: 1 },
+            Failure::TooManyRequests { limit: 1 },
+            Failure::RequestTooLarge { size: 2, limit: 1 },
+            Failure::RequestGap { number: 3, expected: 1 },
+            refused(RefusalKind::Malformed),
+            refused(RefusalKind::OutOfRange),
+            refused(RefusalKind::Precondition),
+        ];
+        let others = [
+            draining(),
+            client_too_slow(),
+            malformed_cursor(crate::cursor::CursorError::AnotherSession),
+            malformed_operation(crate::operation::OperationError::TooDeep),
+            svc_kit::status::bad_field("name", "is empty"),
+        ];
+        for status in failures.map(of).into_iter().chain(others) {
+            let reason = svc_kit::status::reason(&status).unwrap();
+            assert!(CONTRACT.contains(&reason), "{reason} is not in the contract");
+            let details = status.get_error_details();
+            let retryable = matches!(status.code(), Code::Unavailable | Code::ResourceExhausted);
+            assert_eq!(details.retry_info().is_some(), retryable, "{reason}");
+            assert_eq!(details.bad_request().is_some(), status.code() == Code::InvalidArgument, "{reason}");
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Between the generated types and those of the machine: each message is turned once, and what is missing or
+//! malformed in it is named.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::{ConfigurationId, Fence, Name, SessionId, UnitId};
+use proto::gateway::v1 as delivery;
+use proto::gateway::v1::deliver_request::Message as FromServer;
+use proto::gateway::v1::deliver_response::Message as ForServer;
+use proto::session::v1 as session;
+use session_core::gateway::ClientEvent;
+use session_core::message::{AttachRefusal, Cursor, Secret, ToGateway, ToServer};
+use session_core::{Refusal, RefusalKind, UnitInfo};
+
+use crate::cursor;
+
+/// A field that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub(crate) struct Malformed {
+    pub(crate) field: &'static str,
+    pub(crate) problem: String,
+}
+
+impl Malformed {
+    fn new(field: &'static str, problem: impl Into<String>) -> Malformed {
+        Malformed { field, problem: problem.into() }
+    }
+}
+
+impl From<Malformed> for tonic::Status {
+    fn from(malformed: Malformed) -> tonic::Status {
+        svc_kit::status::bad_field(malformed.field, malformed.problem)
+    }
+}
+
+/// The resource name of a unit.
+pub(crate) fn unit_name(unit: &UnitId) -> String {
+    format!("contentUnits/{unit}")
+}
+
+/// The resource name of a session.
+pub(crate) fn session_name(unit: &UnitId, session: SessionId) -> String {
+    format!("contentUnits/{unit}/sessions/{session}")
+}
+
+/// The unit that `contentUnits/{unit}` names.
+pub(crate) fn unit(field: &'static str, name: &str) -> Result<UnitId, Malformed> {
+    let unit = name.strip_prefix("contentUnits/").and_then(UnitId::new);
+    unit.ok_or_else(|| {
+        Malformed::new(field, format!("{} is not of the form contentUnits/{{unit}}", shown(name)))
+    })
+}
+
+/// The unit and the session that `contentUnits/{unit}/sessions/{session}` names.
+pub(crate) fn session(field: &'static str, name: &str) -> Result<(UnitId, SessionId), Malformed> {
+    let read = || {
+        let (unit, session) = name.strip_prefix("contentUnits/")?.split_once("/sessions/")?;
+        Some((UnitId::new(unit)?, session.parse().ok()?))
+    };
+    read().ok_or_else(|| {
+        let form = "contentUnits/{unit}/sessions/{session}, with 32 hexadecimal digits for the session";
+        Malformed::new(field, format!("{} is not of the form {form}", shown(name)))
+    })
+}
+
+/// A name as it is repeated to whoever sent it.
+fn shown(name: &str) -> String {
+    const SHOWN_MAX: usize = 200;
+    match name.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{:?}...", &name[..end]),
+        None => format!("{name:?}"),
+    }
+}
+
+/// The secret that a client shows.
+pub(crate) fn secret(field: &'static str, text: &str) -> Result<Secret, Malformed> {
+    let bits = (text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit()))
+        .then(|| u128::from_str_radix(text, 16).ok());
+    bits.flatten().map(Secret::new).ok_or_else(|| Malformed::new(field, "is not the secret of a session"))
+}
+
+/// The secret as its client gets it.
+pub(crate) fn secret_text(secret: Secret) -> String {
+    format!("{:032x}", secret.bits())
+}
+
+/// What an attached client is told, in the words of the contract; for the last event, why its stream ends.
+pub(crate) fn client_event(
+    session: SessionId,
+    event: ClientEvent,
+) -> Result<session::AttachResponse, session_core::gateway::Failure> {
+    use session::attach_response::Event;
+    let event = match event {
+        ClientEvent::Serving { server, fence, takeover, requests_lost } => {
+            let (server, fence) = (server.to_string(), fence.counter());
+            Event::Serving(session::Serving { server, fence, takeover, requests_lost })
+        }
+        ClientEvent::Response { cursor, payload, last } => {
+            let (number, requests_applied) = (cursor.responses, cursor.requests);
+            let cursor = cursor::encode(session, cursor);
+            Event::Response(session::Response { number, payload, cursor, requests_applied, last })
+        }
+        ClientEvent::Over(failure) => return Err(failure),
+    };
+    Ok(session::AttachResponse { event: Some(event) })
+}
+
+/// A content unit, for clients.
+pub(crate) fn content_unit(info: UnitInfo) -> session::ContentUnit {
+    session::ContentUnit {
+        name: unit_name(&info.unit),
+        title: info.title,
+        media_type: info.media_type,
+        duration: prost_types::Duration::try_from(info.duration).ok(),
+        size_bytes: info.size,
+    }
+}
+
+/// A content server's hello.
+pub(crate) struct Hello {
+    pub(crate) cluster: Name,
+    pub(crate) server: Name,
+    pub(crate) gateway: Name,
+    pub(crate) gateway_boot: u64,
+}
+
+impl TryFrom<delivery::DeliverRequest> for Hello {
+    type Error = Malformed;
+
+    fn try_from(request: delivery::DeliverRequest) -> Result<Hello, Malformed> {
+        let Some(FromServer::Hello(hello)) = request.message else {
+            return Err(Malformed::new("hello", "comes first"));
+        };
+        Ok(Hello {
+            cluster: parse("hello.cluster", &hello.cluster)?,
+            server: parse("hello.server", &hello.server)?,
+            gateway: parse("hello.gateway", &hello.gateway)?,
+            gateway_boot: hello.gateway_boot,
+        })
+    }
+}
+
+/// What a content server says after its hello.
+pub(crate) fn from_server(request: delivery::DeliverRequest) -> Result<ToGateway, Malformed> {
+    Ok(match request.message.ok_or_else(|| missing("message"))? {
+        FromServer::Hello(_) => return Err(Malformed::new("hello", "comes once")),
+        FromServer::Claim(it) => ToGateway::Claim {
+            unit: unit_id("claim.unit", &it.unit)?,
+            session: session_id("claim.session", &it.session)?,
+            fence: from_fence("claim.fence", it.fence)?,
+            requests: number("claim.requests", it.requests)?,
+        },
+        FromServer::Started(it) => ToGateway::Started {
+            session: session_id("started.session", &it.session)?,
+            stream: it.stream,
+            requests_lost: it.requests_lost,
+            responses: number("started.responses", it.responses)?,
+        },
+        FromServer::Response(it) => ToGateway::Response {
+            session: session_id("response.session", &it.session)?,
+            stream: it.stream,
+            cursor: from_cursor("response.cursor", it.cursor)?,
+            payload: it.payload,
+            last: it.last,
+        },
+        FromServer::Applied(it) => ToGateway::Applied {
+            session: session_id("applied.session", &it.session)?,
+            stream: it.stream,
+            number: number("applied.number", it.number)?,
+            outcome: it.refusal.map(refusal).transpose()?.map_or(Ok(()), Err),
+            cursor: from_cursor("applied.cursor", it.cursor)?,
+        },
+        FromServer::Ended(it) => ToGateway::Ended { session: session_id("ended.session", &it.session)? },
+        FromServer::Refused(it) => ToGateway::Refused {
+            session: session_id("refused.session", &it.session)?,
+            reason: attach_refusal(it.reason())?,
+        },
+        FromServer::Moved(it) => ToGateway::Moved { session: session_id("moved.session", &it.session)? },
+        FromServer::Units(it) => ToGateway::Units {
+            query: it.query,
+            units: it.units.into_iter().map(unit_info).collect::<Result<_, _>>()?,
+        },
+    })
+}
+
+/// What a content server is told.
+pub(crate) fn for_server(message: ToServer) -> delivery::DeliverResponse {
+    let message = match message {
+        ToServer::Serve { session, fence, stream, cursor, credit, repeats_from } => {
+            ForServer::Serve(delivery::Serve {
+                session: session_bytes(session),
+                fence: Some(fence_message(fence)),
+                stream,
+                cursor: cursor.map(cursor_message),
+                credit,
+                repeats_from,
+            })
+        }
+        ToServer::Credit { session, stream, up_to } => {
+            ForServer::Credit(delivery::Credit { session: session_bytes(session), stream, up_to })
+        }
+        ToServer::Fenced { session, fence } => ForServer::Fenced(delivery::Fenced {
+            session: session_bytes(session),
+            fence: Some(fence_message(fence)),
+        }),
+        ToServer::Unknown { session } => {
+            ForServer::Unknown(delivery::Unknown { session: session_bytes(session) })
+        }
+    };
+    delivery::DeliverResponse { message: Some(message) }
+}
+
+/// A fence, in the words of the contract.
+pub(crate) fn fence_message(fence: Fence) -> delivery::Fence {
+    delivery::Fence {
+        counter: fence.counter(),
+        configuration_counter: fence.configuration().counter(),
+        configuration_digest: fence.configuration().digest(),
+    }
+}
+
+fn from_fence(field: &'static str, fence: Option<delivery::Fence>) -> Result<Fence, Malformed> {
+    let fence = fence.ok_or_else(|| missing(field))?;
+    let configuration = ConfigurationId::new(fence.configuration_counter, fence.configuration_digest);
+    Ok(Fence::new(fence.counter, configuration))
+}
+
+fn cursor_message(cursor: Cursor) -> delivery::Cursor {
+    let Cursor { responses, requests, context } = cursor;
+    delivery::Cursor { responses, requests, context }
+}
+
+fn from_cursor(field: &'static str, cursor: Option<delivery::Cursor>) -> Result<Cursor, Malformed> {
+    let delivery::Cursor { responses, requests, context } = cursor.ok_or_else(|| missing(field))?;
+    Ok(Cursor { responses: number(field, responses)?, requests: number(field, requests)?, context })
+}
+
+fn session_bytes(session: SessionId) -> Bytes {
+    Bytes::copy_from_slice(&session.bits().to_be_bytes())
+}
+
+fn session_id(field: &'static str, bytes: &[u8]) -> Result<SessionId, Malformed> {
+    let bits = bytes.try_into().map_err(|_| Malformed::new(field, "does not have 16 bytes"))?;
+    Ok(SessionId::new(u128::from_be_bytes(bits)))
+}
+
+/// A count that can be added to.
+fn number(field: &'static str, number: u64) -> Result<u64, Malformed> {
+    let sane = number <= cursor::NUMBER_MAX;
+    sane.then_some(number).ok_or_else(|| Malformed::new(field, format!("{number} is not a count")))
+}
+
+fn refusal(refusal: delivery::Refusal) -> Result<Refusal, Malformed> {
+    let kind = match refusal.kind() {
+        delivery::RefusalKind::Malformed => RefusalKind::Malformed,
+        delivery::RefusalKind::OutOfRange => RefusalKind::OutOfRange,
+        delivery::RefusalKind::Precondition => RefusalKind::Precondition,
+        delivery::RefusalKind::Unspecified => return Err(missing("applied.refusal.kind")),
+    };
+    Ok(Refusal { kind, message: refusal.message })
+}
+
+fn attach_refusal(reason: delivery::AttachRefusal) -> Result<AttachRefusal, Malformed> {
+    match reason {
+        delivery::AttachRefusal::Unknown => Ok(AttachRefusal::Unknown),
+        delivery::AttachRefusal::Ended => Ok(AttachRefusal::Ended),
+        delivery::AttachRefusal::WrongSecret => Ok(AttachRefusal::WrongSecret),
+        delivery::AttachRefusal::Elsewhere => Ok(AttachRefusal::Elsewhere),
+        delivery::AttachRefusal::Unspecified => Err(missing("refused.reason")),
+    }
+}
+
+fn unit_info(info: delivery::UnitInfo) -> Result<UnitInfo, Malformed> {
+    let duration = info.duration.ok_or_else(|| missing("units.duration"))?;
+    Ok(UnitInfo {
+        unit: unit_id("units.unit", &info.unit)?,
+        title: info.title,
+        media_type: info.media_type,
+        duration: Duration::try_from(duration)
+            .map_err(|_| Malformed::new("units.duration", "is negative"))?,
+        size: info.size_bytes,
+    })
+}
+
+fn unit_id(field: &'static str, id: &str) -> Result<UnitId, Malformed> {
+    UnitId::new(id).ok_or_else(|| Malformed::new(field, format!("{} is not a unit id", shown(id))))
+}
+
+fn parse<T: FromStr<Err: std::fmt::Display>>(field: &'static str, text: &str) -> Result<T, Malformed> {
+    text.parse().map_err(|error: T::Err| Malformed::new(field, error.to_string()))
+}
+
+fn missing(field: &'static str) -> Malformed {
+    Malformed::new(field, "is missing")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_resources_read_back() {
+        let (film, id) = (UnitId::new("film-1").unwrap(), SessionId::new(0xabc));
+        assert_eq!(unit("parent", &unit_name(&film)), Ok(film.clone()));
+        assert_eq!(session("name", &session_name(&film, id)), Ok((film, id)));
+        let shown = Secret::new(42);
+        assert_eq!(secret("secret", &secret_text(shown)), Ok(shown));
+    }
+
+    #[test]
+    fn a_malformed_name_is_shown_and_its_form_is_told() {
+        let long = format!("contentUnits/{}", "x".repeat(5000));
+        for bad in ["", "film-1", "contentUnits/", "contentUnits/Film", "contentUnits/a/b", long.as_str()] {
+            let malformed = unit("parent", bad).unwrap_err();
+            assert_eq!(malformed.field, "parent");
+            assert!(malformed.problem.len() < 300, "{malformed}");
+            assert!(malformed.problem.ends_with("is not of the form contentUnits/{unit}"), "{malformed}");
+        }
+        let id = "0".repeat(32);
+        for bad in [
+            format!("contentUnits/film/sessions/{}", &id[1..]),
+            format!("contentUnits/film/sessions/{}g", &id[1..]),
+            format!("contentUnits//sessions/{id}"),
+            format!("sessions/{id}"),
+        ] {
+            assert!(session("name", &bad).is_err(), "{bad}");
+        }
+        for bad in ["", "+0000000000000000000000000000001", "0"] {
+            assert!(secret("secret", bad).is_err(), "{bad}");
+        }
+    }
+
+    fn request(message: FromServer) -> delivery::DeliverRequest {
+        delivery::DeliverRequest { message: Some(message) }
+    }
+
+    #[test]
+    fn a_malformed_message_of_a_server_is_named() {
+        let session = Bytes::from(vec![7; 16]);
+        let fence = Some(delivery::Fence::default());
+        let claim = delivery::Claim { unit: "film".into(), session: session.clone(), fence, requests: 0 };
+        assert!(from_server(request(FromServer::Claim(claim.clone()))).is_ok());
+        let cursor = delivery::Cursor { responses: u64::MAX, ..delivery::Cursor::default() };
+        for (message, field) in [
+            (None, "message"),
+            (Some(FromServer::Hello(delivery::ServerHello::default())), "hello"),
+            (Some(FromServer::Claim(delivery::Claim { fence: None, ..claim.clone() })), "claim.fence"),
+            (
+                Some(FromServer::Claim(delivery::Claim { session: Bytes::new(), ..claim.clone() })),
+                "claim.session",
+            ),
+            (Some(FromServer::Claim(delivery::Claim { unit: "No".into(), ..claim })), "claim.unit"),
+            (
+                Some(FromServer::Response(delivery::Response {
+                    session: session.clone(),
+                    cursor: Some(cursor),
+                    ..delivery::Response::default()
+                })),
+                "response.cursor",
+            ),
+            (Some(FromServer::Refused(delivery::Refused { session, reason: 99 })), "refused.reason"),
+        ] {
+            let malformed = from_server(delivery::DeliverRequest { message }).unwrap_err();
+            assert_eq!(malformed.field, field);
+        }
+    }
+}

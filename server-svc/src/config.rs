@@ -1,0 +1,181 @@
+//! Settings of the content server.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use model::{Address, Name, UnitId};
+use serde::{Deserialize, Serialize};
+use session_core::{Params, Policy};
+use svc_kit::dial::Keepalive;
+use svc_kit::process::{Arguments, CommonArgs};
+use svc_kit::settings::{self, Invalid, Settings};
+use svc_kit::telemetry::Log;
+use vod::store::Selection;
+
+/// What the content server runs with.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The cluster: daemons and gateways of other clusters refuse this server.
+    #[serde(default = "settings::default_cluster")]
+    pub cluster: Name,
+    /// The name of this server, unique among the content servers of the cluster.
+    pub name: Name,
+    /// Where connections of operators are taken. Port 0 picks a free one.
+    #[serde(default = "defaults::listen")]
+    pub listen: SocketAddr,
+    /// Under which `host:port` operators reach this server; by default the address it listens on.
+    pub advertise: Option<Address>,
+    /// The daemons, the preferred one first: the one on the same machine.
+    #[serde(default = "defaults::gcs", deserialize_with = "settings::list")]
+    pub gcs: Vec<Address>,
+    /// The directory of films.
+    pub content: PathBuf,
+    /// Which of the films to hold; all of them if none is named.
+    #[serde(default, deserialize_with = "settings::list")]
+    pub units: Vec<UnitId>,
+    /// How sessions are kept available.
+    #[serde(default)]
+    pub sessions: Sessions,
+    /// How long before its time a fragment of a film is sent.
+    #[serde(default = "defaults::lead", with = "humantime_serde")]
+    pub lead: Duration,
+    /// Where to put the address that was bound.
+    pub ready_file: Option<PathBuf>,
+    /// Where to write a trace.
+    pub trace: Option<PathBuf>,
+    /// How long handing the sessions over may take at shutdown.
+    #[serde(default = "defaults::drain_timeout", with = "humantime_serde")]
+    pub drain_timeout: Duration,
+    /// When a silent connection counts as broken.
+    #[serde(default)]
+    pub keepalive: Keepalive,
+    /// Logging.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// The table `sessions`. Where replicas of a unit are running already, their `backups` and `period` hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sessions {
+    /// Servers beside the primary that apply every request.
+    pub backups: u8,
+    /// How often contexts that changed are told to all replicas of the unit.
+    #[serde(with = "humantime_serde")]
+    pub period: Duration,
+    /// How long a session waits for its client, while no gateway answers for it, before it is ended.
+    #[serde(with = "humantime_serde")]
+    pub detach_ttl: Duration,
+}
+
+impl Default for Sessions {
+    fn default() -> Sessions {
+        let Params { policy, detach_ttl, .. } = Params::default();
+        Sessions { backups: policy.backups, period: policy.period, detach_ttl }
+    }
+}
+
+mod defaults {
+    use super::*;
+
+    pub fn listen() -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, 7430).into()
+    }
+
+    pub fn gcs() -> Vec<Address> {
+        vec![Address::new("127.0.0.1:7410")]
+    }
+
+    pub fn lead() -> Duration {
+        vod::LEAD_DEFAULT
+    }
+
+    pub fn drain_timeout() -> Duration {
+        Duration::from_secs(25)
+    }
+}
+
+impl Config {
+    /// The settings of the machine.
+    pub fn params(&self) -> Params {
+        Params {
+            policy: Policy { backups: self.sessions.backups, period: self.sessions.period },
+            detach_ttl: self.sessions.detach_ttl,
+            trace: self.trace.is_some(),
+            ..Params::default()
+        }
+    }
+
+    /// Which films of the directory are held.
+    pub fn selection(&self) -> Selection {
+        let units: BTreeSet<UnitId> = self.units.iter().cloned().collect();
+        if units.is_empty() { Selection::All } else { Selection::Units(units) }
+    }
+}
+
+impl Settings for Config {
+    fn check(&self) -> Result<(), Invalid> {
+        let (zero, longer) = (Duration::ZERO, "must be longer than nothing");
+        let rules = [
+            (!self.gcs.is_empty(), "gcs", "must name at least one daemon"),
+            (self.sessions.period >= Duration::from_millis(1), "sessions.period", "must be at least 1ms"),
+            (self.keepalive.interval > zero, "keepalive.interval", longer),
+            (self.keepalive.timeout > zero, "keepalive.timeout", longer),
+        ];
+        match rules.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, key, reason)) => Err(Invalid { key, reason: reason.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    fn log(&self) -> &Log {
+        &self.log
+    }
+}
+
+/// The command line.
+#[derive(Clone, Debug, Default, clap::Args, Serialize)]
+pub struct Args {
+    /// What every service has.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub common: CommonArgs,
+    /// Addresses of group communication daemons, the preferred one first
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    pub gcs: Option<Vec<String>>,
+    /// Directory of films: every file UNIT.mp4 in it is a content unit
+    #[arg(long, value_name = "DIR")]
+    pub content: Option<PathBuf>,
+    /// Hold only these units of the directory
+    #[arg(long, value_name = "UNIT", value_delimiter = ',')]
+    pub units: Option<Vec<String>>,
+    /// Send a fragment this long before its time, such as 2s
+    #[arg(long, value_name = "DURATION")]
+    pub lead: Option<String>,
+    /// Availability.
+    #[command(flatten)]
+    pub sessions: SessionsArgs,
+}
+
+/// The flags of the table `sessions`.
+#[derive(Clone, Debug, Default, clap::Args, Serialize)]
+pub struct SessionsArgs {
+    /// Servers beside the primary that apply every request of a session
+    #[arg(long, value_name = "NUMBER")]
+    pub backups: Option<u8>,
+    /// Propagate contexts that changed this often, such as 500ms
+    #[arg(long, value_name = "DURATION")]
+    pub period: Option<String>,
+    /// End a session without a client or a gateway after this long, such as 60s
+    #[arg(long, value_name = "DURATION")]
+    pub detach_ttl: Option<String>,
+}
+
+impl Arguments for Args {
+    fn common(&self) -> &CommonArgs {
+        &self.common
+    }
+}

@@ -1,0 +1,118 @@
+//! Performs the orders of the machine. Nothing here waits: a gateway that does not read loses its stream, a daemon
+//! that does not read loses its process, and the machine hears of either.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use gcs_client::Command;
+use model::{GroupName, Time};
+use session_core::message::GatewayId;
+use session_core::server::Output;
+use svc_kit::driver;
+use svc_kit::trace::TraceWriter;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::gateways::{Dialler, Door};
+
+/// The most groups in one command.
+const GROUPS_MAX: usize = 4096;
+
+/// What is counted, for operators.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    refused: AtomicU64,
+}
+
+impl Counters {
+    /// Something made no sense, and was ignored.
+    pub(crate) fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How much made no sense.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+/// The effects of the content server.
+pub(crate) struct Effects {
+    pub(crate) dialler: Dialler,
+    pub(crate) doors: BTreeMap<GatewayId, Door>,
+    /// Commands on their way to the daemon. Not one of them may be left out, so that a full queue is the end of the
+    /// attachment.
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) overflow: Arc<Notify>,
+    pub(crate) drained: CancellationToken,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) trace: TraceWriter,
+}
+
+impl driver::Effects<Output> for Effects {
+    fn perform(&mut self, now: Time, orders: &mut Vec<Output>) {
+        self.write_trace(now, orders);
+        for order in orders.drain(..) {
+            match order {
+                Output::Join(groups) => self.command_groups(groups, Command::Join),
+                Output::Leave(groups) => self.command_groups(groups, Command::Leave),
+                Output::Multicast { group, payload } => self.command(Command::Multicast { group, payload }),
+                Output::Dial(gateway) => {
+                    let door = self.dialler.open(gateway.clone());
+                    self.doors.insert(gateway, door);
+                }
+                Output::Hangup(gateway) => drop(self.doors.remove(&gateway)),
+                Output::Send(gateway, message) => {
+                    if let Some(door) = self.doors.get(&gateway) {
+                        door.send(message);
+                    }
+                }
+                Output::RoleChanged { unit, session, fence, role } => {
+                    tracing::info!(%unit, %session, %fence, ?role, "role");
+                }
+                Output::Refused { group, sender, error } => {
+                    self.counters.refuse();
+                    tracing::warn!(%group, %sender, %error, "a message is refused");
+                }
+                Output::Drained => self.drained.cancel(),
+                Output::Trace(_) => {}
+            }
+        }
+    }
+}
+
+impl Effects {
+    /// Traces come first, so that what others can see is in the file before they see it.
+    fn write_trace(&mut self, now: Time, orders: &mut Vec<Output>) {
+        if !self.trace.is_on() {
+            return;
+        }
+        orders.retain(|order| match order {
+            Output::Trace(event) => {
+                self.trace.record(now, event.clone());
+                false
+            }
+            Output::Join(_)
+            | Output::Leave(_)
+            | Output::Multicast { .. }
+            | Output::Dial(_)
+            | Output::Hangup(_)
+            | Output::Send(..)
+            | Output::RoleChanged { .. }
+            | Output::Refused { .. }
+            | Output::Drained => true,
+        });
+        self.trace.flush();
+    }
+
+    fn command_groups(&self, groups: Vec<GroupName>, command: fn(Vec<GroupName>) -> Command) {
+        groups.chunks(GROUPS_MAX).for_each(|some| self.command(command(some.to_vec())));
+    }
+
+    fn command(&self, command: Command) {
+        if self.commands.try_send(command).is_err() {
+            self.overflow.notify_one();
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Streams to gateways: each gateway that the machine wants to reach is dialled, again and again, until the machine
+//! hangs up.
+//!
+//! A stream has one queue from the machine. When the stream breaks, what is still in the queue is dropped: the
+//! machine learns of the break, and claims its sessions again on the next stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{FutureExt, Stream, stream};
+use model::Name;
+use proto::gateway::v1::delivery_service_client::DeliveryServiceClient;
+use proto::gateway::v1::{DeliverRequest, DeliverResponse};
+use session_core::Server;
+use session_core::message::{GatewayId, ToGateway};
+use session_core::server::Input;
+use svc_kit::dial::{self, Backoff, Keepalive, MESSAGE_BYTES_MAX};
+use svc_kit::driver::{Handle, Stopped};
+use svc_kit::status;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Code, Status, Streaming};
+use vod::Vod;
+
+use crate::effects::Counters;
+use crate::wire;
+
+/// Messages that wait for a gateway to read them. More break the stream.
+const QUEUE_MAX: usize = 16 * 1024;
+/// How long to leave a gateway alone that will not take this server: its sessions may still find another one.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+
+/// What all streams are opened with.
+#[derive(Clone)]
+pub(crate) struct Dialler {
+    pub(crate) cluster: Name,
+    pub(crate) name: Name,
+    pub(crate) keepalive: Keepalive,
+    pub(crate) machine: Handle<Server<Vod>>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// A gateway that is dialled for as long as this is kept.
+pub(crate) struct Door {
+    queue: mpsc::Sender<ToGateway>,
+    overflow: Arc<Notify>,
+    _stop: DropGuard,
+}
+
+impl Door {
+    /// Passes a message on. If there is no room the stream counts as broken.
+    pub(crate) fn send(&self, message: ToGateway) {
+        if self.queue.try_send(message).is_err() {
+            self.overflow.notify_one();
+        }
+    }
+}
+
+/// Why a stream ended, or there was none.
+enum End {
+    /// The gateway is not there, or the stream broke.
+    Broken(String),
+    /// The gateway is there and refuses.
+    Refused(String),
+    /// This server stops.
+    Stopped,
+}
+
+impl From<Stopped> for End {
+    fn from(_: Stopped) -> End {
+        End::Stopped
+    }
+}
+
+impl Dialler {
+    /// Dials `gateway` from now on.
+    pub(crate) fn open(&self, gateway: GatewayId) -> Door {
+        let (queue, queued) = mpsc::channel(QUEUE_MAX);
+        let (overflow, stop) = (Arc::new(Notify::new()), CancellationToken::new());
+        let line = Line { dialler: self.clone(), gateway, queued, overflow: overflow.clone() };
+        tokio::spawn(stop.clone().run_until_cancelled_owned(line.keep()));
+        Door { queue, overflow, _stop: stop.drop_guard() }
+    }
+}
+
+/// The task behind a door.
+struct Line {
+    dialler: Dialler,
+    gateway: GatewayId,
+    queued: mpsc::Receiver<ToGateway>,
+    overflow: Arc<Notify>,
+}
+
+impl Line {
+    async fn keep(mut self) {
+        let mut backoff = Backoff::new();
+        loop {
+            let gateway = &self.gateway;
+            let end = match self.connect().await {
+                Ok((out, responses)) => {
+                    tracing::info!(gateway = %gateway.name, address = %gateway.address, "the stream is open");
+                    backoff.reset();
+                    self.converse(out, responses).await
+                }
+                Err(end) => end,
+            };
+            match end {
+                End::Broken(reason) => {
+                    tracing::debug!(gateway = %self.gateway.name, reason, "no stream");
+                    backoff.pause().await;
+                }
+                End::Refused(reason) => {
+                    tracing::warn!(gateway = %self.gateway.name, reason, "the gateway refuses this server");
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                }
+                End::Stopped => return,
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<(mpsc::Sender<DeliverRequest>, Streaming<DeliverResponse>), End> {
+        let Dialler { cluster, name, keepalive, .. } = &self.dialler;
+        let channel = dial::connect(&self.gateway.address, keepalive).await;
+        let channel = channel.map_err(|error| End::Broken(error.to_string()))?;
+        let mut client = DeliveryServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let (out, requests) = mpsc::channel(1);
+        let requests = requests_after(wire::hello(*cluster, *name, &self.gateway), requests);
+        let mut responses = client.deliver(requests).await.map_err(end_of)?.into_inner();
+        match responses.message().await.map_err(end_of)? {
+            Some(hello) if wire::is_hello(&hello) => Ok((out, responses)),
+            Some(_) | None => Err(End::Refused("it does not say hello".to_owned())),
+        }
+    }
+
+    /// Uses a stream until it ends, between telling the machine that it is there and that it is gone.
+    async fn converse(
+        &mut self,
+        out: mpsc::Sender<DeliverRequest>,
+        responses: Streaming<DeliverResponse>,
+    ) -> End {
+        let Dialler { machine, counters, .. } = &self.dialler;
+        if machine.send(Input::GatewayUp(self.gateway.clone())).await.is_err() {
+            return End::Stopped;
+        }
+        let end = tokio::select! {
+            end = tell(&mut self.queued, out) => end,
+            end = listen(&self.gateway, machine, counters, responses) => end,
+            () = self.overflow.notified() => End::Broken("it does not keep up".to_owned()),
+        };
+        match self.clear().await {
+            Ok(()) => end,
+            Err(stopped) => stopped.into(),
+        }
+    }
+
+    /// Tells the machine that the stream is gone, and drops what it had queued for it.
+    async fn clear(&mut self) -> Result<(), Stopped> {
+        let machine = &self.dialler.machine;
+        machine.send(Input::GatewayDown(self.gateway.clone())).await?;
+        // Answered once the orders before are performed: from here on nothing is queued.
+        machine.ask(|_| ()).await?;
+        while self.queued.try_recv().is_ok() {}
+        // An overflow of the stream that is gone says nothing about the next one.
+        self.overflow.notified().now_or_never();
+        Ok(())
+    }
+}
+
+/// The hello, then whatever is put into the channel.
+fn requests_after(
+    hello: DeliverRequest,
+    rest: mpsc::Receiver<DeliverRequest>,
+) -> impl Stream<Item = DeliverRequest> {
+    stream::unfold((Some(hello), rest), async |(hello, mut rest)| match hello {
+        Some(hello) => Some((hello, (None, rest))),
+        None => rest.recv().await.map(|request| (request, (None, rest))),
+    })
+}
+
+/// Passes on what the machine has to say.
+async fn tell(queued: &mut mpsc::Receiver<ToGateway>, out: mpsc::Sender<DeliverRequest>) -> End {
+    while let Some(message) = queued.recv().await {
+        if out.send(wire::for_gateway(message)).await.is_err() {
+            return End::Broken("the stream is closed".to_owned());
+        }
+    }
+    End::Stopped
+}
+
+/// Turns what the gateway says into facts.
+async fn listen(
+    gateway: &GatewayId,
+    machine: &Handle<Server<Vod>>,
+    counters: &Counters,
+    mut responses: Streaming<DeliverResponse>,
+) -> End {
+    loop {
+        let response = match responses.message().await {
+            Ok(Some(response)) => response,
+            Ok(None) => return End::Broken("the gateway ended the stream".to_owned()),
+            Err(status) => return end_of(status),
+        };
+        let message = match wire::from_gateway(response) {
+            Ok(message) => message,
+            Err(malformed) => {
+                counters.refuse();
+                return End::Refused(malformed.to_string());
+            }
+        };
+        if machine.send(Input::Gateway(gateway.clone(), message)).await.is_err() {
+            return End::Stopped;
+        }
+    }
+}
+
+fn end_of(status: Status) -> End {
+    let message = status.message().to_owned();
+    if matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument | Code::Unimplemented) {
+        let reason = status::reason(&status).unwrap_or_default();
+        return End::Refused(format!("{reason}: {message}"));
+    }
+    End::Broken(message)
+}

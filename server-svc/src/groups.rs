@@ -1,0 +1,79 @@
+//! The server's place in the group communication: each attachment is one life of it as a group member. When it is
+//! lost, other servers take its sessions over, and it comes back as a new member.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use gcs_client::{Attachment, Command, ConnectError, Event, Target};
+use session_core::Server;
+use session_core::server::Input;
+use svc_kit::driver::{Handle, Stopped};
+use svc_kit::serve::Health;
+use tokio::sync::{Notify, mpsc};
+use vod::Vod;
+
+/// What the attachment is kept with.
+pub(crate) struct Groups {
+    pub(crate) target: Target,
+    pub(crate) machine: Handle<Server<Vod>>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    /// Told when a command found no room.
+    pub(crate) overflow: Arc<Notify>,
+    pub(crate) health: Health,
+}
+
+impl Groups {
+    /// Keeps the server attached until the machine stops. It is healthy while it is.
+    pub(crate) async fn keep(mut self) -> Result<(), ConnectError> {
+        loop {
+            let attachment = Attachment::connect(&self.target).await?;
+            self.health.serving().await;
+            let used = self.use_up(attachment).await;
+            self.health.not_serving().await;
+            if used.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn use_up(&mut self, attachment: Attachment) -> Result<(), Stopped> {
+        let Attachment { process, address, commands, events } = attachment;
+        self.machine.send(Input::Attached(process)).await?;
+        let reason = tokio::select! {
+            reason = listen(&self.machine, events) => reason?,
+            () = pass_on(&mut self.commands, &commands) => return Err(Stopped),
+            () = self.overflow.notified() => "it does not keep up".to_owned(),
+        };
+        tracing::warn!(%process, daemon = %address, reason, "the daemon is lost");
+        // The process is gone at the latest when its commands are dropped.
+        drop(commands);
+        self.machine.send(Input::Detached).await?;
+        // Answered once the orders before are performed: from here on nothing is queued for this life.
+        self.machine.ask(|_| ()).await?;
+        while self.commands.try_recv().is_ok() {}
+        self.overflow.notified().now_or_never();
+        Ok(())
+    }
+}
+
+/// Passes commands on, as fast as the daemon reads them.
+async fn pass_on(queued: &mut mpsc::Receiver<Command>, commands: &gcs_client::Commands) {
+    while let Some(command) = queued.recv().await {
+        commands.send(command).await;
+    }
+}
+
+/// Turns events into facts until the attachment is lost, and says why it was.
+async fn listen(machine: &Handle<Server<Vod>>, mut events: gcs_client::Events) -> Result<String, Stopped> {
+    while let Some(event) = events.next().await {
+        let fact = match event {
+            Event::Views(views) => Input::Views(views),
+            Event::Message { group, id, view: _, payload } => {
+                Input::Message { group, sender: id.sender(), payload }
+            }
+            Event::Lost(loss) => return Ok(loss.to_string()),
+        };
+        machine.send(fact).await?;
+    }
+    Ok("it ended the call".to_owned())
+}

@@ -1,0 +1,113 @@
+//! What operators use: the state of the unit databases, and loading the content again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use model::trace::Role;
+use model::{Name, ProcessId, Time, UnitId};
+use proto::server::v1 as pb;
+use proto::server::v1::server_service_server::ServerService;
+use session_core::server::Input;
+use session_core::{ContentService, Database, Server, SessionStatus};
+use svc_kit::driver::{Clock, Handle};
+use svc_kit::status::{because, unavailable};
+use tonic::{Code, Request, Response, Status};
+use vod::Vod;
+use vod::store::{self, Selection};
+
+use crate::effects::Counters;
+use crate::wire;
+
+/// The service for operators.
+pub(crate) struct Operators {
+    pub(crate) name: Name,
+    pub(crate) clock: Clock,
+    pub(crate) machine: Handle<Server<Vod>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) library: Library,
+}
+
+/// Where the content comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Library {
+    pub(crate) dir: PathBuf,
+    pub(crate) selection: Selection,
+    pub(crate) params: vod::Params,
+}
+
+impl Library {
+    /// Reads the content. This blocks.
+    pub(crate) fn load(&self) -> Result<Vod, store::StoreError> {
+        Ok(Vod::new(store::load(&self.dir, &self.selection)?, self.params))
+    }
+}
+
+#[tonic::async_trait]
+impl ServerService for Operators {
+    async fn get_status(
+        &self,
+        _: Request<pb::GetStatusRequest>,
+    ) -> Result<Response<pb::GetStatusResponse>, Status> {
+        let now = self.clock.now();
+        let seen = self.machine.ask(move |server| {
+            let process = server.me().as_ref().map(ProcessId::to_string).unwrap_or_default();
+            let unit = |(unit, database)| unit_status(server, now, unit, database);
+            (process, server.databases().map(unit).collect())
+        });
+        let (process, units) = seen.await.map_err(|_| stopping())?;
+        let (name, refused_messages) = (self.name.to_string(), self.counters.refused());
+        Ok(Response::new(pb::GetStatusResponse { name, process, units, refused_messages }))
+    }
+
+    async fn reload_content(
+        &self,
+        _: Request<pb::ReloadContentRequest>,
+    ) -> Result<Response<pb::ReloadContentResponse>, Status> {
+        let library = self.library.clone();
+        let loaded = tokio::task::spawn_blocking(move || library.load()).await;
+        let vod = loaded
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map_err(|error| because(Code::FailedPrecondition, "BAD_CONTENT", error.to_string()))?;
+        let content_units = vod.units().iter().map(|info| wire::unit_name(&info.unit)).collect();
+        self.machine.send(Input::Content(vod)).await.map_err(|_| stopping())?;
+        tracing::info!(?content_units, "content loaded again");
+        Ok(Response::new(pb::ReloadContentResponse { content_units }))
+    }
+}
+
+fn stopping() -> Status {
+    unavailable("DRAINING", "this server shuts down", std::time::Duration::from_secs(1))
+}
+
+fn unit_status(server: &Server<Vod>, now: Time, unit: &UnitId, database: &Database) -> pb::UnitStatus {
+    let policy = database.policy();
+    pb::UnitStatus {
+        name: wire::unit_name(unit),
+        view: database.view().to_string(),
+        members: database.members().iter().map(ProcessId::to_string).collect(),
+        agreed: database.is_agreed(),
+        backups: policy.backups.into(),
+        period: prost_types::Duration::try_from(policy.period).ok(),
+        sessions: server.sessions().filter(|it| it.unit == unit).map(|it| session_status(now, &it)).collect(),
+    }
+}
+
+fn session_status(now: Time, status: &SessionStatus<'_>) -> pb::SessionStatus {
+    let role = match status.role {
+        Role::Primary => pb::Role::Primary,
+        Role::Backup => pb::Role::Backup,
+        Role::None => pb::Role::None,
+    };
+    let age = status.heard.and_then(|heard| prost_types::Duration::try_from(now.since(heard)).ok());
+    pb::SessionStatus {
+        name: wire::session_name(status.unit, status.id),
+        role: role.into(),
+        primary: status.session.primary.map(|it| it.to_string()).unwrap_or_default(),
+        backups: status.session.backups.iter().map(ProcessId::to_string).collect(),
+        fence: status.session.fence.to_string(),
+        gateway: status.session.gateway.name.to_string(),
+        responses: status.responses,
+        requests: status.requests,
+        context_age: age,
+    }
+}

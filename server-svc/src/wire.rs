@@ -1,0 +1,210 @@
+//! Between the generated types and those of the machine: each message is turned once, and what is missing or
+//! malformed in it is named.
+
+use bytes::Bytes;
+use model::{ConfigurationId, Fence, Name, SessionId, UnitId};
+use proto::gateway::v1 as pb;
+use proto::gateway::v1::deliver_request::Message as ForGateway;
+use proto::gateway::v1::deliver_response::Message as FromGateway;
+use session_core::message::{AttachRefusal, Cursor, GatewayId, ToGateway, ToServer};
+use session_core::{Refusal, RefusalKind, UnitInfo};
+
+/// A field that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is missing or malformed")]
+pub(crate) struct Malformed {
+    pub(crate) field: &'static str,
+}
+
+/// The resource name of a unit.
+pub(crate) fn unit_name(unit: &UnitId) -> String {
+    format!("contentUnits/{unit}")
+}
+
+/// The resource name of a session.
+pub(crate) fn session_name(unit: &UnitId, session: SessionId) -> String {
+    format!("contentUnits/{unit}/sessions/{session}")
+}
+
+/// The first message to a gateway.
+pub(crate) fn hello(cluster: Name, server: Name, gateway: &GatewayId) -> pb::DeliverRequest {
+    let hello = pb::ServerHello {
+        cluster: cluster.to_string(),
+        server: server.to_string(),
+        gateway: gateway.name.to_string(),
+        gateway_boot: gateway.boot.number(),
+    };
+    pb::DeliverRequest { message: Some(ForGateway::Hello(hello)) }
+}
+
+/// Whether this is how a gateway begins.
+pub(crate) fn is_hello(response: &pb::DeliverResponse) -> bool {
+    matches!(response.message, Some(FromGateway::Hello(_)))
+}
+
+/// What a gateway is told. Payloads and contexts are handed on, not copied.
+pub(crate) fn for_gateway(message: ToGateway) -> pb::DeliverRequest {
+    let message = match message {
+        ToGateway::Claim { unit, session, fence, requests } => ForGateway::Claim(pb::Claim {
+            unit: unit.to_string(),
+            session: session_bytes(session),
+            fence: Some(fence_message(fence)),
+            requests,
+        }),
+        ToGateway::Started { session, stream, requests_lost, responses } => {
+            let session = session_bytes(session);
+            ForGateway::Started(pb::Started { session, stream, requests_lost, responses })
+        }
+        ToGateway::Response { session, stream, cursor, payload, last } => {
+            let (session, cursor) = (session_bytes(session), Some(cursor_message(cursor)));
+            ForGateway::Response(pb::Response { session, stream, cursor, payload, last })
+        }
+        ToGateway::Applied { session, stream, number, outcome, cursor } => {
+            let (session, cursor) = (session_bytes(session), Some(cursor_message(cursor)));
+            let refusal = outcome.err().map(refusal_message);
+            ForGateway::Applied(pb::Applied { session, stream, number, refusal, cursor })
+        }
+        ToGateway::Ended { session } => ForGateway::Ended(pb::Ended { session: session_bytes(session) }),
+        ToGateway::Refused { session, reason } => ForGateway::Refused(pb::Refused {
+            session: session_bytes(session),
+            reason: attach_refusal(reason).into(),
+        }),
+        ToGateway::Moved { session } => ForGateway::Moved(pb::Moved { session: session_bytes(session) }),
+        ToGateway::Units { query, units } => {
+            let units = units.into_iter().map(unit_info).collect();
+            ForGateway::Units(pb::Units { query, units })
+        }
+    };
+    pb::DeliverRequest { message: Some(message) }
+}
+
+/// What a gateway says after its hello.
+pub(crate) fn from_gateway(response: pb::DeliverResponse) -> Result<ToServer, Malformed> {
+    Ok(match response.message.ok_or(Malformed { field: "message" })? {
+        FromGateway::Hello(_) => return Err(Malformed { field: "hello" }),
+        FromGateway::Serve(it) => ToServer::Serve {
+            session: session_id("serve.session", &it.session)?,
+            fence: from_fence("serve.fence", it.fence)?,
+            stream: it.stream,
+            cursor: it.cursor.map(from_cursor),
+            credit: it.credit,
+            repeats_from: it.repeats_from,
+        },
+        FromGateway::Credit(it) => ToServer::Credit {
+            session: session_id("credit.session", &it.session)?,
+            stream: it.stream,
+            up_to: it.up_to,
+        },
+        FromGateway::Fenced(it) => ToServer::Fenced {
+            session: session_id("fenced.session", &it.session)?,
+            fence: from_fence("fenced.fence", it.fence)?,
+        },
+        FromGateway::Unknown(it) => {
+            ToServer::Unknown { session: session_id("unknown.session", &it.session)? }
+        }
+    })
+}
+
+fn fence_message(fence: Fence) -> pb::Fence {
+    pb::Fence {
+        counter: fence.counter(),
+        configuration_counter: fence.configuration().counter(),
+        configuration_digest: fence.configuration().digest(),
+    }
+}
+
+fn from_fence(field: &'static str, fence: Option<pb::Fence>) -> Result<Fence, Malformed> {
+    let fence = fence.ok_or(Malformed { field })?;
+    let configuration = ConfigurationId::new(fence.configuration_counter, fence.configuration_digest);
+    Ok(Fence::new(fence.counter, configuration))
+}
+
+fn cursor_message(cursor: Cursor) -> pb::Cursor {
+    let Cursor { responses, requests, context } = cursor;
+    pb::Cursor { responses, requests, context }
+}
+
+fn from_cursor(cursor: pb::Cursor) -> Cursor {
+    let pb::Cursor { responses, requests, context } = cursor;
+    Cursor { responses, requests, context }
+}
+
+fn session_bytes(session: SessionId) -> Bytes {
+    Bytes::copy_from_slice(&session.bits().to_be_bytes())
+}
+
+fn session_id(field: &'static str, bytes: &[u8]) -> Result<SessionId, Malformed> {
+    let bits = bytes.try_into().map_err(|_| Malformed { field })?;
+    Ok(SessionId::new(u128::from_be_bytes(bits)))
+}
+
+fn refusal_message(refusal: Refusal) -> pb::Refusal {
+    let kind = match refusal.kind {
+        RefusalKind::Malformed => pb::RefusalKind::Malformed,
+        RefusalKind::OutOfRange => pb::RefusalKind::OutOfRange,
+        RefusalKind::Precondition => pb::RefusalKind::Precondition,
+    };
+    pb::Refusal { kind: kind.into(), message: refusal.message }
+}
+
+fn attach_refusal(reason: AttachRefusal) -> pb::AttachRefusal {
+    match reason {
+        AttachRefusal::Unknown => pb::AttachRefusal::Unknown,
+        AttachRefusal::Ended => pb::AttachRefusal::Ended,
+        AttachRefusal::WrongSecret => pb::AttachRefusal::WrongSecret,
+        AttachRefusal::Elsewhere => pb::AttachRefusal::Elsewhere,
+    }
+}
+
+fn unit_info(info: UnitInfo) -> pb::UnitInfo {
+    pb::UnitInfo {
+        unit: info.unit.to_string(),
+        title: info.title,
+        media_type: info.media_type,
+        duration: prost_types::Duration::try_from(info.duration).ok(),
+        size_bytes: info.size,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_malformed_message_of_a_gateway_is_named() {
+        let session = Bytes::from(vec![7; 16]);
+        let serve = pb::Serve {
+            session: session.clone(),
+            fence: Some(pb::Fence { counter: 3, configuration_counter: 2, configuration_digest: 0xbeef }),
+            credit: 16,
+            ..pb::Serve::default()
+        };
+        let read = |message| from_gateway(pb::DeliverResponse { message });
+        let ToServer::Serve { fence, cursor, .. } = read(Some(FromGateway::Serve(serve.clone()))).unwrap()
+        else {
+            panic!("a grant is a grant")
+        };
+        assert_eq!((fence.to_string().as_str(), cursor), ("f3@v2.beef", None));
+        for (message, field) in [
+            (None, "message"),
+            (Some(FromGateway::Hello(pb::GatewayHello {})), "hello"),
+            (Some(FromGateway::Serve(pb::Serve { fence: None, ..serve.clone() })), "serve.fence"),
+            (Some(FromGateway::Serve(pb::Serve { session: Bytes::new(), ..serve })), "serve.session"),
+            (Some(FromGateway::Fenced(pb::Fenced { session, fence: None })), "fenced.fence"),
+            (Some(FromGateway::Credit(pb::Credit::default())), "credit.session"),
+        ] {
+            assert_eq!(read(message), Err(Malformed { field }));
+        }
+    }
+
+    #[test]
+    fn a_payload_is_handed_on_without_a_copy() {
+        let payload = Bytes::from(vec![1; 1000]);
+        let cursor = Cursor { responses: 1, requests: 0, context: Bytes::new() };
+        let session = SessionId::new(1);
+        let response =
+            ToGateway::Response { session, stream: 1, cursor, payload: payload.clone(), last: false };
+        let Some(ForGateway::Response(message)) = for_gateway(response).message else { panic!("a response") };
+        assert_eq!(message.payload.as_ptr(), payload.as_ptr());
+    }
+}
