@@ -1,1 +1,146 @@
+//! The membership service: a shell around [`membership_core::Server`].
+//!
+//! | part | topic |
+//! | --- | --- |
+//! | `config` | settings and command line |
+//! | `switchboard` | which stream speaks for whom: the machine of this process |
+//! | `effects`, `streams` | performs orders; the queues of all streams |
+//! | `history` | configurations so far, and how they came about |
+//! | `rpc`, `peers` | `MembershipService`; links to other servers, by `PeerService` |
+//! | `line` | what calls have in common |
+//! | `wire`, `status` | between generated types and the machine's; refusals in stable words |
+//!
+//! One task owns the machine. Everything else sends it facts, and is given orders through bounded queues.
+//!
+//! When the process stops, it says so on every stream and tells nobody that anybody left: daemons stay in their
+//! configuration, and look for another server or for this one's next life.
+#![deny(missing_docs)]
 
+pub mod config;
+mod effects;
+mod history;
+mod line;
+mod peers;
+mod rpc;
+mod status;
+mod streams;
+mod switchboard;
+mod wire;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use model::{Address, Boot, ServerId};
+use proto::membership::v1::membership_service_server::MembershipServiceServer;
+use proto::membership::v1::peer_service_server::PeerServiceServer;
+use svc_kit::dial::MESSAGE_BYTES_MAX;
+use svc_kit::driver::{self, Clock};
+use svc_kit::serve::{self, Listener, Services};
+use svc_kit::shutdown::Failure;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Args, Config};
+use crate::effects::Performer;
+use crate::history::History;
+use crate::line::Line;
+use crate::peers::PeerServer;
+use crate::rpc::MembershipServer;
+use crate::streams::Streams;
+use crate::switchboard::Switchboard;
+
+/// The most facts that wait for the machine. Then whoever has another one waits.
+const INBOX_MAX: usize = 4096;
+
+/// Runs the service as a process of its own, to its end.
+pub fn main(args: &Args) -> ExitCode {
+    svc_kit::process::main("membership-svc", args, run)
+}
+
+/// Runs a membership server until `shutdown` is cancelled.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
+    Service::bind(config).await?.run(shutdown).await
+}
+
+/// A membership server that has its address, and does not run yet.
+pub struct Service {
+    config: Config,
+    listener: Listener,
+}
+
+impl Service {
+    /// Takes the address.
+    pub async fn bind(config: Config) -> Result<Service, Failure> {
+        let listener = Listener::bind(config.listen, config.advertise.as_ref()).await?;
+        Ok(Service { config, listener })
+    }
+
+    /// Where others reach it.
+    pub fn address(&self) -> &Address {
+        self.listener.advertised()
+    }
+
+    /// Runs it until `shutdown` is cancelled.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Failure> {
+        let Service { config, listener } = self;
+        let clock = Clock::start();
+        let started = clock.now();
+        let id = ServerId::new(config.name, Boot::new(started.as_micros()));
+
+        let (machine, inbox) = driver::inbox(INBOX_MAX);
+        let (daemons, servers) = (Arc::new(Streams::default()), Arc::new(Streams::default()));
+        let (history_set, history) = watch::channel(History::default());
+        let performer =
+            Performer { daemons: Arc::clone(&daemons), servers: Arc::clone(&servers), history: history_set };
+        // The machine stops before the streams end, so that nobody is told that somebody left because of that.
+        let (machine_stop, stop) = (CancellationToken::new(), CancellationToken::new());
+        let board = Switchboard::new(id, config.params());
+        let driven = driver::drive(board, inbox, performer, clock, machine_stop.clone());
+
+        let line = Arc::new(Line {
+            id,
+            cluster: config.cluster,
+            machine,
+            daemons,
+            servers,
+            history,
+            clock,
+            started,
+            stop: stop.clone(),
+            next: AtomicU64::new(1),
+        });
+        let callers = config.others().map(|peer| peer.name).filter(|name| *name < config.name).collect();
+        let peer_server = PeerServer { line: Arc::clone(&line), callers };
+        let (server, health) = Services::new()
+            .with(MembershipServiceServer::new(MembershipServer(Arc::clone(&line))))
+            .with(PeerServiceServer::new(peer_server).max_decoding_message_size(MESSAGE_BYTES_MAX))
+            .server(&config.keepalive, proto::FILE_DESCRIPTOR_SET)
+            .await?;
+        for peer in config.others().filter(|peer| peer.name > config.name) {
+            tokio::spawn(peers::keep_link(Arc::clone(&line), peer.clone(), config.keepalive));
+        }
+        if let Some(file) = &config.ready_file {
+            serve::announce(file, listener.bound())?;
+        }
+        health.serving().await;
+        tracing::info!(server = %id, cluster = %config.cluster, "started");
+
+        let mut served = std::pin::pin!(server.serve(listener, stop.clone()));
+        let mut driven = std::pin::pin!(driven);
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            ended = &mut served => return ended.and(Err(Failure::Ended("the gRPC server"))),
+            _ = &mut driven => return Err(Failure::Ended("the machine")),
+        }
+        health.not_serving().await;
+        machine_stop.cancel();
+        driven.await.map_err(|_| Failure::Ended("the machine"))?;
+        stop.cancel();
+        // Who does not hang up in time learns from the end of the connection.
+        let in_time = tokio::time::timeout(config.drain_timeout, served).await;
+        tracing::info!(server = %id, "stopped");
+        in_time.unwrap_or(Ok(()))
+    }
+}

@@ -1,0 +1,216 @@
+//! Settings of the membership server.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use membership_core::Params;
+use model::{Address, Name};
+use serde::{Deserialize, Serialize};
+use svc_kit::dial::Keepalive;
+use svc_kit::process::{Arguments, CommonArgs};
+use svc_kit::settings::{self, Invalid, Settings};
+use svc_kit::telemetry::Log;
+
+/// What the server runs with.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The cluster: daemons and servers of other clusters are refused.
+    #[serde(default = "settings::default_cluster")]
+    pub cluster: Name,
+    /// The name of this server, unique in the cluster.
+    pub name: Name,
+    /// Where connections are taken. Port 0 picks a free one.
+    #[serde(default = "defaults::listen")]
+    pub listen: SocketAddr,
+    /// Under which `host:port` others reach this server; by default the address it listens on.
+    pub advertise: Option<Address>,
+    /// All membership servers of the cluster; this one may be left out. Empty if it is the only one.
+    #[serde(default, deserialize_with = "settings::list")]
+    pub peers: Vec<Peer>,
+    /// Where to put the address that was bound.
+    pub ready_file: Option<PathBuf>,
+    /// Accepted like everywhere, and not used: what this server tells a daemon is in the trace of that daemon.
+    pub trace: Option<PathBuf>,
+    /// How long the farewell to daemons and servers may take.
+    #[serde(default = "defaults::drain_timeout", with = "humantime_serde")]
+    pub drain_timeout: Duration,
+    /// How long a join waits for more joins.
+    #[serde(default = "defaults::settle", with = "humantime_serde")]
+    pub settle: Duration,
+    /// How long a server that has just started waits for daemons to come back.
+    #[serde(default = "defaults::regather", with = "humantime_serde")]
+    pub regather: Duration,
+    /// How many daemons there may be.
+    #[serde(default = "defaults::daemons")]
+    pub daemons: usize,
+    /// When a silent connection counts as broken.
+    #[serde(default)]
+    pub keepalive: Keepalive,
+    /// Logging.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// Another membership server, written `NAME=HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Peer {
+    /// Its name.
+    pub name: Name,
+    /// Where it takes connections.
+    pub address: Address,
+}
+
+/// The text does not name a server and its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be NAME=HOST:PORT, such as membership-2=10.0.0.2:7420")]
+pub struct BadPeer;
+
+impl FromStr for Peer {
+    type Err = BadPeer;
+
+    fn from_str(text: &str) -> Result<Peer, BadPeer> {
+        let (name, address) = text.split_once('=').ok_or(BadPeer)?;
+        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        port.ok_or(BadPeer)?;
+        Ok(Peer { name: name.parse().map_err(|_| BadPeer)?, address: Address::new(address) })
+    }
+}
+
+impl TryFrom<String> for Peer {
+    type Error = BadPeer;
+
+    fn try_from(text: String) -> Result<Peer, BadPeer> {
+        text.parse()
+    }
+}
+
+mod defaults {
+    use super::*;
+
+    pub fn listen() -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, 7420).into()
+    }
+
+    pub fn drain_timeout() -> Duration {
+        Duration::from_secs(5)
+    }
+
+    pub fn settle() -> Duration {
+        Params::lan().settle
+    }
+
+    pub fn regather() -> Duration {
+        Params::lan().regather
+    }
+
+    pub fn daemons() -> usize {
+        Params::lan().daemons_max
+    }
+}
+
+impl Config {
+    /// The most servers that a cluster may have: each sends its proposals to each.
+    const SERVERS_MAX: usize = 7;
+
+    /// The settings of the machine.
+    pub fn params(&self) -> Params {
+        Params { settle: self.settle, regather: self.regather, daemons_max: self.daemons }
+    }
+
+    /// The other servers.
+    pub fn others(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.iter().filter(|peer| peer.name != self.name)
+    }
+}
+
+impl Settings for Config {
+    fn check(&self) -> Result<(), Invalid> {
+        let zero = Duration::ZERO;
+        let distinct: std::collections::BTreeSet<_> = self.peers.iter().map(|peer| peer.name).collect();
+        let too_many = format!("must name at most {} other servers", Config::SERVERS_MAX - 1);
+        let rules = [
+            (distinct.len() == self.peers.len(), "peers", "must name each server once"),
+            (self.others().count() < Config::SERVERS_MAX, "peers", too_many.as_str()),
+            (self.daemons > 0, "daemons", "must be at least 1"),
+            (self.keepalive.interval > zero, "keepalive.interval", "must be longer than nothing"),
+            (self.keepalive.timeout > zero, "keepalive.timeout", "must be longer than nothing"),
+        ];
+        match rules.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, key, reason)) => Err(Invalid { key, reason: reason.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    fn log(&self) -> &Log {
+        &self.log
+    }
+}
+
+/// The command line.
+#[derive(Clone, Debug, Default, clap::Args, Serialize)]
+pub struct Args {
+    /// What every service has.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub common: CommonArgs,
+    /// All membership servers of the cluster, if there are several
+    #[arg(long, value_name = "NAME=HOST:PORT", value_delimiter = ',')]
+    pub peers: Option<Vec<String>>,
+    /// A daemon that joins waits this long for others that do, such as 20ms
+    #[arg(long, value_name = "DURATION")]
+    pub settle: Option<String>,
+    /// After a restart, wait this long for daemons to come back, such as 1s
+    #[arg(long, value_name = "DURATION")]
+    pub regather: Option<String>,
+    /// How many daemons there may be
+    #[arg(long, value_name = "NUMBER")]
+    pub daemons: Option<usize>,
+}
+
+impl Arguments for Args {
+    fn common(&self) -> &CommonArgs {
+        &self.common
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(flags: &Args) -> Result<Config, String> {
+        settings::load(None, [], flags).map_err(|error| error.to_string())
+    }
+
+    fn flags(peers: &[&str]) -> Args {
+        let peers = peers.iter().map(|peer| (*peer).to_owned()).collect();
+        let common = CommonArgs { name: Some("m-1".to_owned()), ..CommonArgs::default() };
+        Args { common, peers: Some(peers), ..Args::default() }
+    }
+
+    #[test]
+    fn one_list_of_servers_fits_all_of_them() {
+        let config = load(&flags(&["m-1=a:1", "m-2=b:2"])).unwrap();
+        let other = Peer { name: "m-2".parse().unwrap(), address: Address::new("b:2") };
+        assert_eq!(config.others().collect::<Vec<_>>(), [&other]);
+        assert_eq!(load(&Args { peers: None, ..flags(&[]) }).unwrap().peers, []);
+    }
+
+    #[test]
+    fn errors_name_the_setting() {
+        let cases: [(Args, &str); 5] = [
+            (flags(&["m-2=b"]), "peers"),
+            (flags(&["b:2"]), "peers"),
+            (flags(&["m-2=b:1", "m-2=b:2"]), "peers"),
+            (Args { daemons: Some(0), ..flags(&[]) }, "daemons"),
+            (Args { settle: Some("soon".to_owned()), ..flags(&[]) }, "settle"),
+        ];
+        for (flags, setting) in cases {
+            let error = load(&flags).unwrap_err();
+            assert!(error.contains(&format!("`{setting}`")), "{error}");
+        }
+    }
+}

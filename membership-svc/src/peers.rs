@@ -1,0 +1,166 @@
+//! Links to the other membership servers: of two, the one whose name is the lesser calls, and calls again whenever the
+//! link breaks.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, future, stream};
+use model::{Name, ServerId};
+use proto::membership::v1 as pb;
+use proto::membership::v1::peer_service_client::PeerServiceClient;
+use proto::membership::v1::peer_service_server::PeerService;
+use svc_kit::dial::{self, Backoff, Keepalive, MESSAGE_BYTES_MAX};
+use tokio_util::sync::CancellationToken;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::config::Peer;
+use crate::line::{self, Line};
+use crate::status;
+use crate::streams::Opened;
+use crate::switchboard::{Fact, StreamNumber};
+use crate::wire;
+
+/// `PeerService`.
+pub struct PeerServer {
+    /// This server.
+    pub line: Arc<Line>,
+    /// Who may call.
+    pub callers: Vec<Name>,
+}
+
+#[tonic::async_trait]
+impl PeerService for PeerServer {
+    type LinkStream = BoxStream<pb::LinkResponse>;
+
+    async fn link(
+        &self,
+        request: Request<Streaming<pb::LinkRequest>>,
+    ) -> Result<Response<Self::LinkStream>, Status> {
+        let line = Arc::clone(&self.line);
+        let mut requests = request.into_inner();
+        let hello = requests.message().await?.and_then(|first| first.hello);
+        let server = welcome(&line, hello)?;
+        if !self.callers.contains(&server.name()) {
+            return Err(status::unknown_server(server));
+        }
+        let stream = line.number();
+        let Opened { queue, ended } = line.servers.open(stream);
+        line.tell(Fact::Server { stream, server }).await?;
+        let hello = pb::LinkResponse { hello: Some(wire::link_hello(line.cluster, line.id)), message: None };
+        let said = line::outgoing(queue, line.stop.clone())
+            .map_ok(|message| pb::LinkResponse { hello: None, message: Some(message) });
+        let responses = stream::once(future::ready(Ok(hello))).chain(said);
+        let heard = requests.map_ok(|request| request.message);
+        tokio::spawn(async move {
+            let cause = hear(&line, stream, heard, &ended).await;
+            tracing::info!(%server, cause, "the link is down");
+        });
+        Ok(Response::new(Box::pin(responses)))
+    }
+}
+
+/// Who is at the other end, if it belongs to the same cluster.
+fn welcome(line: &Line, hello: Option<pb::LinkHello>) -> Result<ServerId, Status> {
+    let (cluster, server) = wire::read_link_hello(hello)?;
+    if cluster != line.cluster {
+        return Err(status::foreign_cluster(cluster, line.cluster));
+    }
+    tracing::info!(%server, "the link is up");
+    Ok(server)
+}
+
+/// Tells the machine what is said on a link until it ends, and then that it ended. Returns why.
+async fn hear(
+    line: &Line,
+    stream: StreamNumber,
+    heard: impl stream::Stream<Item = Result<Option<pb::PeerMessage>, Status>>,
+    ended: &CancellationToken,
+) -> String {
+    let listen = async {
+        let mut heard = std::pin::pin!(heard);
+        while let Some(message) = heard.next().await {
+            let message = match message.map(wire::read_peer_message) {
+                Ok(Ok(message)) => message,
+                Ok(Err(malformed)) => {
+                    let cause = malformed.to_string();
+                    line.servers.end(stream, malformed.into());
+                    return cause;
+                }
+                Err(status) => return line::broken(&status),
+            };
+            if line.machine.send(Fact::Says { stream, message }).await.is_err() {
+                break;
+            }
+        }
+        "it ended the call".to_owned()
+    };
+    let cause = tokio::select! {
+        biased;
+        () = line.stop.cancelled() => "shutting down".to_owned(),
+        () = ended.cancelled() => "it was given up".to_owned(),
+        cause = listen => cause,
+    };
+    line.servers.forget(stream);
+    // If the machine has stopped, nobody is left to be told.
+    let _ = line.machine.send(Fact::Closed { stream, cause: cause.clone() }).await;
+    cause
+}
+
+/// Keeps a link to `peer` until the server stops.
+pub async fn keep_link(line: Arc<Line>, peer: Peer, keepalive: Keepalive) {
+    let mut backoff = Backoff::new();
+    let stop = line.stop.clone();
+    let keep = async {
+        loop {
+            let Err(ended) = call(&line, &peer, &keepalive, &mut backoff).await;
+            tracing::debug!(peer = %peer.name, address = %peer.address, reason = %ended, "no link");
+            backoff.pause().await;
+        }
+    };
+    stop.run_until_cancelled(keep).await;
+}
+
+/// Why a link ended, or there was none.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Dial(#[from] dial::DialError),
+    #[error("{}", .0.message())]
+    Call(#[from] Status),
+    #[error("{0} answers there")]
+    SomebodyElse(ServerId),
+    #[error("{0}")]
+    Broken(String),
+}
+
+async fn call(
+    line: &Line,
+    peer: &Peer,
+    keepalive: &Keepalive,
+    backoff: &mut Backoff,
+) -> Result<Infallible, Ended> {
+    let channel = dial::connect(&peer.address, keepalive).await?;
+    let mut client = PeerServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let stream = line.number();
+    let Opened { queue, ended } = line.servers.open(stream);
+    let hello = pb::LinkRequest { hello: Some(wire::link_hello(line.cluster, line.id)), message: None };
+    // A request has no status to end with: the end of the stream says it all.
+    let said = line::outgoing(queue, line.stop.clone())
+        .take_while(|message| future::ready(message.is_ok()))
+        .filter_map(async |message| message.ok())
+        .map(|message| pb::LinkRequest { hello: None, message: Some(message) });
+    let requests = stream::once(future::ready(hello)).chain(said);
+    let mut responses = client.link(requests).await?.into_inner();
+    let hello = responses.message().await?.and_then(|first| first.hello);
+    let server = welcome(line, hello)?;
+    if server.name() != peer.name {
+        return Err(Ended::SomebodyElse(server));
+    }
+    backoff.reset();
+    line.tell(Fact::Server { stream, server }).await?;
+    let heard = responses.map_ok(|response| response.message);
+    let cause = hear(line, stream, heard, &ended).await;
+    tracing::info!(%server, cause, "the link is down");
+    Err(Ended::Broken(cause))
+}

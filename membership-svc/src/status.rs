@@ -1,0 +1,70 @@
+//! What was refused and why: counted for operators, and told to whoever said it in a stable word.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use membership_core::{Fault, Rejection};
+use svc_kit::status;
+use tonic::{Code, Status};
+
+/// When to try again what a full or draining server refused.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Why a daemon is not attached, in a word and as what its call ends with.
+pub fn of_daemon(rejection: Rejection) -> (&'static str, Status) {
+    match rejection {
+        Rejection::Superseded { by, at } => {
+            let message = format!("{by} is attached to {at}");
+            ("SUPERSEDED", status::because(Code::Aborted, "SUPERSEDED", message))
+        }
+        Rejection::TooManyDaemons { max } => {
+            let message = format!("there are as many daemons as there may be: {max}");
+            ("TOO_MANY_DAEMONS", status::exhausted("TOO_MANY_DAEMONS", message, RETRY))
+        }
+        Rejection::ForeignStart => {
+            ("FOREIGN_START", status::bad_field("hello.last_start", "is not of this life of the daemon"))
+        }
+        Rejection::OutOfRange => {
+            ("OUT_OF_RANGE", status::bad_field("hello", "last_start or last_configuration is too great"))
+        }
+    }
+}
+
+/// How a server broke the protocol, in a word.
+pub fn of_peer(fault: Fault) -> &'static str {
+    match fault {
+        Fault::NotUp => "NOT_UP",
+        Fault::TooManyDaemons => "ROW_TOO_LONG",
+        Fault::NotAddressed => "NOT_ADDRESSED",
+        Fault::NotAnnounced => "NOT_ANNOUNCED",
+        Fault::ForeignStart => "FOREIGN_START",
+        Fault::OutOfRange => "OUT_OF_RANGE",
+    }
+}
+
+/// Another stream has taken the place of this one.
+pub fn replaced() -> Status {
+    status::because(Code::Aborted, "SUPERSEDED", "this stream was replaced by a newer one")
+}
+
+/// The other end does not read.
+pub fn too_slow() -> Status {
+    status::exhausted("TOO_SLOW", "too much was waiting to be read", RETRY)
+}
+
+/// The server shuts down.
+pub fn draining() -> Status {
+    status::unavailable("DRAINING", "this membership server is shutting down", RETRY)
+}
+
+/// The caller belongs to another cluster.
+pub fn foreign_cluster(theirs: impl Display, ours: impl Display) -> Status {
+    let message = format!("this is a server of cluster {ours}, not {theirs}");
+    status::because(Code::FailedPrecondition, "FOREIGN_CLUSTER", message)
+}
+
+/// The caller is not a server that is to open a link to this one.
+pub fn unknown_server(theirs: impl Display) -> Status {
+    let message = format!("{theirs} is not among the servers that open links to this one");
+    status::because(Code::FailedPrecondition, "UNKNOWN_SERVER", message)
+}

@@ -1,0 +1,341 @@
+//! Which stream speaks for whom. Streams are numbered and never come back; a daemon or a server that opens another one
+//! replaces its old one in the same step in which the machine hears of it. So nothing that was meant for an old stream
+//! goes out on a new one, and nothing that is left of an old stream is heard.
+
+use std::collections::BTreeMap;
+
+use membership_core::{Fault, Input, Message, Notice, Output, Params, Rejection, Server};
+use model::{Address, Configuration, ConfigurationId, DaemonId, Machine, ServerId, StartId, Time};
+
+/// A stream of a daemon or a server to this process, or of this process to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StreamNumber(pub u64);
+
+/// What happened on a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A daemon opened it.
+    Daemon {
+        /// The stream.
+        stream: StreamNumber,
+        /// What the daemon says of itself.
+        hello: Hello,
+    },
+    /// It is a link to a server.
+    Server {
+        /// The stream.
+        stream: StreamNumber,
+        /// Who is at the other end.
+        server: ServerId,
+    },
+    /// The server at the other end says something.
+    Says {
+        /// The stream.
+        stream: StreamNumber,
+        /// What.
+        message: Message,
+    },
+    /// It is gone.
+    Closed {
+        /// The stream.
+        stream: StreamNumber,
+        /// Why, for people.
+        cause: String,
+    },
+}
+
+/// A daemon that attaches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Who.
+    pub daemon: DaemonId,
+    /// Where it takes connections from other daemons.
+    pub address: Address,
+    /// The last start change that it was told.
+    pub last_start: Option<StartId>,
+    /// The last configuration that it was told.
+    pub last_configuration: Option<ConfigurationId>,
+}
+
+/// What is to be done with streams, and what is to be known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Tell the daemon at the other end.
+    Notify {
+        /// The stream.
+        stream: StreamNumber,
+        /// What.
+        notice: Notice,
+    },
+    /// Tell the server at the other end.
+    Send {
+        /// The stream.
+        stream: StreamNumber,
+        /// What.
+        message: Message,
+    },
+    /// The daemon at the other end is not attached: close it.
+    Reject {
+        /// The stream.
+        stream: StreamNumber,
+        /// Who.
+        daemon: DaemonId,
+        /// Why.
+        reason: Rejection,
+    },
+    /// The other end has opened another stream in the place of this one: close it.
+    Replace {
+        /// The stream.
+        stream: StreamNumber,
+    },
+    /// A daemon was attached and is not any more.
+    Departed {
+        /// Who.
+        daemon: DaemonId,
+        /// Why, for people.
+        cause: String,
+    },
+    /// A server broke the protocol.
+    Refused {
+        /// Who.
+        from: ServerId,
+        /// How.
+        fault: Fault,
+    },
+    /// There is a new configuration.
+    Agreed {
+        /// Which.
+        configuration: Configuration,
+        /// Where each member takes connections, and whether it is attached here.
+        members: BTreeMap<DaemonId, (Address, Presence)>,
+    },
+}
+
+/// Where a daemon is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// To this server.
+    Here,
+    /// To another one.
+    Elsewhere,
+}
+
+/// The machine, and who is at the other end of which stream.
+pub struct Switchboard {
+    server: Server,
+    daemons: BTreeMap<DaemonId, StreamNumber>,
+    servers: BTreeMap<ServerId, StreamNumber>,
+    /// What the machine ordered in this step.
+    ordered: Vec<Output>,
+}
+
+impl Switchboard {
+    /// Server `id`, with nobody on the line.
+    pub fn new(id: ServerId, params: Params) -> Switchboard {
+        Switchboard {
+            server: Server::new(id, params),
+            daemons: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            ordered: Vec::new(),
+        }
+    }
+
+    /// The daemons that are attached.
+    pub fn attached(&self) -> impl Iterator<Item = DaemonId> + '_ {
+        self.daemons.keys().copied()
+    }
+
+    /// The servers that there is a link to.
+    pub fn linked(&self) -> impl Iterator<Item = ServerId> + '_ {
+        self.servers.keys().copied()
+    }
+
+    fn server_on(&self, stream: StreamNumber) -> Option<ServerId> {
+        self.servers.iter().find(|(_, current)| **current == stream).map(|(server, _)| *server)
+    }
+
+    fn daemon_on(&self, stream: StreamNumber) -> Option<DaemonId> {
+        self.daemons.iter().find(|(_, current)| **current == stream).map(|(daemon, _)| *daemon)
+    }
+
+    /// The fact for the machine, if the stream speaks for somebody.
+    fn translate(&mut self, fact: Fact, out: &mut Vec<Order>) -> Option<Input> {
+        match fact {
+            Fact::Daemon { stream, hello } => {
+                let Hello { daemon, address, last_start, last_configuration } = hello;
+                if let Some(stream) = self.daemons.insert(daemon, stream) {
+                    out.push(Order::Replace { stream });
+                }
+                Some(Input::Attach { daemon, address, last_start, last_configuration })
+            }
+            Fact::Server { stream, server } => {
+                if let Some(stream) = self.servers.insert(server, stream) {
+                    out.push(Order::Replace { stream });
+                }
+                Some(Input::PeerUp { server })
+            }
+            Fact::Says { stream, message } => {
+                self.server_on(stream).map(|from| Input::Peer { from, message })
+            }
+            Fact::Closed { stream, cause } => {
+                if let Some(daemon) = self.daemon_on(stream) {
+                    self.daemons.remove(&daemon);
+                    out.push(Order::Departed { daemon, cause });
+                    return Some(Input::Detach { daemon });
+                }
+                let server = self.server_on(stream)?;
+                self.servers.remove(&server);
+                Some(Input::PeerDown { server })
+            }
+        }
+    }
+
+    fn translate_back(&mut self, order: Output) -> Option<Order> {
+        match order {
+            Output::Notify { daemon, notice } => {
+                let stream = *self.daemons.get(&daemon)?;
+                Some(Order::Notify { stream, notice })
+            }
+            Output::Send { to, message } => {
+                let stream = *self.servers.get(&to)?;
+                Some(Order::Send { stream, message })
+            }
+            Output::Rejected { daemon, reason } => {
+                let stream = self.daemons.remove(&daemon)?;
+                Some(Order::Reject { stream, daemon, reason })
+            }
+            Output::Refuse { from, fault } => Some(Order::Refused { from, fault }),
+            Output::Agreed { configuration, addresses } => {
+                let presence = |daemon: &DaemonId| {
+                    if self.daemons.contains_key(daemon) { Presence::Here } else { Presence::Elsewhere }
+                };
+                let members = addresses
+                    .into_iter()
+                    .map(|(daemon, address)| (daemon, (address, presence(&daemon))))
+                    .collect();
+                Some(Order::Agreed { configuration, members })
+            }
+        }
+    }
+
+    fn give_out(&mut self, out: &mut Vec<Order>) {
+        for order in std::mem::take(&mut self.ordered) {
+            out.extend(self.translate_back(order));
+        }
+    }
+}
+
+impl Machine for Switchboard {
+    type Input = Fact;
+    type Output = Order;
+
+    fn handle(&mut self, now: Time, fact: Fact, out: &mut Vec<Order>) {
+        if let Some(input) = self.translate(fact, out) {
+            self.server.handle(now, input, &mut self.ordered);
+            self.give_out(out);
+        }
+    }
+
+    fn wake(&mut self, now: Time, out: &mut Vec<Order>) {
+        self.server.wake(now, &mut self.ordered);
+        self.give_out(out);
+    }
+
+    fn next_wake(&self) -> Option<(Time, &'static str)> {
+        self.server.next_wake()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::Boot;
+
+    fn board() -> Switchboard {
+        let id = ServerId::new("membership-1".parse().unwrap(), Boot::new(1));
+        Switchboard::new(id, Params::sim())
+    }
+
+    fn daemon(boot: u64) -> DaemonId {
+        DaemonId::new("a".parse().unwrap(), Boot::new(boot))
+    }
+
+    fn opens(stream: u64, boot: u64) -> Fact {
+        let hello = Hello {
+            daemon: daemon(boot),
+            address: Address::new("a:1"),
+            last_start: None,
+            last_configuration: None,
+        };
+        Fact::Daemon { stream: StreamNumber(stream), hello }
+    }
+
+    fn handle(board: &mut Switchboard, fact: Fact) -> Vec<Order> {
+        let mut out = Vec::new();
+        board.handle(Time::ZERO, fact, &mut out);
+        out
+    }
+
+    fn notified(orders: &[Order]) -> Vec<u64> {
+        let stream = |order: &Order| match order {
+            Order::Notify { stream, .. } => Some(stream.0),
+            Order::Send { .. }
+            | Order::Reject { .. }
+            | Order::Replace { .. }
+            | Order::Departed { .. }
+            | Order::Refused { .. }
+            | Order::Agreed { .. } => None,
+        };
+        orders.iter().filter_map(stream).collect()
+    }
+
+    #[test]
+    fn a_daemon_is_told_on_its_newest_stream_only() {
+        let mut board = board();
+        assert_eq!(notified(&handle(&mut board, opens(1, 7))), [1, 1]);
+        let orders = handle(&mut board, opens(2, 7));
+        assert_eq!(orders.first(), Some(&Order::Replace { stream: StreamNumber(1) }));
+        assert_eq!(notified(&orders), [2, 2]);
+        let closed = Fact::Closed { stream: StreamNumber(1), cause: String::new() };
+        assert_eq!(handle(&mut board, closed), [], "the old stream speaks for nobody");
+        assert_eq!(board.attached().collect::<Vec<_>>(), [daemon(7)]);
+    }
+
+    #[test]
+    fn a_new_life_ends_the_stream_of_the_old_one() {
+        let mut board = board();
+        handle(&mut board, opens(1, 7));
+        let orders = handle(&mut board, opens(2, 8));
+        assert!(matches!(orders[0], Order::Reject { stream: StreamNumber(1), .. }), "{orders:?}");
+        assert_eq!(board.attached().collect::<Vec<_>>(), [daemon(8)]);
+        let orders = handle(&mut board, opens(3, 7));
+        assert!(matches!(orders[..], [Order::Reject { stream: StreamNumber(3), .. }]), "{orders:?}");
+        assert_eq!(board.attached().collect::<Vec<_>>(), [daemon(8)]);
+    }
+
+    #[test]
+    fn who_left_and_why_is_known_before_what_follows() {
+        let mut board = board();
+        handle(&mut board, opens(1, 7));
+        let closed = Fact::Closed { stream: StreamNumber(1), cause: "reset".to_owned() };
+        let orders = handle(&mut board, closed);
+        assert_eq!(orders[0], Order::Departed { daemon: daemon(7), cause: "reset".to_owned() });
+        assert!(matches!(&orders[1], Order::Agreed { members, .. } if members.is_empty()), "{orders:?}");
+    }
+
+    #[test]
+    fn a_replaced_link_is_not_heard() {
+        let mut board = board();
+        let server = ServerId::new("membership-2".parse().unwrap(), Boot::new(1));
+        let says = |stream| Fact::Says {
+            stream: StreamNumber(stream),
+            message: Message::Row(membership_core::Row { version: 9, ..Default::default() }),
+        };
+        assert_eq!(handle(&mut board, says(1)), [], "nobody is known to be there");
+        handle(&mut board, Fact::Server { stream: StreamNumber(1), server });
+        let orders = handle(&mut board, Fact::Server { stream: StreamNumber(2), server });
+        assert_eq!(orders[0], Order::Replace { stream: StreamNumber(1) });
+        assert_eq!(handle(&mut board, says(1)), []);
+        assert!(!handle(&mut board, says(2)).is_empty());
+    }
+}
