@@ -1,0 +1,237 @@
+//! This daemon at the membership service: one stream to one of its servers, and to the next one when that ends.
+//!
+//! Each attachment says which start change and which configuration the machine was told last, so that whoever the
+//! server is, ids go on increasing [Moshe:fail-over]. While there is no server, the daemon stays in its configuration.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::str::FromStr;
+
+use futures::{Stream, StreamExt, future, stream};
+use gcs_core::{Input, Notice};
+use model::{Address, Configuration, ConfigurationId, Name, StartId};
+use proto::membership::v1 as pb;
+use proto::membership::v1::membership_service_client::MembershipServiceClient;
+use svc_kit::dial::{self, Backoff, DialError, Keepalive};
+use svc_kit::driver::Stopped;
+use svc_kit::shutdown::Failure;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, Streaming};
+
+use crate::Enrolment;
+
+/// The membership service, as the settings name it.
+pub struct Membership {
+    /// Its servers, the preferred one first.
+    pub servers: Vec<Address>,
+    /// The cluster that this daemon belongs to.
+    pub cluster: Name,
+    /// When a silent server counts as gone.
+    pub keepalive: Keepalive,
+}
+
+/// What the machine was told last.
+#[derive(Default)]
+struct Told {
+    start: Option<StartId>,
+    configuration: Option<ConfigurationId>,
+}
+
+/// Why the daemon is not attached.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error("{}", .0.message())]
+    Call(#[from] Status),
+    #[error("the server ended the call")]
+    Ended,
+    #[error("not a notice: {0}")]
+    Malformed(&'static str),
+    #[error("stopped")]
+    Stopped(#[from] Stopped),
+}
+
+impl Lost {
+    /// Whether every further attempt is bound to end in the same way.
+    fn is_final(&self) -> bool {
+        match self {
+            Lost::Call(status) => matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument),
+            Lost::Dial(DialError::Address(_)) => true,
+            Lost::Dial(DialError::Unreachable { .. })
+            | Lost::Ended
+            | Lost::Malformed(_)
+            | Lost::Stopped(_) => false,
+        }
+    }
+}
+
+impl Membership {
+    /// Stands for a daemon until its `stop` is cancelled, and then leaves.
+    pub async fn follow(self, enrolment: Enrolment) -> Result<(), Failure> {
+        let mut told = Told::default();
+        let mut backoff = Backoff::new();
+        tracing::info!(servers = ?self.servers, "looking for the membership service");
+        loop {
+            for server in &self.servers {
+                let Err(lost) = self.attach(server, &enrolment, &mut told, &mut backoff).await;
+                if enrolment.stop.is_cancelled() {
+                    return Ok(());
+                }
+                if let Lost::Stopped(_) = lost {
+                    return Err(Failure::Ended("the machine"));
+                }
+                if lost.is_final() {
+                    return Err(Failure::Unreachable(format!("the membership server {server}: {lost}")));
+                }
+                tracing::debug!(%server, reason = %lost, "not attached to the membership service");
+            }
+            enrolment.stop.run_until_cancelled(backoff.pause()).await;
+        }
+    }
+
+    /// Attaches to `server` and hands on what it says, until that ends.
+    async fn attach(
+        &self,
+        server: &Address,
+        enrolment: &Enrolment,
+        told: &mut Told,
+        backoff: &mut Backoff,
+    ) -> Result<Infallible, Lost> {
+        let opened = enrolment.stop.run_until_cancelled(self.open(server, enrolment, told)).await;
+        let mut notices = opened.ok_or(Lost::Ended)??;
+        tracing::info!(%server, "attached to the membership service");
+        let Err(lost) = tell(&mut notices, enrolment, told, backoff).await;
+        if !enrolment.stop.is_cancelled() {
+            tracing::warn!(%server, reason = %lost, "lost the membership service");
+        }
+        Err(lost)
+    }
+
+    async fn open(
+        &self,
+        server: &Address,
+        enrolment: &Enrolment,
+        told: &Told,
+    ) -> Result<Streaming<pb::RegisterResponse>, Lost> {
+        let channel = dial::connect(server, &self.keepalive).await?;
+        let hello = pb::RegisterHello {
+            cluster: self.cluster.to_string(),
+            daemon: enrolment.daemon.to_string(),
+            address: enrolment.address.to_string(),
+            last_start: told.start.map(|start| start.to_string()).unwrap_or_default(),
+            last_configuration: told.configuration.map(|id| id.to_string()).unwrap_or_default(),
+        };
+        let requests = until(enrolment.stop.clone(), pb::RegisterRequest { hello: Some(hello) });
+        Ok(MembershipServiceClient::new(channel).register(requests).await?.into_inner())
+    }
+}
+
+/// Tells the machine every notice. When the daemon leaves, its request ends, and with that the call.
+async fn tell(
+    notices: &mut Streaming<pb::RegisterResponse>,
+    enrolment: &Enrolment,
+    told: &mut Told,
+    backoff: &mut Backoff,
+) -> Result<Infallible, Lost> {
+    loop {
+        let notice = read(notices.message().await?.ok_or(Lost::Ended)?)?;
+        let (start, configuration) = match &notice {
+            Notice::StartChange { start, .. } => (Some(*start), None),
+            Notice::View(configuration) => (None, Some(configuration.id)),
+        };
+        enrolment.machine.send(Input::Membership(notice)).await?;
+        told.start = start.or(told.start);
+        told.configuration = configuration.or(told.configuration);
+        backoff.reset();
+    }
+}
+
+/// One message, and the end when `stop` is cancelled.
+fn until<T>(stop: CancellationToken, message: T) -> impl Stream<Item = T> {
+    let nothing = stream::once(stop.cancelled_owned()).filter_map(|()| future::ready(None));
+    stream::once(future::ready(message)).chain(nothing)
+}
+
+fn read(response: pb::RegisterResponse) -> Result<Notice, Lost> {
+    match response.notice.ok_or(Lost::Malformed("it is empty"))? {
+        pb::register_response::Notice::StartChange(change) => {
+            let start = parse(&change.start, "start_change.start")?;
+            let endpoint = |it: &pb::Endpoint| {
+                Ok((parse(&it.daemon, "start_change.proposed.daemon")?, Address::new(&it.address)))
+            };
+            let proposed: Result<BTreeMap<_, _>, Lost> = change.proposed.iter().map(endpoint).collect();
+            Ok(Notice::StartChange { start, proposed: proposed? })
+        }
+        pb::register_response::Notice::View(view) => {
+            let id: ConfigurationId = parse(&view.id, "view.id")?;
+            let member = |it: &pb::Member| {
+                Ok((parse(&it.daemon, "view.members.daemon")?, parse(&it.start, "view.members.start")?))
+            };
+            let members: Result<BTreeMap<_, _>, Lost> = view.members.iter().map(member).collect();
+            let configuration = Configuration::new(id.counter(), members?);
+            if configuration.id != id {
+                return Err(Lost::Malformed("view.id does not fit its members"));
+            }
+            Ok(Notice::View(configuration))
+        }
+    }
+}
+
+fn parse<T: FromStr>(text: &str, field: &'static str) -> Result<T, Lost> {
+    text.parse().map_err(|_| Lost::Malformed(field))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(id: &str, members: &[(&str, &str)]) -> pb::RegisterResponse {
+        let member = |(daemon, start): &(&str, &str)| pb::Member {
+            daemon: (*daemon).to_owned(),
+            start: (*start).to_owned(),
+        };
+        let members = members.iter().map(member).collect();
+        let view = pb::Configuration { id: id.to_owned(), members };
+        pb::RegisterResponse { notice: Some(pb::register_response::Notice::View(view)) }
+    }
+
+    #[test]
+    fn a_view_is_read() {
+        let (daemon, start) = ("a#1".parse().unwrap(), "1:3".parse().unwrap());
+        let configuration = Configuration::new(4, BTreeMap::from([(daemon, start)]));
+        let read = read(view(&configuration.id.to_string(), &[("a#1", "1:3")])).unwrap();
+        assert_eq!(read, Notice::View(configuration));
+    }
+
+    #[test]
+    fn what_is_not_a_notice_says_which_field() {
+        let change = pb::StartChange { start: "1:1".into(), proposed: vec![pb::Endpoint::default()] };
+        let change = pb::register_response::Notice::StartChange(change);
+        for (response, field) in [
+            (pb::RegisterResponse::default(), "it is empty"),
+            (pb::RegisterResponse { notice: Some(change) }, "start_change.proposed.daemon"),
+            (view("4", &[]), "view.id"),
+            (view("v4.beef", &[("a", "1:1")]), "view.members.daemon"),
+            (view("v4.beef", &[("a#1", "1")]), "view.members.start"),
+            (view("v4.beef", &[("a#1", "1:1")]), "view.id does not fit its members"),
+        ] {
+            let Err(Lost::Malformed(wrong)) = read(response) else { panic!("{field} is malformed") };
+            assert_eq!(wrong, field);
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_final_and_an_outage_is_not() {
+        for (code, is_final) in [
+            (Code::FailedPrecondition, true),
+            (Code::InvalidArgument, true),
+            (Code::Unavailable, false),
+            (Code::Aborted, false),
+            (Code::Unknown, false),
+        ] {
+            assert_eq!(Lost::Call(Status::new(code, "")).is_final(), is_final, "{code:?}");
+        }
+        assert!(!Lost::Ended.is_final());
+    }
+}
