@@ -1,5 +1,5 @@
-//! The daemon: one machine, in which the layers meet. This file holds the control flow; what a layer knows and may do
-//! is in its own file.
+//! The daemon: one machine, in which the layers meet. This file holds the control flow and the way from configuration
+//! to configuration; [`work`] is what happens inside one, [`local`] the side towards processes.
 //!
 //! A daemon's life is a walk from configuration to configuration [KK:end-point]:
 //!
@@ -19,28 +19,28 @@
 //! in it or nowhere [KK:sending-view]; daemons that go together from one configuration to the next deliver the same
 //! payloads in the first, in the same order [KK:virtual-synchrony].
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
 
-use bytes::Bytes;
 use model::trace::Event;
-use model::{
-    Configuration, DaemonId, Digest, GroupName, GroupViewId, Machine, Member, MessageId, Name, ProcessId,
-    StartId, Time,
-};
+use model::{Address, Configuration, DaemonId, GroupName, GroupViewId, Machine, Member, StartId, Time};
 
 use crate::endpoint::{Agreement, Endpoint};
-use crate::exchange::{Classes, Told};
-use crate::groups::{Groups, Views};
+use crate::exchange::Classes;
+use crate::fault::{NoticeFault, PeerFault, Rejection};
+use crate::groups::Groups;
 use crate::link::{Frame, Links};
-use crate::message::{Entry, Message, Payload, Rank, Row};
-use crate::order::{Order, Place, SEQUENCER};
+use crate::message::Rank;
+use crate::order::Order;
 use crate::params::Params;
-use crate::port::{Input, Notice, NoticeFault, Output, PeerFault, ProcessEvent, Rejection};
+use crate::port::{Input, Notice, Output};
 use crate::processes::Processes;
 use crate::stability::Stability;
+
+mod local;
+mod work;
 
 /// Where the daemon is on its way through configurations.
 #[derive(Debug)]
@@ -122,6 +122,11 @@ impl Daemon {
         self.id
     }
 
+    /// The last start change that the daemon was told of: for a membership server that it turns to.
+    pub fn last_start(&self) -> Option<StartId> {
+        (self.last_start.number() > 0).then_some(self.last_start)
+    }
+
     /// The configuration that the daemon is in.
     pub fn configuration(&self) -> &Configuration {
         self.endpoint.configuration()
@@ -165,26 +170,13 @@ impl Machine for Daemon {
     fn handle(&mut self, now: Time, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Membership(Notice::StartChange { start, proposed }) => {
-                let set: BTreeSet<DaemonId> = proposed.keys().copied().collect();
-                match self.check_start_change(start, &set) {
-                    Ok(()) => {
-                        self.place_and_send(out);
-                        let mut reliable: BTreeSet<DaemonId> = self.endpoint.others().collect();
-                        reliable.extend(set.iter().filter(|daemon| **daemon != self.id));
-                        self.links.follow(&reliable, &proposed, out);
-                        self.stop(start, set, out);
-                    }
-                    Err(fault) => out.push(Output::RefuseNotice(fault)),
-                }
+                let result = self.start_change(start, proposed, out);
+                out.extend(result.err().map(Output::RefuseNotice));
             }
-            Input::Membership(Notice::View(view)) => match self.check_view(&view) {
-                Ok(()) => {
-                    let configuration = view.clone();
-                    self.trace(out, |daemon| Event::MembershipView { daemon, configuration });
-                    self.phase = Phase::Viewed { view };
-                }
-                Err(fault) => out.push(Output::RefuseNotice(fault)),
-            },
+            Input::Membership(Notice::View(view)) => {
+                let result = self.view(view, out);
+                out.extend(result.err().map(Output::RefuseNotice));
+            }
 
             Input::LinkUp { peer, epoch, received } => {
                 let result = self.links.up(peer, epoch, received, out);
@@ -250,13 +242,40 @@ impl Daemon {
         matches!(self.phase, Phase::Steady)
     }
 
-    fn check_start_change(&self, start: StartId, proposed: &BTreeSet<DaemonId>) -> Result<(), NoticeFault> {
+    /// Stops, and tells the proposed what we have.
+    fn start_change(
+        &mut self,
+        start: StartId,
+        proposed: BTreeMap<DaemonId, Address>,
+        out: &mut Vec<Output>,
+    ) -> Result<(), NoticeFault> {
         if start.boot() != self.id.boot() || start <= self.last_start {
             return Err(NoticeFault::OutOfDateStart { start });
         }
-        if !proposed.contains(&self.id) {
+        if !proposed.contains_key(&self.id) {
             return Err(NoticeFault::Excluded);
         }
+        // What was cast goes out first, so that the cut covers it and the sync follows it on each link.
+        self.place_and_send(out);
+        let set: BTreeSet<DaemonId> = proposed.keys().copied().collect();
+        self.trace(out, |daemon| Event::StartChange { daemon, start, proposed: set.clone() });
+        // Those we leave behind stay: they may be proposed again before the view [KK:reliable-set].
+        let mut reliable: BTreeSet<DaemonId> = self.endpoint.others().chain(set.iter().copied()).collect();
+        reliable.remove(&self.id);
+        self.links.follow(&reliable, &proposed, out);
+        for (peer, message) in self.endpoint.stop(start, &set) {
+            self.links.send(peer, message, out);
+        }
+        self.last_start = start;
+        self.phase = Phase::Changing { start, proposed: set };
+        Ok(())
+    }
+
+    /// Takes the view that ends the change.
+    fn view(&mut self, view: Configuration, out: &mut Vec<Output>) -> Result<(), NoticeFault> {
+        self.check_view(&view)?;
+        self.trace(out, |daemon| Event::MembershipView { daemon, configuration: view.clone() });
+        self.phase = Phase::Viewed { view };
         Ok(())
     }
 
@@ -276,17 +295,6 @@ impl Daemon {
             return Err(NoticeFault::UnproposedMember);
         }
         Ok(())
-    }
-
-    /// Stops, and tells the proposed what we have.
-    fn stop(&mut self, start: StartId, proposed: BTreeSet<DaemonId>, out: &mut Vec<Output>) {
-        let set = &proposed;
-        self.trace(out, |daemon| Event::StartChange { daemon, start, proposed: set.clone() });
-        for (peer, message) in self.endpoint.stop(start, &proposed) {
-            self.links.send(peer, message, out);
-        }
-        self.last_start = start;
-        self.phase = Phase::Changing { start, proposed };
     }
 
     /// Goes as far as what is here allows.
@@ -362,279 +370,6 @@ impl Daemon {
         if self.classes.exchanging() && speaker == self.endpoint.rank() {
             let parts = self.groups.parts(class, self.endpoint.members(), self.params.batch_bytes);
             self.classes.say(parts);
-        }
-    }
-}
-
-/// Inside a configuration.
-impl Daemon {
-    /// A peer's message. A refused one has no effect.
-    fn receive(&mut self, from: DaemonId, message: Message) -> Result<(), PeerFault> {
-        match message {
-            Message::Entries { configuration, first, stable, entries } => {
-                if configuration == self.endpoint.configuration().id {
-                    self.forget_stable(from, stable)?;
-                }
-                self.endpoint.entries(from, configuration, first, entries)
-            }
-            Message::Sync { start, sync } => self.endpoint.sync(from, start, sync),
-            Message::Forward { configuration, origin, first, entries } => {
-                self.endpoint.forwarded(from, configuration, origin, first, entries)
-            }
-            Message::Progress { configuration, delivered, stable } => {
-                // Before we are in a configuration nobody can have delivered anything of ours in it, so nothing is
-                // lost by passing over what comes early.
-                if configuration != self.endpoint.configuration().id {
-                    return Ok(());
-                }
-                let member = self.endpoint.rank_of(from).ok_or(PeerFault::NotAMember)?;
-                let reached = match delivered.get(self.endpoint.rank().index()) {
-                    Some(reached) if delivered.len() == self.endpoint.members().len() => *reached,
-                    Some(_) | None => return Err(PeerFault::WrongProgress),
-                };
-                if reached > self.endpoint.own().end() {
-                    return Err(PeerFault::WrongProgress);
-                }
-                self.forget_stable(from, stable)?;
-                self.stability.reached(member, reached);
-                Ok(())
-            }
-        }
-    }
-
-    /// `from` says that its own stream is stable up to `stable`.
-    fn forget_stable(&mut self, from: DaemonId, stable: u64) -> Result<(), PeerFault> {
-        let member = self.endpoint.rank_of(from).ok_or(PeerFault::NotAMember)?;
-        if stable > self.stability.told(member) {
-            return Err(PeerFault::WrongProgress);
-        }
-        while self.endpoint.forget_first(member, stable).is_some() {}
-        Ok(())
-    }
-
-    /// Whether we are the sequencer and have a payload to place.
-    fn may_place(&self) -> bool {
-        self.endpoint.rank() == SEQUENCER
-            && self.stability.admits_record()
-            && self.order.unrecorded(self.endpoint.streams())
-    }
-
-    /// Places what has no place yet, if that is our part, and hands what we cast to the links.
-    fn place_and_send(&mut self, out: &mut Vec<Output>) {
-        if !self.steady() {
-            return;
-        }
-        if self.may_place() {
-            let record = Entry::Order(self.order.record(self.endpoint.streams()));
-            self.stability.cast(&record);
-            self.endpoint.append(record);
-        }
-        let others: Vec<DaemonId> = self.endpoint.others().collect();
-        while self.endpoint.unsent() {
-            let stable = self.stability.announce();
-            let Some(batch) = self.endpoint.next_batch(stable, self.params.batch_bytes) else { break };
-            let batch = Arc::new(batch);
-            for peer in &others {
-                self.links.send(*peer, Arc::clone(&batch), out);
-            }
-        }
-        self.deliver_ready(out);
-    }
-
-    /// Tells the other members what we have delivered.
-    fn tell_progress(&mut self, out: &mut Vec<Output>) {
-        if !self.stability.news() {
-            return;
-        }
-        let stable = self.stability.announce();
-        let configuration = self.endpoint.configuration().id;
-        let message = Message::Progress { configuration, delivered: self.stability.tell(), stable };
-        let message = Arc::new(message);
-        for peer in self.endpoint.others() {
-            self.links.send(peer, Arc::clone(&message), out);
-        }
-    }
-
-    /// Casts what waits, as far as the window goes. During an exchange of tables, only our table.
-    fn cast_waiting(&mut self, out: &mut Vec<Output>) {
-        while self.stability.admits_payload() {
-            let next = if self.classes.exchanging() {
-                self.classes.next_part().map(Payload::Table)
-            } else {
-                self.processes.pop()
-            };
-            let Some(payload) = next else { break };
-            self.cast(payload, out);
-        }
-    }
-
-    fn cast(&mut self, payload: Payload, out: &mut Vec<Output>) {
-        let index = self.stability.payloads_cast() + 1;
-        let configuration = self.endpoint.configuration().id;
-        self.trace(out, |daemon| Event::Cast { daemon, configuration, index, digest: payload.digest() });
-        let entry = Entry::Payload(payload);
-        self.stability.cast(&entry);
-        self.endpoint.append(entry);
-    }
-
-    /// Delivers what has its place and is here, and forgets what everybody has delivered.
-    fn deliver_ready(&mut self, out: &mut Vec<Output>) {
-        while let Some(place) = self.order.next(self.endpoint.streams()) {
-            self.deliver(place, out);
-        }
-        for rank in Rank::all(self.endpoint.members().len()) {
-            let delivered = self.order.delivered(rank, self.endpoint.streams());
-            self.stability.have(rank, delivered);
-        }
-        let own = self.endpoint.rank();
-        let stable = self.stability.stable(own);
-        while let Some(entry) = self.endpoint.forget_first(own, stable) {
-            self.stability.forgotten(&entry);
-        }
-    }
-
-    /// Delivers the payload at `place`.
-    fn deliver(&mut self, place: Place, out: &mut Vec<Output>) {
-        let Some(Entry::Payload(payload)) = self.endpoint.streams()[place.origin.index()].get(place.index)
-        else {
-            unreachable!("the order places payloads that are held");
-        };
-        let payload = payload.clone();
-        let origin = self.endpoint.members()[place.origin.index()];
-        let configuration = self.endpoint.configuration().id;
-        self.stability.delivered(payload.cost());
-        let index = place.payload;
-        self.trace(out, |daemon| {
-            let digest = payload.digest();
-            Event::Deliver { daemon, configuration, origin, index, digest }
-        });
-        let id = GroupViewId { configuration, position: place.position };
-        if let Err(fault) = self.apply(place.origin, payload, id, out) {
-            out.push(Output::Refuse { from: origin, fault });
-        }
-    }
-
-    /// What a delivered payload does to the groups.
-    fn apply(
-        &mut self,
-        sender: Rank,
-        payload: Payload,
-        id: GroupViewId,
-        out: &mut Vec<Output>,
-    ) -> Result<(), PeerFault> {
-        let origin = self.endpoint.members()[sender.index()];
-        let of = |connection| ProcessId::new(origin, connection);
-        let views = match payload {
-            Payload::Table(table) => match self.classes.told(sender, table, self.endpoint.members())? {
-                Told::Merge(rows) => self.merge(&rows, id),
-                Told::Wait => return Ok(()),
-            },
-            // Whoever sent it had not heard all tables, and was not to send it.
-            Payload::Multicast { .. }
-            | Payload::Join { .. }
-            | Payload::Leave { .. }
-            | Payload::Gone { .. }
-                if self.classes.exchanging() =>
-            {
-                return Err(PeerFault::WrongTable);
-            }
-            Payload::Multicast { connection, number, group, bytes } => {
-                self.give(MessageId::new(of(connection), number), group, bytes, out);
-                return Ok(());
-            }
-            Payload::Join { connection, name, groups } => {
-                let member = Member { process: of(connection), name };
-                self.groups.join(member, &groups, id, &self.processes)
-            }
-            Payload::Leave { connection, groups } => {
-                self.groups.leave(of(connection), &groups, id, &self.processes)
-            }
-            Payload::Gone { connection } => self.groups.gone(of(connection), id, &self.processes),
-        };
-        self.tell_views(views, out);
-        Ok(())
-    }
-
-    /// Takes in what other classes know.
-    fn merge(&mut self, parts: &[Arc<[Row]>], id: GroupViewId) -> Views {
-        let members = self.endpoint.members();
-        let in_words = |row: &Row| {
-            let daemon = *members.get(row.daemon.index())?;
-            let process = ProcessId::new(daemon, row.connection);
-            Some((Member { process, name: row.name }, Arc::clone(&row.groups)))
-        };
-        let rows = parts.iter().flat_map(|part| part.iter()).filter_map(in_words);
-        self.groups.merge(rows, id, &self.processes)
-    }
-}
-
-/// Towards the processes.
-impl Daemon {
-    fn attach(&mut self, connection: u32, name: Name, out: &mut Vec<Output>) -> Result<(), Rejection> {
-        self.processes.attach(connection, name)?;
-        self.trace(out, |daemon| Event::Attach { process: ProcessId::new(daemon, connection), name });
-        Ok(())
-    }
-
-    fn detach(&mut self, connection: u32, out: &mut Vec<Output>) -> Result<(), Rejection> {
-        self.processes.detach(connection)?;
-        self.groups.detach(connection);
-        self.trace(out, |daemon| Event::Detach { process: ProcessId::new(daemon, connection) });
-        Ok(())
-    }
-
-    fn join(&mut self, connection: u32, groups: Vec<GroupName>) -> Result<(), Rejection> {
-        let max = self.params.groups_per_process_max;
-        if self.groups.count_of(ProcessId::new(self.id, connection)) + groups.len() > max {
-            return Err(Rejection::TooManyGroups { max });
-        }
-        self.processes.join(connection, groups)
-    }
-
-    fn multicast(
-        &mut self,
-        connection: u32,
-        group: GroupName,
-        payload: Bytes,
-        out: &mut Vec<Output>,
-    ) -> Result<(), Rejection> {
-        let traced = self.params.trace.then(|| (group.clone(), Digest::of(&payload)));
-        let number = self.processes.multicast(connection, group, payload)?;
-        if let Some((group, digest)) = traced {
-            self.trace(out, |daemon| {
-                let process = ProcessId::new(daemon, connection);
-                Event::GroupSend { process, group, message: MessageId::new(process, number), digest }
-            });
-        }
-        Ok(())
-    }
-
-    /// Gives a message to the members that are here.
-    fn give(&self, id: MessageId, group: GroupName, payload: Bytes, out: &mut Vec<Output>) {
-        let Some((local, view)) = self.groups.audience(&group) else { return };
-        for connection in local.iter() {
-            self.trace(out, |daemon| Event::GroupDeliver {
-                process: ProcessId::new(daemon, *connection),
-                group: group.clone(),
-                message: id,
-                view,
-                digest: Digest::of(&payload),
-            });
-        }
-        let event = ProcessEvent::Message { group, id, view, payload };
-        out.push(Output::Deliver { connections: Arc::clone(local), event });
-    }
-
-    fn tell_views(&self, views: Views, out: &mut Vec<Output>) {
-        for (connection, views) in views {
-            for view in &views {
-                self.trace(out, |daemon| Event::GroupInstall {
-                    process: ProcessId::new(daemon, connection),
-                    view: (**view).clone(),
-                });
-            }
-            let event = ProcessEvent::Views(views);
-            out.push(Output::Deliver { connections: [connection].into(), event });
         }
     }
 

@@ -31,10 +31,10 @@ use core::cmp::Ordering;
 
 use model::{Configuration, ConfigurationId, DaemonId, StartId};
 
+use crate::fault::PeerFault;
 use crate::message::{Entry, Message, Rank, Sync};
 use crate::order::SEQUENCER;
 use crate::params::Params;
-use crate::port::PeerFault;
 use crate::stream::Stream;
 
 /// What a peer cast in a configuration that is not installed here yet.

@@ -23,8 +23,8 @@ use alloc::vec::Vec;
 
 use model::DaemonId;
 
+use crate::fault::PeerFault;
 use crate::message::{Rank, Row, Table};
-use crate::port::PeerFault;
 
 /// Whether the tables of the configuration are the same.
 #[derive(Debug)]

@@ -20,6 +20,7 @@ extern crate alloc;
 mod daemon;
 mod endpoint;
 mod exchange;
+mod fault;
 mod groups;
 mod link;
 mod message;
@@ -31,7 +32,8 @@ mod stability;
 mod stream;
 
 pub use daemon::{Daemon, Windows};
+pub use fault::{NoticeFault, PeerFault, Rejection};
 pub use link::Epoch;
 pub use message::{Entry, Message, Payload, Rank, Row, Run, Sync, Table};
 pub use params::{Limit, Params, ParamsError};
-pub use port::{Input, Notice, NoticeFault, Output, PeerFault, ProcessEvent, Rejection, Throttle};
+pub use port::{Input, Notice, Output, ProcessEvent, Throttle};

@@ -18,8 +18,9 @@ use core::fmt;
 
 use model::{Address, Boot, DaemonId, Name};
 
+use crate::fault::PeerFault;
 use crate::message::Message;
-use crate::port::{Output, PeerFault};
+use crate::port::Output;
 
 /// A run of frame numbers on the streams from one daemon to another. A daemon uses each number for one peer only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

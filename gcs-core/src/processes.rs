@@ -11,9 +11,10 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use model::{GroupName, Name};
 
+use crate::fault::Rejection;
 use crate::message::Payload;
 use crate::params::{Limit, Params};
-use crate::port::{Rejection, Throttle};
+use crate::port::Throttle;
 
 /// An attached process.
 #[derive(Debug)]

@@ -4,8 +4,8 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use crate::fault::PeerFault;
 use crate::message::Entry;
-use crate::port::PeerFault;
 
 /// The entries of one member that are held, by index from 1.
 #[derive(Clone, Debug, Default)]

@@ -10,7 +10,7 @@ use crate::checks::check;
 use crate::rng::Rng;
 use crate::world::{Action, World};
 
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 400;
 
 /// A membership service: each change goes to all of a set; its view goes to whoever has not begun another change.
 struct Membership {
@@ -100,13 +100,8 @@ impl Run {
                 let later = self.rng.below(60_000) as u64;
                 self.world.now = self.world.now + std::time::Duration::from_micros(later);
             }
-            _ => {
-                let actions = self.world.actions();
-                if !actions.is_empty() {
-                    let action = actions[self.rng.below(actions.len())];
-                    self.world.act(action);
-                }
-            }
+            25..30 => self.orphan(),
+            _ => self.act(),
         }
     }
 
@@ -141,8 +136,6 @@ impl Run {
             0..5 => self.world.reset(one, other),
             5 if alive.len() > 2 => {
                 self.world.crash(one);
-                let rng = &mut self.rng;
-                self.world.drain_orphans(|bound| rng.below(bound));
                 if self.rng.chance(60) {
                     self.start(one.name().as_str());
                 }
@@ -153,13 +146,14 @@ impl Run {
         }
     }
 
-    /// Cuts the daemons in two, or joins them again.
+    /// Tells the daemons that they are cut in two, and mostly they are.
     fn partition(&mut self, alive: &[DaemonId]) {
         self.world.release_all();
         let sides: Vec<bool> = alive.iter().map(|_| self.rng.chance(35)).collect();
+        let real = self.rng.chance(60);
         for (a, left) in alive.iter().zip(&sides) {
             for (b, right) in alive.iter().zip(&sides) {
-                if left != right {
+                if real && left != right {
                     self.world.hold(*a, *b);
                 }
             }
@@ -181,24 +175,29 @@ impl Run {
     /// Faults stop: one last change, and everything comes to rest.
     fn rest(&mut self) {
         self.world.release_all();
-        let rng = &mut self.rng;
-        self.world.drain_orphans(|bound| rng.below(bound));
         self.change();
         while !self.membership.pending.is_empty() {
             self.membership.step(&mut self.world, &mut self.rng);
             for _ in 0..self.rng.below(20) {
-                self.step_quietly();
+                self.act();
+                self.orphan();
             }
         }
+        self.world.drop_orphans();
         self.world.settle();
     }
 
-    fn step_quietly(&mut self) {
+    fn act(&mut self) {
         let actions: Vec<Action> = self.world.actions();
         if !actions.is_empty() {
             let action = actions[self.rng.below(actions.len())];
             self.world.act(action);
         }
+    }
+
+    fn orphan(&mut self) {
+        let rng = &mut self.rng;
+        self.world.stir_orphans(|bound| rng.below(bound));
     }
 }
 

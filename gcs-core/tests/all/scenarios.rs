@@ -197,6 +197,28 @@ fn a_departed_senders_ragged_tail_is_forwarded() {
 }
 
 #[test]
+fn what_comes_after_the_syncs_is_delivered_by_nobody() {
+    let (mut w, d) = group_of("a b c");
+    let [a, b, c] = d[..] else { unreachable!() };
+    w.hold(a, b);
+    w.hold(a, c);
+    w.multicast(a, 1, "g", "too late");
+    w.run();
+    let two = [b, c];
+    w.start_change(&two, &two);
+    w.run();
+    w.release(a, b);
+    w.run();
+    let view = w.agree(2, &two);
+    w.view(&two, &view);
+    w.run();
+    for daemon in two {
+        assert_eq!(w.told(daemon, 1), ["g {b1 c1} -a1"]);
+    }
+    check(&w, false);
+}
+
+#[test]
 fn payloads_that_lost_their_sequencer_follow_by_rank() {
     let (mut w, d) = group_of("a b c d");
     let [a, b, c, e] = d[..] else { unreachable!() };
@@ -323,7 +345,6 @@ fn a_crash_in_the_middle_of_an_exchange_leaves_classes_as_they_were() {
     }
     w.multicast(p, 1, "g", "asked during the exchange");
     w.crash(r);
-    w.drain_orphans(|_| 0);
     w.run();
     assert_eq!(w.told(p, 1), [""; 0]);
     let rest = [p, q, s];

@@ -54,10 +54,17 @@ pub struct World {
     params: Params,
     pub now: Time,
     pub nodes: BTreeMap<DaemonId, Node>,
-    /// Links, by name, on which nothing moves.
+    /// Links on which nothing moves.
     held: BTreeSet<(DaemonId, DaemonId)>,
-    /// Frames lost with their sender may have been received before.
-    orphans: Vec<(DaemonId, DaemonId, Epoch, VecDeque<(u64, Message)>)>,
+    orphans: Vec<Orphan>,
+}
+
+/// What was under way when its sender closed the connection or died: it may still arrive, up to some frame.
+struct Orphan {
+    from: DaemonId,
+    to: DaemonId,
+    epoch: Epoch,
+    frames: VecDeque<(u64, Message)>,
 }
 
 pub fn group(name: &str) -> GroupName {
@@ -100,23 +107,36 @@ impl World {
         node.alive = false;
         node.notices.clear();
         for (peer, dialler) in std::mem::take(&mut node.diallers) {
-            if let Some(connection) = dialler.connection {
-                self.orphans.push((id, peer, connection.epoch, connection.frames));
-            }
+            self.orphan(id, peer, dialler);
         }
         for peer in self.alive() {
             self.reset(peer, id);
         }
     }
 
-    /// What a dead daemon had sent arrives up to some frame; the rest never does.
-    pub fn drain_orphans(&mut self, mut keep: impl FnMut(usize) -> usize) {
-        for (from, to, epoch, frames) in std::mem::take(&mut self.orphans) {
-            let keep = keep(frames.len() + 1);
-            for (number, message) in frames.into_iter().take(keep) {
-                self.input(to, Input::Frame { from, epoch, number, message });
-            }
+    fn orphan(&mut self, from: DaemonId, to: DaemonId, dialler: Dialler) {
+        if let Some(Connection { epoch, frames, .. }) = dialler.connection {
+            self.orphans.push(Orphan { from, to, epoch, frames });
         }
+    }
+
+    /// The next frame of some closed connection arrives, or nothing of it ever does.
+    pub fn stir_orphans(&mut self, mut choose: impl FnMut(usize) -> usize) {
+        if self.orphans.is_empty() {
+            return;
+        }
+        let place = choose(self.orphans.len());
+        let Orphan { from, to, epoch, frames } = &mut self.orphans[place];
+        let (from, to, epoch) = (*from, *to, *epoch);
+        let frame = if choose(5) == 0 { None } else { frames.pop_front() };
+        match frame {
+            Some((number, message)) => self.input(to, Input::Frame { from, epoch, number, message }),
+            None => drop(self.orphans.swap_remove(place)),
+        }
+    }
+
+    pub fn drop_orphans(&mut self) {
+        self.orphans.clear();
     }
 
     pub fn alive(&self) -> Vec<DaemonId> {
@@ -151,9 +171,7 @@ impl World {
                 }
                 Output::Disconnect { peer } => {
                     let dialler = self.node(id).diallers.remove(&peer).expect("connected before");
-                    if let Some(connection) = dialler.connection {
-                        self.orphans.push((id, peer, connection.epoch, connection.frames));
-                    }
+                    self.orphan(id, peer, dialler);
                 }
                 Output::Send { peer, epoch, number, message } => {
                     let dialler = self.node(id).diallers.get_mut(&peer).expect("in the reliable set");

@@ -1,0 +1,88 @@
+//! The daemon and its local processes: what they ask for, and what they are told.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use model::trace::Event;
+use model::{Digest, GroupName, MessageId, Name, ProcessId};
+
+use super::Daemon;
+use crate::fault::Rejection;
+use crate::groups::Views;
+use crate::port::{Output, ProcessEvent};
+
+impl Daemon {
+    pub(super) fn attach(
+        &mut self,
+        connection: u32,
+        name: Name,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Rejection> {
+        self.processes.attach(connection, name)?;
+        self.trace(out, |daemon| Event::Attach { process: ProcessId::new(daemon, connection), name });
+        Ok(())
+    }
+
+    pub(super) fn detach(&mut self, connection: u32, out: &mut Vec<Output>) -> Result<(), Rejection> {
+        self.processes.detach(connection)?;
+        self.groups.detach(connection);
+        self.trace(out, |daemon| Event::Detach { process: ProcessId::new(daemon, connection) });
+        Ok(())
+    }
+
+    pub(super) fn join(&mut self, connection: u32, groups: Vec<GroupName>) -> Result<(), Rejection> {
+        let max = self.params.groups_per_process_max;
+        if self.groups.count_of(ProcessId::new(self.id, connection)) + groups.len() > max {
+            return Err(Rejection::TooManyGroups { max });
+        }
+        self.processes.join(connection, groups)
+    }
+
+    pub(super) fn multicast(
+        &mut self,
+        connection: u32,
+        group: GroupName,
+        payload: Bytes,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Rejection> {
+        let traced = self.params.trace.then(|| (group.clone(), Digest::of(&payload)));
+        let number = self.processes.multicast(connection, group, payload)?;
+        if let Some((group, digest)) = traced {
+            self.trace(out, |daemon| {
+                let process = ProcessId::new(daemon, connection);
+                Event::GroupSend { process, group, message: MessageId::new(process, number), digest }
+            });
+        }
+        Ok(())
+    }
+
+    /// Gives a message to the members that are here.
+    pub(super) fn give(&self, id: MessageId, group: GroupName, payload: Bytes, out: &mut Vec<Output>) {
+        let Some((local, view)) = self.groups.audience(&group) else { return };
+        for connection in local.iter() {
+            self.trace(out, |daemon| Event::GroupDeliver {
+                process: ProcessId::new(daemon, *connection),
+                group: group.clone(),
+                message: id,
+                view,
+                digest: Digest::of(&payload),
+            });
+        }
+        let event = ProcessEvent::Message { group, id, view, payload };
+        out.push(Output::Deliver { connections: Arc::clone(local), event });
+    }
+
+    pub(super) fn tell_views(&self, views: Views, out: &mut Vec<Output>) {
+        for (connection, views) in views {
+            for view in &views {
+                self.trace(out, |daemon| Event::GroupInstall {
+                    process: ProcessId::new(daemon, connection),
+                    view: (**view).clone(),
+                });
+            }
+            let event = ProcessEvent::Views(views);
+            out.push(Output::Deliver { connections: [connection].into(), event });
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The daemon inside a configuration: what it receives, casts, places and delivers.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use model::trace::Event;
+use model::{DaemonId, GroupViewId, Member, MessageId, ProcessId};
+
+use super::Daemon;
+use crate::exchange::Told;
+use crate::fault::PeerFault;
+use crate::groups::Views;
+use crate::message::{Entry, Message, Payload, Rank, Row};
+use crate::order::{Place, SEQUENCER};
+use crate::port::Output;
+
+impl Daemon {
+    /// A peer's message. A refused one has no effect.
+    pub(super) fn receive(&mut self, from: DaemonId, message: Message) -> Result<(), PeerFault> {
+        match message {
+            Message::Entries { configuration, first, stable, entries } => {
+                if configuration == self.endpoint.configuration().id {
+                    self.forget_stable(from, stable)?;
+                }
+                self.endpoint.entries(from, configuration, first, entries)
+            }
+            Message::Sync { start, sync } => self.endpoint.sync(from, start, sync),
+            Message::Forward { configuration, origin, first, entries } => {
+                self.endpoint.forwarded(from, configuration, origin, first, entries)
+            }
+            Message::Progress { configuration, delivered, stable } => {
+                // Before we are in a configuration nobody can have delivered anything of ours in it, so nothing is
+                // lost by passing over what comes early.
+                if configuration != self.endpoint.configuration().id {
+                    return Ok(());
+                }
+                let member = self.endpoint.rank_of(from).ok_or(PeerFault::NotAMember)?;
+                let reached = match delivered.get(self.endpoint.rank().index()) {
+                    Some(reached) if delivered.len() == self.endpoint.members().len() => *reached,
+                    Some(_) | None => return Err(PeerFault::WrongProgress),
+                };
+                if reached > self.endpoint.own().end() {
+                    return Err(PeerFault::WrongProgress);
+                }
+                self.forget_stable(from, stable)?;
+                self.stability.reached(member, reached);
+                Ok(())
+            }
+        }
+    }
+
+    /// `from` says that its own stream is stable up to `stable`.
+    fn forget_stable(&mut self, from: DaemonId, stable: u64) -> Result<(), PeerFault> {
+        let member = self.endpoint.rank_of(from).ok_or(PeerFault::NotAMember)?;
+        if stable > self.stability.told(member) {
+            return Err(PeerFault::WrongProgress);
+        }
+        while self.endpoint.forget_first(member, stable).is_some() {}
+        Ok(())
+    }
+
+    /// Whether we are the sequencer and have a payload to place.
+    pub(super) fn may_place(&self) -> bool {
+        self.endpoint.rank() == SEQUENCER
+            && self.stability.admits_record()
+            && self.order.unrecorded(self.endpoint.streams())
+    }
+
+    /// Places what has no place yet, if that is our part, and hands what we cast to the links.
+    pub(super) fn place_and_send(&mut self, out: &mut Vec<Output>) {
+        if !self.steady() {
+            return;
+        }
+        if self.may_place() {
+            let record = Entry::Order(self.order.record(self.endpoint.streams()));
+            self.stability.cast(&record);
+            self.endpoint.append(record);
+        }
+        let others: Vec<DaemonId> = self.endpoint.others().collect();
+        while self.endpoint.unsent() {
+            let stable = self.stability.announce();
+            let Some(batch) = self.endpoint.next_batch(stable, self.params.batch_bytes) else { break };
+            let batch = Arc::new(batch);
+            for peer in &others {
+                self.links.send(*peer, Arc::clone(&batch), out);
+            }
+        }
+        self.deliver_ready(out);
+    }
+
+    /// Tells the other members what we have delivered.
+    pub(super) fn tell_progress(&mut self, out: &mut Vec<Output>) {
+        if !self.stability.news() {
+            return;
+        }
+        let stable = self.stability.announce();
+        let configuration = self.endpoint.configuration().id;
+        let message = Message::Progress { configuration, delivered: self.stability.tell(), stable };
+        let message = Arc::new(message);
+        for peer in self.endpoint.others() {
+            self.links.send(peer, Arc::clone(&message), out);
+        }
+    }
+
+    /// Casts what waits, as far as the window goes. During an exchange of tables, only our table.
+    pub(super) fn cast_waiting(&mut self, out: &mut Vec<Output>) {
+        while self.stability.admits_payload() {
+            let next = if self.classes.exchanging() {
+                self.classes.next_part().map(Payload::Table)
+            } else {
+                self.processes.pop()
+            };
+            let Some(payload) = next else { break };
+            self.cast(payload, out);
+        }
+    }
+
+    fn cast(&mut self, payload: Payload, out: &mut Vec<Output>) {
+        let index = self.stability.payloads_cast() + 1;
+        let configuration = self.endpoint.configuration().id;
+        self.trace(out, |daemon| Event::Cast { daemon, configuration, index, digest: payload.digest() });
+        let entry = Entry::Payload(payload);
+        self.stability.cast(&entry);
+        self.endpoint.append(entry);
+    }
+
+    /// Delivers what has its place and is here, and forgets what everybody has delivered.
+    pub(super) fn deliver_ready(&mut self, out: &mut Vec<Output>) {
+        while let Some(place) = self.order.next(self.endpoint.streams()) {
+            self.deliver(place, out);
+        }
+        for rank in Rank::all(self.endpoint.members().len()) {
+            let delivered = self.order.delivered(rank, self.endpoint.streams());
+            self.stability.have(rank, delivered);
+        }
+        let own = self.endpoint.rank();
+        let stable = self.stability.stable(own);
+        while let Some(entry) = self.endpoint.forget_first(own, stable) {
+            self.stability.forgotten(&entry);
+        }
+    }
+
+    /// Delivers the payload at `place`.
+    pub(super) fn deliver(&mut self, place: Place, out: &mut Vec<Output>) {
+        let Some(Entry::Payload(payload)) = self.endpoint.streams()[place.origin.index()].get(place.index)
+        else {
+            unreachable!("the order places payloads that are held");
+        };
+        let payload = payload.clone();
+        let origin = self.endpoint.members()[place.origin.index()];
+        let configuration = self.endpoint.configuration().id;
+        self.stability.delivered(payload.cost());
+        let index = place.payload;
+        self.trace(out, |daemon| {
+            let digest = payload.digest();
+            Event::Deliver { daemon, configuration, origin, index, digest }
+        });
+        let id = GroupViewId { configuration, position: place.position };
+        if let Err(fault) = self.apply(place.origin, payload, id, out) {
+            out.push(Output::Refuse { from: origin, fault });
+        }
+    }
+
+    /// What a delivered payload does to the groups.
+    fn apply(
+        &mut self,
+        sender: Rank,
+        payload: Payload,
+        id: GroupViewId,
+        out: &mut Vec<Output>,
+    ) -> Result<(), PeerFault> {
+        let origin = self.endpoint.members()[sender.index()];
+        let of = |connection| ProcessId::new(origin, connection);
+        let views = match payload {
+            Payload::Table(table) => match self.classes.told(sender, table, self.endpoint.members())? {
+                Told::Merge(rows) => self.merge(&rows, id),
+                Told::Wait => return Ok(()),
+            },
+            // Whoever sent it had not heard all tables, and was not to send it.
+            Payload::Multicast { .. }
+            | Payload::Join { .. }
+            | Payload::Leave { .. }
+            | Payload::Gone { .. }
+                if self.classes.exchanging() =>
+            {
+                return Err(PeerFault::WrongTable);
+            }
+            Payload::Multicast { connection, number, group, bytes } => {
+                self.give(MessageId::new(of(connection), number), group, bytes, out);
+                return Ok(());
+            }
+            Payload::Join { connection, name, groups } => {
+                let member = Member { process: of(connection), name };
+                self.groups.join(member, &groups, id, &self.processes)
+            }
+            Payload::Leave { connection, groups } => {
+                self.groups.leave(of(connection), &groups, id, &self.processes)
+            }
+            Payload::Gone { connection } => self.groups.gone(of(connection), id, &self.processes),
+        };
+        self.tell_views(views, out);
+        Ok(())
+    }
+
+    /// Takes in what other classes know.
+    fn merge(&mut self, parts: &[Arc<[Row]>], id: GroupViewId) -> Views {
+        let members = self.endpoint.members();
+        let in_words = |row: &Row| {
+            let daemon = *members.get(row.daemon.index())?;
+            let process = ProcessId::new(daemon, row.connection);
+            Some((Member { process, name: row.name }, Arc::clone(&row.groups)))
+        };
+        let rows = parts.iter().flat_map(|part| part.iter()).filter_map(in_words);
+        self.groups.merge(rows, id, &self.processes)
+    }
+}
