@@ -1,0 +1,162 @@
+//! The command line: what there is, and how it ends.
+
+mod check;
+mod content;
+mod demo;
+mod kill;
+mod shape;
+mod signals;
+mod status;
+mod up;
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use model::Name;
+use svc_kit::shutdown::Exit;
+
+use crate::cluster::state::{self, NoCluster, State};
+use crate::parent;
+use crate::player::PlayError;
+
+/// Exit codes from here on are those of gRPC, counted from `OK`.
+const EXIT_GRPC: u8 = 64;
+
+/// Streaming sessions that survive their servers, unnoticed by the client
+#[derive(Debug, Parser)]
+#[command(name = "handover", version, after_help = AFTER_HELP)]
+struct CommandLine {
+    /// End when standard input ends: for children, which must not outlive their parent
+    #[arg(long, hide = true)]
+    with_parent: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+New here? `handover demo` shows what this is about in half a minute. `handover up` starts a cluster to play with; \
+then, in another terminal, `handover watch mandelbrot`, `handover status` and `handover kill server server-1`.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Play films on a cluster of real processes while killing servers, and check what every client received
+    Demo(demo::Args),
+    /// Start a cluster on this computer, and keep it until Ctrl-C
+    Up(up::Args),
+    /// Play a film on the terminal, as any client would
+    Watch(watch::Args),
+    /// Show configuration, groups, sessions and who serves them
+    Status(status::Args),
+    /// Kill a process of the cluster on this computer with SIGKILL
+    Kill(kill::Args),
+    /// Add films, and list them
+    Content(content::Args),
+    /// Judge the traces of a run: does every property that Handover promises hold?
+    Check(check::Args),
+    /// Run a membership server
+    #[command(name = "membership-svc")]
+    Membership(membership_svc::config::Args),
+    /// Run a group communication daemon
+    #[command(name = "gcs-svc")]
+    Daemon(gcs_svc::config::Args),
+    /// Run a content server
+    #[command(name = "server-svc")]
+    Server(server_svc::config::Args),
+    /// Run a gateway
+    Gateway(gateway::config::Args),
+}
+
+/// Runs the command that the arguments of this process name.
+pub fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    if line.with_parent {
+        parent::end_with_parent();
+    }
+    match line.command {
+        Command::Membership(args) => membership_svc::main(&args),
+        Command::Daemon(args) => gcs_svc::main(&args),
+        Command::Server(args) => server_svc::main(&args),
+        Command::Gateway(args) => gateway::main(&args),
+        Command::Check(args) => exit(check::run(&args)),
+        Command::Kill(args) => exit(kill::run(&args).map(|()| Exit::Ok.into())),
+        Command::Demo(args) => exit(on_runtime(demo::run(args))),
+        Command::Up(args) => exit(on_runtime(up::run(args))),
+        Command::Watch(args) => exit(on_runtime(watch::run(args))),
+        Command::Status(args) => exit(on_runtime(status::run(args))),
+        Command::Content(args) => exit(on_runtime(content::run(args))),
+    }
+}
+
+fn on_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+}
+
+fn exit(ended: anyhow::Result<ExitCode>) -> ExitCode {
+    ended.unwrap_or_else(|error| {
+        eprintln!("handover: {error:#}");
+        code_of(&error)
+    })
+}
+
+fn code_of(error: &anyhow::Error) -> ExitCode {
+    if error.is::<NoCluster>() {
+        return Exit::Unreachable.into();
+    }
+    match error.downcast_ref() {
+        Some(PlayError::Unreachable { .. }) => Exit::Unreachable.into(),
+        // gRPC has 17 codes.
+        Some(PlayError::Refused(status)) => ExitCode::from(EXIT_GRPC + status.code() as u8),
+        Some(PlayError::Nonsense(_) | PlayError::BadName(_)) | None => Exit::Error.into(),
+    }
+}
+
+/// Which cluster is meant.
+#[derive(Clone, Debug, clap::Args)]
+struct ClusterChoice {
+    /// The name of the cluster on this computer, if several are running
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<Name>,
+}
+
+impl ClusterChoice {
+    fn find(&self) -> anyhow::Result<State> {
+        state::find(&state::base(), self.cluster)
+    }
+}
+
+/// How this program is called, as short as possible: for hints of what to type next.
+fn program() -> String {
+    let exe = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("handover"));
+    let on_path = std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|dir| exe.parent().is_some_and(|parent| parent == dir))
+    });
+    let name = || exe.file_name().map(Path::new).unwrap_or(&exe).to_owned();
+    let here = std::env::current_dir().unwrap_or_default();
+    let shown =
+        if on_path { name() } else { exe.strip_prefix(&here).map_or_else(|_| exe.clone(), Path::to_owned) };
+    shown.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn each_kind_of_error_has_its_exit_code() {
+        let code = |error: anyhow::Error| format!("{:?}", code_of(&error));
+        let expected = |code: u8| format!("{:?}", ExitCode::from(code));
+        assert_eq!(code(NoCluster::None.into()), expected(69));
+        assert_eq!(code(PlayError::Unreachable { reason: String::new() }.into()), expected(69));
+        assert_eq!(code(PlayError::Refused(tonic::Status::not_found("no such unit")).into()), expected(69));
+        assert_eq!(code(anyhow::anyhow!("anything else")), expected(1));
+    }
+}

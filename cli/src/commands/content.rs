@@ -1,0 +1,172 @@
+//! `handover content`: films of a cluster.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use model::{Address, UnitId};
+use proto::server::v1::ReloadContentRequest;
+use proto::server::v1::server_service_client::ServerServiceClient;
+use proto::session::v1::session_service_client::SessionServiceClient;
+use proto::session::v1::{ContentUnit, ListContentUnitsRequest};
+use svc_kit::dial::{self, Keepalive};
+
+use super::{ClusterChoice, program};
+use crate::cluster::Service;
+use crate::cluster::state::{Process, State};
+use crate::snapshot::limited;
+use crate::table::Table;
+
+/// Add films, and list them. A film is a fragmented MP4 file; the name of the file is its id.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// Add a film to the cluster on this computer, or to a content directory
+    Add(AddArgs),
+    /// List the films that can be watched now
+    Ls(LsArgs),
+}
+
+/// Add a film. The file is checked first: it has to be fragmented MP4, in fragments of at most 10 s, half a second
+/// being best. It is copied to those machines that hold the fewest films, and can be watched at once.
+#[derive(Clone, Debug, clap::Args)]
+struct AddArgs {
+    /// The film, called UNIT.mp4
+    file: PathBuf,
+    /// How many machines hold it; as many as the others by default
+    #[arg(long, value_name = "N")]
+    replicas: Option<usize>,
+    /// Copy it to this content directory instead, and nothing else
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["replicas", "cluster"])]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: ClusterChoice,
+}
+
+/// List the films that some server holds.
+#[derive(Clone, Debug, clap::Args)]
+struct LsArgs {
+    #[command(flatten)]
+    cluster: ClusterChoice,
+    /// Ask this gateway; can be repeated
+    #[arg(long, value_name = "HOST:PORT", value_parser = super::status::address)]
+    gateway: Vec<Address>,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::Add(args) => add(args).await?,
+        Command::Ls(args) => ls(args).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn add(args: AddArgs) -> anyhow::Result<()> {
+    if let Some(dir) = args.dir {
+        let unit = vod::store::add(&args.file, &dir)?;
+        println!(
+            "{unit} is in {}; servers of that directory hold it once they load their content again",
+            dir.display()
+        );
+        return Ok(());
+    }
+    let state = args.cluster.find()?;
+    let holders = holders(&state, &args.file, args.replicas.unwrap_or(state.replicas))?;
+    let mut unit = None;
+    for (server, dir, _) in &holders {
+        unit = Some(vod::store::add(&args.file, dir).with_context(|| format!("cannot add it to {server}"))?);
+    }
+    for (_, _, address) in &holders {
+        reload(address).await?;
+    }
+    let Some(unit) = unit else { bail!("no server is running that could hold it") };
+    let names: Vec<_> = holders.iter().map(|(server, ..)| server.as_str()).collect();
+    println!("{unit} is on {}; watch it with `{} watch {unit}`", names.join(", "), program());
+    Ok(())
+}
+
+type Holder = (String, PathBuf, Address);
+
+/// The running servers that get a film: those that have it, so that adding it again changes nothing, then those with
+/// the fewest others.
+fn holders(state: &State, file: &Path, replicas: usize) -> anyhow::Result<Vec<Holder>> {
+    if replicas == 0 {
+        bail!("a film is held by one machine at least");
+    }
+    let unit = file.file_stem().and_then(|stem| UnitId::new(&stem.to_string_lossy()));
+    let films = |server: &Process| -> BTreeSet<UnitId> {
+        let dir = server.content.as_deref();
+        dir.and_then(|dir| vod::store::list(dir).ok()).unwrap_or_default().into_keys().collect()
+    };
+    let mut servers: Vec<&Process> =
+        state.all(Service::Server).filter(|server| server.pid.is_some()).collect();
+    servers.sort_by_cached_key(|server| {
+        let films = films(server);
+        let has_it = unit.as_ref().is_some_and(|unit| films.contains(unit));
+        (!has_it, films.len(), server.name)
+    });
+    let holder =
+        |server: &Process| Some((server.name.to_string(), server.content.clone()?, server.address.clone()?));
+    Ok(servers.into_iter().take(replicas).filter_map(holder).collect())
+}
+
+async fn reload(server: &Address) -> anyhow::Result<()> {
+    let channel = dial::connect(server, &Keepalive::default()).await?;
+    let reloaded = ServerServiceClient::new(channel).reload_content(limited(ReloadContentRequest {})).await;
+    reloaded.map_err(|status| anyhow::anyhow!("{server} cannot load its content: {}", status.message()))?;
+    Ok(())
+}
+
+async fn ls(args: LsArgs) -> anyhow::Result<()> {
+    let gateways =
+        if args.gateway.is_empty() { args.cluster.find()?.addresses(Service::Gateway) } else { args.gateway };
+    let mut table = Table::new(["UNIT", "TITLE", "DURATION", "SIZE", "TYPE"]);
+    for unit in list(&gateways).await? {
+        let seconds = unit.duration.as_ref().map_or(0, |duration| duration.seconds);
+        let id = unit.name.rsplit('/').next().unwrap_or_default().to_owned();
+        let size = format!("{} KiB", unit.size_bytes.div_ceil(1024));
+        table.row([
+            id,
+            unit.title,
+            clock(Duration::from_secs(seconds.unsigned_abs())),
+            size,
+            unit.media_type,
+        ]);
+    }
+    print!("{table}");
+    Ok(())
+}
+
+/// What the first gateway that answers lists.
+async fn list(gateways: &[Address]) -> anyhow::Result<Vec<ContentUnit>> {
+    let mut failure = anyhow::anyhow!("no gateway is running");
+    for gateway in gateways {
+        let channel = match dial::connect(gateway, &Keepalive::default()).await {
+            Ok(channel) => channel,
+            Err(error) => {
+                failure = error.into();
+                continue;
+            }
+        };
+        match SessionServiceClient::new(channel).list_content_units(limited(ListContentUnitsRequest {})).await
+        {
+            Ok(answer) => return Ok(answer.into_inner().content_units),
+            Err(status) => failure = anyhow::anyhow!("{gateway}: {}", status.message()),
+        }
+    }
+    Err(failure)
+}
+
+/// Minutes and seconds.
+pub fn clock(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    format!("{:02}:{:02}", seconds / 60, seconds % 60)
+}

@@ -1,0 +1,323 @@
+//! `handover status`: what all processes of a cluster say about themselves, in one picture.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+use model::Address;
+use prost_types::Duration as PbDuration;
+use proto::server::v1::{Role, SessionStatus, UnitStatus};
+use serde::Serialize;
+use svc_kit::shutdown::Exit;
+
+use super::ClusterChoice;
+use crate::cluster::state::State;
+use crate::snapshot::{Addresses, Probe, Snapshot};
+use crate::table::Table;
+
+/// Show the configuration of the cluster, its groups, and for each session who serves it and how fresh its context is.
+///
+/// Asks the cluster that `handover up` or `handover demo` runs on this computer, or the processes whose addresses are
+/// given. Exits with 69 if none of them answers.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    cluster: ClusterChoice,
+    /// Ask this daemon; can be repeated
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    daemon: Vec<Address>,
+    /// Ask this content server; can be repeated
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    server: Vec<Address>,
+    /// Ask this gateway; can be repeated
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    gateway: Vec<Address>,
+    /// How to show it
+    #[arg(long, short, value_name = "FORMAT", default_value = "table")]
+    output: Format,
+}
+
+/// How to show the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Table,
+    /// One JSON object.
+    Json,
+}
+
+/// An address of a process.
+pub fn address(text: &str) -> Result<Address, String> {
+    let port = text.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    port.map(|_| Address::new(text)).ok_or_else(|| "must be HOST:PORT, such as 127.0.0.1:7400".to_owned())
+}
+
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let given = Addresses { daemons: args.daemon, servers: args.server, gateways: args.gateway };
+    let addresses =
+        if given == Addresses::default() { Addresses::from(&args.cluster.find()?) } else { given };
+    let snapshot = Probe::default().snapshot(&addresses).await?;
+    let status = Status::of(&snapshot);
+    match args.output {
+        Format::Table => print!("{status}"),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&status)?),
+    }
+    for it in &status.unreachable {
+        eprintln!("handover: {} does not answer: {}", it.address, it.reason);
+    }
+    let silent = status.daemons.is_empty() && status.units.is_empty() && status.gateways.is_empty();
+    Ok(if silent { Exit::Unreachable.into() } else { ExitCode::SUCCESS })
+}
+
+/// The processes of a local cluster.
+pub fn processes(state: &State) -> Table {
+    let mut table = Table::new(["PROCESS", "ADDRESS", "PID", "FILMS"]);
+    for it in &state.processes {
+        let pid = it.pid.map_or("-".to_owned(), |pid| pid.to_string());
+        let films = it.content.as_deref().map(films).unwrap_or_default();
+        table.row([
+            it.name.to_string(),
+            it.address.as_ref().map(Address::to_string).unwrap_or_default(),
+            pid,
+            films,
+        ]);
+    }
+    table
+}
+
+fn films(dir: &Path) -> String {
+    let listed = vod::store::list(dir).unwrap_or_default();
+    listed.into_keys().map(|unit| unit.to_string()).collect::<Vec<_>>().join(" ")
+}
+
+/// The picture.
+#[derive(Debug, Serialize)]
+struct Status {
+    daemons: Vec<DaemonRow>,
+    units: Vec<UnitRow>,
+    groups: GroupCounts,
+    sessions: Vec<SessionRow>,
+    gateways: Vec<GatewayRow>,
+    unreachable: Vec<Unreachable>,
+}
+
+#[derive(Debug, Serialize)]
+struct DaemonRow {
+    daemon: String,
+    configuration: String,
+    members: Vec<String>,
+    phase: String,
+    processes: u32,
+    groups: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct UnitRow {
+    unit: String,
+    view: String,
+    servers: Vec<String>,
+    backups: u32,
+    period_ms: u64,
+    sessions: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct GroupCounts {
+    content: usize,
+    session: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct SessionRow {
+    session: String,
+    unit: String,
+    primary: String,
+    backups: Vec<String>,
+    fence: String,
+    gateway: String,
+    responses: u64,
+    requests: u64,
+    context_age_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct GatewayRow {
+    gateway: String,
+    sessions: usize,
+    attached: usize,
+    requests_pending: u32,
+    servers: Vec<String>,
+    stale_messages: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Unreachable {
+    address: String,
+    reason: String,
+}
+
+impl Status {
+    fn of(snapshot: &Snapshot) -> Status {
+        let servers = snapshot.servers_by_process();
+        let name = |process: &String| {
+            let known = servers.get(process.as_str()).map(|name| (*name).to_owned());
+            // A server that does not answer is known by its process id alone.
+            known.unwrap_or_else(|| process.clone())
+        };
+        let daemons = snapshot.up_daemons().map(|it| DaemonRow {
+            daemon: it.daemon.clone(),
+            configuration: it.configuration.clone(),
+            members: it.members.clone(),
+            phase: it.phase.clone(),
+            processes: it.processes,
+            groups: it.groups,
+        });
+        // All members of a unit's group say the same of it.
+        let mut units = BTreeMap::<&str, &UnitStatus>::new();
+        for unit in snapshot.up_servers().flat_map(|server| &server.units) {
+            units.entry(&unit.name).or_insert(unit);
+        }
+        let units = units.into_iter().map(|(unit, it)| UnitRow {
+            unit: last_part(unit),
+            view: it.view.clone(),
+            servers: it.members.iter().map(name).collect(),
+            backups: it.backups,
+            period_ms: milliseconds(it.period.as_ref()),
+            sessions: it.sessions.len(),
+        });
+        let sessions = best_known_sessions(snapshot).into_iter().map(|(unit, it)| SessionRow {
+            session: last_part(&it.name),
+            unit: last_part(unit),
+            primary: if it.primary.is_empty() { "-".to_owned() } else { name(&it.primary) },
+            backups: it.backups.iter().map(name).collect(),
+            fence: it.fence.clone(),
+            gateway: it.gateway.clone(),
+            responses: it.responses,
+            requests: it.requests,
+            context_age_ms: milliseconds(it.context_age.as_ref()),
+        });
+        let gateways = snapshot.up_gateways().map(|it| GatewayRow {
+            gateway: it.name.clone(),
+            sessions: it.sessions.len(),
+            attached: it.sessions.iter().filter(|session| session.attached).count(),
+            requests_pending: it.sessions.iter().map(|session| session.requests_pending).sum(),
+            servers: it.servers.clone(),
+            stale_messages: it.stale_messages,
+        });
+        let unreachable = snapshot.silent().into_iter().map(|(address, status)| Unreachable {
+            address: address.to_string(),
+            reason: status.message().to_owned(),
+        });
+        Status {
+            daemons: daemons.collect(),
+            units: units.collect(),
+            groups: GroupCounts { content: snapshot.content_groups.len(), session: snapshot.session_groups },
+            sessions: sessions.collect(),
+            gateways: gateways.collect(),
+            unreachable: unreachable.collect(),
+        }
+    }
+}
+
+/// Every session, with its unit, as its primary knows it; or as another replica does if the primary does not answer.
+fn best_known_sessions(snapshot: &Snapshot) -> Vec<(&str, &SessionStatus)> {
+    let mut sessions = BTreeMap::<&str, (&str, &SessionStatus)>::new();
+    for unit in snapshot.up_servers().flat_map(|server| &server.units) {
+        for session in &unit.sessions {
+            let known = sessions.entry(&session.name).or_insert((&unit.name, session));
+            let is_better = session.role() == Role::Primary
+                || (session.role() == Role::Backup && known.1.role() == Role::None);
+            if is_better {
+                *known = (&unit.name, session);
+            }
+        }
+    }
+    sessions.into_values().collect()
+}
+
+fn last_part(name: &str) -> String {
+    name.rsplit('/').next().unwrap_or(name).to_owned()
+}
+
+fn milliseconds(duration: Option<&PbDuration>) -> u64 {
+    let duration = duration.cloned().unwrap_or_default();
+    let millis = duration.seconds.saturating_mul(1000).saturating_add(i64::from(duration.nanos / 1_000_000));
+    u64::try_from(millis).unwrap_or_default()
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        /// As many digits of a session's id tell it from others.
+        const ID_DIGITS: usize = 8;
+        let mut daemons = Table::new(["DAEMON", "CONFIGURATION", "PHASE", "MEMBERS", "PROCESSES", "GROUPS"]);
+        for it in &self.daemons {
+            let members: Vec<&str> = it.members.iter().map(|daemon| without_boot(daemon)).collect();
+            daemons.row([
+                without_boot(&it.daemon).to_owned(),
+                it.configuration.clone(),
+                it.phase.clone(),
+                members.join(" "),
+                it.processes.to_string(),
+                it.groups.to_string(),
+            ]);
+        }
+        let mut units = Table::new(["UNIT", "SERVERS", "VIEW", "BACKUPS", "PERIOD", "SESSIONS"]);
+        for it in &self.units {
+            units.row([
+                it.unit.clone(),
+                it.servers.join(" "),
+                it.view.clone(),
+                it.backups.to_string(),
+                format!("{} ms", it.period_ms),
+                it.sessions.to_string(),
+            ]);
+        }
+        let mut sessions = Table::new([
+            "SESSION",
+            "UNIT",
+            "PRIMARY",
+            "BACKUPS",
+            "FENCE",
+            "GATEWAY",
+            "RESPONSES",
+            "REQUESTS",
+            "CONTEXT AGE",
+        ]);
+        for it in &self.sessions {
+            sessions.row([
+                it.session.chars().take(ID_DIGITS).collect(),
+                it.unit.clone(),
+                it.primary.clone(),
+                it.backups.join(" "),
+                it.fence.clone(),
+                it.gateway.clone(),
+                it.responses.to_string(),
+                it.requests.to_string(),
+                format!("{} ms", it.context_age_ms),
+            ]);
+        }
+        let mut gateways =
+            Table::new(["GATEWAY", "SESSIONS", "ATTACHED", "REQUESTS PENDING", "STALE", "SERVERS"]);
+        for it in &self.gateways {
+            gateways.row([
+                it.gateway.clone(),
+                it.sessions.to_string(),
+                it.attached.to_string(),
+                it.requests_pending.to_string(),
+                it.stale_messages.to_string(),
+                it.servers.join(" "),
+            ]);
+        }
+        let tables = [daemons, units, sessions, gateways];
+        for (n, table) in tables.iter().filter(|table| !table.is_empty()).enumerate() {
+            write!(f, "{}{table}", if n == 0 { "" } else { "\n" })?;
+        }
+        let GroupCounts { content, session } = self.groups;
+        writeln!(f, "\n{content} content groups, {session} session groups")
+    }
+}
+
+/// The name of a daemon, without the number of its life.
+fn without_boot(daemon: &str) -> &str {
+    daemon.split_once('#').map_or(daemon, |(name, _)| name)
+}

@@ -1,0 +1,149 @@
+//! `handover up`: a cluster to keep.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use model::Name;
+use tokio::time::{Instant, sleep_until};
+
+use super::program;
+use super::shape::Shape;
+use super::signals::{EXIT_INTERRUPTED, Signals};
+use crate::cluster::state;
+use crate::cluster::{Cluster, Death, Options};
+
+/// Start a cluster of real processes on loopback ports that the system chooses: one membership server, machines (a
+/// group communication daemon and a content server each) and gateways. The films that come with this program are on
+/// it, each on some of the machines.
+///
+/// Ctrl-C stops everything. A process that is killed, by `handover kill` or by hand, is started again after a while. A
+/// process that ends in any other way is an error, and ends the cluster.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The name of the cluster; several can run if they have different names
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    cluster: Name,
+    /// How many machines there are
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
+    machines: u8,
+    /// How many gateways there are
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    gateways: u8,
+    /// How many machines hold each film
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32))]
+    replicas: u8,
+    #[command(flatten)]
+    shape: Shape,
+    /// Write the trace of every process to a file in this directory, for `handover check`
+    #[arg(long, value_name = "DIR")]
+    trace: Option<PathBuf>,
+    /// Start a process that was killed again after this long
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = humantime::parse_duration)]
+    restart_after: Duration,
+    /// Leave processes that were killed dead
+    #[arg(long, conflicts_with = "restart_after")]
+    no_restart: bool,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::catch()?;
+    let mut options = Options::new(args.cluster, &state::base().join(args.cluster.as_str()));
+    options.machines = args.machines.into();
+    options.gateways = args.gateways.into();
+    options.replicas = args.replicas.into();
+    options.trace = args.trace.clone();
+    args.shape.apply(&mut options);
+    let mut cluster = tokio::select! {
+        cluster = Cluster::start(options) => cluster?,
+        () = signals.next() => return Ok(EXIT_INTERRUPTED.into()),
+    };
+    welcome(&cluster);
+    keep(&mut cluster, &mut signals, (!args.no_restart).then_some(args.restart_after)).await?;
+    println!("stopping; Ctrl-C again kills what is left");
+    tokio::select! {
+        failed = cluster.stop() => {
+            for (name, status) in failed? {
+                eprintln!("{name} ended with {status}");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        () = signals.next() => Ok(EXIT_INTERRUPTED.into()),
+    }
+}
+
+/// Keeps the cluster until a signal comes, starting what was killed again after `restart_after`.
+pub async fn keep(
+    cluster: &mut Cluster,
+    signals: &mut Signals,
+    restart_after: Option<Duration>,
+) -> anyhow::Result<()> {
+    let mut restarts: Vec<(Instant, Name)> = Vec::new();
+    loop {
+        let due = restarts.first().map(|(at, _)| *at);
+        tokio::select! {
+            () = signals.next() => return Ok(()),
+            death = cluster.died() => {
+                let death = death?;
+                let again = restart(&death, restart_after)?;
+                restarts.extend(again.map(|after| (Instant::now() + after, death.name)));
+            }
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                let (_, name) = restarts.remove(0);
+                // Those that were killed with it come back with it: a server needs its daemon.
+                let killed_with_it = restarts.extract_if(.., |(at, _)| due.is_some_and(|due| *at < due + TOGETHER));
+                let mut names: Vec<Name> = killed_with_it.map(|(_, name)| name).chain([name]).collect();
+                names.sort();
+                println!("{} started again", list(&names));
+                cluster.start_again(&names).await?;
+            }
+        }
+    }
+}
+
+/// Processes that are killed within this time are killed together.
+const TOGETHER: Duration = Duration::from_millis(100);
+
+fn restart(death: &Death, after: Option<Duration>) -> anyhow::Result<Option<Duration>> {
+    if !death.was_killed() {
+        return Err(death.clone().into());
+    }
+    match after {
+        Some(after) => {
+            println!("{} was killed; it comes back in {}", death.name, humantime::format_duration(after))
+        }
+        None => println!("{} was killed", death.name),
+    }
+    Ok(after)
+}
+
+fn list(names: &[Name]) -> String {
+    names.iter().map(Name::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn welcome(cluster: &Cluster) {
+    let options = cluster.options();
+    println!(
+        "The cluster `{}` is up: {} machines; each film is on {} of them.\n",
+        options.name, options.machines, options.replicas
+    );
+    print!("{}", super::status::processes(&cluster.state()));
+    let (program, choice) = (
+        program(),
+        match options.name.as_str() {
+            "local" => String::new(),
+            name => format!(" --cluster {name}"),
+        },
+    );
+    println!("\nNext, in another terminal:\n");
+    let unit = options.films.first().map_or("UNIT", |film| film.unit);
+    for (command, what) in [
+        (format!("watch {unit}"), "play a film"),
+        ("status".to_owned(), "who serves what"),
+        ("kill server server-1".to_owned(), "and see the film go on"),
+        ("content add my-film.mp4".to_owned(), "your own film"),
+    ] {
+        println!("    {:48}  {what}", format!("{program} {command}{choice}"));
+    }
+    println!("\nLogs are in {}. Ctrl-C stops the cluster.", options.dir.join("logs").display());
+}

@@ -1,0 +1,268 @@
+//! What all processes of a cluster say about themselves, asked at about the same time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures::future::join_all;
+use model::Address;
+use proto::gateway::v1::gateway_service_client::GatewayServiceClient;
+use proto::gcs::v1::group_service_client::GroupServiceClient;
+use proto::server::v1::server_service_client::ServerServiceClient;
+use proto::{gateway::v1 as gateway_pb, gcs::v1 as gcs_pb, server::v1 as server_pb};
+use svc_kit::dial::{self, BadAddress, Keepalive};
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::cluster::Service;
+use crate::cluster::state::State;
+
+/// How long a process has for an answer.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// The phase of a daemon in which messages flow.
+pub const STEADY: &str = "steady";
+
+/// Groups are listed in pages of this size.
+const PAGE: i32 = 1000;
+
+/// Where the processes of a cluster listen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// Daemons.
+    pub daemons: Vec<Address>,
+    /// Content servers.
+    pub servers: Vec<Address>,
+    /// Gateways.
+    pub gateways: Vec<Address>,
+}
+
+impl From<&State> for Addresses {
+    fn from(state: &State) -> Addresses {
+        Addresses {
+            daemons: state.addresses(Service::Daemon),
+            servers: state.addresses(Service::Server),
+            gateways: state.addresses(Service::Gateway),
+        }
+    }
+}
+
+/// An answer of a process.
+pub type Answer<T> = (Address, Result<T, Status>);
+
+/// What all processes said.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Daemons.
+    pub daemons: Vec<Answer<gcs_pb::GetStatusResponse>>,
+    /// Content servers.
+    pub servers: Vec<Answer<server_pb::GetStatusResponse>>,
+    /// Gateways.
+    pub gateways: Vec<Answer<gateway_pb::GetStatusResponse>>,
+    /// Content groups, as the first daemon that answered knows them.
+    pub content_groups: Vec<gcs_pb::Group>,
+    /// How many session groups it knows.
+    pub session_groups: usize,
+}
+
+impl Snapshot {
+    /// The daemons that answered.
+    pub fn up_daemons(&self) -> impl Iterator<Item = &gcs_pb::GetStatusResponse> {
+        up(&self.daemons)
+    }
+
+    /// The content servers that answered.
+    pub fn up_servers(&self) -> impl Iterator<Item = &server_pb::GetStatusResponse> {
+        up(&self.servers)
+    }
+
+    /// The gateways that answered.
+    pub fn up_gateways(&self) -> impl Iterator<Item = &gateway_pb::GetStatusResponse> {
+        up(&self.gateways)
+    }
+
+    /// Who did not answer, and why.
+    pub fn silent(&self) -> Vec<(&Address, &Status)> {
+        fn of<T>(answers: &[Answer<T>]) -> impl Iterator<Item = (&Address, &Status)> {
+            answers.iter().filter_map(|(address, answer)| Some((address, answer.as_ref().err()?)))
+        }
+        of(&self.daemons).chain(of(&self.servers)).chain(of(&self.gateways)).collect()
+    }
+
+    /// Servers by their process id, which is how they appear in views.
+    pub fn servers_by_process(&self) -> BTreeMap<&str, &str> {
+        self.up_servers().map(|server| (server.process.as_str(), server.name.as_str())).collect()
+    }
+
+    /// Whether the cluster has come together: all daemons that answered are in one configuration of exactly them, and
+    /// every unit is served by all servers that hold it.
+    ///
+    /// # Errors
+    /// What is missing, in a few words.
+    pub fn is_settled(&self) -> Result<(), String> {
+        let daemons: BTreeSet<&str> = self.up_daemons().map(|it| it.daemon.as_str()).collect();
+        for it in self.up_daemons() {
+            let members: BTreeSet<&str> = it.members.iter().map(String::as_str).collect();
+            if members != daemons || it.phase != STEADY {
+                return Err(format!("{} is in {} of {members:?}, {}", it.daemon, it.configuration, it.phase));
+            }
+        }
+        let mut holders = BTreeMap::<&str, usize>::new();
+        for unit in self.up_servers().flat_map(|server| &server.units) {
+            *holders.entry(&unit.name).or_default() += 1;
+        }
+        for server in self.up_servers() {
+            if server.process.is_empty() {
+                return Err(format!("{} is not attached to its daemon", server.name));
+            }
+            for unit in &server.units {
+                let expected = holders.get(unit.name.as_str()).copied().unwrap_or_default();
+                if !unit.agreed || unit.members.len() != expected {
+                    let (agreed, members) = (unit.agreed, unit.members.len());
+                    return Err(format!(
+                        "{} sees {members} of {expected} servers of {}, agreed: {agreed}",
+                        server.name, unit.name
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn up<T>(answers: &[Answer<T>]) -> impl Iterator<Item = &T> {
+    answers.iter().filter_map(|(_, answer)| answer.as_ref().ok())
+}
+
+/// Asks processes, over connections that it keeps.
+#[derive(Debug, Default)]
+pub struct Probe {
+    channels: BTreeMap<Address, Channel>,
+}
+
+impl Probe {
+    /// Asks all processes.
+    ///
+    /// # Errors
+    /// If an address is not one.
+    pub async fn snapshot(&mut self, addresses: &Addresses) -> Result<Snapshot, BadAddress> {
+        let daemons = self.daemons(&addresses.daemons).await?;
+        let servers = self.ask(&addresses.servers, async |channel| {
+            ServerServiceClient::new(channel).get_status(limited(server_pb::GetStatusRequest {})).await
+        });
+        let servers = servers.await?;
+        let gateways = self.ask(&addresses.gateways, async |channel| {
+            GatewayServiceClient::new(channel).get_status(limited(gateway_pb::GetStatusRequest {})).await
+        });
+        let gateways = gateways.await?;
+        let up = daemons.iter().find(|(_, answer)| answer.is_ok()).map(|(address, _)| address.clone());
+        let (mut content_groups, mut session_groups) = (Vec::new(), 0);
+        if let Some(address) = up {
+            // If it goes away now, it has no groups to show.
+            content_groups = self.content_groups(&address).await?.unwrap_or_default();
+            session_groups = self.groups(&address, "session/").await?.unwrap_or_default().len();
+        }
+        Ok(Snapshot { daemons, servers, gateways, content_groups, session_groups })
+    }
+
+    /// Asks daemons alone.
+    ///
+    /// # Errors
+    /// If an address is not one.
+    pub async fn daemons(
+        &mut self,
+        addresses: &[Address],
+    ) -> Result<Vec<Answer<gcs_pb::GetStatusResponse>>, BadAddress> {
+        let answers = self.ask(addresses, async |channel| {
+            GroupServiceClient::new(channel).get_status(limited(gcs_pb::GetStatusRequest {})).await
+        });
+        answers.await
+    }
+
+    /// The content groups that a daemon knows.
+    ///
+    /// # Errors
+    /// If the address is not one.
+    pub async fn content_groups(
+        &mut self,
+        daemon: &Address,
+    ) -> Result<Result<Vec<gcs_pb::Group>, Status>, BadAddress> {
+        self.groups(daemon, "content/").await
+    }
+
+    /// Whether all these processes say that they serve.
+    ///
+    /// # Errors
+    /// If an address is not one.
+    pub async fn all_serve(&mut self, addresses: &[Address]) -> Result<Result<(), String>, BadAddress> {
+        let answers = self.ask(addresses, async |channel| {
+            HealthClient::new(channel).check(limited(HealthCheckRequest { service: String::new() })).await
+        });
+        for (address, answer) in answers.await? {
+            match answer.map(|answer| answer.status()) {
+                Ok(ServingStatus::Serving) => {}
+                Ok(status) => return Ok(Err(format!("{address} is {}", status.as_str_name()))),
+                Err(status) => return Ok(Err(format!("{address}: {}", status.message()))),
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// The groups that a daemon knows, whose names begin with `prefix`.
+    async fn groups(
+        &mut self,
+        daemon: &Address,
+        prefix: &str,
+    ) -> Result<Result<Vec<gcs_pb::Group>, Status>, BadAddress> {
+        let mut client = GroupServiceClient::new(self.channel(daemon)?);
+        let (mut groups, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request =
+                gcs_pb::ListGroupsRequest { page_size: PAGE, page_token, prefix: prefix.to_owned() };
+            match client.list_groups(limited(request)).await {
+                Ok(page) => {
+                    let page = page.into_inner();
+                    groups.extend(page.groups);
+                    page_token = page.next_page_token;
+                }
+                Err(status) => return Ok(Err(status)),
+            }
+            if page_token.is_empty() {
+                return Ok(Ok(groups));
+            }
+        }
+    }
+
+    async fn ask<T>(
+        &mut self,
+        addresses: &[Address],
+        question: impl AsyncFn(Channel) -> Result<tonic::Response<T>, Status>,
+    ) -> Result<Vec<Answer<T>>, BadAddress> {
+        let channels: Vec<_> = addresses
+            .iter()
+            .map(|address| Ok((address, self.channel(address)?)))
+            .collect::<Result<_, _>>()?;
+        let answers = channels.into_iter().map(async |(address, channel)| {
+            (address.clone(), question(channel).await.map(tonic::Response::into_inner))
+        });
+        Ok(join_all(answers).await)
+    }
+
+    fn channel(&mut self, address: &Address) -> Result<Channel, BadAddress> {
+        if let Some(channel) = self.channels.get(address) {
+            return Ok(channel.clone());
+        }
+        let channel = dial::endpoint(address, &Keepalive::default())?.connect_lazy();
+        self.channels.insert(address.clone(), channel.clone());
+        Ok(channel)
+    }
+}
+
+/// A request that is not waited for forever.
+pub fn limited<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(ANSWER_MAX);
+    request
+}
