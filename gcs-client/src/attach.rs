@@ -403,7 +403,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_not_tried_again() {
-        let wrong = status::because(Code::FailedPrecondition, "WRONG_CLUSTER", "this is cluster other");
+        let wrong = status::because(Code::FailedPrecondition, "FOREIGN_CLUSTER", "this is cluster other");
         let (address, _heard) = start(Err(wrong), None).await;
         let refused =
             ConnectError::Refused { address: address.clone(), message: "this is cluster other".into() };

@@ -1,1 +1,211 @@
+//! The group communication service: a shell around [`gcs_core::Daemon`].
+//!
+//! | part | topic |
+//! | --- | --- |
+//! | `config` | settings and command line |
+//! | `effects` | performs the machine's orders |
+//! | `rpc`, `processes` | `GroupService`, and what waits for attached processes |
+//! | `membership` | this daemon at the membership service |
+//! | `links`, `inbound` | our streams to other daemons, and `LinkService`: theirs to us |
+//! | `wire`, `frames` | between generated types and the machine's: of processes, of daemons |
+//! | `refusals` | what was refused, in stable words |
+//!
+//! One task owns the machine. Everything else sends it facts, and is given orders through bounded queues.
+#![deny(missing_docs)]
 
+pub mod config;
+mod effects;
+mod frames;
+mod inbound;
+mod links;
+mod membership;
+mod processes;
+mod refusals;
+mod rpc;
+mod wire;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gcs_core::Daemon;
+use model::trace::Event;
+use model::{Address, Boot, DaemonId};
+use proto::gcs::v1::group_service_server::GroupServiceServer;
+use proto::gcs::v1::link_service_server::LinkServiceServer;
+use svc_kit::dial::MESSAGE_BYTES_MAX;
+use svc_kit::driver::{self, Clock, Handle};
+use svc_kit::serve::{self, Listener, Services};
+use svc_kit::shutdown::Failure;
+use svc_kit::trace::TraceWriter;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Args, Config};
+use crate::effects::{Mode, Performer, Standing};
+use crate::inbound::{Inbound, LinkServer};
+use crate::links::Links;
+use crate::processes::Processes;
+use crate::refusals::Refusals;
+use crate::rpc::GroupServer;
+
+/// The most facts that wait for the machine. Then whoever has another one waits.
+const INBOX_MAX: usize = 8192;
+/// How often a draining daemon looks whether it is done.
+const DRAIN_LOOK: Duration = Duration::from_millis(5);
+
+/// Runs the service as a process of its own, to its end.
+pub fn main(args: &Args) -> ExitCode {
+    svc_kit::process::main("gcs-svc", args, run)
+}
+
+/// Runs the service until `shutdown` is cancelled: then drains it.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
+    let membership = membership::Membership {
+        servers: config.membership.clone(),
+        cluster: config.cluster,
+        keepalive: config.keepalive,
+    };
+    run_with(config, shutdown, async |enrolment| membership.follow(enrolment).await).await
+}
+
+/// What stands for this daemon at the membership service: it hands on every notice as [`gcs_core::Input::Membership`],
+/// in order, and ends when `stop` is cancelled, by which the daemon is seen to leave.
+pub struct Enrolment {
+    /// Who.
+    pub daemon: DaemonId,
+    /// Where others reach it.
+    pub address: Address,
+    /// Whom to tell notices.
+    pub machine: Handle<Daemon>,
+    /// When to leave.
+    pub stop: CancellationToken,
+}
+
+/// The parts of a running daemon.
+struct Parts {
+    machine: Handle<Daemon>,
+    processes: Arc<Processes>,
+    inbound: Arc<Inbound>,
+    mode: watch::Receiver<Mode>,
+    health: serve::Health,
+}
+
+/// Runs a daemon until `shutdown` is cancelled, under a membership service of the caller's choice.
+pub async fn run_with<M>(config: Config, shutdown: CancellationToken, membership: M) -> Result<(), Failure>
+where
+    M: AsyncFnOnce(Enrolment) -> Result<(), Failure>,
+{
+    let clock = Clock::start();
+    let started = clock.now();
+    let me = DaemonId::new(config.name, Boot::new(started.as_micros()));
+    let listener = Listener::bind(config.listen, config.advertise.as_ref()).await?;
+    let mut trace = TraceWriter::create(config.trace.as_deref(), config.name, me.boot())?;
+    trace.record(started, Event::DaemonStart { daemon: me });
+    trace.flush();
+
+    let (machine, inbox) = driver::inbox(INBOX_MAX);
+    let links = Arc::new(Links::new(me, config.cluster, config.keepalive, machine.clone()));
+    let inbound = Arc::new(Inbound::default());
+    let processes = Arc::new(Processes::new(config.limits));
+    let refusals = Arc::new(Refusals::default());
+    let (mode_set, mode) = watch::channel(Mode::START);
+    let performer = Performer {
+        trace,
+        links: Arc::clone(&links),
+        inbound: Arc::clone(&inbound),
+        processes: Arc::clone(&processes),
+        refusals: Arc::clone(&refusals),
+        mode: mode_set,
+    };
+    let end = CancellationToken::new();
+    let params = config.params();
+    let driven = driver::drive(Daemon::new(me, params), inbox, performer, clock, end.clone());
+
+    let groups = GroupServer {
+        me,
+        cluster: config.cluster,
+        params,
+        machine: machine.clone(),
+        processes: Arc::clone(&processes),
+        links,
+        refusals: Arc::clone(&refusals),
+        mode: mode.clone(),
+        clock,
+        started,
+    };
+    let inbound_links = LinkServer {
+        me,
+        cluster: config.cluster,
+        machine: machine.clone(),
+        inbound: Arc::clone(&inbound),
+        refusals,
+        stop: end.clone(),
+    };
+    let (server, health) = Services::new()
+        .with(GroupServiceServer::new(groups).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .with(LinkServiceServer::new(inbound_links).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .server(&config.keepalive, proto::FILE_DESCRIPTOR_SET)
+        .await?;
+    let (bound, address) = (listener.bound(), listener.advertised().clone());
+    let served = server.serve(listener, end.clone());
+    if let Some(file) = &config.ready_file {
+        serve::announce(file, bound)?;
+    }
+
+    let leave = CancellationToken::new();
+    let enrolment = Enrolment { daemon: me, address, machine: machine.clone(), stop: leave.clone() };
+    tracing::info!(daemon = %me, cluster = %config.cluster, "started");
+    let parts = Parts { machine, processes, inbound, mode, health };
+    let life = async {
+        parts.live(&shutdown).await;
+        parts.drain(config.drain_timeout).await;
+        leave.cancel();
+        parts.inbound.drain();
+        end.cancel();
+        Ok(())
+    };
+    let ended = tokio::try_join!(
+        life,
+        served,
+        async { driven.await.map_err(|_| Failure::Ended("the machine")) },
+        membership(enrolment),
+    );
+    tracing::info!(daemon = %me, "stopped");
+    ended.map(|_| ())
+}
+
+impl Parts {
+    /// Reports that the daemon is serving once it has a place in the cluster. Ends with `shutdown`.
+    async fn live(&self, shutdown: &CancellationToken) {
+        let mut mode = self.mode.clone();
+        let member = async {
+            // The other end lives as long as the machine, whose end is awaited elsewhere.
+            if mode.wait_for(|mode| mode.standing == Standing::Member).await.is_ok() {
+                self.health.serving().await;
+            }
+        };
+        if shutdown.run_until_cancelled(member).await.is_some() {
+            shutdown.cancelled().await;
+        }
+    }
+
+    /// Sends processes away, and waits until all daemons have heard that they are gone: their groups change by
+    /// ordered messages then, not by a change of configuration.
+    async fn drain(&self, timeout: Duration) {
+        self.health.not_serving().await;
+        self.processes.drain();
+        let heard = async {
+            loop {
+                let windows = self.machine.ask(Daemon::windows).await;
+                if windows.is_ok_and(|windows| windows.waiting == 0 && windows.unacknowledged == 0) {
+                    return;
+                }
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(timeout, heard).await.is_err() {
+            tracing::warn!("leaving before all daemons have heard that the processes are gone");
+        }
+    }
+}

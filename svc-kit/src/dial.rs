@@ -75,6 +75,11 @@ impl Backoff {
         self.0 = (self.0 * 2).min(Backoff::LAST);
     }
 
+    /// Whether there was no pause yet, since the start or since an attempt succeeded.
+    pub fn is_fresh(&self) -> bool {
+        self.0 == Backoff::FIRST
+    }
+
     /// The attempt succeeded: the next wait is the shortest again.
     pub fn reset(&mut self) {
         *self = Backoff::new();
@@ -126,7 +131,9 @@ mod tests {
             pauses.push(pause(&mut backoff).await);
         }
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 500, 500]);
+        assert!(!backoff.is_fresh());
         backoff.reset();
+        assert!(backoff.is_fresh());
         assert_eq!(pause(&mut backoff).await, 5);
     }
 

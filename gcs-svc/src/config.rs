@@ -1,0 +1,146 @@
+//! Settings of the daemon.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use model::{Address, Name};
+use serde::{Deserialize, Serialize};
+use svc_kit::dial::Keepalive;
+use svc_kit::process::{Arguments, CommonArgs};
+use svc_kit::settings::{self, Invalid, Settings};
+use svc_kit::telemetry::Log;
+
+/// What the daemon runs with.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The cluster: daemons and processes of other clusters are refused.
+    #[serde(default = "settings::default_cluster")]
+    pub cluster: Name,
+    /// The name of this daemon, unique in the cluster.
+    pub name: Name,
+    /// Where connections of processes and of other daemons are taken. Port 0 picks a free one.
+    #[serde(default = "defaults::listen")]
+    pub listen: SocketAddr,
+    /// Under which `host:port` other daemons reach this one; by default the address it listens on.
+    pub advertise: Option<Address>,
+    /// The membership servers, the preferred one first.
+    #[serde(default = "defaults::membership", deserialize_with = "settings::list")]
+    pub membership: Vec<Address>,
+    /// Where to put the address that was bound.
+    pub ready_file: Option<PathBuf>,
+    /// Where to write a trace.
+    pub trace: Option<PathBuf>,
+    /// How long the farewell to processes and daemons may take.
+    #[serde(default = "defaults::drain_timeout", with = "humantime_serde")]
+    pub drain_timeout: Duration,
+    /// Limits.
+    #[serde(default)]
+    pub limits: Limits,
+    /// When a silent connection counts as broken.
+    #[serde(default)]
+    pub keepalive: Keepalive,
+    /// Logging.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// The table `limits`. Daemons of one cluster are meant to have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// The longest payload of a process, in bytes.
+    pub payload_bytes: usize,
+    /// The most attached processes.
+    pub processes: usize,
+    /// A process that lets more events wait than this is evicted.
+    pub events: usize,
+    /// A process that lets more bytes of events wait than this is evicted.
+    pub event_bytes: usize,
+}
+
+impl Limits {
+    /// The most that `payload_bytes` may be: what fits a message together with the rest of a batch.
+    const PAYLOAD_BYTES_MAX: usize = 2 << 20;
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { payload_bytes: 1 << 20, processes: 4096, events: 16 * 1024, event_bytes: 64 << 20 }
+    }
+}
+
+mod defaults {
+    use super::*;
+
+    pub fn listen() -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, 7410).into()
+    }
+
+    pub fn membership() -> Vec<Address> {
+        vec![Address::new("127.0.0.1:7420")]
+    }
+
+    pub fn drain_timeout() -> Duration {
+        Duration::from_secs(5)
+    }
+}
+
+impl Config {
+    /// The settings of the machine.
+    pub fn params(&self) -> gcs_core::Params {
+        gcs_core::Params {
+            payload_bytes_max: self.limits.payload_bytes,
+            connections_max: self.limits.processes,
+            trace: self.trace.is_some(),
+            ..gcs_core::Params::lan()
+        }
+    }
+}
+
+impl Settings for Config {
+    fn check(&self) -> Result<(), Invalid> {
+        let zero = Duration::ZERO;
+        let too_long = format!("must be at most {}", Limits::PAYLOAD_BYTES_MAX);
+        let rules = [
+            (!self.membership.is_empty(), "membership", "must name at least one server"),
+            (self.limits.payload_bytes <= Limits::PAYLOAD_BYTES_MAX, "limits.payload_bytes", &too_long),
+            (self.limits.processes > 0, "limits.processes", "must be at least 1"),
+            (self.limits.events > 0, "limits.events", "must be at least 1"),
+            (
+                self.limits.event_bytes >= self.limits.payload_bytes,
+                "limits.event_bytes",
+                "must be at least `limits.payload_bytes`",
+            ),
+            (self.keepalive.interval > zero, "keepalive.interval", "must be longer than nothing"),
+            (self.keepalive.timeout > zero, "keepalive.timeout", "must be longer than nothing"),
+        ];
+        match rules.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, key, reason)) => Err(Invalid { key, reason: reason.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    fn log(&self) -> &Log {
+        &self.log
+    }
+}
+
+/// The command line.
+#[derive(Clone, Debug, Default, clap::Args, Serialize)]
+pub struct Args {
+    /// What every service has.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub common: CommonArgs,
+    /// Addresses of membership servers, the preferred one first
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    pub membership: Option<Vec<String>>,
+}
+
+impl Arguments for Args {
+    fn common(&self) -> &CommonArgs {
+        &self.common
+    }
+}

@@ -1,0 +1,116 @@
+//! Performs the orders of the machine. Nothing here waits.
+
+use std::sync::Arc;
+
+use gcs_core::{Output, PeerFault, Rejection, Throttle};
+use model::Time;
+use svc_kit::driver::Effects;
+use svc_kit::trace::TraceWriter;
+use tokio::sync::watch;
+
+use crate::inbound::Inbound;
+use crate::links::Links;
+use crate::processes::Processes;
+use crate::refusals::{self, Refusals};
+
+/// What the machine has ordered the whole process to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode {
+    /// Whether the membership service has told a configuration.
+    pub standing: Standing,
+    /// Whether to read from processes.
+    pub throttle: Throttle,
+}
+
+/// Whether the daemon has a place in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Not yet.
+    Alone,
+    /// The membership service has told a configuration.
+    Member,
+}
+
+impl Mode {
+    /// At the start.
+    pub const START: Mode = Mode { standing: Standing::Alone, throttle: Throttle::Go };
+}
+
+/// Where orders go.
+pub struct Performer {
+    /// The trace of this process.
+    pub trace: TraceWriter,
+    /// Our streams to other daemons.
+    pub links: Arc<Links>,
+    /// Their streams to us.
+    pub inbound: Arc<Inbound>,
+    /// Local processes.
+    pub processes: Arc<Processes>,
+    /// What was refused.
+    pub refusals: Arc<Refusals>,
+    /// For whom it concerns.
+    pub mode: watch::Sender<Mode>,
+}
+
+impl Effects<Output> for Performer {
+    fn perform(&mut self, now: Time, orders: &mut Vec<Output>) {
+        // The trace first: what others can see of this batch is in the trace even if the process dies here.
+        if self.trace.is_on() {
+            for order in orders.extract_if(.., |order| matches!(order, Output::Trace(_))) {
+                if let Output::Trace(event) = order {
+                    self.trace.record(now, event);
+                }
+            }
+            self.trace.flush();
+        }
+        for order in orders.drain(..) {
+            self.perform_one(order);
+        }
+    }
+}
+
+impl Performer {
+    fn perform_one(&mut self, order: Output) {
+        match order {
+            Output::Connect { peer, address, epoch } => self.links.connect(peer, address, epoch),
+            Output::Disconnect { peer } => self.links.disconnect(peer),
+            Output::Send { peer, epoch, number, message } => self.links.send(peer, epoch, number, message),
+            Output::Resume { to, epoch, received } => self.inbound.acknowledge(to, epoch, received),
+            Output::Ack { peer, epoch, received } => self.inbound.acknowledge(peer, epoch, received),
+            Output::Refuse { from, fault } => {
+                let reason = refusals::of_peer(fault);
+                tracing::warn!(%from, reason, ?fault, "refused a peer's message");
+                self.refusals.count(reason);
+                if let PeerFault::WrongAcknowledgement { .. } = fault {
+                    self.links.fail(from);
+                } else if fault.breaks_link() {
+                    self.inbound.end(from, refusals::broken(fault));
+                }
+            }
+            Output::RefuseNotice(fault) => {
+                let reason = refusals::of_notice(fault);
+                tracing::warn!(reason, ?fault, "refused a notice of the membership service");
+                self.refusals.count(reason);
+            }
+            Output::Deliver { connections, event } => self.processes.tell(&connections, &event),
+            // The rest of what a process said whose call has ended already.
+            Output::Rejected { reason: Rejection::NotAttached, .. } => {}
+            Output::Rejected { connection, reason } => {
+                let (word, status) = refusals::of_process(reason);
+                tracing::info!(connection, reason = word, "rejected a process's request; its call ends");
+                self.refusals.count(word);
+                self.processes.end(connection, status);
+            }
+            Output::Throttle(throttle) => {
+                tracing::debug!(?throttle, "reading from processes");
+                self.mode.send_modify(|mode| mode.throttle = throttle);
+            }
+            Output::Installed { configuration, transitional } => {
+                let members = configuration.members.len();
+                tracing::info!(configuration = %configuration.id, members, together = transitional.len(), "installed");
+                self.mode.send_modify(|mode| mode.standing = Standing::Member);
+            }
+            Output::Trace(_) => {}
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Frames between daemons, between the generated types and those of the machine. The reader trusts nothing: whatever
+//! has no sense of its own is malformed; whether it makes sense here is for the machine to judge.
+
+use std::sync::Arc;
+
+use gcs_core::{Entry, Message, Payload, Rank, Row, Run, Sync, Table};
+use model::{Boot, ConfigurationId, GroupName, StartId};
+use proto::gcs::v1 as pb;
+
+use crate::wire::{self, Malformed};
+
+/// Writes frame `number`.
+pub fn write(number: u64, message: &Message) -> pb::Frame {
+    let message = match message {
+        Message::Entries { configuration, first, stable, entries } => {
+            pb::frame::Message::Entries(pb::Entries {
+                configuration: Some(write_configuration(*configuration)),
+                first: *first,
+                stable: *stable,
+                entries: entries.iter().map(write_entry).collect(),
+            })
+        }
+        Message::Sync { start, sync } => pb::frame::Message::Sync(pb::Sync {
+            start_boot: start.boot().number(),
+            start_number: start.number(),
+            configuration: Some(write_configuration(sync.configuration())),
+            cut: match sync {
+                Sync::Full { cut, .. } => Some(pb::Cut { indexes: cut.clone() }),
+                Sync::Compact { .. } => None,
+            },
+        }),
+        Message::Forward { configuration, origin, first, entries } => {
+            pb::frame::Message::Forward(pb::Forward {
+                configuration: Some(write_configuration(*configuration)),
+                origin: origin.place(),
+                first: *first,
+                entries: entries.iter().map(write_entry).collect(),
+            })
+        }
+        Message::Progress { configuration, delivered, stable } => {
+            pb::frame::Message::Progress(pb::Progress {
+                configuration: Some(write_configuration(*configuration)),
+                delivered: delivered.clone(),
+                stable: *stable,
+            })
+        }
+    };
+    pb::Frame { number, message: Some(message) }
+}
+
+fn write_configuration(id: ConfigurationId) -> pb::ConfigurationId {
+    pb::ConfigurationId { counter: id.counter(), digest: id.digest() }
+}
+
+fn write_entry(entry: &Entry) -> pb::Entry {
+    use pb::entry::Entry as Written;
+    let texts = |groups: &[GroupName]| groups.iter().map(GroupName::to_string).collect();
+    let entry = match entry {
+        Entry::Payload(Payload::Multicast { connection, number, group, bytes }) => {
+            Written::Multicast(pb::EntryMulticast {
+                connection: *connection,
+                number: *number,
+                group: group.to_string(),
+                payload: bytes.clone(),
+            })
+        }
+        Entry::Payload(Payload::Join { connection, name, groups }) => Written::Join(pb::EntryJoin {
+            connection: *connection,
+            name: name.to_string(),
+            groups: texts(groups),
+        }),
+        Entry::Payload(Payload::Leave { connection, groups }) => {
+            Written::Leave(pb::EntryLeave { connection: *connection, groups: texts(groups) })
+        }
+        Entry::Payload(Payload::Gone { connection }) => {
+            Written::Gone(pb::EntryGone { connection: *connection })
+        }
+        Entry::Payload(Payload::Table(Table::Rows(rows))) => {
+            let row = |row: &Row| pb::Row {
+                daemon: row.daemon.place(),
+                connection: row.connection,
+                name: row.name.to_string(),
+                groups: texts(&row.groups),
+            };
+            Written::Rows(pb::EntryRows { rows: rows.iter().map(row).collect() })
+        }
+        Entry::Payload(Payload::Table(Table::End { class })) => {
+            Written::TableEnd(pb::EntryTableEnd { class: class.iter().map(|rank| rank.place()).collect() })
+        }
+        Entry::Order(runs) => {
+            let run = |run: &Run| pb::Run { origin: run.origin.place(), upto: run.upto };
+            Written::Order(pb::EntryOrder { runs: runs.iter().map(run).collect() })
+        }
+    };
+    pb::Entry { entry: Some(entry) }
+}
+
+/// Reads a frame: its number and its content.
+pub fn read(frame: pb::Frame) -> Result<(u64, Message), Malformed> {
+    let message = frame.message.ok_or_else(|| Malformed::new("message", "is missing"))?;
+    let message = match message {
+        pb::frame::Message::Entries(entries) => Message::Entries {
+            configuration: read_configuration(entries.configuration)?,
+            first: entries.first,
+            stable: entries.stable,
+            entries: read_entries(entries.entries)?,
+        },
+        pb::frame::Message::Sync(sync) => {
+            let configuration = read_configuration(sync.configuration)?;
+            Message::Sync {
+                start: StartId::new(Boot::new(sync.start_boot), sync.start_number),
+                sync: match sync.cut {
+                    Some(cut) => Sync::Full { configuration, cut: cut.indexes },
+                    None => Sync::Compact { configuration },
+                },
+            }
+        }
+        pb::frame::Message::Forward(forward) => Message::Forward {
+            configuration: read_configuration(forward.configuration)?,
+            origin: Rank::new(forward.origin),
+            first: forward.first,
+            entries: read_entries(forward.entries)?,
+        },
+        pb::frame::Message::Progress(progress) => Message::Progress {
+            configuration: read_configuration(progress.configuration)?,
+            delivered: progress.delivered,
+            stable: progress.stable,
+        },
+    };
+    Ok((frame.number, message))
+}
+
+fn read_configuration(id: Option<pb::ConfigurationId>) -> Result<ConfigurationId, Malformed> {
+    let id = id.ok_or_else(|| Malformed::new("configuration", "is missing"))?;
+    Ok(ConfigurationId::new(id.counter, id.digest))
+}
+
+fn read_entries(entries: Vec<pb::Entry>) -> Result<Vec<Entry>, Malformed> {
+    entries.into_iter().map(read_entry).collect()
+}
+
+fn read_entry(entry: pb::Entry) -> Result<Entry, Malformed> {
+    use pb::entry::Entry as Written;
+    let entry = entry.entry.ok_or_else(|| Malformed::new("entry", "is missing"))?;
+    let payload = match entry {
+        Written::Multicast(multicast) => Payload::Multicast {
+            connection: multicast.connection,
+            number: multicast.number,
+            group: wire::group_name(&multicast.group, "multicast.group")?,
+            bytes: multicast.payload,
+        },
+        Written::Join(join) => Payload::Join {
+            connection: join.connection,
+            name: wire::parse(&join.name, "join.name")?,
+            groups: read_groups(&join.groups, "join.groups")?,
+        },
+        Written::Leave(leave) => Payload::Leave {
+            connection: leave.connection,
+            groups: read_groups(&leave.groups, "leave.groups")?,
+        },
+        Written::Gone(gone) => Payload::Gone { connection: gone.connection },
+        Written::Rows(rows) => {
+            Payload::Table(Table::Rows(rows.rows.iter().map(read_row).collect::<Result<_, _>>()?))
+        }
+        Written::TableEnd(end) => {
+            Payload::Table(Table::End { class: end.class.into_iter().map(Rank::new).collect() })
+        }
+        Written::Order(order) => {
+            let run = |run: pb::Run| Run { origin: Rank::new(run.origin), upto: run.upto };
+            return Ok(Entry::Order(order.runs.into_iter().map(run).collect()));
+        }
+    };
+    Ok(Entry::Payload(payload))
+}
+
+fn read_row(row: &pb::Row) -> Result<Row, Malformed> {
+    Ok(Row {
+        daemon: Rank::new(row.daemon),
+        connection: row.connection,
+        name: wire::parse(&row.name, "rows.name")?,
+        groups: read_groups(&row.groups, "rows.groups")?,
+    })
+}
+
+fn read_groups(texts: &[String], field: &str) -> Result<Arc<[GroupName]>, Malformed> {
+    texts.iter().map(|text| wire::group_name(text, field)).collect()
+}

@@ -1,0 +1,246 @@
+//! Our streams to other daemons: each is opened, and opened again whenever it breaks, for as long as the machine wants
+//! it.
+//!
+//! Bounds: a stream whose queue is full counts as broken, and is opened again; the machine keeps what was not
+//! acknowledged and sends it again from where the peer is. The queue has room for every frame that the machine may
+//! have to send at once; the frames in it are shared with the machine.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::{Stream, stream};
+use gcs_core::{Daemon, Epoch, Input, Message};
+use model::{Address, DaemonId, Name};
+use prost::Message as _;
+use proto::gcs::v1 as pb;
+use proto::gcs::v1::link_service_client::LinkServiceClient;
+use svc_kit::dial::{self, Backoff, Keepalive, MESSAGE_BYTES_MAX};
+use svc_kit::driver::{Handle, Stopped};
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::Status;
+
+use crate::frames;
+
+/// The most frames that wait in the queue of one stream.
+const QUEUE_MAX: usize = 16 * 1024;
+/// Frames go out together up to about this many bytes.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// What all streams have in common.
+pub struct Links {
+    me: DaemonId,
+    cluster: Name,
+    keepalive: Keepalive,
+    machine: Handle<Daemon>,
+    open: Mutex<BTreeMap<DaemonId, Link>>,
+}
+
+struct Link {
+    address: Address,
+    epoch: Epoch,
+    opened: u64,
+    /// There while the stream is open.
+    stream: Option<OpenStream>,
+    /// Ends the task that keeps it open.
+    _wanted: DropGuard,
+}
+
+struct OpenStream {
+    frames: mpsc::Sender<(u64, Arc<Message>)>,
+    broken: CancellationToken,
+}
+
+/// A stream, for operators.
+pub struct LinkStatus {
+    /// Where it leads.
+    pub peer: DaemonId,
+    /// The address it is opened to.
+    pub address: Address,
+    /// Whether it is open.
+    pub up: bool,
+    /// How often it has been opened.
+    pub opened: u64,
+}
+
+/// Why an attempt to keep a stream open ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Dial(#[from] dial::DialError),
+    #[error("{}", .0.message())]
+    Call(#[from] Status),
+    #[error("the peer ended the call")]
+    Closed,
+    #[error("the queue is full, or the peer does not keep to the protocol")]
+    Broken,
+    #[error("stopped")]
+    Stopped(#[from] Stopped),
+}
+
+impl Links {
+    /// The streams of daemon `me`; none yet.
+    pub fn new(me: DaemonId, cluster: Name, keepalive: Keepalive, machine: Handle<Daemon>) -> Links {
+        Links { me, cluster, keepalive, machine, open: Mutex::default() }
+    }
+
+    fn open(&self) -> std::sync::MutexGuard<'_, BTreeMap<DaemonId, Link>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a stream to `peer` and keeps it open.
+    pub fn connect(self: &Arc<Links>, peer: DaemonId, address: Address, epoch: Epoch) {
+        let wanted = CancellationToken::new();
+        let task = wanted.clone().run_until_cancelled_owned({
+            let (links, address) = (Arc::clone(self), address.clone());
+            async move { links.keep_open(peer, &address, epoch).await }
+        });
+        let link = Link { address, epoch, opened: 0, stream: None, _wanted: wanted.drop_guard() };
+        self.open().insert(peer, link);
+        tokio::spawn(task);
+    }
+
+    /// Closes the stream to `peer`.
+    pub fn disconnect(&self, peer: DaemonId) {
+        self.open().remove(&peer);
+    }
+
+    /// Queues a frame. What cannot be queued is sent again when the stream is open again.
+    pub fn send(&self, peer: DaemonId, epoch: Epoch, number: u64, message: Arc<Message>) {
+        let mut open = self.open();
+        let Some(link) = open.get_mut(&peer).filter(|link| link.epoch == epoch) else { return };
+        if let Some(stream) = &link.stream
+            && stream.frames.try_send((number, message)).is_err()
+        {
+            tracing::debug!(%peer, "the queue of the link is full");
+            link.fail();
+        }
+    }
+
+    /// The peer broke the protocol on this stream: opens it again.
+    pub fn fail(&self, peer: DaemonId) {
+        if let Some(link) = self.open().get_mut(&peer) {
+            link.fail();
+        }
+    }
+
+    /// All streams.
+    pub fn status(&self) -> Vec<LinkStatus> {
+        let open = self.open();
+        let status = open.iter().map(|(peer, link)| LinkStatus {
+            peer: *peer,
+            address: link.address.clone(),
+            up: link.stream.is_some(),
+            opened: link.opened,
+        });
+        status.collect()
+    }
+
+    async fn keep_open(&self, peer: DaemonId, address: &Address, epoch: Epoch) {
+        let mut backoff = Backoff::new();
+        loop {
+            let Err(ended) = self.stream(peer, address, epoch, &mut backoff).await;
+            tracing::debug!(%peer, %address, %epoch, reason = %ended, "the link is down");
+            if let Ended::Stopped(_) = ended {
+                return;
+            }
+            backoff.pause().await;
+        }
+    }
+
+    /// Opens the stream and serves it until it breaks.
+    async fn stream(
+        &self,
+        peer: DaemonId,
+        address: &Address,
+        epoch: Epoch,
+        backoff: &mut Backoff,
+    ) -> Result<std::convert::Infallible, Ended> {
+        let channel = dial::connect(address, &self.keepalive).await?;
+        let mut client = LinkServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let (frames, queue) = mpsc::channel(QUEUE_MAX);
+        let hello = pb::LinkHello {
+            cluster: self.cluster.to_string(),
+            from: self.me.to_string(),
+            to: peer.to_string(),
+            epoch: epoch.number(),
+        };
+        let mut responses = client.open(requests(hello, queue)).await?.into_inner();
+        let first = responses.message().await?.ok_or(Ended::Closed)?;
+
+        backoff.reset();
+        let broken = CancellationToken::new();
+        self.opened(peer, epoch, OpenStream { frames, broken: broken.clone() });
+        self.machine.send(Input::LinkUp { peer, epoch, received: first.received }).await?;
+        let ended = tokio::select! {
+            Err(ended) = self.acknowledged(peer, epoch, &mut responses) => ended,
+            () = broken.cancelled() => Ended::Broken,
+        };
+        self.closed(peer, epoch);
+        self.machine.send(Input::LinkDown { peer, epoch }).await?;
+        // What the machine sent before it learnt of this must not get into the queue of the next stream.
+        self.machine.ask(|_| ()).await?;
+        Err(ended)
+    }
+
+    async fn acknowledged(
+        &self,
+        peer: DaemonId,
+        epoch: Epoch,
+        responses: &mut tonic::Streaming<pb::OpenResponse>,
+    ) -> Result<std::convert::Infallible, Ended> {
+        loop {
+            let response = responses.message().await?.ok_or(Ended::Closed)?;
+            self.machine.send(Input::Acked { peer, epoch, received: response.received }).await?;
+        }
+    }
+
+    fn opened(&self, peer: DaemonId, epoch: Epoch, stream: OpenStream) {
+        tracing::debug!(%peer, %epoch, "the link is up");
+        if let Some(link) = self.open().get_mut(&peer).filter(|link| link.epoch == epoch) {
+            link.opened += 1;
+            link.stream = Some(stream);
+        }
+    }
+
+    fn closed(&self, peer: DaemonId, epoch: Epoch) {
+        if let Some(link) = self.open().get_mut(&peer).filter(|link| link.epoch == epoch) {
+            link.stream = None;
+        }
+    }
+}
+
+impl Link {
+    fn fail(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            stream.broken.cancel();
+        }
+    }
+}
+
+type Queue = mpsc::Receiver<(u64, Arc<Message>)>;
+
+/// The requests of a stream: hello, then whatever frames are queued, in batches.
+fn requests(hello: pb::LinkHello, queue: Queue) -> impl Stream<Item = pb::OpenRequest> + Send {
+    let hello = pb::OpenRequest { hello: Some(hello), frames: Vec::new() };
+    stream::unfold((Some(hello), queue), async |(hello, mut queue): (_, Queue)| match hello {
+        Some(hello) => Some((hello, (None, queue))),
+        None => {
+            let (number, message) = queue.recv().await?;
+            Some((batch(frames::write(number, &message), &mut queue), (None, queue)))
+        }
+    })
+}
+
+fn batch(first: pb::Frame, queue: &mut Queue) -> pb::OpenRequest {
+    let mut bytes = first.encoded_len();
+    let mut frames = vec![first];
+    while bytes < BATCH_BYTES
+        && let Ok((number, message)) = queue.try_recv()
+    {
+        let frame = frames::write(number, &message);
+        bytes += frame.encoded_len();
+        frames.push(frame);
+    }
+    pb::OpenRequest { hello: None, frames }
+}

@@ -1,0 +1,210 @@
+//! The attached processes: what waits for each of them, and how each call ends.
+//!
+//! Bounds: a process that lets more events wait than `limits.events`, or more of their bytes than
+//! `limits.event_bytes`, is evicted with `PROCESS_TOO_SLOW`. The others do not notice.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use futures::{Stream, StreamExt, stream};
+use gcs_core::ProcessEvent;
+use model::ProcessId;
+use proto::gcs::v1 as pb;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::Status;
+
+use crate::config::Limits;
+use crate::{refusals, wire};
+
+/// Events go out together up to about this many bytes.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// All attached processes.
+#[derive(Debug)]
+pub struct Processes {
+    limits: Limits,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// Connections are never used twice.
+    last: u32,
+    attached: HashMap<u32, Outbox>,
+    doors: Doors,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Doors {
+    #[default]
+    Open,
+    Closed,
+}
+
+/// The end of a process's queue at which events go in.
+#[derive(Debug)]
+struct Outbox {
+    events: mpsc::Sender<ProcessEvent>,
+    call: Arc<Call>,
+}
+
+/// The call of a process: both of its directions end together.
+#[derive(Debug, Default)]
+pub struct Call {
+    waiting_bytes: AtomicUsize,
+    over: CancellationToken,
+    reason: OnceLock<Status>,
+}
+
+impl Call {
+    /// Waits for the end.
+    pub async fn over(&self) {
+        self.over.cancelled().await;
+    }
+
+    /// Why the daemon ended it, if it did.
+    pub fn reason(&self) -> Option<Status> {
+        self.reason.get().cloned()
+    }
+
+    fn end(&self, reason: Status) {
+        // Whoever is first to end a call says why.
+        drop(self.reason.set(reason));
+        self.over.cancel();
+    }
+}
+
+/// A process that was let in.
+pub struct Admitted {
+    /// Its connection.
+    pub connection: u32,
+    /// Its call.
+    pub call: Arc<Call>,
+    /// What it will be told.
+    pub told: Told,
+}
+
+/// The other end of the queue.
+pub struct Told {
+    events: mpsc::Receiver<ProcessEvent>,
+    call: Arc<Call>,
+}
+
+impl Processes {
+    /// Nobody yet.
+    pub fn new(limits: Limits) -> Processes {
+        Processes { limits, table: Mutex::default() }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a process in, under a connection of its own.
+    pub fn admit(&self) -> Result<Admitted, Status> {
+        let mut table = self.table();
+        if table.doors == Doors::Closed {
+            return Err(refusals::draining());
+        }
+        table.last += 1;
+        let connection = table.last;
+        let (sender, events) = mpsc::channel(self.limits.events);
+        let call = Arc::new(Call::default());
+        table.attached.insert(connection, Outbox { events: sender, call: Arc::clone(&call) });
+        Ok(Admitted { connection, call: Arc::clone(&call), told: Told { events, call } })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.table().attached.len()
+    }
+
+    /// Queues an event for each of `connections`, and evicts those whose queue is full.
+    pub fn tell(&self, connections: &[u32], event: &ProcessEvent) {
+        let cost = wire::event_cost(event);
+        let mut table = self.table();
+        for connection in connections {
+            let Some(outbox) = table.attached.get(connection) else { continue };
+            let waiting = outbox.call.waiting_bytes.fetch_add(cost, Ordering::Relaxed);
+            let fits = waiting == 0 || waiting + cost <= self.limits.event_bytes;
+            if !fits || outbox.events.try_send(event.clone()).is_err() {
+                tracing::warn!(
+                    connection,
+                    waiting_bytes = waiting,
+                    "evicted: the process does not read its events"
+                );
+                outbox.call.end(refusals::process_too_slow());
+                table.attached.remove(connection);
+            }
+        }
+    }
+
+    /// Ends the call of a process.
+    pub fn end(&self, connection: u32, reason: Status) {
+        if let Some(outbox) = self.table().attached.remove(&connection) {
+            outbox.call.end(reason);
+        }
+    }
+
+    /// The process has said that it is done: it gets what waits for it, and its call ends well.
+    pub fn close(&self, connection: u32) {
+        self.table().attached.remove(&connection);
+    }
+
+    /// Ends the calls of all processes, and lets nobody in any more.
+    pub fn drain(&self) {
+        let mut table = self.table();
+        table.doors = Doors::Closed;
+        for (_, outbox) in table.attached.drain() {
+            outbox.call.end(refusals::draining());
+        }
+    }
+}
+
+impl Told {
+    /// The responses of the call: first who the process is, then its events, then why it ended. When the caller goes
+    /// away, the call is over.
+    pub fn responses(
+        self,
+        process: ProcessId,
+    ) -> impl Stream<Item = Result<pb::AttachResponse, Status>> + Send {
+        let attached = pb::Attached { process: process.to_string() };
+        let first = pb::AttachResponse { attached: Some(attached), events: Vec::new() };
+        let gone = self.call.over.clone().drop_guard();
+        let events = stream::unfold((Some(self), gone), async |(told, gone): (Option<Told>, DropGuard)| {
+            let mut told = told?;
+            let response = told.next().await?;
+            let told = response.is_ok().then_some(told);
+            Some((response, (told, gone)))
+        });
+        stream::once(std::future::ready(Ok(first))).chain(events)
+    }
+
+    async fn next(&mut self) -> Option<Result<pb::AttachResponse, Status>> {
+        tokio::select! {
+            biased;
+            () = self.call.over() => self.call.reason().map(Err),
+            event = self.events.recv() => match event {
+                Some(event) => Some(Ok(self.batch(event))),
+                // A call that was ended has its reason before its queue is gone.
+                None => self.call.reason().map(Err),
+            },
+        }
+    }
+
+    fn batch(&mut self, first: ProcessEvent) -> pb::AttachResponse {
+        let mut response = pb::AttachResponse::default();
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(event) = next {
+            let cost = wire::event_cost(&event);
+            self.call.waiting_bytes.fetch_sub(cost, Ordering::Relaxed);
+            bytes += cost;
+            response.events.extend(wire::events(event));
+            next = if bytes < BATCH_BYTES { self.events.try_recv().ok() } else { None };
+        }
+        response
+    }
+}

@@ -1,0 +1,266 @@
+//! What processes and operators call: `GroupService`. Requests become facts for the machine, or questions to it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+use gcs_core::{Daemon, Input, Params, Throttle};
+use model::{DaemonId, GroupName, Name, ProcessId, Time};
+use proto::gcs::v1 as pb;
+use proto::gcs::v1::group_service_server::GroupService;
+use svc_kit::driver::{Clock, Handle, Stopped};
+use svc_kit::status;
+use tokio::sync::watch;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::effects::{Mode, Standing};
+use crate::links::Links;
+use crate::processes::{Call, Processes};
+use crate::refusals::{self, Refusals};
+use crate::wire::{self, Malformed};
+
+/// The service, as gRPC calls it.
+#[derive(Clone)]
+pub struct GroupServer {
+    /// Who we are.
+    pub me: DaemonId,
+    /// The cluster that we belong to.
+    pub cluster: Name,
+    /// The settings of the machine.
+    pub params: Params,
+    /// The machine.
+    pub machine: Handle<Daemon>,
+    /// Attached processes.
+    pub processes: Arc<Processes>,
+    /// Our streams to other daemons.
+    pub links: Arc<Links>,
+    /// What was refused.
+    pub refusals: Arc<Refusals>,
+    /// What the machine has ordered the whole process to be.
+    pub mode: watch::Receiver<Mode>,
+    /// The time.
+    pub clock: Clock,
+    /// When the daemon started.
+    pub started: Time,
+}
+
+impl GroupServer {
+    /// Checks that a process of `cluster` may come in.
+    fn check_entry(&self, cluster: Name) -> Result<(), Status> {
+        if cluster != self.cluster {
+            self.refusals.count("FOREIGN_CLUSTER");
+            return Err(refusals::foreign_cluster(self.cluster));
+        }
+        match self.mode.borrow().standing {
+            Standing::Alone => Err(refusals::no_configuration()),
+            Standing::Member => Ok(()),
+        }
+    }
+
+    fn malformed(&self, malformed: Malformed) -> Status {
+        self.refusals.count("MALFORMED_REQUEST");
+        malformed.into()
+    }
+
+    /// Serves a process until its call ends, from either side.
+    async fn serve(self, mut process: Process) -> Result<(), Stopped> {
+        let connection = process.connection;
+        self.machine.send(Input::Attach { connection, name: process.name }).await?;
+        let call = Arc::clone(&process.call);
+        tokio::select! {
+            biased;
+            () = call.over() => {}
+            ended = self.read(&mut process) => match ended? {
+                Some(reason) => self.processes.end(connection, reason),
+                None => self.processes.close(connection),
+            },
+        }
+        self.processes.close(connection);
+        self.machine.send(Input::Detach { connection }).await
+    }
+
+    /// Reads commands until the process has said its last, or something that ends its call.
+    async fn read(&self, process: &mut Process) -> Result<Option<Status>, Stopped> {
+        let mut mode = self.mode.clone();
+        loop {
+            for (place, command) in std::mem::take(&mut process.commands).into_iter().enumerate() {
+                match wire::command(process.connection, command, &self.params) {
+                    Ok(fact) => self.machine.send(fact).await?,
+                    Err(malformed) => {
+                        return Ok(Some(self.malformed(malformed.inside(&format!("commands[{place}]")))));
+                    }
+                }
+            }
+            mode.wait_for(|mode| mode.throttle == Throttle::Go).await.map_err(|_| Stopped)?;
+            match process.requests.message().await {
+                Ok(Some(request)) if request.hello.is_some() => {
+                    let again = Malformed::new("hello", "must be in the first request only");
+                    return Ok(Some(self.malformed(again)));
+                }
+                Ok(Some(request)) => process.commands = request.commands,
+                Ok(None) => return Ok(None),
+                Err(status) => return Ok(Some(self.refusals.unreadable(status))),
+            }
+        }
+    }
+}
+
+/// A process that is being served.
+struct Process {
+    connection: u32,
+    name: Name,
+    call: Arc<Call>,
+    commands: Vec<pb::Command>,
+    requests: Streaming<pb::AttachRequest>,
+}
+
+type Responses = Pin<Box<dyn Stream<Item = Result<pb::AttachResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl GroupService for GroupServer {
+    type AttachStream = Responses;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<pb::AttachRequest>>,
+    ) -> Result<Response<Responses>, Status> {
+        let mut requests = request.into_inner();
+        let first = requests.message().await.map_err(|status| self.refusals.unreadable(status))?;
+        let first = first.unwrap_or_default();
+        let (cluster, name) = wire::hello(first.hello).map_err(|malformed| self.malformed(malformed))?;
+        self.check_entry(cluster)?;
+        let admitted = self.processes.admit()?;
+        let (connection, call) = (admitted.connection, admitted.call);
+        let process = Process { connection, name, call, commands: first.commands, requests };
+        // It ends with the call or with the machine, and has nobody to report to.
+        tokio::spawn(self.clone().serve(process));
+        let responses = admitted.told.responses(ProcessId::new(self.me, connection));
+        Ok(Response::new(Box::pin(responses)))
+    }
+
+    async fn multicast(
+        &self,
+        request: Request<pb::MulticastRequest>,
+    ) -> Result<Response<pb::MulticastResponse>, Status> {
+        let request = request.into_inner();
+        let read = || {
+            let cluster = wire::parse(&request.cluster, "cluster")?;
+            let name = wire::parse(&request.name, "name")?;
+            let group = wire::group_name(&request.group, "group")?;
+            Ok((cluster, name, group, wire::payload(request.payload.clone(), &self.params)?))
+        };
+        let (cluster, name, group, payload) = read().map_err(|malformed| self.malformed(malformed))?;
+        self.check_entry(cluster)?;
+        if self.mode.borrow().throttle == Throttle::Hold {
+            return Err(refusals::holding());
+        }
+        let admitted = self.processes.admit()?;
+        let connection = admitted.connection;
+        let taken = async {
+            self.machine.send(Input::Attach { connection, name }).await?;
+            self.machine.send(Input::Multicast { connection, group, payload }).await?;
+            self.machine.send(Input::Detach { connection }).await?;
+            self.machine.ask(|_| ()).await
+        };
+        let taken = taken.await;
+        self.processes.close(connection);
+        taken.map_err(|Stopped| refusals::draining())?;
+        match admitted.call.reason() {
+            Some(reason) => Err(reason),
+            None => {
+                let sender = ProcessId::new(self.me, connection).to_string();
+                Ok(Response::new(pb::MulticastResponse { sender }))
+            }
+        }
+    }
+
+    async fn list_groups(
+        &self,
+        request: Request<pb::ListGroupsRequest>,
+    ) -> Result<Response<pb::ListGroupsResponse>, Status> {
+        const DEFAULT: usize = 100;
+        const MAX: usize = 1000;
+        let request = request.into_inner();
+        let size = match usize::try_from(request.page_size) {
+            Ok(0) => DEFAULT,
+            Ok(size) if size <= MAX => size,
+            Ok(_) | Err(_) => {
+                let rule = format!("must be between 0 and {MAX}");
+                return Err(self.malformed(Malformed::new("page_size", rule)));
+            }
+        };
+        let page = self.machine.ask(move |daemon| {
+            let wanted = daemon
+                .groups()
+                .filter(|(name, _)| name.as_str() > request.page_token.as_str())
+                .filter(|(name, _)| name.as_str().starts_with(&request.prefix))
+                .map(|(name, members)| wire::group(name, members));
+            wanted.take(size + 1).collect::<Vec<_>>()
+        });
+        let mut groups = page.await.map_err(|Stopped| refusals::draining())?;
+        let more = groups.len() > size;
+        groups.truncate(size);
+        let last = groups.last().filter(|_| more);
+        let next_page_token = last.map(|group| group.name.clone()).unwrap_or_default();
+        Ok(Response::new(pb::ListGroupsResponse { groups, next_page_token }))
+    }
+
+    async fn get_group(
+        &self,
+        request: Request<pb::GetGroupRequest>,
+    ) -> Result<Response<pb::GetGroupResponse>, Status> {
+        let name = wire::group_name(&request.into_inner().name, "name");
+        let name: GroupName = name.map_err(|malformed| self.malformed(malformed))?;
+        let wanted = name.clone();
+        let found = self.machine.ask(move |daemon| {
+            let mut groups = daemon.groups();
+            groups.find(|(name, _)| **name == wanted).map(|(name, members)| wire::group(name, members))
+        });
+        match found.await.map_err(|Stopped| refusals::draining())? {
+            Some(group) => Ok(Response::new(pb::GetGroupResponse { group: Some(group) })),
+            None => Err(status::not_found("group", name.as_str())),
+        }
+    }
+
+    async fn get_status(
+        &self,
+        _: Request<pb::GetStatusRequest>,
+    ) -> Result<Response<pb::GetStatusResponse>, Status> {
+        let of_machine = self.machine.ask(|daemon| {
+            let windows = daemon.windows();
+            pb::GetStatusResponse {
+                configuration: daemon.configuration().id.to_string(),
+                members: daemon.configuration().members.keys().map(ToString::to_string).collect(),
+                phase: daemon.phase().to_owned(),
+                groups: daemon.groups().count() as u64,
+                windows: Some(pb::Windows {
+                    unstable: windows.unstable as u64,
+                    unstable_bytes: windows.unstable_bytes as u64,
+                    waiting: windows.waiting as u64,
+                    held: windows.held as u64,
+                    unacknowledged: windows.unacknowledged as u64,
+                    late: windows.late,
+                }),
+                ..pb::GetStatusResponse::default()
+            }
+        });
+        let of_machine = of_machine.await.map_err(|Stopped| refusals::draining())?;
+        let link = |link: crate::links::LinkStatus| pb::Link {
+            peer: link.peer.to_string(),
+            address: link.address.to_string(),
+            up: link.up,
+            opened: link.opened,
+        };
+        let uptime = self.clock.now().since(self.started);
+        Ok(Response::new(pb::GetStatusResponse {
+            daemon: self.me.to_string(),
+            cluster: self.cluster.to_string(),
+            processes: self.processes.count() as u32,
+            links: self.links.status().into_iter().map(link).collect(),
+            refused: self.refusals.counts().into_iter().map(|(word, n)| (word.to_owned(), n)).collect(),
+            uptime: prost_types::Duration::try_from(uptime).ok(),
+            holding: self.mode.borrow().throttle == Throttle::Hold,
+            ..of_machine
+        }))
+    }
+}

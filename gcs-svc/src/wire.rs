@@ -1,0 +1,177 @@
+//! What processes say and are told, between the generated types and those of the machine. Everything is checked here
+//! once; behind this file there are no generated types.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gcs_core::{Input, Params, ProcessEvent};
+use model::{GroupName, GroupView, GroupViewId, Member, Name};
+use prost::Message as _;
+use proto::gcs::v1 as pb;
+use svc_kit::status;
+use tonic::Status;
+
+/// The views of one step go out in events of about this many bytes.
+const VIEWS_BYTES: usize = 256 * 1024;
+
+/// A field of a request that is missing or wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// Its path in the request.
+    pub field: String,
+    /// What it must be.
+    pub rule: String,
+}
+
+impl Malformed {
+    /// `field` breaks `rule`.
+    pub fn new(field: impl Into<String>, rule: impl Into<String>) -> Malformed {
+        Malformed { field: field.into(), rule: rule.into() }
+    }
+
+    /// The same inside of `parent`.
+    #[must_use]
+    pub fn inside(self, parent: &str) -> Malformed {
+        Malformed { field: format!("{parent}.{}", self.field), rule: self.rule }
+    }
+}
+
+impl From<Malformed> for Status {
+    fn from(malformed: Malformed) -> Status {
+        status::bad_field(malformed.field, malformed.rule)
+    }
+}
+
+/// Reads an identifier.
+pub fn parse<T: FromStr>(text: &str, field: &str) -> Result<T, Malformed>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error: T::Err| Malformed::new(field, error.to_string()))
+}
+
+/// Reads the name of a group.
+pub fn group_name(text: &str, field: &str) -> Result<GroupName, Malformed> {
+    let rule = || format!("a group's name has 1 to {} bytes", GroupName::LEN_MAX);
+    GroupName::new(text).ok_or_else(|| Malformed::new(field, rule()))
+}
+
+/// Reads the payload of a multicast.
+pub fn payload(payload: Bytes, params: &Params) -> Result<Bytes, Malformed> {
+    let max = params.payload_bytes_max;
+    if payload.len() > max {
+        let rule = format!("{} bytes are more than the limit of {max}", payload.len());
+        return Err(Malformed::new("payload", rule));
+    }
+    Ok(payload)
+}
+
+/// Reads a command of the process on `connection`.
+pub fn command(connection: u32, command: pb::Command, params: &Params) -> Result<Input, Malformed> {
+    let command = command.command.ok_or_else(|| Malformed::new("command", "is missing"))?;
+    match command {
+        pb::command::Command::Join(join) => {
+            let groups = group_names(&join.groups, params).map_err(|malformed| malformed.inside("join"))?;
+            Ok(Input::Join { connection, groups })
+        }
+        pb::command::Command::Leave(leave) => {
+            let groups = group_names(&leave.groups, params).map_err(|malformed| malformed.inside("leave"))?;
+            Ok(Input::Leave { connection, groups })
+        }
+        pb::command::Command::Multicast(multicast) => {
+            let inside = |malformed: Malformed| malformed.inside("multicast");
+            let group = group_name(&multicast.group, "group").map_err(inside)?;
+            let payload = payload(multicast.payload, params).map_err(inside)?;
+            Ok(Input::Multicast { connection, group, payload })
+        }
+    }
+}
+
+fn group_names(texts: &[String], params: &Params) -> Result<Vec<GroupName>, Malformed> {
+    let max = params.groups_per_request_max;
+    if !(1..=max).contains(&texts.len()) {
+        return Err(Malformed::new("groups", format!("must have 1 to {max} elements")));
+    }
+    let numbered = texts.iter().enumerate();
+    numbered.map(|(place, text)| group_name(text, &format!("groups[{place}]"))).collect()
+}
+
+/// Who attaches, if it means the cluster of this daemon.
+pub fn hello(hello: Option<pb::AttachHello>) -> Result<(Name, Name), Malformed> {
+    let hello = hello.ok_or_else(|| Malformed::new("hello", "must be in the first request"))?;
+    Ok((parse(&hello.cluster, "hello.cluster")?, parse(&hello.name, "hello.name")?))
+}
+
+/// Roughly the bytes of an event in memory and on the wire.
+pub fn event_cost(event: &ProcessEvent) -> usize {
+    match event {
+        ProcessEvent::Views(views) => views.iter().map(|view| view_cost(view)).sum(),
+        ProcessEvent::Message { group, payload, .. } => 128 + group.as_str().len() + payload.len(),
+    }
+}
+
+fn view_cost(view: &GroupView) -> usize {
+    64 + view.group.as_str().len() + 48 * (view.members.len() + view.left.len())
+}
+
+/// Writes an event: several in place of one that has very many views.
+pub fn events(event: ProcessEvent) -> Vec<pb::Event> {
+    let wrap = |event| pb::Event { event: Some(event) };
+    match event {
+        ProcessEvent::Message { group, id, view, payload } => {
+            vec![wrap(pb::event::Event::Message(pb::Message {
+                group: group.to_string(),
+                sender: id.sender().to_string(),
+                number: id.number(),
+                view: Some(group_view_id(view)),
+                payload,
+            }))]
+        }
+        ProcessEvent::Views(views) => {
+            let mut parts = Vec::new();
+            let mut part = pb::Views::default();
+            let mut bytes = 0;
+            for view in views {
+                if bytes >= VIEWS_BYTES {
+                    parts.push(pb::Views { continued: true, ..std::mem::take(&mut part) });
+                    bytes = 0;
+                }
+                let view = group_view(&view);
+                bytes += view.encoded_len();
+                part.views.push(view);
+            }
+            parts.push(part);
+            parts.into_iter().map(|part| wrap(pb::event::Event::Views(part))).collect()
+        }
+    }
+}
+
+fn group_view(view: &GroupView) -> pb::GroupView {
+    let member = |member: &Member| pb::Member {
+        process: member.process.to_string(),
+        name: member.name.to_string(),
+        joined: view.joined.contains(&member.process),
+        transitional: view.transitional.contains(&member.process),
+    };
+    pb::GroupView {
+        group: view.group.to_string(),
+        id: Some(group_view_id(view.id)),
+        members: view.members.iter().map(member).collect(),
+        left: view.left.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn group_view_id(id: GroupViewId) -> pb::GroupViewId {
+    pb::GroupViewId { configuration: id.configuration.to_string(), position: id.position }
+}
+
+/// Writes a group as every daemon knows it.
+pub fn group(name: &GroupName, members: &[Arc<Member>]) -> pb::Group {
+    let member = |member: &Arc<Member>| pb::Member {
+        process: member.process.to_string(),
+        name: member.name.to_string(),
+        ..pb::Member::default()
+    };
+    pb::Group { name: name.to_string(), view: None, members: members.iter().map(member).collect() }
+}

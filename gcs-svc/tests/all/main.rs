@@ -1,0 +1,10 @@
+//! Whole daemons in one process, on ports picked free, under a membership service that a test controls.
+
+#[cfg(test)]
+mod bed;
+#[cfg(test)]
+mod links;
+#[cfg(test)]
+mod processes;
+#[cfg(test)]
+mod unary;

@@ -1,0 +1,77 @@
+//! What people call by hand.
+
+use proto::gcs::v1 as pb;
+use svc_kit::status;
+use tonic::Code;
+
+use crate::bed::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_are_listed_in_pages_and_found_by_name() {
+    let membership = Membership::default();
+    let daemons = cluster(&membership, 2).await;
+    let mut process = attach(&daemons[0], "p").await;
+    for name in ["content/a", "content/b", "content/c", "service"] {
+        join(&process, name).await;
+        view_of(&mut process, name, 1).await;
+    }
+    let mut client = client(&daemons[0].address).await;
+    let mut page = async |page_token: &str| {
+        let request =
+            pb::ListGroupsRequest { page_size: 2, page_token: page_token.into(), prefix: "content/".into() };
+        let page = client.list_groups(request).await.unwrap().into_inner();
+        (page.groups.into_iter().map(|group| group.name).collect::<Vec<_>>(), page.next_page_token)
+    };
+    let (first, token) = page("").await;
+    assert_eq!(first, ["content/a", "content/b"]);
+    assert_eq!(page(&token).await, (vec!["content/c".to_owned()], String::new()));
+
+    let found = client.get_group(pb::GetGroupRequest { name: "service".into() }).await.unwrap();
+    let group = found.into_inner().group.unwrap();
+    assert_eq!(group.members[0].process, process.process.to_string());
+    let missing = client.get_group(pb::GetGroupRequest { name: "nothing".into() }).await.unwrap_err();
+    assert_eq!((missing.code(), status::reason(&missing).as_deref()), (Code::NotFound, Some("NOT_FOUND")));
+    let bad = pb::ListGroupsRequest { page_size: -1, ..pb::ListGroupsRequest::default() };
+    assert_eq!(client.list_groups(bad).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_can_be_sent_without_staying() {
+    let membership = Membership::default();
+    let daemons = cluster(&membership, 2).await;
+    let mut process = attach(&daemons[0], "p").await;
+    join(&process, "g").await;
+    view_of(&mut process, "g", 1).await;
+    let mut client = client(&daemons[1].address).await;
+    let request = pb::MulticastRequest {
+        cluster: "test".into(),
+        name: "curl".into(),
+        group: "g".into(),
+        payload: "hello".into(),
+    };
+    client.multicast(request.clone()).await.unwrap();
+    assert_eq!(messages(&mut process, 1).await, ["hello"]);
+    for (request, code) in [
+        (pb::MulticastRequest { cluster: "other".into(), ..request.clone() }, Code::FailedPrecondition),
+        (
+            pb::MulticastRequest { payload: vec![0; (1 << 20) + 1].into(), ..request.clone() },
+            Code::InvalidArgument,
+        ),
+        (pb::MulticastRequest { group: String::new(), ..request }, Code::InvalidArgument),
+    ] {
+        assert_eq!(client.multicast(request).await.unwrap_err().code(), code);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_tells_how_it_is() {
+    let membership = Membership::default();
+    let daemons = cluster(&membership, 3).await;
+    let _process = attach(&daemons[0], "p").await;
+    let mut client = client(&daemons[0].address).await;
+    let status = client.get_status(pb::GetStatusRequest {}).await.unwrap().into_inner();
+    assert_eq!((status.daemon, status.cluster.as_str()), (daemons[0].id.to_string(), "test"));
+    assert_eq!((status.members.len(), status.processes, status.links.len()), (3, 1, 2));
+    assert!(status.links.iter().all(|link| link.up));
+    assert!(!status.holding);
+}
