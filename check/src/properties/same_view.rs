@@ -1,26 +1,38 @@
-//! A multicast is given to members in the view that they are in, and to all of them in the same one.
-//! [VKCD:same-view]
+//! A multicast is given to members in the view that they are in, and to all of them in the same one, as far as their
+//! daemons move together from the configuration in which they are given it. [VKCD:same-view]
+//!
+//! Nothing is promised between daemons that part: each side orders anew what had no place yet, and that may put a
+//! change of the view before or after the message.
 
 use std::collections::BTreeMap;
 
 use model::trace::Event;
-use model::{GroupName, GroupViewId, ProcessId};
+use model::{ConfigurationId, DaemonId, GroupName, GroupViewId, ProcessId};
 
 use crate::numbers::Numbers;
 use crate::property::{Breach, Position, Property, breach};
 
-/// Where a message was given first.
+/// In which view a message was given first, and to whom: numbers of both.
+#[derive(Clone, Copy)]
 struct Given {
     view: u32,
+    to: u32,
     at: Position,
 }
+
+/// Messages by their sender's number and their own.
+type Messages = BTreeMap<(u32, u64), Given>;
 
 /// The checker.
 #[derive(Default)]
 pub(crate) struct SameView {
     current: BTreeMap<ProcessId, BTreeMap<GroupName, GroupViewId>>,
+    processes: Numbers<ProcessId>,
     views: Numbers<(GroupName, GroupViewId)>,
-    given: BTreeMap<ProcessId, BTreeMap<u64, Given>>,
+    configurations: BTreeMap<DaemonId, ConfigurationId>,
+    /// What the processes of a daemon were given in its present configuration.
+    given: BTreeMap<DaemonId, Messages>,
+    moves: BTreeMap<(ConfigurationId, ConfigurationId), Messages>,
 }
 
 impl Property for SameView {
@@ -55,22 +67,60 @@ impl Property for SameView {
                         ),
                     );
                 }
-                let number = self.views.of(&(group.clone(), *view));
-                let messages = self.given.entry(message.sender()).or_default();
-                let first = messages.entry(message.number()).or_insert(Given { view: number, at });
-                if first.view != number {
-                    let (_, other) = self.views.value(first.view);
-                    return breach(
-                        &[first.at, at],
-                        format!(
-                            "{process} was given {message} in view {view} of {group}, another one in {other}"
-                        ),
-                    );
+                let (view, to) = (self.views.of(&(group.clone(), *view)), self.processes.of(process));
+                let message = (self.processes.of(&message.sender()), message.number());
+                let mine = Given { view, to, at };
+                let here = self.given.entry(process.daemon()).or_default();
+                let first = *here.entry(message).or_insert(mine);
+                self.agree(message, first, mine)?;
+            }
+            Event::Install { daemon, configuration, previous, .. } => {
+                self.configurations.insert(*daemon, configuration.id);
+                let given = self.given.remove(daemon).unwrap_or_default();
+                let step = (*previous, configuration.id);
+                self.join(self.moves.get(&step), &given)?;
+                self.moves.entry(step).or_default().extend(given);
+            }
+            Event::Quiescent { daemons, .. } => {
+                let mut rest: BTreeMap<ConfigurationId, Messages> = BTreeMap::new();
+                for daemon in daemons {
+                    if let (Some(id), Some(given)) = (self.configurations.get(daemon), self.given.get(daemon))
+                    {
+                        self.join(rest.get(id), given)?;
+                        rest.entry(*id).or_default().extend(given);
+                    }
                 }
             }
             _ => {}
         }
         Ok(())
+    }
+}
+
+impl SameView {
+    /// Checks that what some were given agrees with what others were given.
+    fn join(&self, known: Option<&Messages>, given: &Messages) -> Result<(), Breach> {
+        let Some(known) = known else { return Ok(()) };
+        given.iter().try_for_each(|(message, mine)| match known.get(message) {
+            Some(theirs) => self.agree(*message, *theirs, *mine),
+            None => Ok(()),
+        })
+    }
+
+    fn agree(&self, message: (u32, u64), theirs: Given, mine: Given) -> Result<(), Breach> {
+        if theirs.view == mine.view {
+            return Ok(());
+        }
+        let (sender, number) = (self.processes.value(message.0), message.1);
+        let (group, my_view) = self.views.value(mine.view);
+        let (_, their_view) = self.views.value(theirs.view);
+        let (me, them) = (self.processes.value(mine.to), self.processes.value(theirs.to));
+        breach(
+            &[theirs.at, mine.at],
+            format!(
+                "of {group}, {them} was given {sender}!{number} in view {their_view}, but {me} in {my_view}"
+            ),
+        )
     }
 }
 
@@ -86,16 +136,38 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
         digest: digest("a/1", 1),
     };
     let two = Script::new().forms(1, "a b").attaches("a/1 b/1").views("g", 1, "a/1 b/1").sends("a/1", "g", 1);
+    let moved = two.clone().receives("a/1", "g", "a/1", 1).views("g", 2, "a/1 b/1");
+    let torn = moved.receives("b/1", "g", "a/1", 1);
     vec![
         rejected(
             "b is given in the next view what a was given in the last",
-            // What they were given in the last view then differs, too.
             &["virtual_synchrony", "same_view"],
-            two.clone()
-                .receives("a/1", "g", "a/1", 1)
-                .views("g", 2, "a/1 b/1")
-                .receives("b/1", "g", "a/1", 1),
+            {
+                // What they were given in the last view then differs, too.
+                torn.clone().forms(2, "a b")
+            },
         ),
+        rejected(
+            "b comes to rest with a message in another view",
+            &["virtual_synchrony", "same_view"],
+            torn.clone().quiescent("a b"),
+        ),
+        rejected(
+            "two processes of one daemon are given a message in two views",
+            &["virtual_synchrony", "same_view"],
+            {
+                let here = Script::new()
+                    .forms(1, "a")
+                    .attaches("a/1 a/2")
+                    .views("g", 1, "a/1 a/2")
+                    .sends("a/1", "g", 1);
+                here.receives("a/1", "g", "a/1", 1).views("g", 2, "a/1 a/2").receives("a/2", "g", "a/1", 1)
+            },
+        ),
+        accepted("a and b part, and each places the message and the newcomer anew", {
+            let joined = two.clone().attaches("b/2").receives("a/1", "g", "a/1", 1).forms(2, "a");
+            joined.told("b/1 b/2", "g", 2, "a/1 b/1 b/2").receives("b/1 b/2", "g", "a/1", 1).forms(3, "b")
+        }),
         rejected("b is given a message in a view to come", only, two.clone().raw(given(2))),
         rejected("b is given a message after it left", only, two.clone().leaves("b/1", "g").raw(given(1))),
         rejected("b is given a message after it is gone", only, two.clone().detaches("b/1").raw(given(1))),
