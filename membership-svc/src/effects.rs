@@ -76,8 +76,8 @@ impl Performer {
             tracing::info!(
                 configuration = %view.configuration.id,
                 members = view.members.len(),
-                joined = ?view.joined,
-                left = ?left,
+                joined = joined.join(", "),
+                left = left.join(", "),
                 "agreed"
             );
         });

@@ -93,7 +93,7 @@ async fn hear(
                 break;
             }
         }
-        "it ended the call".to_owned()
+        "it hung up, or was silent for too long".to_owned()
     };
     let cause = tokio::select! {
         biased;

@@ -107,7 +107,8 @@ async fn attend(
         () = line.stop.cancelled() => return,
         () = ended.cancelled() => "it was given up".to_owned(),
         request = requests.message() => match request {
-            Ok(None) => "it ended the call".to_owned(),
+            // Keepalive closes a silent connection, and that looks the same.
+            Ok(None) => "it hung up, or was silent for too long".to_owned(),
             Ok(Some(_)) => {
                 line.daemons.end(stream, wire::malformed("hello", "must be the only request").into());
                 "it said more than hello".to_owned()
