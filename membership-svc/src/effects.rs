@@ -71,6 +71,7 @@ impl Performer {
     ) {
         self.history.send_modify(|history| {
             let view = history.agree(now, configuration, members);
+            let joined: Vec<_> = view.joined.iter().map(ToString::to_string).collect();
             let left: Vec<_> =
                 view.left.iter().map(|(daemon, cause)| format!("{daemon} ({cause})")).collect();
             tracing::info!(
