@@ -408,3 +408,182 @@ fn check_orders<'a>(
     });
     if fits { Ok(()) } else { Err(PeerFault::WrongOrder) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Payload, Run};
+    use model::Boot;
+
+    fn daemon(name: &str) -> DaemonId {
+        DaemonId::new(name.parse().unwrap(), Boot::new(1))
+    }
+
+    fn set(names: &str) -> BTreeSet<DaemonId> {
+        names.split_whitespace().map(daemon).collect()
+    }
+
+    fn start(number: u64) -> StartId {
+        StartId::new(Boot::new(1), number)
+    }
+
+    /// `q:3 r:4`: members and the start changes that count.
+    fn view(counter: u64, members: &str) -> Configuration {
+        let member = |text: &str| {
+            let (name, number) = text.split_once(':').unwrap();
+            (daemon(name), start(number.parse().unwrap()))
+        };
+        Configuration::new(counter, members.split_whitespace().map(member).collect())
+    }
+
+    fn entries(count: u32) -> Vec<Entry> {
+        (1..=count).map(|connection| Entry::Payload(Payload::Gone { connection })).collect()
+    }
+
+    /// `q` in a configuration with p, r and s, and what was received of each.
+    fn endpoint(p: u32, r: u32, s: u32) -> Endpoint {
+        let params = Params { syncs_per_peer_max: 2, ..Params::lan() };
+        let mut endpoint = Endpoint::new(daemon("q"), &params);
+        let first = view(1, "p:1 q:1 r:1 s:1");
+        let id = first.id;
+        assert_eq!(endpoint.install(first), []);
+        for (name, count) in [("p", p), ("r", r), ("s", s)] {
+            endpoint.entries(daemon(name), id, 1, entries(count)).unwrap();
+        }
+        endpoint
+    }
+
+    fn full(endpoint: &Endpoint, cut: [u64; 4]) -> Sync {
+        Sync::Full { configuration: endpoint.configuration.id, cut: cut.into() }
+    }
+
+    #[test]
+    fn a_sync_is_full_for_members_and_compact_for_others() {
+        let mut e = endpoint(2, 0, 1);
+        let configuration = e.configuration.id;
+        let syncs = e.stop(start(2), &set("a q r"));
+        let compact = Sync::Compact { configuration };
+        let expected = [(daemon("a"), compact), (daemon("r"), full(&e, [2, 0, 0, 1]))];
+        let made = |(peer, message): &(DaemonId, Arc<Message>)| {
+            let Message::Sync { start, sync } = &**message else { panic!("{message:?}") };
+            (*peer, *start, sync.clone())
+        };
+        let syncs: Vec<_> = syncs.iter().map(made).collect();
+        assert_eq!(syncs, expected.map(|(peer, sync)| (peer, start(2), sync)));
+    }
+
+    #[test]
+    fn the_view_says_which_syncs_count() {
+        let mut e = endpoint(2, 0, 0);
+        e.sync(daemon("r"), start(2), full(&e, [1, 0, 0, 0])).unwrap();
+        e.stop(start(2), &set("q r"));
+        let next = view(2, "q:2 r:3");
+        assert!(e.agree(&next).is_none(), "its sync for another start change does not count");
+        e.sync(daemon("r"), start(3), full(&e, [3, 0, 1, 0])).unwrap();
+        let agreement = e.agree(&next).unwrap();
+        assert_eq!(agreement.ends, [3, 0, 1, 0], "as far as any of them has it");
+        assert_eq!(agreement.transitional(), [Rank::new(1), Rank::new(2)].into());
+        assert!(!e.complete(&agreement));
+        e.forwarded(daemon("r"), e.configuration.id, Rank::new(0), 2, entries(2)).unwrap();
+        e.entries(daemon("r"), e.configuration.id, 1, entries(1)).unwrap();
+        assert!(e.complete(&agreement));
+    }
+
+    #[test]
+    fn who_comes_from_elsewhere_is_not_in_the_transitional_set() {
+        let mut e = endpoint(0, 0, 0);
+        let configuration = view(9, "r:1").id;
+        e.sync(daemon("r"), start(2), Sync::Compact { configuration }).unwrap();
+        e.stop(start(2), &set("q r z"));
+        let agreement = e.agree(&view(10, "q:2 r:2 z:5")).unwrap();
+        assert_eq!(agreement.transitional(), [Rank::new(1)].into(), "and a joiner's sync is not waited for");
+    }
+
+    #[test]
+    fn one_member_forwards_what_a_departed_one_left_uneven() {
+        // Of p's stream q and r have 3, s has 1. r is in the transitional set: its own stream needs no help.
+        let mut e = endpoint(3, 2, 0);
+        e.stop(start(2), &set("q r s"));
+        e.sync(daemon("r"), start(2), full(&e, [3, 0, 2, 0])).unwrap();
+        e.sync(daemon("s"), start(2), full(&e, [1, 0, 0, 0])).unwrap();
+        let agreement = e.agree(&view(2, "q:2 r:2 s:2")).unwrap();
+        let configuration = e.configuration.id;
+        let entries = entries(3)[1..].to_vec();
+        let forward = Message::Forward { configuration, origin: Rank::new(0), first: 2, entries };
+        assert_eq!(e.forwards(&agreement, 1000), [(daemon("s"), forward)]);
+        assert_eq!(e.forwards(&agreement, 1).len(), 2, "in messages of bounded size");
+    }
+
+    #[test]
+    fn only_the_lowest_of_those_who_can_forwards() {
+        let mut e = endpoint(3, 0, 0);
+        e.stop(start(2), &set("q r s"));
+        e.sync(daemon("r"), start(2), full(&e, [4, 0, 0, 0])).unwrap();
+        e.sync(daemon("s"), start(2), full(&e, [4, 0, 0, 0])).unwrap();
+        let agreement = e.agree(&view(2, "q:2 r:2 s:2")).unwrap();
+        assert_eq!(e.forwards(&agreement, 1000), [], "r has more than we");
+    }
+
+    #[test]
+    fn entries_of_the_next_configuration_are_there_when_it_is_installed() {
+        let mut e = endpoint(0, 0, 0);
+        let (never, next) = (view(2, "p:2 q:2"), view(3, "p:3 q:3"));
+        e.entries(daemon("p"), never.id, 1, entries(4)).unwrap();
+        e.entries(daemon("p"), next.id, 1, entries(2)).unwrap();
+        let back = e.entries(daemon("p"), never.id, 5, entries(1));
+        assert_eq!(back, Err(PeerFault::ForeignConfiguration), "a peer does not go back");
+        e.entries(daemon("z"), next.id, 1, entries(1)).unwrap();
+        assert_eq!(e.install(next), [(daemon("z"), PeerFault::NotAMember)]);
+        assert_eq!(e.streams().iter().map(Stream::end).collect::<Vec<_>>(), [2, 0]);
+        e.entries(daemon("p"), never.id, 5, entries(3)).unwrap();
+        assert_eq!(e.late(), 3);
+    }
+
+    #[test]
+    fn what_no_correct_peer_says_is_refused() {
+        let mut e = endpoint(0, 0, 0);
+        let here = e.configuration.id;
+        let elsewhere = view(9, "p:9").id;
+        let run = |origin| Entry::Order([Run { origin: Rank::new(origin), upto: 1 }].into());
+        let (p, r, z) = (daemon("p"), daemon("r"), daemon("z"));
+        assert_eq!(e.entries(z, here, 1, entries(1)), Err(PeerFault::NotAMember));
+        assert_eq!(e.entries(r, here, 1, [run(0)].into()), Err(PeerFault::WrongOrder));
+        assert_eq!(e.entries(p, here, 1, [run(4)].into()), Err(PeerFault::WrongOrder));
+        let gap = PeerFault::IndexGap { expected: 1, found: 2 };
+        assert_eq!(e.entries(p, here, 2, entries(1)), Err(gap));
+        let flood = entries(Params::lan().window.entries as u32 * 4 + 1);
+        assert_eq!(e.entries(p, here, 1, flood.clone()), Err(PeerFault::WindowExceeded));
+        assert_eq!(e.entries(p, elsewhere, 1, flood), Err(PeerFault::WindowExceeded));
+        let forward = |e: &mut Endpoint, configuration, origin| {
+            e.forwarded(r, configuration, Rank::new(origin), 1, entries(1))
+        };
+        assert_eq!(forward(&mut e, elsewhere, 0), Err(PeerFault::ForeignConfiguration));
+        assert_eq!(forward(&mut e, here, 4), Err(PeerFault::NotAMember));
+        assert_eq!(forward(&mut e, here, 1), Err(PeerFault::NotAMember), "our own stream");
+        let sync = full(&e, [0; 4]);
+        e.sync(p, start(2), sync.clone()).unwrap();
+        e.sync(p, start(2), sync.clone()).unwrap();
+        let wrong = Err(PeerFault::WrongSync);
+        assert_eq!(e.sync(p, start(2), full(&e, [1; 4])), wrong, "altered");
+        assert_eq!(e.sync(p, StartId::new(Boot::new(2), 3), sync.clone()), wrong, "of another life");
+        assert_eq!(e.sync(z, start(3), sync), wrong, "of a stranger");
+        assert_eq!(e.sync(p, start(3), Sync::Compact { configuration: here }), wrong);
+        let short = Sync::Full { configuration: here, cut: [0].into() };
+        assert_eq!(e.sync(p, start(3), short), wrong);
+        assert_eq!(e.streams().iter().map(Stream::end).max(), Some(0));
+    }
+
+    #[test]
+    fn the_newest_syncs_are_kept_and_used_ones_forgotten() {
+        let mut e = endpoint(0, 0, 0);
+        for number in 2..=5 {
+            e.sync(daemon("p"), start(number), full(&e, [0; 4])).unwrap();
+        }
+        let kept = |e: &Endpoint| e.syncs[&daemon("p")].keys().copied().collect::<Vec<_>>();
+        assert_eq!(kept(&e), [start(4), start(5)]);
+        e.install(view(2, "p:4 q:2"));
+        assert_eq!(kept(&e), [start(5)]);
+        e.forget(daemon("p"));
+        assert!(e.syncs.is_empty());
+    }
+}

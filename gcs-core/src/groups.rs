@@ -69,6 +69,11 @@ impl Groups {
         self.processes.get(&process).map_or(0, |process| process.groups.len())
     }
 
+    /// Whether `process` is in `group`.
+    pub(crate) fn has(&self, process: ProcessId, group: &GroupName) -> bool {
+        self.processes.get(&process).is_some_and(|process| process.groups.contains(group))
+    }
+
     /// Who is to be given a message to `group` here, and their view of it.
     pub(crate) fn audience(&self, group: &GroupName) -> Option<(&Arc<[u32]>, GroupViewId)> {
         let group = self.groups.get(group)?;

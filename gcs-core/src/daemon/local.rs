@@ -57,6 +57,15 @@ impl Daemon {
         Ok(())
     }
 
+    /// A process is about to be taken out of groups by its own wish: an observer is told at its own daemon.
+    pub(super) fn trace_leave(&self, process: ProcessId, groups: &[GroupName], out: &mut Vec<Output>) {
+        if process.daemon() == self.id && self.processes.attached(process.connection()) {
+            for group in groups.iter().filter(|group| self.groups.has(process, group)) {
+                self.trace(out, |_| Event::GroupLeave { process, group: group.clone() });
+            }
+        }
+    }
+
     /// Gives a message to the members that are here.
     pub(super) fn give(&self, id: MessageId, group: GroupName, payload: Bytes, out: &mut Vec<Output>) {
         let Some((local, view)) = self.groups.audience(&group) else { return };

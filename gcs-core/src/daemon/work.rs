@@ -194,6 +194,7 @@ impl Daemon {
                 self.groups.join(member, &groups, id, &self.processes)
             }
             Payload::Leave { connection, groups } => {
+                self.trace_leave(of(connection), &groups, out);
                 self.groups.leave(of(connection), &groups, id, &self.processes)
             }
             Payload::Gone { connection } => self.groups.gone(of(connection), id, &self.processes),

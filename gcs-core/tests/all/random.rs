@@ -10,7 +10,7 @@ use crate::checks::check;
 use crate::rng::Rng;
 use crate::world::{Action, World};
 
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 240;
 
 /// A membership service: each change goes to all of a set; its view goes to whoever has not begun another change.
 struct Membership {

@@ -1,7 +1,10 @@
 //! Written scenarios, each with the moment it is about.
 
-use gcs_core::{Limit, Params, PeerFault, Rejection};
-use model::{Configuration, DaemonId};
+use gcs_core::{
+    Daemon, Entry, Epoch, Input, Limit, Message, Notice, NoticeFault, Output, Params, Payload, PeerFault,
+    Rejection, Table,
+};
+use model::{Address, Boot, Configuration, ConfigurationId, DaemonId, Machine, StartId, Time};
 
 use crate::checks::check;
 use crate::world::{Action, World};
@@ -392,8 +395,8 @@ fn a_restarted_daemon_is_somebody_else() {
     assert_eq!(w.told(p, 1), ["g {p1} -q1", "g {p1 q1} +q1"]);
     w.settle();
     check(&w, true);
-    let epoch = gcs_core::Epoch::new(9);
-    w.input(p, gcs_core::Input::Opened { from: q, epoch });
+    let epoch = Epoch::new(9);
+    w.input(p, Input::Opened { from: q, epoch });
     assert_eq!(w.node(p).refused, [(q, PeerFault::OutOfDateIncarnation)]);
 }
 
@@ -469,4 +472,90 @@ fn a_table_larger_than_the_window_is_exchanged_in_parts() {
     w.settle();
     assert_eq!(w.daemon(q).groups().count(), 100);
     check(&w, true);
+}
+
+#[test]
+fn what_a_peer_may_not_say_is_refused_and_nothing_else_happens() {
+    let (mut w, d) = group_of("p q");
+    let [p, q] = d[..] else { unreachable!() };
+    w.settle();
+    let here = w.daemon(p).configuration().id;
+    let elsewhere = ConfigurationId::new(99, 0);
+    let table = || Entry::Payload(Payload::Table(Table::Rows([].into())));
+    let entries =
+        |configuration, first, stable, entries| Message::Entries { configuration, first, stable, entries };
+    let progress = |delivered: &[u64], stable| Message::Progress {
+        configuration: here,
+        delivered: delivered.into(),
+        stable,
+    };
+    let forward = Message::Forward {
+        configuration: elsewhere,
+        origin: gcs_core::Rank::new(0),
+        first: 1,
+        entries: [table()].into(),
+    };
+    // q has cast two payloads: the end of its table, and a join.
+    let cases = [
+        (entries(here, 9, 0, [table()].into()), PeerFault::IndexGap { expected: 3, found: 9 }),
+        (entries(here, 3, 77, [table()].into()), PeerFault::WrongProgress),
+        (entries(here, 3, 0, [Entry::Order([].into())].into()), PeerFault::WrongOrder),
+        (forward, PeerFault::ForeignConfiguration),
+        (progress(&[0], 0), PeerFault::WrongProgress),
+        (progress(&[999, 0], 0), PeerFault::WrongProgress),
+        (progress(&[0, 0], 999), PeerFault::WrongProgress),
+    ];
+    w.reset(q, p);
+    w.hold(q, p);
+    let (epoch, mut number) = (Epoch::new(1_000), 0);
+    w.input(p, Input::Opened { from: q, epoch });
+    for (message, fault) in cases {
+        number += 1;
+        w.input(p, Input::Frame { from: q, epoch, number, message });
+        assert_eq!(w.node(p).refused.pop(), Some((q, fault)));
+        assert!(!fault.breaks_link());
+    }
+    // A table outside an exchange is placed like anything else, and then refused wherever it is delivered.
+    let message = entries(here, 3, 0, [table()].into());
+    w.input(p, Input::Frame { from: q, epoch, number: number + 1, message });
+    w.run();
+    assert_eq!(w.node(p).refused.pop(), Some((q, PeerFault::WrongTable)));
+    w.multicast(p, 1, "g", "all is well");
+    w.run();
+    assert_eq!(w.told(p, 1).last().map(String::as_str), Some("g p1: all is well"));
+}
+
+#[test]
+fn notices_that_make_no_sense_are_refused() {
+    let id = |name: &str, boot| DaemonId::new(name.parse().unwrap(), Boot::new(boot));
+    let (p, q, r) = (id("p", 5), id("q", 1), id("r", 1));
+    let mut daemon = Daemon::new(p, Params::lan());
+    let mut tell = |notice| {
+        let mut out = Vec::new();
+        daemon.handle(Time::ZERO, Input::Membership(notice), &mut out);
+        out.into_iter().find_map(|order| match order {
+            Output::RefuseNotice(fault) => Some(fault),
+            _ => None,
+        })
+    };
+    let start = |boot, number| StartId::new(Boot::new(boot), number);
+    let change = |start, proposed: &[DaemonId]| Notice::StartChange {
+        start,
+        proposed: proposed.iter().map(|id| (*id, Address::new("memory"))).collect(),
+    };
+    let view = |counter, members: &[(DaemonId, StartId)]| {
+        Notice::View(Configuration::new(counter, members.iter().copied().collect()))
+    };
+    let (mine, other) = (start(5, 2), start(1, 1));
+    assert_eq!(tell(view(1, &[(p, start(5, 1))])), Some(NoticeFault::OutOfDateView), "no start change yet");
+    let old = start(4, 7);
+    assert_eq!(tell(change(old, &[p])), Some(NoticeFault::OutOfDateStart { start: old }), "of a former life");
+    assert_eq!(tell(change(mine, &[q])), Some(NoticeFault::Excluded));
+    assert_eq!(tell(change(mine, &[p, q])), None);
+    assert_eq!(tell(change(mine, &[p, q])), Some(NoticeFault::OutOfDateStart { start: mine }));
+    assert_eq!(tell(view(1, &[(q, other)])), Some(NoticeFault::Excluded));
+    assert_eq!(tell(view(1, &[(p, start(5, 1)), (q, other)])), Some(NoticeFault::OutOfDateView));
+    assert_eq!(tell(view(1, &[(p, mine), (r, other)])), Some(NoticeFault::UnproposedMember));
+    assert_eq!(tell(view(1, &[(p, mine), (q, other)])), None);
+    assert_eq!(tell(view(2, &[(p, mine)])), Some(NoticeFault::OutOfDateView), "one view for a start change");
 }
