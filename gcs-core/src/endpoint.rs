@@ -150,10 +150,10 @@ impl Endpoint {
 
     /// The next message of own entries that have not been handed to the links, of about `bytes`.
     pub(crate) fn next_batch(&mut self, stable: u64, bytes: usize) -> Option<Message> {
-        if !self.unsent() {
+        let entries = self.own().batch(self.sent, self.own().end(), bytes);
+        if entries.is_empty() {
             return None;
         }
-        let entries = self.own().batch(self.sent, self.own().end(), bytes);
         let first = self.sent + 1;
         self.sent += entries.len() as u64;
         Some(Message::Entries { configuration: self.configuration.id, first, stable, entries })

@@ -77,7 +77,8 @@ impl Configuration {
 pub struct GroupViewId {
     /// The configuration in which the view came to be.
     pub configuration: ConfigurationId,
-    /// Place in the total order of that configuration; 0 for a view that came with the configuration itself.
+    /// Place in the total order of that configuration. Places below the number of its members belong to views that
+    /// came with the configuration itself: 0, but where daemons of several histories meet, the least rank of each.
     pub position: u64,
 }
 

@@ -76,13 +76,13 @@ impl Daemon {
             self.stability.cast(&record);
             self.endpoint.append(record);
         }
-        let others: Vec<DaemonId> = self.endpoint.others().collect();
-        while self.endpoint.unsent() {
+        if self.endpoint.unsent() {
             let stable = self.stability.announce();
-            let Some(batch) = self.endpoint.next_batch(stable, self.params.batch_bytes) else { break };
-            let batch = Arc::new(batch);
-            for peer in &others {
-                self.links.send(*peer, Arc::clone(&batch), out);
+            while let Some(batch) = self.endpoint.next_batch(stable, self.params.batch_bytes) {
+                let batch = Arc::new(batch);
+                for peer in self.endpoint.others() {
+                    self.links.send(peer, Arc::clone(&batch), out);
+                }
             }
         }
         self.deliver_ready(out);
