@@ -144,3 +144,62 @@ impl Arguments for Args {
         &self.common
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(pairs: &[(&str, &str)]) -> Result<Config, String> {
+        let env = pairs.iter().map(|(name, value)| (format!("HANDOVER_{name}"), (*value).to_owned()));
+        settings::load(None, env, &Args::default()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_name_is_enough_and_flags_override() {
+        let config = load(&[("NAME", "machine-1")]).unwrap();
+        assert_eq!((config.cluster.as_str(), config.listen.port()), ("handover", 7410));
+        assert_eq!(config.params().check(), Ok(()));
+        let flags = Args { membership: Some(vec!["a:1".into(), "b:2".into()]), ..Args::default() };
+        let env = [("HANDOVER_NAME".to_owned(), "machine-1".to_owned())];
+        let config: Config = settings::load(None, env, &flags).unwrap();
+        assert_eq!(config.membership, [Address::new("a:1"), Address::new("b:2")]);
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        for (name, value, message) in [
+            (
+                "LISTEN",
+                "here",
+                "bad value for `listen`: \"here\" from HANDOVER_LISTEN: invalid socket address syntax",
+            ),
+            (
+                "MEMBERSHIP",
+                "",
+                "bad value for `membership`: \"\" from HANDOVER_MEMBERSHIP: must name at least one server",
+            ),
+            (
+                "LIMITS__PAYLOAD_BYTES",
+                "9999999",
+                "bad value for `limits.payload_bytes`: \"9999999\" from HANDOVER_LIMITS__PAYLOAD_BYTES: must be at most 2097152",
+            ),
+            (
+                "LIMITS__PROCESS",
+                "1",
+                "unknown setting `limits.process` in HANDOVER_LIMITS__PROCESS; did you mean `limits.processes`?",
+            ),
+            (
+                "KEEPALIVE__INTERVAL",
+                "0s",
+                "bad value for `keepalive.interval`: \"0s\" from HANDOVER_KEEPALIVE__INTERVAL: must be longer than nothing",
+            ),
+            (
+                "DRAIN_TIMEOUT",
+                "5",
+                "bad value for `drain_timeout`: \"5\" from HANDOVER_DRAIN_TIMEOUT: expected a duration",
+            ),
+        ] {
+            assert_eq!(load(&[("NAME", "machine-1"), (name, value)]).unwrap_err(), message);
+        }
+    }
+}

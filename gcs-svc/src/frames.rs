@@ -185,3 +185,77 @@ fn read_row(row: &pb::Row) -> Result<Row, Malformed> {
 fn read_groups(texts: &[String], field: &str) -> Result<Arc<[GroupName]>, Malformed> {
     texts.iter().map(|text| wire::group_name(text, field)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn groups(names: &[&str]) -> Arc<[GroupName]> {
+        names.iter().map(|name| GroupName::new(name).unwrap()).collect()
+    }
+
+    fn every_entry() -> Vec<Entry> {
+        let (name, bytes) = ("p".parse().unwrap(), Bytes::from_static(b"hello"));
+        let group = GroupName::new("g").unwrap();
+        let (daemon, groups) = (Rank::new(1), groups(&["g", "h"]));
+        let row = Row { daemon, connection: 3, name, groups: Arc::clone(&groups) };
+        vec![
+            Entry::Payload(Payload::Multicast { connection: 1, number: 7, group, bytes }),
+            Entry::Payload(Payload::Join { connection: 1, name, groups: Arc::clone(&groups) }),
+            Entry::Payload(Payload::Leave { connection: 1, groups }),
+            Entry::Payload(Payload::Gone { connection: 1 }),
+            Entry::Payload(Payload::Table(Table::Rows([row].into()))),
+            Entry::Payload(Payload::Table(Table::End { class: [Rank::new(0), daemon].into() })),
+            Entry::Order([Run { origin: daemon, upto: 9 }, Run { origin: Rank::new(0), upto: 2 }].into()),
+        ]
+    }
+
+    #[test]
+    fn every_message_reads_back() {
+        let configuration = ConfigurationId::new(4, 0xbeef);
+        let start = StartId::new(Boot::new(7), 3);
+        for message in [
+            Message::Entries { configuration, first: 5, stable: 2, entries: every_entry() },
+            Message::Sync { start, sync: Sync::Full { configuration, cut: vec![4, 0, 9] } },
+            Message::Sync { start, sync: Sync::Full { configuration, cut: Vec::new() } },
+            Message::Sync { start, sync: Sync::Compact { configuration } },
+            Message::Forward { configuration, origin: Rank::new(2), first: 1, entries: every_entry() },
+            Message::Progress { configuration, delivered: vec![1, 2, 3], stable: 1 },
+        ] {
+            assert_eq!(read(write(12, &message)), Ok((12, message)));
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_malformed_is_named() {
+        let field = |message| read(pb::Frame { number: 1, message }).err().map(|malformed| malformed.field);
+        let entries = |entry| {
+            let configuration = Some(pb::ConfigurationId::default());
+            let entries = vec![pb::Entry { entry }];
+            Some(pb::frame::Message::Entries(pb::Entries {
+                configuration,
+                entries,
+                ..pb::Entries::default()
+            }))
+        };
+        let join = |name: &str, group: &str| {
+            let (name, groups) = (name.to_owned(), vec![group.to_owned()]);
+            entries(Some(pb::entry::Entry::Join(pb::EntryJoin { connection: 1, name, groups })))
+        };
+        let multicast = pb::entry::Entry::Multicast(pb::EntryMulticast::default());
+        let rows = pb::EntryRows { rows: vec![pb::Row::default()] };
+        for (message, wanted) in [
+            (None, "message"),
+            (Some(pb::frame::Message::Sync(pb::Sync::default())), "configuration"),
+            (Some(pb::frame::Message::Progress(pb::Progress::default())), "configuration"),
+            (entries(None), "entry"),
+            (entries(Some(multicast)), "multicast.group"),
+            (entries(Some(pb::entry::Entry::Rows(rows))), "rows.name"),
+            (join("No Name", "g"), "join.name"),
+            (join("p", ""), "join.groups"),
+        ] {
+            assert_eq!(field(message).as_deref(), Some(wanted));
+        }
+    }
+}

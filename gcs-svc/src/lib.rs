@@ -38,8 +38,9 @@ use svc_kit::driver::{self, Clock, Handle};
 use svc_kit::serve::{self, Listener, Services};
 use svc_kit::shutdown::Failure;
 use svc_kit::trace::TraceWriter;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::{Args, Config};
 use crate::effects::{Mode, Performer, Standing};
@@ -86,6 +87,8 @@ pub struct Enrolment {
 struct Parts {
     machine: Handle<Daemon>,
     processes: Arc<Processes>,
+    /// One task for each process.
+    serving: TaskTracker,
     inbound: Arc<Inbound>,
     mode: watch::Receiver<Mode>,
     health: serve::Health,
@@ -119,15 +122,20 @@ where
         mode: mode_set,
     };
     let end = CancellationToken::new();
+    // Whichever way this function is left.
+    let _end = end.clone().drop_guard();
     let params = config.params();
     let driven = driver::drive(Daemon::new(me, params), inbox, performer, clock, end.clone());
 
+    let serving = TaskTracker::new();
     let groups = GroupServer {
         me,
         cluster: config.cluster,
         params,
         machine: machine.clone(),
         processes: Arc::clone(&processes),
+        serving: serving.clone(),
+        flight: Arc::new(Semaphore::new(rpc::FLIGHT_MAX)),
         links,
         refusals: Arc::clone(&refusals),
         mode: mode.clone(),
@@ -156,7 +164,7 @@ where
     let leave = CancellationToken::new();
     let enrolment = Enrolment { daemon: me, address, machine: machine.clone(), stop: leave.clone() };
     tracing::info!(daemon = %me, cluster = %config.cluster, "started");
-    let parts = Parts { machine, processes, inbound, mode, health };
+    let parts = Parts { machine, processes, serving, inbound, mode, health };
     let life = async {
         parts.live(&shutdown).await;
         parts.drain(config.drain_timeout).await;
@@ -195,7 +203,10 @@ impl Parts {
     async fn drain(&self, timeout: Duration) {
         self.health.not_serving().await;
         self.processes.drain();
+        self.serving.close();
         let heard = async {
+            // After this, the machine knows that all processes are gone.
+            self.serving.wait().await;
             loop {
                 let windows = self.machine.ask(Daemon::windows).await;
                 if windows.is_ok_and(|windows| windows.waiting == 0 && windows.unacknowledged == 0) {

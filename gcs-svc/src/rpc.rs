@@ -10,7 +10,8 @@ use proto::gcs::v1 as pb;
 use proto::gcs::v1::group_service_server::GroupService;
 use svc_kit::driver::{Clock, Handle, Stopped};
 use svc_kit::status;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::effects::{Mode, Standing};
@@ -18,6 +19,14 @@ use crate::links::Links;
 use crate::processes::{Call, Processes};
 use crate::refusals::{self, Refusals};
 use crate::wire::{self, Malformed};
+
+/// What processes have said and the machine has not performed, in bytes; every command counts for at least
+/// [`COMMAND_MIN`]. Small against the machine's own queue, so that what comes after the machine has ordered to hold
+/// always fits.
+pub const FLIGHT_MAX: usize = 4 << 20;
+const COMMAND_MIN: usize = 2 << 10;
+/// As many commands are handed to the machine at a time.
+const CHUNK: usize = 64;
 
 /// The service, as gRPC calls it.
 #[derive(Clone)]
@@ -32,6 +41,10 @@ pub struct GroupServer {
     pub machine: Handle<Daemon>,
     /// Attached processes.
     pub processes: Arc<Processes>,
+    /// The tasks that serve them.
+    pub serving: TaskTracker,
+    /// Of [`FLIGHT_MAX`].
+    pub flight: Arc<Semaphore>,
     /// Our streams to other daemons.
     pub links: Arc<Links>,
     /// What was refused.
@@ -81,17 +94,21 @@ impl GroupServer {
 
     /// Reads commands until the process has said its last, or something that ends its call.
     async fn read(&self, process: &mut Process) -> Result<Option<Status>, Stopped> {
-        let mut mode = self.mode.clone();
         loop {
-            for (place, command) in std::mem::take(&mut process.commands).into_iter().enumerate() {
-                match wire::command(process.connection, command, &self.params) {
-                    Ok(fact) => self.machine.send(fact).await?,
-                    Err(malformed) => {
-                        return Ok(Some(self.malformed(malformed.inside(&format!("commands[{place}]")))));
-                    }
+            let mut commands = std::mem::take(&mut process.commands).into_iter().enumerate().peekable();
+            while commands.peek().is_some() {
+                let read = |(place, command)| {
+                    wire::command(process.connection, command, &self.params)
+                        .map_err(|malformed| malformed.inside(&format!("commands[{place}]")))
+                };
+                let mut facts = Vec::new();
+                let chunk = commands.by_ref().take(CHUNK).map(read);
+                let ended = chunk.map(|fact| fact.map(|fact| facts.push(fact))).find_map(Result::err);
+                self.hand_over(facts).await?;
+                if let Some(malformed) = ended {
+                    return Ok(Some(self.malformed(malformed)));
                 }
             }
-            mode.wait_for(|mode| mode.throttle == Throttle::Go).await.map_err(|_| Stopped)?;
             match process.requests.message().await {
                 Ok(Some(request)) if request.hello.is_some() => {
                     let again = Malformed::new("hello", "must be in the first request only");
@@ -102,6 +119,21 @@ impl GroupServer {
                 Err(status) => return Ok(Some(self.refusals.unreadable(status))),
             }
         }
+    }
+}
+
+impl GroupServer {
+    /// Tells the machine what a process said, as soon as it wants to hear it.
+    async fn hand_over(&self, facts: Vec<Input>) -> Result<(), Stopped> {
+        let bytes: usize = facts.iter().map(|fact| wire::command_cost(fact).max(COMMAND_MIN)).sum();
+        let permits = u32::try_from(bytes.min(FLIGHT_MAX)).unwrap_or(u32::MAX);
+        let flight = Arc::clone(&self.flight).acquire_many_owned(permits).await.map_err(|_| Stopped)?;
+        let mut mode = self.mode.clone();
+        mode.wait_for(|mode| mode.throttle == Throttle::Go).await.map_err(|_| Stopped)?;
+        for fact in facts {
+            self.machine.send(fact).await?;
+        }
+        self.machine.afterwards(move || drop(flight)).await
     }
 }
 
@@ -133,7 +165,7 @@ impl GroupService for GroupServer {
         let (connection, call) = (admitted.connection, admitted.call);
         let process = Process { connection, name, call, commands: first.commands, requests };
         // It ends with the call or with the machine, and has nobody to report to.
-        tokio::spawn(self.clone().serve(process));
+        self.serving.spawn(self.clone().serve(process));
         let responses = admitted.told.responses(ProcessId::new(self.me, connection));
         Ok(Response::new(Box::pin(responses)))
     }
@@ -158,7 +190,7 @@ impl GroupService for GroupServer {
         let connection = admitted.connection;
         let taken = async {
             self.machine.send(Input::Attach { connection, name }).await?;
-            self.machine.send(Input::Multicast { connection, group, payload }).await?;
+            self.hand_over(vec![Input::Multicast { connection, group, payload }]).await?;
             self.machine.send(Input::Detach { connection }).await?;
             self.machine.ask(|_| ()).await
         };

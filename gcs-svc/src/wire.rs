@@ -88,6 +88,23 @@ pub fn command(connection: u32, command: pb::Command, params: &Params) -> Result
     }
 }
 
+/// Roughly the bytes of a command in memory.
+pub fn command_cost(command: &Input) -> usize {
+    let names = |groups: &[GroupName]| groups.iter().map(|group| group.as_str().len() + 4).sum();
+    match command {
+        Input::Join { groups, .. } | Input::Leave { groups, .. } => names(groups),
+        Input::Multicast { payload, .. } => payload.len(),
+        Input::Attach { .. }
+        | Input::Detach { .. }
+        | Input::Membership(_)
+        | Input::LinkUp { .. }
+        | Input::LinkDown { .. }
+        | Input::Acked { .. }
+        | Input::Opened { .. }
+        | Input::Frame { .. } => 0,
+    }
+}
+
 fn group_names(texts: &[String], params: &Params) -> Result<Vec<GroupName>, Malformed> {
     let max = params.groups_per_request_max;
     if !(1..=max).contains(&texts.len()) {
@@ -174,4 +191,65 @@ pub fn group(name: &GroupName, members: &[Arc<Member>]) -> pb::Group {
         ..pb::Member::default()
     };
     pb::Group { name: name.to_string(), view: None, members: members.iter().map(member).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{ConfigurationId, MessageId, ProcessId};
+
+    fn view(group: &str) -> Arc<GroupView> {
+        let process = |text: &str| text.parse::<ProcessId>().unwrap();
+        let (old, new) = (process("m-1#7/1"), process("m-2#8/1"));
+        let member = |process| Member { process, name: "s".parse().unwrap() };
+        Arc::new(GroupView {
+            group: GroupName::new(group).unwrap(),
+            id: GroupViewId { configuration: ConfigurationId::new(4, 0xbeef), position: 2 },
+            members: vec![member(old), member(new)],
+            joined: vec![new],
+            left: vec![process("m-3#9/1")],
+            transitional: vec![old],
+        })
+    }
+
+    #[test]
+    fn a_view_says_of_each_member_where_it_comes_from() {
+        let written = group_view(&view("g"));
+        let origin: Vec<_> = written.members.iter().map(|it| (it.joined, it.transitional)).collect();
+        assert_eq!(origin, [(false, true), (true, false)]);
+        assert_eq!(written.left, ["m-3#9/1"]);
+        assert_eq!(written.id.unwrap().configuration, "v4.beef");
+    }
+
+    #[test]
+    fn very_many_views_go_out_in_parts_that_fit_a_message() {
+        const COUNT: usize = 5000;
+        let views = (0..COUNT).map(|number| view(&format!("session/film-1/{number:032}"))).collect();
+        let parts = events(ProcessEvent::Views(views));
+        assert!(parts.len() > 1);
+        let mut count = 0;
+        for (place, part) in parts.iter().enumerate() {
+            assert!(part.encoded_len() < 2 * VIEWS_BYTES);
+            let Some(pb::event::Event::Views(views)) = &part.event else { panic!("not views") };
+            assert_eq!(views.continued, place + 1 < parts.len());
+            count += views.views.len();
+        }
+        assert_eq!(count, COUNT);
+    }
+
+    #[test]
+    fn the_cost_of_an_event_is_about_its_size() {
+        let id = MessageId::new("m-1#7/1".parse().unwrap(), 3);
+        let message = ProcessEvent::Message {
+            group: GroupName::new("g").unwrap(),
+            id,
+            view: view("g").id,
+            payload: vec![0; 1000].into(),
+        };
+        for event in [message, ProcessEvent::Views(vec![view("g"), view("h")])] {
+            let cost = event_cost(&event);
+            let bytes: usize = events(event).iter().map(pb::Event::encoded_len).sum();
+            assert!((bytes..2 * bytes + 256).contains(&cost), "{cost} for {bytes} bytes");
+        }
+    }
 }

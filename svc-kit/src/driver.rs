@@ -97,6 +97,12 @@ impl<M: Machine> Handle<M> {
         }
     }
 
+    /// Has `then` done once the orders that follow from every fact told before have been performed. Waits for room in
+    /// the inbox, not for that.
+    pub async fn afterwards(&self, then: impl FnOnce() + Send + 'static) -> Result<(), Stopped> {
+        self.inbox.send(Letter::Question(Box::new(move |_| then()))).await.map_err(|_| Stopped)
+    }
+
     /// Asks a question. It sees the machine as it is after every fact that was told before, and is answered once the
     /// orders that follow from those facts have been performed.
     pub async fn ask<R: Send + 'static>(

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::Address;
 use tokio::net::TcpListener;
@@ -144,18 +145,25 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves until `stop` is cancelled and every call has ended. Handlers of endless streams must watch `stop`
-    /// themselves; who does not want to wait for them drops this future.
+    /// Serves until `stop` is cancelled and every call has ended. A call that does not end within a second after that
+    /// is left behind: somebody who watches health does not keep a process alive.
     pub async fn serve(self, listener: Listener, stop: CancellationToken) -> Result<(), Failure> {
+        const GRACE: Duration = Duration::from_secs(1);
         tracing::info!(advertised = %listener.advertised, "listening on {}", listener.bound);
         let connections = TcpIncoming::from(listener.tcp).with_nodelay(Some(true));
-        tonic::transport::Server::builder()
+        let serving = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(self.keepalive.interval))
             .http2_keepalive_timeout(Some(self.keepalive.timeout))
             .add_routes(self.routes)
-            .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
-            .await?;
-        Ok(())
+            .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
+        let late = async {
+            stop.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            served = serving => Ok(served?),
+            () = late => Ok(()),
+        }
     }
 }
 
@@ -189,8 +197,10 @@ mod tests {
         assert_eq!(check().await, ServingStatus::NotServing);
         health.serving().await;
         assert_eq!(check().await, ServingStatus::Serving);
+        let watching = client.watch(HealthCheckRequest { service: String::new() }).await.unwrap();
         stop.cancel();
         served.await.unwrap().unwrap();
+        drop(watching);
     }
 
     #[tokio::test]

@@ -55,27 +55,49 @@ impl Membership {
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<DaemonId, Member>) -> T) {
+        change(&mut self.0.lock().unwrap().members);
+        self.begin_change().complete();
+    }
+
+    /// Tells every daemon that a change has begun.
+    pub fn begin_change(&self) -> Change {
         let mut enrolled = self.0.lock().unwrap();
-        change(&mut enrolled.members);
         enrolled.counter += 1;
         let proposed: BTreeMap<_, _> =
             enrolled.members.iter().map(|(daemon, member)| (*daemon, member.address.clone())).collect();
         for member in enrolled.members.values_mut() {
             member.start = member.start.next();
+            let change = Notice::StartChange { start: member.start, proposed: proposed.clone() };
+            member.tell(change);
         }
         let starts = enrolled.members.iter().map(|(daemon, member)| (*daemon, member.start)).collect();
-        let view = Configuration::new(enrolled.counter, starts);
-        for member in enrolled.members.values() {
-            let change = Notice::StartChange { start: member.start, proposed: proposed.clone() };
-            for notice in [change, Notice::View(view.clone())] {
-                // A daemon that has ended needs no notices.
-                let _ = member.machine.try_send(Input::Membership(notice));
-            }
-        }
+        Change { membership: self.clone(), view: Configuration::new(enrolled.counter, starts) }
     }
 
     fn find(&self, name: Name) -> Option<DaemonId> {
         self.0.lock().unwrap().members.keys().copied().find(|daemon| daemon.name() == name)
+    }
+}
+
+impl Member {
+    fn tell(&self, notice: Notice) {
+        // A daemon that has ended needs no notices.
+        let _ = self.machine.try_send(Input::Membership(notice));
+    }
+}
+
+/// A change that has begun.
+pub struct Change {
+    membership: Membership,
+    view: Configuration,
+}
+
+impl Change {
+    /// Tells every daemon the view.
+    pub fn complete(self) {
+        for member in self.membership.0.lock().unwrap().members.values() {
+            member.tell(Notice::View(self.view.clone()));
+        }
     }
 }
 

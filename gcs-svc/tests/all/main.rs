@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bed;
 #[cfg(test)]
+mod binary;
+#[cfg(test)]
 mod links;
 #[cfg(test)]
 mod processes;

@@ -240,3 +240,52 @@ async fn a_draining_daemon_sends_its_processes_away_and_leaves() {
     let mut leaver = leaver;
     soon("the end of the daemon", &mut leaver.task).await.unwrap().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn during_a_change_processes_wait_and_nothing_is_rejected() {
+    const EACH: usize = 10_000;
+    let membership = Membership::default();
+    let daemon = start(&membership, config("d1")).await;
+    let mut processes = Vec::new();
+    for _ in 0..3 {
+        let process = attach(&daemon, "p").await;
+        join(&process, "g").await;
+        processes.push(process);
+    }
+    for process in &mut processes {
+        view_of(process, "g", 3).await;
+    }
+    let change = membership.begin_change();
+    let senders = processes.iter().map(|process| {
+        let commands = process.commands.clone();
+        tokio::spawn(async move {
+            for number in 0..EACH {
+                let payload = format!("{number:05}").into();
+                commands.send(Command::Multicast { group: group("g"), payload }).await;
+            }
+        })
+    });
+    let senders: Vec<_> = senders.collect();
+    let mut client = client(&daemon.address).await;
+    let holding = async {
+        while !client.get_status(pb::GetStatusRequest {}).await.unwrap().into_inner().holding {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the daemon to hold its processes", holding).await;
+    let refused = pb::MulticastRequest {
+        cluster: "test".into(),
+        name: "curl".into(),
+        group: "g".into(),
+        payload: "hello".into(),
+    };
+    assert_eq!(client.multicast(refused).await.unwrap_err().code(), Code::ResourceExhausted);
+    change.complete();
+    let delivered = processes.iter_mut().map(|process| messages(process, 3 * EACH));
+    let delivered = futures::future::join_all(delivered).await;
+    assert_eq!(delivered[0], delivered[1]);
+    assert_eq!(delivered[0], delivered[2]);
+    for sender in senders {
+        sender.await.unwrap();
+    }
+}
