@@ -296,9 +296,10 @@ impl Script {
         self.raw(Event::Respond { server, session, fence, response, requests, digest })
     }
 
+    /// The database of a replica in the view that came with the configuration it is in.
     pub(crate) fn database(self, server: &str, position: u64, content: u64) -> Script {
         let server = process(server);
-        let view = GroupViewId { configuration: configuration(1, "a b").id, position: 0 };
+        let view = GroupViewId { configuration: self.current(server.daemon()).id, position: 0 };
         self.raw(Event::Database {
             server,
             unit: unit(),
