@@ -201,7 +201,7 @@ impl Play {
             let seat = Seat { viewer, unit, film: film.parse()?, gateways, trace: Some(trace.to_owned()) };
             tokio::spawn(viewer::watch(seat, stop.clone(), note.clone()));
         }
-        tokio::spawn(observer::observe(Addresses::from(&cluster.state()).daemons, view));
+        let daemons = Addresses::from(&cluster.state()).daemons;
         let stage = Stage::new(units, args.kills > 2);
         let mut play = Play { cluster, stage, notes, views, probe: Probe::default(), stop, kills: 0 };
         let deadline = Instant::now() + SERVED_MAX;
@@ -212,6 +212,7 @@ impl Play {
             play.go_on(Instant::now() + TICK).await?;
         }
         play.stage.begin();
+        tokio::spawn(observer::observe(daemons, view));
         Ok(play)
     }
 
@@ -242,7 +243,7 @@ impl Play {
         let machine = loop {
             let addresses = Addresses::from(&self.cluster.state());
             let snapshot = self.probe.snapshot(&addresses).await?;
-            if let Some(machine) = self.victim(&snapshot, is_story) {
+            if let Some(machine) = self.victim(&snapshot, prey, is_story) {
                 break machine;
             }
             if Instant::now() > deadline {
@@ -266,12 +267,12 @@ impl Play {
     }
 
     /// The machine whose server is to die: in a story that of session 1, else the one that was spared for longest.
-    fn victim(&self, snapshot: &Snapshot, is_story: bool) -> Option<usize> {
+    fn victim(&self, snapshot: &Snapshot, prey: Prey, is_story: bool) -> Option<usize> {
         let first = is_story.then(|| self.stage.server_of(0)).flatten();
         let loads = self.stage.loads();
         let mut candidates: Vec<&str> =
             loads.keys().copied().filter(|server| is_dispensable(snapshot, server)).collect();
-        candidates.sort_by_key(|server| (Some(*server) != first, self.stage.last_kill(server)));
+        candidates.sort_by_key(|server| (Some(*server) != first, self.stage.last_kills(prey, server)));
         let victim = candidates.first()?;
         (1..=self.cluster.options().machines)
             .find(|machine| Service::Server.name(*machine).as_str() == *victim)

@@ -119,9 +119,11 @@ impl Stage {
         loads
     }
 
-    /// When a server was killed last, alone or with its machine.
-    pub fn last_kill(&self, server: &str) -> Option<Instant> {
-        self.strikes.iter().rev().find(|strike| strike.server == server).map(|strike| strike.at)
+    /// When a server was killed last: in this way, and in any way.
+    pub fn last_kills(&self, prey: Prey, server: &str) -> (Option<Instant>, Option<Instant>) {
+        let mut kills = self.strikes.iter().rev().filter(|strike| strike.server == server);
+        let any = kills.clone().next().map(|strike| strike.at);
+        (kills.find(|strike| strike.prey == prey).map(|strike| strike.at), any)
     }
 
     /// Viewers that wait for a new primary.
@@ -267,7 +269,8 @@ impl Stage {
         let Some(strike) = self.strikes.get_mut(index) else { return };
         strike.told = true;
         let lost: Vec<String> = strike.waiting.iter().map(|viewer| (viewer + 1).to_string()).collect();
-        let (from, taken_over) = (strike.server.clone(), std::mem::take(&mut strike.taken_over));
+        let (at, from) = (strike.at, strike.server.clone());
+        let taken_over = std::mem::take(&mut strike.taken_over);
         if !lost.is_empty() {
             self.fail(format!("nobody took over session {} of {from}", lost.join(", ")));
         }
@@ -277,7 +280,8 @@ impl Stage {
         if !self.quiet {
             for it in taken_over.iter().take(LINES_MAX) {
                 let unit = self.viewers.get(it.viewer).map_or("", |(unit, _)| unit.as_str());
-                self.tell(
+                self.tell_at(
+                    at + it.gap,
                     "→",
                     &format!(
                         "session {:<3} {unit:<10}  {from} → {}  gap {:6.1} ms  fence {}",
