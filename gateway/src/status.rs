@@ -26,6 +26,10 @@ pub(crate) fn of(failure: Failure) -> Status {
         Failure::WrongSecret => {
             because(Code::PermissionDenied, "WRONG_SECRET", "the secret is not this session's")
         }
+        Failure::BadCursor => {
+            let description = "has a context that is not one of the service's".to_owned();
+            bad_field("MALFORMED_CURSOR", "cursor", description)
+        }
         Failure::NoReplica => unavailable("NO_REPLICA", "no server came forward in time", RETRY),
         Failure::Displaced => because(Code::Aborted, "DISPLACED", "the session has another client now"),
         Failure::TooManySessions { limit } => {
@@ -103,6 +107,7 @@ mod tests {
             Failure::UnknownSession,
             Failure::Ended,
             Failure::WrongSecret,
+            Failure::BadCursor,
             Failure::NoReplica,
             Failure::Displaced,
             Failure::TooManySessions { limit: 1 },

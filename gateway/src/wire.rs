@@ -269,6 +269,7 @@ fn attach_refusal(reason: delivery::AttachRefusal) -> Result<AttachRefusal, Malf
         delivery::AttachRefusal::Ended => Ok(AttachRefusal::Ended),
         delivery::AttachRefusal::WrongSecret => Ok(AttachRefusal::WrongSecret),
         delivery::AttachRefusal::Elsewhere => Ok(AttachRefusal::Elsewhere),
+        delivery::AttachRefusal::BadCursor => Ok(AttachRefusal::BadCursor),
         delivery::AttachRefusal::Unspecified => Err(missing("refused.reason")),
     }
 }

@@ -153,6 +153,7 @@ fn attach_refusal(reason: AttachRefusal) -> pb::AttachRefusal {
         AttachRefusal::Ended => pb::AttachRefusal::Ended,
         AttachRefusal::WrongSecret => pb::AttachRefusal::WrongSecret,
         AttachRefusal::Elsewhere => pb::AttachRefusal::Elsewhere,
+        AttachRefusal::BadCursor => pb::AttachRefusal::BadCursor,
     }
 }
 

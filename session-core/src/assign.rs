@@ -5,7 +5,6 @@
 //! that different sessions break it differently.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use model::{ConfigurationId, Digest, Fence, ProcessId, SessionId};
@@ -136,30 +135,27 @@ impl Assignment<'_> {
 
     /// Moves sessions from the busiest to the idlest server until that helps no more, at most `moves_max` of them
     /// [FK:balance]. The old primary stays as first backup: it has the context at its freshest.
-    pub(crate) fn balance(
-        &mut self,
-        sessions: &mut BTreeMap<SessionId, Session>,
-        moves_max: usize,
-    ) -> Vec<SessionId> {
-        let mut moved = Vec::new();
-        while moved.len() < moves_max {
+    pub(crate) fn balance(&mut self, sessions: &mut BTreeMap<SessionId, Session>, moves_max: usize) {
+        for _ in 0..moves_max {
             let Some((busiest, idlest)) = self.loads.imbalance() else { break };
-            let Some(id) = candidate(sessions, busiest, idlest) else { break };
-            let Some(session) = sessions.get_mut(&id) else { break };
+            let Some(session) = candidate(sessions, busiest, idlest) else { break };
             self.loads.remove(session);
             self.appoint(session, Some(idlest));
             session.backups.insert(0, busiest);
             session.backups.truncate(usize::from(self.policy.backups));
             self.loads.add(session);
-            moved.push(id);
         }
-        moved
     }
 }
 
 /// The session to move: one whose backup is the target already, if there is one.
-fn candidate(sessions: &BTreeMap<SessionId, Session>, from: ProcessId, to: ProcessId) -> Option<SessionId> {
+fn candidate(
+    sessions: &mut BTreeMap<SessionId, Session>,
+    from: ProcessId,
+    to: ProcessId,
+) -> Option<&mut Session> {
     let served = || sessions.iter().filter(|(_, session)| session.primary == Some(from));
     let prepared = served().find(|(_, session)| session.backups.contains(&to));
-    prepared.or_else(|| served().next()).map(|(id, _)| *id)
+    let id = *prepared.or_else(|| served().next())?.0;
+    sessions.get_mut(&id)
 }

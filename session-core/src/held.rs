@@ -8,9 +8,9 @@ use bytes::Bytes;
 use model::trace::{Event, Role};
 use model::{Digest, Fence, ProcessId, SessionId, Time, UnitId};
 
-use crate::message::{Cursor, ToGateway};
-use crate::replica::{Applied, Limits, Outcome, Replica, decode_context, encode_context};
-use crate::service::{ContentService, Next};
+use crate::message::{AttachRefusal, Cursor, ToGateway};
+use crate::replica::{Applied, Base, Limits, Outcome, Replica, decode_context, encode_context};
+use crate::service::{ContentService, Next, Refusal};
 use crate::unit_db::{Session, Update, Version};
 
 /// The shortest wait between two calls of a service that had nothing to send.
@@ -58,6 +58,8 @@ pub(crate) struct Scene<'a, S> {
     pub(crate) session: SessionId,
     pub(crate) me: ProcessId,
     pub(crate) limits: Limits,
+    /// The last name given to a context at this server.
+    pub(crate) lineages: &'a mut u64,
     /// Filled with what goes to the session's gateway.
     pub(crate) send: &'a mut Vec<ToGateway>,
     /// Filled with what an observer may see, if anybody looks.
@@ -65,6 +67,12 @@ pub(crate) struct Scene<'a, S> {
 }
 
 impl<S> Scene<'_, S> {
+    /// A context to go on from, under a name of its own.
+    fn base<C>(&mut self, context: C, requests: u64, responses: u64) -> Base<C> {
+        *self.lineages += 1;
+        Base { context, requests, responses, lineage: *self.lineages }
+    }
+
     fn observe(&mut self, event: impl FnOnce() -> Event) {
         if let Some(trace) = &mut self.trace {
             trace.push(event());
@@ -73,12 +81,12 @@ impl<S> Scene<'_, S> {
 }
 
 impl<C> Held<C> {
-    /// A replica of `session` as the unit database has it, whose context was `opened` as `context`.
-    pub(crate) fn new(role: Role, session: &Session, context: C) -> Held<C> {
+    /// A replica without a role, that goes on from `base`.
+    pub(crate) fn new(fence: Fence, base: Base<C>) -> Held<C> {
         Held {
-            role,
-            fence: session.fence,
-            replica: Replica::new(context, session.requests, session.responses),
+            role: Role::None,
+            fence,
+            replica: Replica::new(base),
             serving: Serving::Nothing,
             joined: false,
             propagations: 0,
@@ -129,7 +137,7 @@ where
     }
 
     /// The unit database has a newer context than the last one: a backup, and a primary that does not know yet how
-    /// far the client got, start over from it.
+    /// far the client got, start over from it. A primary does not go back to what it told the others itself.
     pub(crate) fn follow<S: ContentService<Context = C>>(
         &mut self,
         known: &Session,
@@ -139,23 +147,39 @@ where
             Serving::Nothing | Serving::Joining | Serving::Claiming { .. } => true,
             Serving::Streaming { .. } => false,
         };
-        if undecided && let Some(context) = decode_context(&known.context) {
-            self.replica.rebase(context, known.requests, known.responses, u64::MAX);
+        let own = self.role == Role::Primary && known.version.fence == self.fence;
+        if undecided
+            && !own
+            && let Some(context) = decode_context(&known.context)
+        {
+            self.replica.rebase(scene.base(context, known.requests, known.responses), u64::MAX);
             self.catch_up(scene);
         }
     }
 
-    /// The gateway grants the claim: go on from where the client is.
-    pub(crate) fn serve<S: ContentService<Context = C>>(&mut self, grant: Grant, scene: &mut Scene<'_, S>) {
+    /// The gateway grants the claim: go on from where the client is. Returns whether that is possible; it is not if
+    /// the client's cursor has a context that is none.
+    pub(crate) fn serve<S: ContentService<Context = C>>(
+        &mut self,
+        grant: Grant,
+        scene: &mut Scene<'_, S>,
+    ) -> bool {
         let Grant { stream, cursor, credit, repeats_from } = grant;
-        let decoded = cursor.and_then(|cursor| Some((decode_context(&cursor.context)?, cursor)));
-        let requests_lost = decoded.map_or(0, |(context, cursor)| {
-            self.replica.rebase(context, cursor.requests, cursor.responses, repeats_from)
-        });
+        let session = scene.session;
+        let mut requests_lost = 0;
+        if let Some(cursor) = cursor {
+            let Some(context) = decode_context(&cursor.context) else {
+                scene.send.push(ToGateway::Refused { session, reason: AttachRefusal::BadCursor });
+                return false;
+            };
+            let base = scene.base(context, cursor.requests, cursor.responses);
+            requests_lost = self.replica.rebase(base, repeats_from);
+        }
         let responses = self.replica.responses;
         self.serving = Serving::Streaming { stream, up_to: responses.saturating_add(credit), due: None };
-        scene.send.push(ToGateway::Started { session: scene.session, stream, requests_lost, responses });
+        scene.send.push(ToGateway::Started { session, stream, requests_lost, responses });
         self.catch_up(scene);
+        true
     }
 
     /// A request was delivered in the session group. Returns whether the context may have changed.
@@ -196,12 +220,7 @@ where
         }
     }
 
-    fn acknowledge<S>(
-        &self,
-        number: u64,
-        outcome: Result<(), crate::service::Refusal>,
-        scene: &mut Scene<'_, S>,
-    ) {
+    fn acknowledge<S>(&self, number: u64, outcome: Result<(), Refusal>, scene: &mut Scene<'_, S>) {
         if let Serving::Streaming { stream, .. } = self.serving {
             let (session, cursor) = (scene.session, self.cursor());
             scene.send.push(ToGateway::Applied { session, stream, number, outcome, cursor });

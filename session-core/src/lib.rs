@@ -18,6 +18,7 @@ mod params;
 mod replica;
 pub mod server;
 mod service;
+mod timers;
 mod unit_db;
 
 pub use gateway::{Gateway, GatewayParams};

@@ -104,6 +104,16 @@ pub enum ContentMessage {
         /// The sessions that changed.
         updates: Vec<Update>,
     },
+    /// A gateway asks after a session whose server it has lost. Nothing changes: the primary claims the session again,
+    /// or the gateway is told that there is none, or that its client is elsewhere.
+    Inquire {
+        /// The session.
+        session: SessionId,
+        /// What the client showed.
+        secret: Secret,
+        /// Who asks.
+        gateway: GatewayId,
+    },
     /// The session is over.
     End {
         /// The session.
@@ -277,6 +287,8 @@ pub enum AttachRefusal {
     WrongSecret,
     /// The session's client is at another gateway.
     Elsewhere,
+    /// The client's cursor has a context that is not one of the service's.
+    BadCursor,
 }
 
 impl fmt::Display for AttachRefusal {
@@ -286,6 +298,7 @@ impl fmt::Display for AttachRefusal {
             AttachRefusal::Ended => "the session has ended",
             AttachRefusal::WrongSecret => "the secret is not this session's",
             AttachRefusal::Elsewhere => "the session's client is at another gateway",
+            AttachRefusal::BadCursor => "the context in the cursor is not one of the service's",
         })
     }
 }

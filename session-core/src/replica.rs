@@ -17,7 +17,7 @@ pub(crate) struct Replica<C> {
     pub(crate) context: C,
     pub(crate) requests: u64,
     pub(crate) responses: u64,
-    /// Counts the contexts that took this one's place.
+    /// The name of the context: it changes when another context takes its place.
     pub(crate) lineage: u64,
     /// Requests by number: the last applied ones, and those that wait for one before them.
     log: BTreeMap<u64, Logged>,
@@ -50,6 +50,18 @@ pub(crate) struct Outcome {
     pub(crate) result: Result<(), Refusal>,
 }
 
+/// A context to go on from.
+#[derive(Clone, Debug)]
+pub(crate) struct Base<C> {
+    pub(crate) context: C,
+    /// How many requests it reflects.
+    pub(crate) requests: u64,
+    /// How many responses it reflects.
+    pub(crate) responses: u64,
+    /// A name for it that this server has given to no other context of the session.
+    pub(crate) lineage: u64,
+}
+
 /// Bounds of one replica.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -58,9 +70,10 @@ pub(crate) struct Limits {
 }
 
 impl<C> Replica<C> {
-    /// A replica with this context after so many requests and responses.
-    pub(crate) fn new(context: C, requests: u64, responses: u64) -> Replica<C> {
-        Replica { context, requests, responses, lineage: 0, log: BTreeMap::new() }
+    /// A replica that remembers no request.
+    pub(crate) fn new(base: Base<C>) -> Replica<C> {
+        let Base { context, requests, responses, lineage } = base;
+        Replica { context, requests, responses, lineage, log: BTreeMap::new() }
     }
 
     /// Takes in request `number`; the applying is done by [`Replica::advance`].
@@ -96,15 +109,15 @@ impl<C> Replica<C> {
         Some(Outcome { number, operation, result })
     }
 
-    /// Puts another context in this one's place: after `requests` requests and `responses` responses. Remembered
-    /// requests that it does not reflect can be applied next, by [`Replica::advance`]; those from `repeats_from` on
+    /// Puts another context in this one's place. Remembered requests that it does not reflect can be applied next, by [`Replica::advance`]; those from `repeats_from` on
     /// will be delivered again if they are not remembered. Returns how many requests that this replica knew of are
     /// lost to the new context: neither in it, nor remembered, nor repeated.
-    pub(crate) fn rebase(&mut self, context: C, requests: u64, responses: u64, repeats_from: u64) -> u64 {
+    pub(crate) fn rebase(&mut self, base: Base<C>, repeats_from: u64) -> u64 {
+        let Base { context, requests, responses, lineage } = base;
         let known = self.requests.min(repeats_from.saturating_sub(1));
         self.context = context;
         self.responses = responses;
-        self.lineage += 1;
+        self.lineage = lineage;
         let remembered_from =
             (requests + 1..=known).rev().take_while(|number| self.log.contains_key(number)).last();
         let resume_at = remembered_from.map_or(known.max(requests), |first| first - 1);
@@ -175,9 +188,13 @@ mod tests {
         }
     }
 
+    fn base(context: &str, requests: u64, responses: u64) -> Base<String> {
+        Base { context: context.into(), requests, responses, lineage: 0 }
+    }
+
     /// A replica that was given these requests.
     fn replica(requests: &[(u64, &'static str)]) -> Replica<String> {
-        let mut replica = Replica::new(String::new(), 0, 0);
+        let mut replica = Replica::new(base("", 0, 0));
         for (number, text) in requests {
             give(&mut replica, *number, text);
         }
@@ -239,7 +256,7 @@ mod tests {
             (5, 6, 0, "|fg"),
         ] {
             let mut replica = replica(&all);
-            assert_eq!(replica.rebase("|".into(), requests, 3, repeats_from), lost, "{requests}");
+            assert_eq!(replica.rebase(base("|", requests, 3), repeats_from), lost, "{requests}");
             catch_up(&mut replica);
             assert_eq!((replica.context.as_str(), replica.responses), (context, 3), "{requests}");
         }
@@ -247,8 +264,8 @@ mod tests {
 
     #[test]
     fn requests_that_the_gateway_repeats_are_not_lost() {
-        let mut replica = Replica::new(String::from("abc"), 3, 10);
-        assert_eq!(replica.rebase("a".into(), 1, 8, 2), 0);
+        let mut replica = Replica::new(base("abc", 3, 10));
+        assert_eq!(replica.rebase(base("a", 1, 8), 2), 0);
         assert_eq!(give(&mut replica, 3, "c"), Applied::Early);
         assert_eq!(give(&mut replica, 2, "b"), Applied::Ready);
         assert_eq!((replica.context.as_str(), replica.requests), ("abc", 3));

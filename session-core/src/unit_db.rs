@@ -270,6 +270,7 @@ impl Database {
                 if effects.is_empty() { self.assign(session) } else { effects }
             }
             ContentMessage::Attach { session, secret, gateway } => self.attach(session, secret, gateway),
+            ContentMessage::Inquire { session, secret, gateway } => self.inquire(session, secret, gateway),
             ContentMessage::Propagate { updates } => {
                 updates.into_iter().filter_map(|update| self.update(from, update)).collect()
             }
@@ -329,6 +330,17 @@ impl Database {
                 Vec::from([Effect::Attached { session: id, before }])
             }
         }
+    }
+
+    fn inquire(&self, id: SessionId, secret: Secret, gateway: GatewayId) -> Vec<Effect> {
+        let reason = match self.sessions.get(&id) {
+            None if self.tombs.contains_key(&id) => AttachRefusal::Ended,
+            None => AttachRefusal::Unknown,
+            Some(session) if session.secret != secret => AttachRefusal::WrongSecret,
+            Some(session) if session.gateway != gateway => AttachRefusal::Elsewhere,
+            Some(_) => return Vec::from([Effect::Repeated(id)]),
+        };
+        Vec::from([Effect::Refused { session: id, gateway, reason }])
     }
 
     /// Takes an update from the primary, or from the one before it if nothing newer is known.
@@ -473,38 +485,44 @@ impl Database {
         else {
             return Vec::new();
         };
-        let before: BTreeMap<_, _> =
-            self.sessions.iter().map(|(id, session)| (*id, session.clone())).collect();
+        let before = self.sessions.clone();
         let disputed =
             self.merge(shares.into_values().flat_map(BTreeMap::into_values).map(|(_, share)| share));
         self.synced = self.members.clone();
-        let mut effects = self.reassign(disputed);
+        self.reassign(disputed);
         let moves_max = self.limits.moves_max;
         let (mut assignment, sessions) = self.assignment();
-        effects.extend(assignment.balance(sessions, moves_max).into_iter().map(Effect::Assigned));
-        effects.extend(self.differences(&before));
+        assignment.balance(sessions, moves_max);
+        let mut effects = self.differences(&before);
         for (from, message) in waiting {
             effects.extend(self.apply(from, message, open));
         }
         effects
     }
 
-    /// What the merge itself changed, for a server that held the database `before`.
+    /// What the exchange changed, for a server that held the database `before`: who serves, where the client is, and
+    /// what is known of the context.
     fn differences(&self, before: &BTreeMap<SessionId, Session>) -> Vec<Effect> {
         let mut effects = Vec::new();
         for (id, last) in before {
-            match self.sessions.get(id) {
-                None => effects.push(Effect::Ended { session: *id, last: Box::new(last.clone()) }),
-                Some(session) if session.gateway != last.gateway => {
-                    effects.push(Effect::Attached { session: *id, before: last.gateway.clone() });
-                }
-                Some(session) if session.version != last.version => effects.push(Effect::Updated(*id)),
-                Some(_) => {}
+            if !self.sessions.contains_key(id) {
+                effects.push(Effect::Ended { session: *id, last: Box::new(last.clone()) });
             }
         }
-        effects.extend(
-            self.sessions.keys().filter(|id| !before.contains_key(id)).map(|id| Effect::Assigned(*id)),
-        );
+        for (id, session) in &self.sessions {
+            let last = before.get(id);
+            let part = |it: &Session| (it.primary, it.backups.clone(), it.fence);
+            if last.is_none_or(|last| part(last) != part(session)) {
+                effects.push(Effect::Assigned(*id));
+            }
+            let Some(last) = last else { continue };
+            if last.gateway != session.gateway {
+                effects.push(Effect::Attached { session: *id, before: last.gateway.clone() });
+            }
+            if last.version != session.version {
+                effects.push(Effect::Updated(*id));
+            }
+        }
         effects
     }
 
@@ -541,7 +559,8 @@ impl Database {
     }
 
     /// A new view while an exchange was under way: what waited is applied to the own database, as all replicas of
-    /// this class do; sessions that were started meanwhile stay without a primary until the next reassignment.
+    /// this class do; sessions that were started meanwhile stay without a primary until the next reassignment. Nobody
+    /// is refused, since another class may know better: who asks will ask again.
     fn abandon_exchange(&mut self, open: &dyn Fn() -> Bytes) -> Vec<Effect> {
         let Phase::Exchanging { waiting, .. } = core::mem::replace(&mut self.phase, Phase::Running) else {
             return Vec::new();
@@ -553,12 +572,14 @@ impl Database {
                     effects.extend(self.insert(session, secret, gateway, open));
                 }
                 ContentMessage::Attach { .. }
+                | ContentMessage::Inquire { .. }
                 | ContentMessage::Propagate { .. }
                 | ContentMessage::End { .. }
                 | ContentMessage::Expire { .. }
                 | ContentMessage::State { .. } => effects.extend(self.apply(from, message, open)),
             }
         }
+        effects.retain(|effect| !matches!(effect, Effect::Refused { .. }));
         effects
     }
 }

@@ -1,0 +1,276 @@
+//! One session at a gateway: how far its client got, who serves it, and what waits for an answer.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+use model::{Fence, SessionId, Time, UnitId};
+
+use super::interface::{Attachment, Failure, GatewayParams, LinkId, Ticket};
+use crate::message::{Cursor, Secret, ToServer};
+
+/// Where a session is in its life, as far as this gateway is concerned.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Started, and no primary has claimed it yet. Given up at `until`.
+    Opening { ticket: Ticket, until: Time },
+    /// Opened through another gateway: asked for, and not claimed yet. Given up at `until`.
+    Attaching { ticket: Ticket, until: Time },
+    /// In use.
+    Open,
+    /// Its client closed it. Given up at `until`.
+    Closing { tickets: Vec<Ticket>, until: Time },
+    /// Its client did not come back. Given up at `until`.
+    Expiring { until: Time },
+}
+
+/// Who is missing in a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    Client,
+    /// A server, while there is a client.
+    Server,
+}
+
+/// The attached client, and how much it may be sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reader {
+    pub(super) attachment: Attachment,
+    /// The last response that its stream has taken.
+    consumed: u64,
+    /// The last response that the server may send.
+    granted: u64,
+}
+
+/// A request that is not acknowledged yet.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) operation: Bytes,
+    pub(super) tickets: Vec<Ticket>,
+    /// It had been acknowledged before, and its client asks again.
+    pub(super) again: bool,
+}
+
+/// What to do with a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// It was acknowledged before; the server may remember what it said.
+    Again { number: u64 },
+    /// It is under way.
+    Pending { number: u64 },
+    /// It is the next one.
+    New { number: u64 },
+}
+
+/// A session at this gateway.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) unit: UnitId,
+    pub(super) secret: Secret,
+    pub(super) phase: Phase,
+    /// The greatest fence seen.
+    pub(super) fence: Fence,
+    /// Where that fence's server is, while its stream is open.
+    pub(super) server: Option<LinkId>,
+    /// The fence of the server that the client was last told of.
+    pub(super) told: Option<Fence>,
+    /// Acknowledged requests that were lost, and of which no client was told.
+    pub(super) requests_lost: u64,
+    /// The number of the stream last opened to a server. Anything of another stream is out of date.
+    pub(super) stream: u64,
+    /// The response that is accepted next, once the stream has started.
+    pub(super) expected: Option<u64>,
+    /// How far the client got.
+    pub(super) cursor: Option<Cursor>,
+    pub(super) client: Option<Reader>,
+    pub(super) requests: BTreeMap<u64, Pending>,
+    pub(super) last_request: u64,
+    /// Who is missing, and since when.
+    missing: Option<(Missing, Time)>,
+    retry_at: Option<Time>,
+}
+
+impl Entry {
+    pub(super) fn new(unit: UnitId, secret: Secret, phase: Phase) -> Entry {
+        Entry {
+            unit,
+            secret,
+            phase,
+            fence: Fence::NONE,
+            server: None,
+            told: None,
+            requests_lost: 0,
+            stream: 0,
+            expected: None,
+            cursor: None,
+            client: None,
+            requests: BTreeMap::new(),
+            last_request: 0,
+            missing: None,
+            retry_at: None,
+        }
+    }
+
+    /// Brings up to date what follows from the rest: who is missing since when, and whether something is repeated.
+    pub(super) fn review(&mut self, now: Time, params: &GatewayParams) {
+        let missing = match (&self.client, &self.server) {
+            (None, _) => Some(Missing::Client),
+            (Some(_), None) => Some(Missing::Server),
+            (Some(_), Some(_)) => None,
+        };
+        self.missing = missing.map(|who| match self.missing {
+            Some((before, since)) if before == who => (who, since),
+            Some(_) | None => (who, now),
+        });
+        let waits = match self.phase {
+            Phase::Opening { .. }
+            | Phase::Attaching { .. }
+            | Phase::Closing { .. }
+            | Phase::Expiring { .. } => true,
+            Phase::Open => !self.requests.is_empty() || self.lacks_server(),
+        };
+        self.retry_at = waits.then(|| self.retry_at.unwrap_or(now + params.retry));
+    }
+
+    /// What was to be repeated has been: again later.
+    pub(super) fn repeated(&mut self) {
+        self.retry_at = None;
+    }
+
+    /// Whether a client waits for a server.
+    pub(super) fn lacks_server(&self) -> bool {
+        matches!(self.missing, Some((Missing::Server, _)))
+    }
+
+    /// When something is repeated or given up.
+    pub(super) fn deadline(&self, params: &GatewayParams) -> Option<Time> {
+        self.retry_at.into_iter().chain(self.gives_up_at(params)).min()
+    }
+
+    /// When this gateway loses its patience.
+    pub(super) fn gives_up_at(&self, params: &GatewayParams) -> Option<Time> {
+        match self.phase {
+            Phase::Opening { until, .. }
+            | Phase::Attaching { until, .. }
+            | Phase::Closing { until, .. }
+            | Phase::Expiring { until } => Some(until),
+            Phase::Open => self.missing.map(|(who, since)| since + patience(who, params)),
+        }
+    }
+
+    /// Whether `stream` on `link` is the one that the client is served by.
+    pub(super) fn is_served_by(&self, link: LinkId, stream: u64) -> bool {
+        self.server == Some(link) && self.stream == stream
+    }
+
+    /// Nothing that any server sends on an earlier stream counts from here on.
+    pub(super) fn cut_stream(&mut self) {
+        self.stream += 1;
+        self.expected = None;
+    }
+
+    /// Takes the cursor that a client brought in place of the one that was known.
+    pub(super) fn take_cursor(&mut self, cursor: Option<Cursor>) {
+        if let Some(cursor) = cursor {
+            self.last_request = self.last_request.max(cursor.requests);
+            self.cursor = Some(cursor);
+        }
+    }
+
+    /// Seats a client, which has everything up to the cursor. Returns the one that had the seat.
+    pub(super) fn seat(&mut self, attachment: Attachment) -> Option<Attachment> {
+        let consumed = self.cursor.as_ref().map_or(0, |cursor| cursor.responses);
+        let reader = Reader { attachment, consumed, granted: consumed };
+        self.cut_stream();
+        self.client.replace(reader).map(|before| before.attachment)
+    }
+
+    /// Opens the present stream to the server: what it is told when it claims the session, or when the client has
+    /// come or gone. The client's window counts from what it has taken, so that no row of takeovers can flood it.
+    pub(super) fn grant(&mut self, session: SessionId, window: u64) -> ToServer {
+        let from = self.cursor.as_ref().map(|cursor| cursor.responses);
+        let credit = self.client.as_mut().map_or(0, |reader| {
+            let from = from.unwrap_or(reader.consumed);
+            let credit = (reader.consumed + window).saturating_sub(from);
+            reader.granted = from + credit;
+            credit
+        });
+        let first_new = self.requests.iter().find(|(_, pending)| !pending.again).map(|(number, _)| *number);
+        ToServer::Serve {
+            session,
+            fence: self.fence,
+            stream: self.stream,
+            cursor: self.cursor.clone(),
+            credit,
+            repeats_from: first_new.unwrap_or(self.last_request + 1),
+        }
+    }
+
+    /// The stream has started, and goes on after response `responses`.
+    pub(super) fn start_stream(&mut self, responses: u64) {
+        self.expected = Some(responses + 1);
+        if let (None, Some(reader)) = (&self.cursor, &mut self.client) {
+            reader.granted = responses + (reader.granted - reader.consumed);
+            reader.consumed = responses;
+        }
+    }
+
+    /// The client's stream has taken the responses up to this one.
+    pub(super) fn consume(&mut self, attachment: Attachment, responses: u64) {
+        if let Some(reader) = self.client.as_mut().filter(|reader| reader.attachment == attachment) {
+            reader.consumed = reader.consumed.max(responses);
+        }
+    }
+
+    /// A credit for the server, if the stream has started and the credit is worth a message: half a window.
+    pub(super) fn top_up(&mut self, session: SessionId, window: u64) -> Option<ToServer> {
+        let reader = self.client.as_mut().filter(|_| self.expected.is_some())?;
+        let up_to = reader.consumed + window;
+        if up_to < reader.granted + (window / 2).max(1) {
+            return None;
+        }
+        reader.granted = up_to;
+        Some(ToServer::Credit { session, stream: self.stream, up_to })
+    }
+
+    /// Judges a request of this session's client.
+    pub(super) fn admit(
+        &self,
+        number: Option<u64>,
+        size: usize,
+        params: &GatewayParams,
+    ) -> Result<Admission, Failure> {
+        match self.phase {
+            Phase::Closing { .. } | Phase::Expiring { .. } => return Err(Failure::Ended),
+            Phase::Opening { .. } | Phase::Attaching { .. } => return Err(Failure::UnknownSession),
+            Phase::Open => {}
+        }
+        let limit = params.request_bytes_max;
+        if size > limit {
+            return Err(Failure::RequestTooLarge { size, limit });
+        }
+        let expected = self.last_request + 1;
+        let number = number.unwrap_or(expected);
+        if number > expected {
+            return Err(Failure::RequestGap { number, expected });
+        }
+        let limit = params.requests_max;
+        let waiting = self.requests.get(&number).map(|pending| pending.tickets.len());
+        if waiting.unwrap_or(self.requests.len()) >= limit {
+            return Err(Failure::TooManyRequests { limit });
+        }
+        Ok(match waiting {
+            Some(_) => Admission::Pending { number },
+            None if number < expected => Admission::Again { number },
+            None => Admission::New { number },
+        })
+    }
+}
+
+fn patience(missing: Missing, params: &GatewayParams) -> Duration {
+    match missing {
+        Missing::Client => params.detach_ttl,
+        Missing::Server => params.no_replica_timeout,
+    }
+}

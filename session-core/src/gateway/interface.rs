@@ -1,0 +1,211 @@
+//! What a gateway is told and what it orders: facts, orders, and their parts.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+use model::trace::Event;
+use model::{Fence, GroupName, Name, SessionId, UnitId};
+
+use crate::message::{AttachRefusal, Cursor, Secret, ToGateway, ToServer};
+use crate::service::{Refusal, UnitInfo};
+
+/// Limits and periods of a gateway.
+#[derive(Clone, Debug)]
+pub struct GatewayParams {
+    /// How many sessions may be here at once.
+    pub sessions_max: usize,
+    /// How many requests of one session may wait for their acknowledgement.
+    pub requests_max: usize,
+    /// The largest request, in bytes.
+    pub request_bytes_max: usize,
+    /// How many responses a server may be ahead of the client.
+    pub window: u64,
+    /// How often a multicast that nobody answered is repeated.
+    pub retry: Duration,
+    /// How long clients wait while no server serves them.
+    pub no_replica_timeout: Duration,
+    /// How long a session waits for its client.
+    pub detach_ttl: Duration,
+    /// Whether trace events are among the outputs.
+    pub trace: bool,
+}
+
+impl Default for GatewayParams {
+    fn default() -> GatewayParams {
+        GatewayParams {
+            sessions_max: 20_000,
+            requests_max: 64,
+            request_bytes_max: 64 * 1024,
+            window: 16,
+            retry: Duration::from_millis(250),
+            no_replica_timeout: Duration::from_secs(10),
+            detach_ttl: Duration::from_secs(60),
+            trace: false,
+        }
+    }
+}
+
+/// Names a call of a client, so that the host finds who waits for the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// Names the stream of a content server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkId(pub u64);
+
+/// Names one attachment of a client to its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Attachment(pub u64);
+
+/// A fact.
+#[allow(missing_docs, reason = "the fields are named for what they are")]
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The gateway is attached to a daemon.
+    GroupsUp,
+    /// It is not.
+    GroupsDown,
+    /// A client asks which units there are.
+    List(Ticket),
+    /// A client opens a session; the host drew `session` and `secret`.
+    Open { ticket: Ticket, unit: UnitId, session: SessionId, secret: Secret },
+    /// A client wants the responses of its session, after `cursor` if it has one.
+    Attach { ticket: Ticket, unit: UnitId, session: SessionId, secret: Secret, cursor: Option<Cursor> },
+    /// A client's stream is closed.
+    Detach { session: SessionId, attachment: Attachment },
+    /// A client's stream has taken all responses up to this number.
+    Consumed { session: SessionId, attachment: Attachment, responses: u64 },
+    /// A client's request. Without a number it is the next one.
+    Request { ticket: Ticket, session: SessionId, secret: Secret, number: Option<u64>, operation: Bytes },
+    /// A client is done with its session.
+    Close { ticket: Ticket, unit: UnitId, session: SessionId, secret: Secret },
+    /// A content server opened its stream.
+    LinkUp { link: LinkId, server: Name },
+    /// A content server's stream is closed.
+    LinkDown(LinkId),
+    /// A content server speaks.
+    Server { link: LinkId, message: ToGateway },
+}
+
+/// An order.
+#[allow(missing_docs, reason = "the fields are named for what they are")]
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Multicast to a group.
+    Multicast { group: GroupName, payload: Bytes },
+    /// Tell a content server.
+    ToServer { link: LinkId, message: ToServer },
+    /// Answer a call. Every call is answered once.
+    Reply { ticket: Ticket, reply: Result<Reply, Failure> },
+    /// Pass to the attached client.
+    ToClient { session: SessionId, attachment: Attachment, event: ClientEvent },
+    /// A server spoke out of turn, on a stream that is not its own any more; it was ignored.
+    Stale { link: LinkId, session: SessionId },
+    /// For observers.
+    Trace(Event),
+}
+
+/// A good answer to a call.
+#[allow(missing_docs, reason = "the fields are named for what they are")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The units there are.
+    Units(Vec<UnitInfo>),
+    /// The session is open.
+    Opened,
+    /// The client is attached: events follow.
+    Attached(Attachment),
+    /// The request has this number, and was applied.
+    Applied { number: u64 },
+    /// The session is over.
+    Closed,
+}
+
+/// What an attached client is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientEvent {
+    /// This server serves from here on.
+    Serving {
+        /// Its name.
+        server: Name,
+        /// Its fence.
+        fence: Fence,
+        /// Whether another server did before.
+        takeover: bool,
+        /// Acknowledged requests of which nothing is known any more, since the client was last told.
+        requests_lost: u64,
+    },
+    /// A response.
+    Response {
+        /// The client's position after it: its number, and what to bring when attaching elsewhere.
+        cursor: Cursor,
+        /// What the service sent.
+        payload: Bytes,
+        /// Nothing follows unless a request changes that.
+        last: bool,
+    },
+    /// The stream is over, for this reason.
+    Over(Failure),
+}
+
+/// Why a call failed or a stream ended.
+#[allow(missing_docs, reason = "the fields are named for what they are")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No server holds such a unit.
+    UnknownUnit,
+    /// The session is not known, here or anywhere.
+    UnknownSession,
+    /// The session is over.
+    Ended,
+    /// The secret is not the session's.
+    WrongSecret,
+    /// The cursor's context is not one of the service's.
+    BadCursor,
+    /// No server came forward in time.
+    NoReplica,
+    /// The session has another client now, here or at another gateway.
+    Displaced,
+    /// The gateway has as many sessions, or calls that wait, as it may.
+    TooManySessions { limit: usize },
+    /// The session has as many unacknowledged requests as it may.
+    TooManyRequests { limit: usize },
+    /// The request is too large.
+    RequestTooLarge { size: usize, limit: usize },
+    /// The request's number leaves a gap.
+    RequestGap { number: u64, expected: u64 },
+    /// The service refused the request.
+    Refused(Refusal),
+}
+
+impl From<AttachRefusal> for Failure {
+    fn from(reason: AttachRefusal) -> Failure {
+        match reason {
+            AttachRefusal::Unknown => Failure::UnknownSession,
+            AttachRefusal::Ended => Failure::Ended,
+            AttachRefusal::WrongSecret => Failure::WrongSecret,
+            AttachRefusal::Elsewhere => Failure::Displaced,
+            AttachRefusal::BadCursor => Failure::BadCursor,
+        }
+    }
+}
+
+/// A session as this gateway knows it, for operators.
+#[derive(Clone, Debug)]
+pub struct GatewaySession<'a> {
+    /// The session.
+    pub id: SessionId,
+    /// The unit.
+    pub unit: &'a UnitId,
+    /// Who serves it, if anybody does.
+    pub server: Option<Name>,
+    /// Under which fence.
+    pub fence: Fence,
+    /// Whether its client is attached.
+    pub attached: bool,
+    /// How many responses were passed to the client.
+    pub responses: u64,
+    /// Requests that are not acknowledged yet.
+    pub requests_pending: usize,
+}

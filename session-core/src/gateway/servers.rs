@@ -1,0 +1,215 @@
+//! What content servers tell a gateway.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use model::trace::Event;
+use model::{Digest, Fence, SessionId, Time, UnitId};
+
+use super::Gateway;
+use super::entry::{Entry, Pending, Phase};
+use super::interface::{ClientEvent, Failure, LinkId, Output, Reply};
+use crate::message::{AttachRefusal, Cursor, ToGateway, ToServer};
+use crate::service::Refusal;
+
+/// Where a server speaks: its link, and the session and stream that it speaks of.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    link: LinkId,
+    session: SessionId,
+    stream: u64,
+}
+
+/// A server's claim to be primary.
+#[derive(Debug)]
+struct Claim {
+    link: LinkId,
+    unit: UnitId,
+    session: SessionId,
+    fence: Fence,
+    requests: u64,
+}
+
+/// What became of a request, and the client's position after it.
+#[derive(Debug)]
+struct Acknowledgement {
+    number: u64,
+    outcome: Result<(), Refusal>,
+    cursor: Cursor,
+}
+
+/// Whose call a claim answers.
+enum Answered {
+    Opening,
+    Attaching,
+}
+
+impl Gateway {
+    pub(super) fn on_server(&mut self, now: Time, link: LinkId, message: ToGateway, out: &mut Vec<Output>) {
+        match message {
+            ToGateway::Claim { unit, session, fence, requests } => {
+                self.on_claim(now, Claim { link, unit, session, fence, requests }, out);
+            }
+            ToGateway::Started { session, stream, requests_lost, responses } => {
+                self.on_started(Place { link, session, stream }, requests_lost, responses, out);
+            }
+            ToGateway::Response { session, stream, cursor, payload, last } => {
+                self.on_response(Place { link, session, stream }, cursor, payload, last, out);
+            }
+            ToGateway::Applied { session, stream, number, outcome, cursor } => {
+                let acknowledgement = Acknowledgement { number, outcome, cursor };
+                self.on_applied(now, Place { link, session, stream }, acknowledgement, out);
+            }
+            ToGateway::Ended { session } => self.remove(session, &Failure::Ended, out),
+            ToGateway::Refused { session, reason } => self.on_refused(link, session, reason, out),
+            ToGateway::Moved { session } => {
+                if self.sessions.get(&session).is_some_and(|entry| entry.server == Some(link)) {
+                    self.remove(session, &Failure::Displaced, out);
+                }
+            }
+            ToGateway::Units { query, units } => self.on_units(now, query, units, out),
+        }
+    }
+
+    fn on_claim(&mut self, now: Time, claim: Claim, out: &mut Vec<Output>) {
+        let Claim { link, unit, session, fence, requests } = claim;
+        let Some(entry) = self.sessions.get(&session).filter(|entry| entry.unit == unit) else {
+            out.push(Output::ToServer { link, message: ToServer::Unknown { session } });
+            return;
+        };
+        let (newest, before) = (entry.fence, entry.server);
+        if fence < newest {
+            out.push(Output::ToServer { link, message: ToServer::Fenced { session, fence } });
+            self.observe(|gateway| Event::Fenced { gateway, session, fence, newer: newest }, out);
+            return;
+        }
+        if let Some(before) = before.filter(|_| newest < fence) {
+            out.push(Output::ToServer { link: before, message: ToServer::Fenced { session, fence: newest } });
+        }
+        let answered = self.with(now, session, |entry| {
+            entry.fence = fence;
+            entry.server = Some(link);
+            entry.cut_stream();
+            entry.last_request = entry.last_request.max(requests);
+            let answered = match entry.phase {
+                Phase::Opening { ticket, .. } => Some((ticket, Answered::Opening)),
+                Phase::Attaching { ticket, .. } => Some((ticket, Answered::Attaching)),
+                Phase::Open | Phase::Closing { .. } | Phase::Expiring { .. } => return None,
+            };
+            entry.phase = Phase::Open;
+            answered
+        });
+        match answered.flatten() {
+            Some((ticket, Answered::Attaching)) => self.seat(now, ticket, session, None, out),
+            Some((ticket, Answered::Opening)) => {
+                out.push(Output::Reply { ticket, reply: Ok(Reply::Opened) });
+                self.instruct(session, out);
+            }
+            None => self.instruct(session, out),
+        }
+    }
+
+    /// The session, if this is the stream that serves it.
+    fn served(&mut self, place: Place, out: &mut Vec<Output>) -> Option<&mut Entry> {
+        let Place { link, session, stream } = place;
+        let entry = self.sessions.get_mut(&session).filter(|entry| entry.is_served_by(link, stream));
+        if entry.is_none() {
+            out.push(Output::Stale { link, session });
+        }
+        entry
+    }
+
+    /// A stream starts where the cursor says, or, if there is none, where the server is.
+    fn on_started(&mut self, place: Place, requests_lost: u64, responses: u64, out: &mut Vec<Output>) {
+        let Place { link, session, .. } = place;
+        let server = self.links.get(&link).copied();
+        let Some(entry) = self.served(place, out) else { return };
+        if entry.cursor.as_ref().is_some_and(|cursor| cursor.responses != responses) {
+            out.push(Output::Stale { link, session });
+            return;
+        }
+        entry.start_stream(responses);
+        entry.requests_lost += requests_lost;
+        if let (Some(reader), Some(server)) = (entry.client, server) {
+            let fence = entry.fence;
+            let takeover = entry.told.replace(fence).is_some_and(|told| told != fence);
+            let requests_lost = core::mem::take(&mut entry.requests_lost);
+            let event = ClientEvent::Serving { server, fence, takeover, requests_lost };
+            out.push(Output::ToClient { session, attachment: reader.attachment, event });
+        }
+        self.top_up(session, out);
+        self.repeat(session, out);
+    }
+
+    fn on_response(
+        &mut self,
+        place: Place,
+        cursor: Cursor,
+        payload: Bytes,
+        last: bool,
+        out: &mut Vec<Output>,
+    ) {
+        let (session, response) = (place.session, cursor.responses);
+        let Some(entry) = self.served(place, out) else { return };
+        if entry.expected != Some(response) {
+            out.push(Output::Stale { link: place.link, session });
+            return;
+        }
+        entry.expected = Some(response + 1);
+        entry.cursor = Some(cursor.clone());
+        let (fence, client) = (entry.fence, entry.client);
+        self.observe(
+            |gateway| Event::Accept { gateway, session, fence, response, digest: Digest::of(&payload) },
+            out,
+        );
+        if let Some(reader) = client {
+            let event = ClientEvent::Response { cursor, payload, last };
+            out.push(Output::ToClient { session, attachment: reader.attachment, event });
+        }
+    }
+
+    fn on_applied(
+        &mut self,
+        now: Time,
+        place: Place,
+        acknowledgement: Acknowledgement,
+        out: &mut Vec<Output>,
+    ) {
+        let Acknowledgement { number, outcome, cursor } = acknowledgement;
+        let Place { link, session, .. } = place;
+        let Some(entry) = self.served(place, out) else { return };
+        if entry.expected != Some(cursor.responses + 1) {
+            out.push(Output::Stale { link, session });
+            return;
+        }
+        entry.cursor = Some(cursor);
+        let pending = self.with(now, session, |entry| entry.requests.remove(&number)).flatten();
+        let Some(Pending { tickets, again, .. }) = pending else { return };
+        if !again {
+            self.observe(|gateway| Event::Acknowledge { gateway, session, request: number }, out);
+        }
+        let reply = outcome.map(|()| Reply::Applied { number }).map_err(Failure::Refused);
+        out.extend(tickets.into_iter().map(|ticket| Output::Reply { ticket, reply: reply.clone() }));
+    }
+
+    /// Counts if this gateway waits for an answer, or if the server that serves the session says it.
+    fn on_refused(&mut self, link: LinkId, session: SessionId, reason: AttachRefusal, out: &mut Vec<Output>) {
+        let Some(entry) = self.sessions.get(&session) else { return };
+        let in_use = matches!(entry.phase, Phase::Open);
+        if !in_use || entry.server.is_none_or(|server| server == link) {
+            self.remove(session, &reason.into(), out);
+        }
+    }
+
+    pub(super) fn link_down(&mut self, now: Time, link: LinkId) {
+        self.links.remove(&link);
+        let served = |(_, entry): &(&SessionId, &Entry)| entry.server == Some(link);
+        let sessions: Vec<_> = self.sessions.iter().filter(served).map(|(id, _)| *id).collect();
+        for session in sessions {
+            self.with(now, session, |entry| {
+                entry.server = None;
+                entry.cut_stream();
+            });
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What passes between a primary and the gateway of its session's client: the claim, the grant, the stream.
+
+use alloc::vec::Vec;
+
+use model::trace::Role;
+use model::{SessionId, Time, UnitId};
+
+use super::Server;
+use super::interface::Output;
+use super::unit::Unit;
+use crate::held::{Grant, Serving};
+use crate::message::{ContentMessage, GatewayId, ToGateway, ToServer, encode};
+use crate::names::Purpose;
+use crate::service::ContentService;
+
+impl<S: ContentService> Server<S> {
+    /// Asks the gateway of a session how far its client got.
+    pub(super) fn claim(
+        &mut self,
+        now: Time,
+        since: Time,
+        unit: &UnitId,
+        session: SessionId,
+        out: &mut Vec<Output>,
+    ) {
+        let again = now + self.params.claim_retry;
+        self.set_serving(unit, session, Serving::Claiming { since, again });
+        let Some(state) = self.units.get(unit) else { return };
+        let (Some(held), Some(known)) = (state.held.get(&session), state.database.sessions().get(&session))
+        else {
+            return;
+        };
+        let (fence, requests) = (held.fence, held.replica.requests);
+        let claim = ToGateway::Claim { unit: unit.clone(), session, fence, requests };
+        self.doors.send_if_open(&known.gateway, claim, out);
+    }
+
+    pub(super) fn on_gateway(
+        &mut self,
+        now: Time,
+        gateway: &GatewayId,
+        message: ToServer,
+        out: &mut Vec<Output>,
+    ) {
+        let (ToServer::Serve { session, .. }
+        | ToServer::Credit { session, .. }
+        | ToServer::Fenced { session, .. }
+        | ToServer::Unknown { session }) = message;
+        let at_gateway = |state: &Unit<S::Context>| {
+            state.held.get(&session).is_some_and(|held| held.role == Role::Primary)
+                && state.database.sessions().get(&session).is_some_and(|known| known.gateway == *gateway)
+        };
+        let Some(unit) = self.units.iter().find(|(_, state)| at_gateway(state)).map(|(unit, _)| unit.clone())
+        else {
+            return;
+        };
+        let Some(held) = self.held(&unit, session) else { return };
+        match message {
+            ToServer::Serve { fence, stream, cursor, credit, repeats_from, .. } => {
+                if held.fence == fence {
+                    self.serve(now, &unit, session, Grant { stream, cursor, credit, repeats_from }, out);
+                }
+            }
+            ToServer::Credit { stream, up_to: more, .. } => {
+                if let Serving::Streaming { stream: current, up_to, .. } = &mut held.serving
+                    && *current == stream
+                {
+                    *up_to = more.max(*up_to);
+                }
+            }
+            ToServer::Fenced { fence, .. } => {
+                if held.fence == fence {
+                    self.set_serving(&unit, session, Serving::Nothing);
+                }
+            }
+            ToServer::Unknown { .. } => {}
+        }
+        self.respond(now, &unit, session, out);
+    }
+
+    fn serve(&mut self, now: Time, unit: &UnitId, session: SessionId, grant: Grant, out: &mut Vec<Output>) {
+        let serves = self.with_held(unit, session, out, |held, _, scene| held.serve(grant, scene));
+        if serves == Some(true) {
+            if let Some(state) = self.units.get_mut(unit) {
+                state.propagate_soon(now, session);
+            }
+        } else {
+            let again = now + self.params.claim_retry;
+            self.set_serving(unit, session, Serving::Claiming { since: now, again });
+        }
+    }
+
+    pub(super) fn gateway_up(&mut self, now: Time, gateway: &GatewayId, out: &mut Vec<Output>) {
+        if !self.doors.open(gateway, out) {
+            return;
+        }
+        for (unit, session, since) in self.served_at(gateway) {
+            self.claim(now, since.unwrap_or(now), &unit, session, out);
+        }
+    }
+
+    pub(super) fn gateway_down(&mut self, now: Time, gateway: &GatewayId) {
+        self.doors.shut(now, gateway);
+        for (unit, session, since) in self.served_at(gateway) {
+            let (since, again) = (since.unwrap_or(now), now + self.params.claim_retry);
+            self.set_serving(&unit, session, Serving::Claiming { since, again });
+        }
+    }
+
+    /// The sessions that this server serves to clients of a gateway, or tries to, and since when it tries.
+    fn served_at(&self, gateway: &GatewayId) -> Vec<(UnitId, SessionId, Option<Time>)> {
+        let mut served = Vec::new();
+        for (unit, state) in &self.units {
+            let sessions = state.database.sessions();
+            for (session, held) in &state.held {
+                if sessions.get(session).is_none_or(|known| known.gateway != *gateway) {
+                    continue;
+                }
+                match held.serving {
+                    Serving::Claiming { since, .. } => served.push((unit.clone(), *session, Some(since))),
+                    Serving::Streaming { .. } => served.push((unit.clone(), *session, None)),
+                    Serving::Nothing | Serving::Joining => {}
+                }
+            }
+        }
+        served
+    }
+
+    /// A claim that nobody answered: ask again, or end the session if its client has been away for too long.
+    pub(super) fn press_claim(
+        &mut self,
+        now: Time,
+        unit: &UnitId,
+        session: SessionId,
+        since: Time,
+        out: &mut Vec<Output>,
+    ) {
+        if now.since(since) < self.params.detach_ttl {
+            self.claim(now, since, unit, session, out);
+            return;
+        }
+        self.set_serving(unit, session, Serving::Nothing);
+        let Some(state) = self.units.get(unit) else { return };
+        let Some(known) = state.database.sessions().get(&session) else { return };
+        let expire = ContentMessage::Expire { session, gateway: known.gateway.clone() };
+        let group = Purpose::Content(unit.clone()).group();
+        out.push(Output::Multicast { group, payload: encode(&expire) });
+    }
+}

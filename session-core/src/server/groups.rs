@@ -1,0 +1,312 @@
+//! What happens in the groups of a server, and what it means for the sessions here.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use model::trace::{Event, Role};
+use model::{Fence, GroupName, GroupView, ProcessId, SessionId, Time, UnitId};
+
+use super::Server;
+use super::interface::Output;
+use crate::held::{Held, Serving};
+use crate::message::{ContentMessage, GatewayId, ServiceMessage, SessionMessage, ToGateway, decode, encode};
+use crate::names::Purpose;
+use crate::replica::{Base, decode_context, encode_context};
+use crate::service::ContentService;
+use crate::unit_db::{Effect, Session};
+
+/// Groups to join and to leave, gathered over the effects of one event.
+#[derive(Default)]
+struct Moves {
+    join: Vec<GroupName>,
+    leave: Vec<GroupName>,
+}
+
+impl<S: ContentService> Server<S> {
+    pub(super) fn announce(&self, out: &mut Vec<Output>) {
+        let holds = ServiceMessage::Holds { units: self.service.units() };
+        out.push(Output::Multicast { group: Purpose::Service.group(), payload: encode(&holds) });
+    }
+
+    pub(super) fn on_view(&mut self, now: Time, view: &GroupView, out: &mut Vec<Output>) {
+        match Purpose::of(&view.group) {
+            Some(Purpose::Service) if self.catalogue.on_view(view) => self.announce(out),
+            Some(Purpose::Service) | None => {}
+            Some(Purpose::Content(unit)) => {
+                let service = &self.service;
+                let Some(state) = self.units.get_mut(&unit) else { return };
+                state.position = 0;
+                let effects = state.database.on_view(view, &|| encode_context(&service.open(&unit)));
+                self.act(now, &unit, effects, out);
+                self.observe_database(&unit, out);
+            }
+            Some(Purpose::Session(unit, session)) => self.entered(now, &unit, session, out),
+        }
+    }
+
+    /// This server is in the session group: requests reach it from here on, so it can claim the session.
+    fn entered(&mut self, now: Time, unit: &UnitId, session: SessionId, out: &mut Vec<Output>) {
+        let Some(held) = self.held(unit, session) else { return };
+        held.joined = true;
+        if held.serving == Serving::Joining {
+            self.claim(now, now, unit, session, out);
+        }
+    }
+
+    pub(super) fn on_message(
+        &mut self,
+        now: Time,
+        group: GroupName,
+        sender: ProcessId,
+        payload: &Bytes,
+        out: &mut Vec<Output>,
+    ) {
+        let handled = match Purpose::of(&group) {
+            Some(Purpose::Service) => {
+                decode(payload).map(|message| self.on_service(now, sender, message, out))
+            }
+            Some(Purpose::Content(unit)) => {
+                decode(payload).map(|message| self.on_content(now, &unit, sender, message, out))
+            }
+            Some(Purpose::Session(unit, session)) => {
+                decode(payload).map(|message| self.on_session(now, &unit, session, message, out))
+            }
+            None => Ok(()),
+        };
+        if let Err(error) = handled {
+            out.push(Output::Refused { group, sender, error });
+        }
+    }
+
+    fn on_service(&mut self, now: Time, sender: ProcessId, message: ServiceMessage, out: &mut Vec<Output>) {
+        match message {
+            ServiceMessage::Holds { units } => self.catalogue.on_holds(sender, units),
+            ServiceMessage::List { gateway, query } => {
+                if self.me.is_some() && self.catalogue.answerer(query) == self.me {
+                    let units = self.catalogue.units();
+                    self.doors.send(now, &gateway, ToGateway::Units { query, units }, out);
+                }
+            }
+        }
+    }
+
+    fn on_content(
+        &mut self,
+        now: Time,
+        unit: &UnitId,
+        sender: ProcessId,
+        message: ContentMessage,
+        out: &mut Vec<Output>,
+    ) {
+        let service = &self.service;
+        let Some(state) = self.units.get_mut(unit) else { return };
+        state.position += 1;
+        let effects = state.database.on_message(sender, message, &|| encode_context(&service.open(unit)));
+        self.act(now, unit, effects, out);
+        self.observe_database(unit, out);
+    }
+
+    fn on_session(
+        &mut self,
+        now: Time,
+        unit: &UnitId,
+        session: SessionId,
+        message: SessionMessage,
+        out: &mut Vec<Output>,
+    ) {
+        let SessionMessage::Request { number, operation } = message;
+        let changed =
+            self.with_held(unit, session, out, |held, _, scene| held.request(number, operation, scene));
+        if changed == Some(true) {
+            self.soil(now, unit, session);
+            self.respond(now, unit, session, out);
+        }
+    }
+
+    fn observe_database(&self, unit: &UnitId, out: &mut Vec<Output>) {
+        let (true, Some(server), Some(state)) = (self.params.trace, self.me, self.units.get(unit)) else {
+            return;
+        };
+        if state.database.is_agreed() {
+            let (view, position, digest) = (state.database.view(), state.position, state.database.digest());
+            out.push(Output::Trace(Event::Database { server, unit: unit.clone(), view, position, digest }));
+        }
+    }
+
+    /// Does what transitions of a unit database mean for this server.
+    fn act(&mut self, now: Time, unit: &UnitId, effects: Vec<Effect>, out: &mut Vec<Output>) {
+        let mut moves = Moves::default();
+        for effect in effects {
+            match effect {
+                Effect::Assigned(session) => {
+                    self.hear(now, unit, session);
+                    self.settle(now, unit, session, &mut moves, out);
+                }
+                Effect::Repeated(session) => self.reclaim(now, unit, session, out),
+                Effect::Updated(session) => {
+                    self.hear(now, unit, session);
+                    self.follow(unit, session, out);
+                }
+                Effect::Attached { session, before } => self.follow_client(now, unit, session, &before, out),
+                Effect::Ended { session, last } => self.ended(now, unit, session, &last, &mut moves, out),
+                Effect::Refused { session, gateway, reason } => {
+                    if self.speaks_for(unit) {
+                        self.doors.send(now, &gateway, ToGateway::Refused { session, reason }, out);
+                    }
+                }
+                Effect::Tell(message) => {
+                    let group = Purpose::Content(unit.clone()).group();
+                    out.push(Output::Multicast { group, payload: encode(&message) });
+                }
+            }
+        }
+        let Moves { join, leave } = moves;
+        out.extend((!leave.is_empty()).then_some(Output::Leave(leave)));
+        out.extend((!join.is_empty()).then_some(Output::Join(join)));
+    }
+
+    fn hear(&mut self, now: Time, unit: &UnitId, session: SessionId) {
+        if let Some(state) = self.units.get_mut(unit) {
+            state.heard.insert(session, now);
+        }
+    }
+
+    fn speaks_for(&self, unit: &UnitId) -> bool {
+        self.units.get(unit).is_some_and(|state| state.database.is_spokesman())
+    }
+
+    /// Takes the part in a session that the unit database gives this server.
+    fn settle(
+        &mut self,
+        now: Time,
+        unit: &UnitId,
+        session: SessionId,
+        moves: &mut Moves,
+        out: &mut Vec<Output>,
+    ) {
+        let (Some(me), Some(state)) = (self.me, self.units.get_mut(unit)) else { return };
+        let Some(known) = state.database.sessions().get(&session).cloned() else { return };
+        let (fence, role) = (known.fence, role_of(me, &known));
+        let before = state.held.get(&session).map_or(Role::None, |held| held.role);
+        if before == Role::Primary && role != Role::Primary {
+            state.last_word(unit, session, out);
+        }
+        let group = || Purpose::Session(unit.clone(), session).group();
+        let changed = match (state.held.get_mut(&session), role) {
+            (None, Role::None) => false,
+            (Some(_), Role::None) => {
+                state.held.remove(&session);
+                moves.leave.push(group());
+                true
+            }
+            (Some(held), Role::Primary | Role::Backup) => held.take_role(role, fence),
+            (None, Role::Primary | Role::Backup) => {
+                self.lineages += 1;
+                let mut held = Held::new(fence, base_of(&self.service, unit, &known, self.lineages));
+                held.take_role(role, fence);
+                state.held.insert(session, held);
+                moves.join.push(group());
+                true
+            }
+        };
+        let ready = state.held.get(&session).is_some_and(|held| held.joined);
+        self.reschedule(unit, session);
+        if changed {
+            self.note_role(unit, session, fence, role, out);
+        }
+        self.doors.dial(now, &known.gateway, out);
+        if changed && role == Role::Primary && ready {
+            self.claim(now, now, unit, session, out);
+        }
+    }
+
+    pub(super) fn note_role(
+        &self,
+        unit: &UnitId,
+        session: SessionId,
+        fence: Fence,
+        role: Role,
+        out: &mut Vec<Output>,
+    ) {
+        out.push(Output::RoleChanged { unit: unit.clone(), session, fence, role });
+        if let (true, Some(server)) = (self.params.trace, self.me) {
+            out.push(Output::Trace(Event::Role { server, unit: unit.clone(), session, fence, role }));
+        }
+    }
+
+    /// The gateway asked again for a session that is there: perhaps the claim was lost.
+    fn reclaim(&mut self, now: Time, unit: &UnitId, session: SessionId, out: &mut Vec<Output>) {
+        if self.held(unit, session).is_some_and(|held| held.role == Role::Primary && held.joined) {
+            self.claim(now, now, unit, session, out);
+        }
+    }
+
+    /// A backup, or a primary that has not begun yet, goes on from what was propagated.
+    fn follow(&mut self, unit: &UnitId, session: SessionId, out: &mut Vec<Output>) {
+        self.with_held(unit, session, out, |held, known, scene| held.follow(known, scene));
+    }
+
+    /// The client is at another gateway now.
+    fn follow_client(
+        &mut self,
+        now: Time,
+        unit: &UnitId,
+        session: SessionId,
+        before: &GatewayId,
+        out: &mut Vec<Output>,
+    ) {
+        let known = self.units.get(unit).and_then(|state| state.database.sessions().get(&session));
+        let Some(gateway) = known.map(|known| known.gateway.clone()) else { return };
+        self.doors.dial(now, &gateway, out);
+        let Some(held) = self.held(unit, session).filter(|held| held.role == Role::Primary) else { return };
+        held.serving = Serving::Joining;
+        let joined = held.joined;
+        self.reschedule(unit, session);
+        self.doors.send_if_open(before, ToGateway::Moved { session }, out);
+        if joined {
+            self.claim(now, now, unit, session, out);
+        }
+    }
+
+    fn ended(
+        &mut self,
+        now: Time,
+        unit: &UnitId,
+        session: SessionId,
+        last: &Session,
+        moves: &mut Moves,
+        out: &mut Vec<Output>,
+    ) {
+        let answers = match last.primary {
+            Some(primary) => Some(primary) == self.me,
+            None => self.speaks_for(unit),
+        };
+        let Some(state) = self.units.get_mut(unit) else { return };
+        state.heard.remove(&session);
+        state.dirty.remove(&session);
+        if let Some(held) = state.held.remove(&session) {
+            moves.leave.push(Purpose::Session(unit.clone(), session).group());
+            self.note_role(unit, session, held.fence, Role::None, out);
+        }
+        self.reschedule(unit, session);
+        if answers {
+            self.doors.send(now, &last.gateway, ToGateway::Ended { session }, out);
+        }
+    }
+}
+
+fn role_of(me: ProcessId, session: &Session) -> Role {
+    if session.primary == Some(me) {
+        Role::Primary
+    } else if session.backups.contains(&me) {
+        Role::Backup
+    } else {
+        Role::None
+    }
+}
+
+/// The context of a session as the unit database has it.
+fn base_of<S: ContentService>(service: &S, unit: &UnitId, known: &Session, lineage: u64) -> Base<S::Context> {
+    let context = decode_context(&known.context).unwrap_or_else(|| service.open(unit));
+    Base { context, requests: known.requests, responses: known.responses, lineage }
+}

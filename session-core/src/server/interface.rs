@@ -1,0 +1,105 @@
+//! What a content server is told and what it orders.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use model::trace::{Event, Role};
+use model::{Fence, GroupName, GroupView, ProcessId, SessionId, Time, UnitId};
+
+use crate::message::{DecodeError, GatewayId, ToGateway, ToServer};
+use crate::unit_db::Session;
+
+/// A fact.
+#[derive(Clone, Debug)]
+pub enum Input<S> {
+    /// The process is attached to its daemon, as this member.
+    Attached(ProcessId),
+    /// The attachment is lost, and with it every membership.
+    Detached,
+    /// Views of groups, all of one step.
+    Views(Vec<GroupView>),
+    /// A message of a group.
+    Message {
+        /// Where.
+        group: GroupName,
+        /// From whom.
+        sender: ProcessId,
+        /// What.
+        payload: Bytes,
+    },
+    /// The stream to a gateway is open.
+    GatewayUp(GatewayId),
+    /// The stream to a gateway is closed, and what was on it may be lost.
+    GatewayDown(GatewayId),
+    /// A gateway speaks.
+    Gateway(GatewayId, ToServer),
+    /// The content is this now; units may have come or gone.
+    Content(S),
+    /// Hand all sessions over and say when that is done.
+    Drain,
+}
+
+/// An order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Join these groups.
+    Join(Vec<GroupName>),
+    /// Leave these groups.
+    Leave(Vec<GroupName>),
+    /// Multicast to a group.
+    Multicast {
+        /// Where.
+        group: GroupName,
+        /// What.
+        payload: Bytes,
+    },
+    /// Keep a stream open to this gateway, from now on.
+    Dial(GatewayId),
+    /// Close the stream to this gateway, or stop dialling it. Nothing more is told about it.
+    Hangup(GatewayId),
+    /// Tell a gateway. Sent only while its stream is open.
+    Send(GatewayId, ToGateway),
+    /// This server's part in a session changed: for the log.
+    RoleChanged {
+        /// The unit.
+        unit: UnitId,
+        /// The session.
+        session: SessionId,
+        /// The session's fence.
+        fence: Fence,
+        /// What this server is in it now.
+        role: Role,
+    },
+    /// A member of a group sent something that is not a message of ours; it was ignored.
+    Refused {
+        /// Where.
+        group: GroupName,
+        /// From whom.
+        sender: ProcessId,
+        /// What is wrong with it.
+        error: DecodeError,
+    },
+    /// Nothing is served here any more.
+    Drained,
+    /// For observers.
+    Trace(Event),
+}
+
+/// A session as this server knows it, for operators.
+#[derive(Clone, Debug)]
+pub struct SessionStatus<'a> {
+    /// The unit.
+    pub unit: &'a UnitId,
+    /// The session.
+    pub id: SessionId,
+    /// What the unit database knows.
+    pub session: &'a Session,
+    /// What this server is in it.
+    pub role: Role,
+    /// How many responses this server's context reflects: its own if it has a role, else the database's.
+    pub responses: u64,
+    /// Likewise for requests.
+    pub requests: u64,
+    /// When the database last heard of the session's context.
+    pub heard: Option<Time>,
+}

@@ -1,0 +1,299 @@
+//! The machine of a content server: keeps the unit databases of the units that it holds, and serves or mirrors the
+//! sessions that they assign to it [FK:server].
+//!
+//! Invariant: a session is served under the fence that this server's copy of the unit database gives it, and only on
+//! a stream that the session's gateway opened for that fence.
+
+mod doors;
+mod gateways;
+mod groups;
+mod interface;
+#[cfg(test)]
+mod tests;
+mod unit;
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use model::trace::Role;
+use model::{Machine, ProcessId, SessionId, Time, UnitId};
+
+use crate::catalogue::Catalogue;
+use crate::held::{Held, Scene, Serving};
+use crate::names::Purpose;
+use crate::params::Params;
+use crate::replica;
+use crate::service::ContentService;
+use crate::timers::Timers;
+use crate::unit_db::{self, Database, Session};
+use doors::Doors;
+pub use interface::{Input, Output, SessionStatus};
+use unit::Unit;
+
+/// Whether this server goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    No,
+    /// It hands over what it serves.
+    Asked,
+    /// It has, and said so.
+    Done,
+}
+
+/// The content server.
+pub struct Server<S: ContentService> {
+    service: S,
+    params: Params,
+    me: Option<ProcessId>,
+    catalogue: Catalogue,
+    units: BTreeMap<UnitId, Unit<S::Context>>,
+    doors: Doors,
+    /// Every held session's deadline.
+    timers: Timers<(UnitId, SessionId)>,
+    /// The last name given to a context.
+    lineages: u64,
+    drain: Drain,
+}
+
+impl<S: ContentService> Server<S> {
+    /// A server of `service`, not attached to its daemon yet.
+    pub fn new(service: S, params: Params) -> Server<S> {
+        Server {
+            service,
+            doors: Doors::new(params.detach_ttl),
+            params,
+            me: None,
+            catalogue: Catalogue::default(),
+            units: BTreeMap::new(),
+            timers: Timers::new(),
+            lineages: 0,
+            drain: Drain::No,
+        }
+    }
+
+    /// This server as a member of groups, while it is attached.
+    pub fn me(&self) -> Option<ProcessId> {
+        self.me
+    }
+
+    /// The unit databases.
+    pub fn databases(&self) -> impl Iterator<Item = (&UnitId, &Database)> {
+        self.units.iter().map(|(unit, held)| (unit, &held.database))
+    }
+
+    /// Every session of the units held here.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionStatus<'_>> {
+        self.units.iter().flat_map(|(unit, state)| {
+            state.database.sessions().iter().map(move |(id, session)| {
+                let held = state.held.get(id);
+                SessionStatus {
+                    unit,
+                    id: *id,
+                    session,
+                    role: held.map_or(Role::None, |held| held.role),
+                    responses: held.map_or(session.responses, |held| held.replica.responses),
+                    requests: held.map_or(session.requests, |held| held.replica.requests),
+                    heard: state.heard.get(id).copied(),
+                }
+            })
+        })
+    }
+
+    fn attached(&mut self, me: ProcessId, out: &mut Vec<Output>) {
+        self.detached(out);
+        if self.drain != Drain::No {
+            return;
+        }
+        self.me = Some(me);
+        let mut groups = Vec::from([Purpose::Service.group()]);
+        for info in self.service.units() {
+            groups.push(Purpose::Content(info.unit.clone()).group());
+            self.units.insert(info.unit, self.fresh_unit(me));
+        }
+        out.push(Output::Join(groups));
+    }
+
+    fn fresh_unit(&self, me: ProcessId) -> Unit<S::Context> {
+        let limits = unit_db::Limits {
+            moves_max: self.params.moves_max,
+            state_bytes_max: self.params.message_bytes_max,
+        };
+        Unit::new(Database::new(me, self.params.policy, limits))
+    }
+
+    /// Without a daemon this server is nobody, and has nothing to say to gateways: others have its sessions, or will.
+    fn detached(&mut self, out: &mut Vec<Output>) {
+        self.me = None;
+        self.units.clear();
+        self.timers.clear();
+        self.doors.clear(out);
+        self.catalogue = Catalogue::default();
+    }
+
+    fn content(&mut self, service: S, out: &mut Vec<Output>) {
+        let units: BTreeSet<_> = service.units().into_iter().map(|info| info.unit).collect();
+        let gone: Vec<_> = self.units.keys().filter(|unit| !units.contains(unit)).cloned().collect();
+        for unit in gone {
+            self.give_up(&unit, out);
+        }
+        self.service = service;
+        let Some(me) = self.me.filter(|_| self.drain == Drain::No) else { return };
+        let new: Vec<_> = units.into_iter().filter(|unit| !self.units.contains_key(unit)).collect();
+        let groups: Vec<_> = new.iter().map(|unit| Purpose::Content(unit.clone()).group()).collect();
+        out.extend((!groups.is_empty()).then_some(Output::Join(groups)));
+        for unit in new {
+            let fresh = self.fresh_unit(me);
+            self.units.insert(unit, fresh);
+        }
+        self.announce(out);
+    }
+
+    /// A unit is not held any more: the other replicas hear the last of its sessions, and take them over.
+    fn give_up(&mut self, unit: &UnitId, out: &mut Vec<Output>) {
+        let Some(mut state) = self.units.remove(unit) else { return };
+        state.propagate_all(unit, self.params.message_bytes_max, out);
+        let mut groups = Vec::from([Purpose::Content(unit.clone()).group()]);
+        for (session, held) in &state.held {
+            groups.push(Purpose::Session(unit.clone(), *session).group());
+            self.timers.set(&(unit.clone(), *session), None);
+            self.note_role(unit, *session, held.fence, Role::None, out);
+        }
+        out.push(Output::Leave(groups));
+    }
+
+    /// Leaves every group in which sessions are assigned; those served here go on until their new primaries have
+    /// them.
+    fn drain(&mut self, out: &mut Vec<Output>) {
+        self.drain = Drain::Asked;
+        let mut groups = Vec::from([Purpose::Service.group()]);
+        for (unit, state) in &mut self.units {
+            state.propagate_all(unit, self.params.message_bytes_max, out);
+            groups.push(Purpose::Content(unit.clone()).group());
+        }
+        out.push(Output::Leave(groups));
+    }
+
+    /// The drain is over once no session is served here: gateways have fenced this server off, or are gone.
+    fn tell_if_drained(&mut self, out: &mut Vec<Output>) {
+        let serves = |held: &Held<S::Context>| matches!(held.serving, Serving::Streaming { .. });
+        if self.drain == Drain::Asked && !self.units.values().any(|state| state.held.values().any(serves)) {
+            self.drain = Drain::Done;
+            out.push(Output::Drained);
+        }
+    }
+
+    fn held(&mut self, unit: &UnitId, session: SessionId) -> Option<&mut Held<S::Context>> {
+        self.units.get_mut(unit)?.held.get_mut(&session)
+    }
+
+    /// Runs one step of a held session, and passes on what it has to say.
+    fn with_held<R>(
+        &mut self,
+        unit: &UnitId,
+        session: SessionId,
+        out: &mut Vec<Output>,
+        step: impl FnOnce(&mut Held<S::Context>, &Session, &mut Scene<'_, S>) -> R,
+    ) -> Option<R> {
+        let me = self.me?;
+        let state = self.units.get_mut(unit)?;
+        let (held, known) = (state.held.get_mut(&session)?, state.database.sessions().get(&session)?);
+        let (mut send, mut trace) = (Vec::new(), Vec::new());
+        let limits = replica::Limits {
+            requests_kept: self.params.requests_kept,
+            context_bytes_max: self.params.context_bytes_max,
+        };
+        let mut scene = Scene {
+            service: &self.service,
+            unit,
+            session,
+            me,
+            limits,
+            lineages: &mut self.lineages,
+            send: &mut send,
+            trace: self.params.trace.then_some(&mut trace),
+        };
+        let result = step(held, known, &mut scene);
+        out.extend(trace.into_iter().map(Output::Trace));
+        for message in send {
+            self.doors.send_if_open(&known.gateway, message, out);
+        }
+        self.reschedule(unit, session);
+        Some(result)
+    }
+
+    fn set_serving(&mut self, unit: &UnitId, session: SessionId, serving: Serving) {
+        if let Some(held) = self.held(unit, session) {
+            held.serving = serving;
+        }
+        self.reschedule(unit, session);
+    }
+
+    /// Keeps the timer of a session right.
+    fn reschedule(&mut self, unit: &UnitId, session: SessionId) {
+        let deadline = self.held(unit, session).and_then(|held| held.deadline());
+        self.timers.set(&(unit.clone(), session), deadline);
+    }
+
+    fn respond(&mut self, now: Time, unit: &UnitId, session: SessionId, out: &mut Vec<Output>) {
+        if self.with_held(unit, session, out, |held, _, scene| held.respond(now, scene)) == Some(true) {
+            self.soil(now, unit, session);
+        }
+    }
+
+    fn soil(&mut self, now: Time, unit: &UnitId, session: SessionId) {
+        if let Some(state) = self.units.get_mut(unit) {
+            state.soil(now, session);
+        }
+    }
+
+    fn on_deadline(&mut self, now: Time, unit: &UnitId, session: SessionId, out: &mut Vec<Output>) {
+        match self.held(unit, session).map(|held| held.serving.clone()) {
+            Some(Serving::Claiming { since, .. }) => self.press_claim(now, unit, session, since, out),
+            Some(Serving::Streaming { .. }) => self.respond(now, unit, session, out),
+            Some(Serving::Nothing | Serving::Joining) | None => {}
+        }
+    }
+}
+
+impl<S: ContentService> Machine for Server<S> {
+    type Input = Input<S>;
+    type Output = Output;
+
+    fn handle(&mut self, now: Time, input: Input<S>, out: &mut Vec<Output>) {
+        match input {
+            Input::Attached(me) => self.attached(me, out),
+            Input::Detached => self.detached(out),
+            Input::Views(views) => views.iter().for_each(|view| self.on_view(now, view, out)),
+            Input::Message { group, sender, payload } => self.on_message(now, group, sender, &payload, out),
+            Input::GatewayUp(gateway) => self.gateway_up(now, &gateway, out),
+            Input::GatewayDown(gateway) => self.gateway_down(now, &gateway),
+            Input::Gateway(gateway, message) => self.on_gateway(now, &gateway, message, out),
+            Input::Content(service) => self.content(service, out),
+            Input::Drain => self.drain(out),
+        }
+        self.tell_if_drained(out);
+    }
+
+    fn wake(&mut self, now: Time, out: &mut Vec<Output>) {
+        while let Some((unit, session)) = self.timers.pop(now) {
+            self.on_deadline(now, &unit, session, out);
+        }
+        for (unit, state) in &mut self.units {
+            if state.propagate_at.is_some_and(|time| time <= now) {
+                state.propagate(unit, self.params.message_bytes_max, out);
+            }
+        }
+        let units = &self.units;
+        let sessions = || units.values().flat_map(|state| state.database.sessions().values());
+        self.doors.sweep(now, |gateway| sessions().any(|known| known.gateway == *gateway), out);
+        self.tell_if_drained(out);
+    }
+
+    fn next_wake(&self) -> Option<(Time, &'static str)> {
+        let session = self.timers.first().map(|time| (time, "a session"));
+        let propagations = self.units.values().filter_map(|state| state.propagate_at);
+        let propagation = propagations.min().map(|time| (time, "propagation"));
+        let door = self.doors.deadline().map(|time| (time, "a gateway that cannot be reached"));
+        session.into_iter().chain(propagation).chain(door).min()
+    }
+}

@@ -1,0 +1,101 @@
+//! One held unit: its database, the sessions in which this server has a part, and what of them is to be propagated.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use model::trace::Role;
+use model::{SessionId, Time, UnitId};
+
+use super::interface::Output;
+use crate::held::Held;
+use crate::message::{ContentMessage, encode};
+use crate::names::Purpose;
+use crate::unit_db::{Database, Update};
+
+/// One held unit.
+#[derive(Debug)]
+pub(super) struct Unit<C> {
+    pub(super) database: Database,
+    /// Events of the content group since its last view.
+    pub(super) position: u64,
+    pub(super) held: BTreeMap<SessionId, Held<C>>,
+    /// Sessions served here whose context changed since it was last propagated.
+    pub(super) dirty: BTreeSet<SessionId>,
+    pub(super) propagate_at: Option<Time>,
+    /// When the database last heard of each session's context.
+    pub(super) heard: BTreeMap<SessionId, Time>,
+}
+
+impl<C> Unit<C> {
+    pub(super) fn new(database: Database) -> Unit<C> {
+        Unit {
+            database,
+            position: 0,
+            held: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            propagate_at: None,
+            heard: BTreeMap::new(),
+        }
+    }
+
+    /// The context of a session served here is ahead of the database.
+    pub(super) fn soil(&mut self, now: Time, session: SessionId) {
+        if self.held.get(&session).is_some_and(|held| held.role == Role::Primary) {
+            self.dirty.insert(session);
+            let due = now + self.database.policy().period;
+            self.propagate_at = self.propagate_at.or(Some(due));
+        }
+    }
+
+    /// A new primary propagates at once: until then a second failure would go back to what the first one left.
+    pub(super) fn propagate_soon(&mut self, now: Time, session: SessionId) {
+        self.dirty.insert(session);
+        self.propagate_at = Some(now);
+    }
+}
+
+impl<C> Unit<C>
+where
+    C: Clone + serde::Serialize + serde::de::DeserializeOwned,
+{
+    /// Multicasts what became of the sessions served here since the last time [FK:propagate], in messages of about
+    /// `bytes_max`.
+    pub(super) fn propagate(&mut self, unit: &UnitId, bytes_max: usize, out: &mut Vec<Output>) {
+        const UPDATE_OVERHEAD: usize = 128;
+        self.propagate_at = None;
+        let (mut batch, mut size) = (Vec::new(), 0);
+        for session in core::mem::take(&mut self.dirty) {
+            let Some(held) = self.held.get_mut(&session).filter(|held| held.role == Role::Primary) else {
+                continue;
+            };
+            let update = held.update(session);
+            size += update.context.len() + UPDATE_OVERHEAD;
+            batch.push(update);
+            if size >= bytes_max {
+                out.push(propagation(unit, core::mem::take(&mut batch)));
+                size = 0;
+            }
+        }
+        out.extend((!batch.is_empty()).then(|| propagation(unit, batch)));
+    }
+
+    /// As [`Unit::propagate`], of all sessions served here: this server has no say in them from here on.
+    pub(super) fn propagate_all(&mut self, unit: &UnitId, bytes_max: usize, out: &mut Vec<Output>) {
+        let served = self.held.iter().filter(|(_, held)| held.role == Role::Primary);
+        self.dirty.extend(served.map(|(session, _)| *session));
+        self.propagate(unit, bytes_max, out);
+    }
+
+    /// A primary that is replaced while it lives says how far it got.
+    pub(super) fn last_word(&mut self, unit: &UnitId, session: SessionId, out: &mut Vec<Output>) {
+        self.dirty.remove(&session);
+        if let Some(held) = self.held.get_mut(&session) {
+            out.push(propagation(unit, Vec::from([held.update(session)])));
+        }
+    }
+}
+
+fn propagation(unit: &UnitId, updates: Vec<Update>) -> Output {
+    let group = Purpose::Content(unit.clone()).group();
+    Output::Multicast { group, payload: encode(&ContentMessage::Propagate { updates }) }
+}
