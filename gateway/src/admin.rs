@@ -9,6 +9,7 @@ use proto::gateway::v1::gateway_service_server::GatewayService;
 use proto::gateway::v1::{GetStatusRequest, GetStatusResponse, SessionStatus};
 use session_core::Gateway;
 use session_core::gateway::GatewaySession;
+use session_core::message::GatewayId;
 use svc_kit::driver::Handle;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
@@ -18,7 +19,7 @@ use crate::{status, wire};
 
 /// The service for operators.
 pub(crate) struct Admin {
-    pub(crate) name: Name,
+    pub(crate) id: GatewayId,
     pub(crate) machine: Handle<Gateway>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) process: watch::Receiver<Option<ProcessId>>,
@@ -34,12 +35,13 @@ impl GatewayService for Admin {
         let (sessions, servers) = seen.await.map_err(|_| status::draining())?;
         let process = *self.process.borrow();
         Ok(Response::new(GetStatusResponse {
-            name: self.name.to_string(),
+            name: self.id.name.to_string(),
             sessions,
             servers: servers.iter().map(Name::to_string).collect(),
             stale_messages: self.counters.stale.load(Ordering::Relaxed),
             refused_messages: self.counters.refused.load(Ordering::Relaxed),
             process: process.map(|it| it.to_string()).unwrap_or_default(),
+            boot: self.id.boot.number(),
         }))
     }
 }

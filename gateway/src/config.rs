@@ -197,15 +197,12 @@ impl Arguments for Args {
 mod tests {
     use super::*;
 
-    fn load(flags: &[(&str, &str)], file: &str) -> Result<Config, String> {
-        let dir = std::env::temp_dir();
-        let path =
-            dir.join(format!("gateway-config-{}-{}.toml", std::process::id(), flags.len() + file.len()));
+    fn load(env: &[(&str, &str)], file: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
         std::fs::write(&path, file).unwrap();
-        let env = flags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let loaded = settings::load(Some(&path), env, &Args::default()).map_err(|error| error.to_string());
-        std::fs::remove_file(&path).unwrap();
-        loaded
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        settings::load(Some(&path), env, &Args::default()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -219,20 +216,18 @@ mod tests {
 
     #[test]
     fn a_wrong_setting_is_named() {
+        let timeout = "HANDOVER_SESSIONS__NO_REPLICA_TIMEOUT";
         for (env, file, message) in [
-            ("", "gcs = ' , '", "bad value for `gcs`: \" , \""),
-            ("2h", "", ""),
-            ("0s", "", "bad value for `sessions.no_replica_timeout`: \"0s\""),
-            ("", "limits.window = 5000", "bad value for `limits.window`: 5000"),
-            ("", "limits.windows = 5", "unknown setting `limits.windows`"),
-            ("", "name = 'Not A Name'", "bad value for `name`: \"Not A Name\""),
+            (&[][..], "gcs = ' , '", "bad value for `gcs`: \" , \""),
+            (&[(timeout, "0s")], "", "bad value for `sessions.no_replica_timeout`: \"0s\""),
+            (&[(timeout, "soon")], "", "bad value for `sessions.no_replica_timeout`: \"soon\""),
+            (&[], "limits.window = 5000", "bad value for `limits.window`: 5000"),
+            (&[], "limits.windows = 5", "unknown setting `limits.windows`"),
         ] {
-            let name = if file.starts_with("name") { "" } else { "name = 'gateway-1'\n" };
-            let env = (!env.is_empty()).then_some(("HANDOVER_SESSIONS__NO_REPLICA_TIMEOUT", env));
-            let env: Vec<_> = env.into_iter().collect();
-            let complaint = load(&env, &format!("{name}{file}")).err().unwrap_or_default();
+            let complaint = load(env, &format!("name = 'gateway-1'\n{file}")).unwrap_err();
             assert!(complaint.starts_with(message), "{complaint}");
-            assert_eq!(complaint.is_empty(), message.is_empty(), "{complaint}");
         }
+        assert!(load(&[], "name = 'No Name'").unwrap_err().starts_with("bad value for `name`: \"No Name\""));
+        assert!(load(&[], "").unwrap_err().starts_with("the setting `name` is missing"));
     }
 }

@@ -99,12 +99,8 @@ pub async fn serve(config: Config, listener: Listener, shutdown: CancellationTok
         queue_max: params.sessions_max.saturating_mul(LINK_MESSAGES_PER_SESSION).max(COMMANDS_MAX),
         stop: stop.clone(),
     };
-    let admin = Admin {
-        name: config.name,
-        machine: machine.clone(),
-        counters: counters.clone(),
-        process: seen_process,
-    };
+    let admin =
+        Admin { id: id.clone(), machine: machine.clone(), counters: counters.clone(), process: seen_process };
     let (server, health) = Services::new()
         .with(SessionServiceServer::new(sessions).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .with(DeliveryServiceServer::new(delivery).max_decoding_message_size(MESSAGE_BYTES_MAX))
