@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{ConfigurationId, Fence, Name, SessionId, UnitId};
+use model::{ConfigurationId, Fence, GroupViewId, Name, SessionId, UnitId};
 use proto::gateway::v1 as delivery;
 use proto::gateway::v1::deliver_request::Message as FromServer;
 use proto::gateway::v1::deliver_response::Message as ForServer;
@@ -217,15 +217,17 @@ pub(crate) fn for_server(message: ToServer) -> delivery::DeliverResponse {
 pub(crate) fn fence_message(fence: Fence) -> delivery::Fence {
     delivery::Fence {
         counter: fence.counter(),
-        configuration_counter: fence.configuration().counter(),
-        configuration_digest: fence.configuration().digest(),
+        configuration_counter: fence.view().configuration.counter(),
+        configuration_digest: fence.view().configuration.digest(),
+        position: fence.view().position,
     }
 }
 
 fn from_fence(field: &'static str, fence: Option<delivery::Fence>) -> Result<Fence, Malformed> {
     let fence = fence.ok_or_else(|| missing(field))?;
     let configuration = ConfigurationId::new(fence.configuration_counter, fence.configuration_digest);
-    Ok(Fence::new(fence.counter, configuration))
+    let view = GroupViewId { configuration, position: fence.position };
+    Ok(Fence::new(view, fence.counter))
 }
 
 fn cursor_message(cursor: Cursor) -> delivery::Cursor {
