@@ -71,7 +71,7 @@ pub(crate) fn session() -> SessionId {
 }
 
 pub(crate) fn fence(counter: u64) -> Fence {
-    Fence::new(counter, ConfigurationId::new(1, 0))
+    Fence::new(GroupViewId { configuration: ConfigurationId::new(1, 0), position: 0 }, counter)
 }
 
 pub(crate) fn digest(what: &str, number: u64) -> Digest {

@@ -11,7 +11,7 @@ use proto::gateway::v1::deliver_request::Message as FromServer;
 use proto::gateway::v1::deliver_response::Message as ForServer;
 use proto::session::v1 as session;
 use session_core::gateway::ClientEvent;
-use session_core::message::{AttachRefusal, Cursor, Secret, ToGateway, ToServer};
+use session_core::message::{AttachRefusal, Cursor, Resume, Secret, ToGateway, ToServer};
 use session_core::{Refusal, RefusalKind, UnitInfo};
 
 use crate::cursor;
@@ -157,7 +157,7 @@ pub(crate) fn from_server(request: delivery::DeliverRequest) -> Result<ToGateway
             session: session_id("started.session", &it.session)?,
             stream: it.stream,
             requests_lost: it.requests_lost,
-            responses: number("started.responses", it.responses)?,
+            cursor: from_cursor("started.cursor", it.cursor)?,
         },
         FromServer::Response(it) => ToGateway::Response {
             session: session_id("response.session", &it.session)?,
@@ -189,12 +189,12 @@ pub(crate) fn from_server(request: delivery::DeliverRequest) -> Result<ToGateway
 /// What a content server is told.
 pub(crate) fn for_server(message: ToServer) -> delivery::DeliverResponse {
     let message = match message {
-        ToServer::Serve { session, fence, stream, cursor, credit, repeats_from } => {
+        ToServer::Serve { session, fence, stream, resume, credit, repeats_from } => {
             ForServer::Serve(delivery::Serve {
                 session: session_bytes(session),
                 fence: Some(fence_message(fence)),
                 stream,
-                cursor: cursor.map(cursor_message),
+                resume: resume_message(resume),
                 credit,
                 repeats_from,
             })
@@ -228,6 +228,14 @@ fn from_fence(field: &'static str, fence: Option<delivery::Fence>) -> Result<Fen
     let configuration = ConfigurationId::new(fence.configuration_counter, fence.configuration_digest);
     let view = GroupViewId { configuration, position: fence.position };
     Ok(Fence::new(view, fence.counter))
+}
+
+fn resume_message(resume: Resume) -> Option<delivery::serve::Resume> {
+    match resume {
+        Resume::Beginning => Some(delivery::serve::Resume::Beginning(delivery::Beginning {})),
+        Resume::After(cursor) => Some(delivery::serve::Resume::After(cursor_message(cursor))),
+        Resume::Anywhere => None,
+    }
 }
 
 fn cursor_message(cursor: Cursor) -> delivery::Cursor {

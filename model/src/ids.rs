@@ -7,6 +7,8 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::GroupViewId;
+
 /// Why a text is not a [`Name`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NameError;
@@ -429,21 +431,21 @@ spelt!(SessionId, |it| format_args!("{:032x}", it.0), |text| {
 });
 
 /// Who may serve a session: of two servers that both believe they are primary, the greater fence is right
-/// [FK:one-primary]. `counter` orders the primaries that one side of a partition knows of, `configuration` separates
-/// sides.
+/// [FK:one-primary]. The view in which it was given out comes first: views grow, also for a group whose members have
+/// all been replaced and count from the beginning, and no two sides of a partition share one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fence {
+    view: GroupViewId,
     counter: u64,
-    configuration: ConfigurationId,
 }
 
 impl Fence {
     /// Below every fence that a primary has.
-    pub const NONE: Fence = Fence { counter: 0, configuration: ConfigurationId::new(0, 0) };
+    pub const NONE: Fence = Fence::new(GroupViewId::NONE, 0);
 
-    /// The fence with this counter, given out in `configuration`.
-    pub const fn new(counter: u64, configuration: ConfigurationId) -> Fence {
-        Fence { counter, configuration }
+    /// The fence with this counter, given out in `view` of the content group.
+    pub const fn new(view: GroupViewId, counter: u64) -> Fence {
+        Fence { view, counter }
     }
 
     /// The counter: strictly greater with each new primary that one unit database appoints.
@@ -451,15 +453,17 @@ impl Fence {
         self.counter
     }
 
-    /// The configuration in which it was given out.
-    pub const fn configuration(self) -> ConfigurationId {
-        self.configuration
+    /// The view in which it was given out.
+    pub const fn view(self) -> GroupViewId {
+        self.view
     }
 }
 
-spelt!(Fence, |it| format_args!("f{}@{}", it.counter, it.configuration), |text| {
-    let (counter, configuration) = text.strip_prefix('f')?.split_once('@')?;
-    Some(Fence { counter: counter.parse().ok()?, configuration: configuration.parse().ok()? })
+spelt!(Fence, |it| format_args!("f{}@{}", it.counter, it.view), |text| {
+    let (counter, view) = text.strip_prefix('f')?.split_once('@')?;
+    let (configuration, position) = number_after(view, '+')?;
+    let view = GroupViewId { configuration: configuration.parse().ok()?, position };
+    Some(Fence { view, counter: counter.parse().ok()? })
 });
 
 /// A 64-bit FNV-1a fingerprint of bytes: for identifiers and traces, not for security.
@@ -503,8 +507,8 @@ mod tests {
         assert_eq!(message.to_string().parse(), Ok(message));
         let start = StartId::new(Boot::new(7), 9);
         assert_eq!(start.to_string().parse(), Ok(start));
-        let fence = Fence::new(5, configuration);
-        assert_eq!(fence.to_string(), "f5@v4.beef");
+        let fence = Fence::new(GroupViewId { configuration, position: 3 }, 5);
+        assert_eq!(fence.to_string(), "f5@v4.beef+3");
         assert_eq!(fence.to_string().parse(), Ok(fence));
         let session = SessionId::new(0xabc);
         assert_eq!(session.to_string().parse(), Ok(session));

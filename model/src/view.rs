@@ -82,6 +82,11 @@ pub struct GroupViewId {
     pub position: u64,
 }
 
+impl GroupViewId {
+    /// Below every view that a process is told.
+    pub const NONE: GroupViewId = GroupViewId { configuration: ConfigurationId::new(0, 0), position: 0 };
+}
+
 impl fmt::Display for GroupViewId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}+{}", self.configuration, self.position)

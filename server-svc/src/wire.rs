@@ -2,11 +2,11 @@
 //! malformed in it is named.
 
 use bytes::Bytes;
-use model::{ConfigurationId, Fence, Name, SessionId, UnitId};
+use model::{ConfigurationId, Fence, GroupViewId, Name, SessionId, UnitId};
 use proto::gateway::v1 as pb;
 use proto::gateway::v1::deliver_request::Message as ForGateway;
 use proto::gateway::v1::deliver_response::Message as FromGateway;
-use session_core::message::{AttachRefusal, Cursor, GatewayId, ToGateway, ToServer};
+use session_core::message::{AttachRefusal, Cursor, GatewayId, Resume, ToGateway, ToServer};
 use session_core::{Refusal, RefusalKind, UnitInfo};
 
 /// A field that makes no sense.
@@ -51,9 +51,9 @@ pub(crate) fn for_gateway(message: ToGateway) -> pb::DeliverRequest {
             fence: Some(fence_message(fence)),
             requests,
         }),
-        ToGateway::Started { session, stream, requests_lost, responses } => {
-            let session = session_bytes(session);
-            ForGateway::Started(pb::Started { session, stream, requests_lost, responses })
+        ToGateway::Started { session, stream, requests_lost, cursor } => {
+            let (session, cursor) = (session_bytes(session), Some(cursor_message(cursor)));
+            ForGateway::Started(pb::Started { session, stream, requests_lost, cursor })
         }
         ToGateway::Response { session, stream, cursor, payload, last } => {
             let (session, cursor) = (session_bytes(session), Some(cursor_message(cursor)));
@@ -86,7 +86,7 @@ pub(crate) fn from_gateway(response: pb::DeliverResponse) -> Result<ToServer, Ma
             session: session_id("serve.session", &it.session)?,
             fence: from_fence("serve.fence", it.fence)?,
             stream: it.stream,
-            cursor: it.cursor.map(from_cursor),
+            resume: it.resume.map_or(Resume::Anywhere, from_resume),
             credit: it.credit,
             repeats_from: it.repeats_from,
         },
@@ -108,15 +108,24 @@ pub(crate) fn from_gateway(response: pb::DeliverResponse) -> Result<ToServer, Ma
 fn fence_message(fence: Fence) -> pb::Fence {
     pb::Fence {
         counter: fence.counter(),
-        configuration_counter: fence.configuration().counter(),
-        configuration_digest: fence.configuration().digest(),
+        configuration_counter: fence.view().configuration.counter(),
+        configuration_digest: fence.view().configuration.digest(),
+        position: fence.view().position,
     }
 }
 
 fn from_fence(field: &'static str, fence: Option<pb::Fence>) -> Result<Fence, Malformed> {
     let fence = fence.ok_or(Malformed { field })?;
     let configuration = ConfigurationId::new(fence.configuration_counter, fence.configuration_digest);
-    Ok(Fence::new(fence.counter, configuration))
+    let view = GroupViewId { configuration, position: fence.position };
+    Ok(Fence::new(view, fence.counter))
+}
+
+fn from_resume(resume: pb::serve::Resume) -> Resume {
+    match resume {
+        pb::serve::Resume::After(cursor) => Resume::After(from_cursor(cursor)),
+        pb::serve::Resume::Beginning(pb::Beginning {}) => Resume::Beginning,
+    }
 }
 
 fn cursor_message(cursor: Cursor) -> pb::Cursor {
@@ -176,7 +185,12 @@ mod tests {
         let session = Bytes::from(vec![7; 16]);
         let serve = pb::Serve {
             session: session.clone(),
-            fence: Some(pb::Fence { counter: 3, configuration_counter: 2, configuration_digest: 0xbeef }),
+            fence: Some(pb::Fence {
+                counter: 3,
+                configuration_counter: 2,
+                configuration_digest: 0xbeef,
+                position: 1,
+            }),
             credit: 16,
             ..pb::Serve::default()
         };

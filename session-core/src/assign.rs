@@ -7,7 +7,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::cmp::Reverse;
 
-use model::{ConfigurationId, Digest, Fence, ProcessId, SessionId};
+use model::{Digest, Fence, GroupViewId, ProcessId, SessionId};
 
 use crate::unit_db::{Policy, Replaced, Session};
 
@@ -92,7 +92,8 @@ fn tie(session: SessionId, server: ProcessId) -> Digest {
 pub(crate) struct Assignment<'a> {
     pub(crate) members: &'a BTreeSet<ProcessId>,
     pub(crate) policy: Policy,
-    pub(crate) configuration: ConfigurationId,
+    /// The view in which fences are given out.
+    pub(crate) view: GroupViewId,
     /// The last fence counter given out.
     pub(crate) fences: &'a mut u64,
     pub(crate) loads: &'a mut Loads,
@@ -130,7 +131,7 @@ impl Assignment<'_> {
     /// Gives the session a fence above all that this database gave out.
     pub(crate) fn refence(&mut self, session: &mut Session) {
         *self.fences += 1;
-        session.fence = Fence::new(*self.fences, self.configuration);
+        session.fence = Fence::new(self.view, *self.fences);
     }
 
     /// Moves sessions from the busiest to the idlest server until that helps no more, at most `moves_max` of them

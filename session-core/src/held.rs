@@ -8,7 +8,7 @@ use bytes::Bytes;
 use model::trace::{Event, Role};
 use model::{Digest, Fence, ProcessId, SessionId, Time, UnitId};
 
-use crate::message::{AttachRefusal, Cursor, ToGateway};
+use crate::message::{AttachRefusal, Cursor, Resume, ToGateway};
 use crate::replica::{Applied, Base, Limits, Outcome, Replica, decode_context, encode_context};
 use crate::service::{ContentService, Next, Refusal};
 use crate::unit_db::{Session, Update, Version};
@@ -33,7 +33,7 @@ pub(crate) enum Serving {
 #[derive(Debug)]
 pub(crate) struct Grant {
     pub(crate) stream: u64,
-    pub(crate) cursor: Option<Cursor>,
+    pub(crate) resume: Resume,
     pub(crate) credit: u64,
     pub(crate) repeats_from: u64,
 }
@@ -164,20 +164,24 @@ where
         grant: Grant,
         scene: &mut Scene<'_, S>,
     ) -> bool {
-        let Grant { stream, cursor, credit, repeats_from } = grant;
+        let Grant { stream, resume, credit, repeats_from } = grant;
         let session = scene.session;
-        let mut requests_lost = 0;
-        if let Some(cursor) = cursor {
-            let Some(context) = decode_context(&cursor.context) else {
-                scene.send.push(ToGateway::Refused { session, reason: AttachRefusal::BadCursor });
-                return false;
-            };
-            let base = scene.base(context, cursor.requests, cursor.responses);
-            requests_lost = self.replica.rebase(base, repeats_from);
-        }
-        let responses = self.replica.responses;
-        self.serving = Serving::Streaming { stream, up_to: responses.saturating_add(credit), due: None };
-        scene.send.push(ToGateway::Started { session, stream, requests_lost, responses });
+        let base = match resume {
+            Resume::Beginning => Some(scene.base(scene.service.open(scene.unit), 0, 0)),
+            Resume::After(cursor) => {
+                let Some(context) = decode_context(&cursor.context) else {
+                    scene.send.push(ToGateway::Refused { session, reason: AttachRefusal::BadCursor });
+                    return false;
+                };
+                Some(scene.base(context, cursor.requests, cursor.responses))
+            }
+            Resume::Anywhere => None,
+        };
+        let requests_lost = base.map_or(0, |base| self.replica.rebase(base, repeats_from));
+        let cursor = self.cursor();
+        let up_to = cursor.responses.saturating_add(credit);
+        self.serving = Serving::Streaming { stream, up_to, due: None };
+        scene.send.push(ToGateway::Started { session, stream, requests_lost, cursor });
         self.catch_up(scene);
         true
     }

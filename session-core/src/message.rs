@@ -61,6 +61,28 @@ pub struct Cursor {
     pub context: Bytes,
 }
 
+/// From where a server goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// The client has nothing yet.
+    Beginning,
+    /// The client has this much.
+    After(Cursor),
+    /// Nobody knows what the client has: wherever the server is.
+    Anywhere,
+}
+
+impl Resume {
+    /// The number of the client's last response, if that is known.
+    pub fn responses(&self) -> Option<u64> {
+        match self {
+            Resume::Beginning => Some(0),
+            Resume::After(cursor) => Some(cursor.responses),
+            Resume::Anywhere => None,
+        }
+    }
+}
+
 /// Multicast in the service group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ServiceMessage {
@@ -179,8 +201,8 @@ pub enum ToGateway {
         stream: u64,
         /// Requests that had been acknowledged and of which the context knows nothing.
         requests_lost: u64,
-        /// The number of the last response before this stream.
-        responses: u64,
+        /// Where it begins.
+        cursor: Cursor,
     },
     /// The next response.
     Response {
@@ -237,7 +259,7 @@ pub enum ToGateway {
 /// Sent by a gateway to a content server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToServer {
-    /// The claim is granted: serve on from the cursor. Replaces any stream before it.
+    /// The claim is granted. Replaces any stream before it.
     Serve {
         /// The session.
         session: SessionId,
@@ -245,8 +267,8 @@ pub enum ToServer {
         fence: Fence,
         /// The new stream's number, to be repeated in all that belongs to it.
         stream: u64,
-        /// How far the client got; `None` if nobody knows, then the server's own context counts.
-        cursor: Option<Cursor>,
+        /// From where.
+        resume: Resume,
         /// How many responses may be sent beyond those that the cursor, or the server's own count, has; none while no
         /// client is attached.
         credit: u64,

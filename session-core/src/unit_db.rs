@@ -178,7 +178,7 @@ impl Database {
             buried: 0,
             sessions: BTreeMap::new(),
             tombs: BTreeMap::new(),
-            view: GroupViewId { configuration: Fence::NONE.configuration(), position: 0 },
+            view: GroupViewId::NONE,
             members: BTreeSet::new(),
             synced: BTreeSet::from([me]),
             phase: Phase::Running,
@@ -402,7 +402,7 @@ impl Database {
         let assignment = Assignment {
             members: &self.members,
             policy: self.policy,
-            configuration: self.view.configuration,
+            view: self.view,
             fences: &mut self.fences,
             loads: &mut self.loads,
         };

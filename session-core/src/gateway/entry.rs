@@ -8,7 +8,7 @@ use bytes::Bytes;
 use model::{Fence, SessionId, Time, UnitId};
 
 use super::interface::{Attachment, Failure, GatewayParams, LinkId, Ticket};
-use crate::message::{Cursor, Secret, ToServer};
+use crate::message::{Cursor, Resume, Secret, ToServer};
 
 /// Where a session is in its life, as far as this gateway is concerned.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ pub(super) struct Entry {
     /// The response that is accepted next, once the stream has started.
     pub(super) expected: Option<u64>,
     /// How far the client got.
-    pub(super) cursor: Option<Cursor>,
+    pub(super) position: Resume,
     pub(super) client: Option<Reader>,
     pub(super) requests: BTreeMap<u64, Pending>,
     pub(super) last_request: u64,
@@ -93,6 +93,12 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(unit: UnitId, secret: Secret, phase: Phase) -> Entry {
+        let position = match phase {
+            Phase::Opening { .. } => Resume::Beginning,
+            Phase::Attaching { .. } | Phase::Open | Phase::Closing { .. } | Phase::Expiring { .. } => {
+                Resume::Anywhere
+            }
+        };
         Entry {
             unit,
             secret,
@@ -103,7 +109,7 @@ impl Entry {
             requests_lost: 0,
             stream: 0,
             expected: None,
-            cursor: None,
+            position,
             client: None,
             requests: BTreeMap::new(),
             last_request: 0,
@@ -174,13 +180,13 @@ impl Entry {
     pub(super) fn take_cursor(&mut self, cursor: Option<Cursor>) {
         if let Some(cursor) = cursor {
             self.last_request = self.last_request.max(cursor.requests);
-            self.cursor = Some(cursor);
+            self.position = Resume::After(cursor);
         }
     }
 
     /// Seats a client, which has everything up to the cursor. Returns the one that had the seat.
     pub(super) fn seat(&mut self, attachment: Attachment) -> Option<Attachment> {
-        let consumed = self.cursor.as_ref().map_or(0, |cursor| cursor.responses);
+        let consumed = self.position.responses().unwrap_or(0);
         let reader = Reader { attachment, consumed, granted: consumed };
         self.cut_stream();
         self.client.replace(reader).map(|before| before.attachment)
@@ -189,7 +195,7 @@ impl Entry {
     /// Opens the present stream to the server: what it is told when it claims the session, or when the client has
     /// come or gone. The client's window counts from what it has taken, so that no row of takeovers can flood it.
     pub(super) fn grant(&mut self, session: SessionId, window: u64) -> ToServer {
-        let from = self.cursor.as_ref().map(|cursor| cursor.responses);
+        let from = self.position.responses();
         let credit = self.client.as_mut().map_or(0, |reader| {
             let from = from.unwrap_or(reader.consumed);
             let credit = (reader.consumed + window).saturating_sub(from);
@@ -201,19 +207,21 @@ impl Entry {
             session,
             fence: self.fence,
             stream: self.stream,
-            cursor: self.cursor.clone(),
+            resume: self.position.clone(),
             credit,
             repeats_from: first_new.unwrap_or(self.last_request + 1),
         }
     }
 
-    /// The stream has started, and goes on after response `responses`.
-    pub(super) fn start_stream(&mut self, responses: u64) {
+    /// The stream has started at `cursor`.
+    pub(super) fn start_stream(&mut self, cursor: Cursor) {
+        let responses = cursor.responses;
         self.expected = Some(responses + 1);
-        if let (None, Some(reader)) = (&self.cursor, &mut self.client) {
+        if let (Resume::Anywhere, Some(reader)) = (&self.position, &mut self.client) {
             reader.granted = responses + (reader.granted - reader.consumed);
             reader.consumed = responses;
         }
+        self.position = Resume::After(cursor);
     }
 
     /// The client's stream has taken the responses up to this one.

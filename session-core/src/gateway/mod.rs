@@ -64,7 +64,7 @@ impl Gateway {
             server: entry.server.and_then(|link| self.links.get(&link).copied()),
             fence: entry.fence,
             attached: entry.client.is_some(),
-            responses: entry.cursor.as_ref().map_or(0, |cursor| cursor.responses),
+            responses: entry.position.responses().unwrap_or(0),
             requests_pending: entry.requests.len(),
         })
     }

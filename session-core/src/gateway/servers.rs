@@ -9,7 +9,7 @@ use model::{Digest, Fence, SessionId, Time, UnitId};
 use super::Gateway;
 use super::entry::{Entry, Pending, Phase};
 use super::interface::{ClientEvent, Failure, LinkId, Output, Reply};
-use crate::message::{AttachRefusal, Cursor, ToGateway, ToServer};
+use crate::message::{AttachRefusal, Cursor, Resume, ToGateway, ToServer};
 use crate::service::Refusal;
 
 /// Where a server speaks: its link, and the session and stream that it speaks of.
@@ -50,8 +50,8 @@ impl Gateway {
             ToGateway::Claim { unit, session, fence, requests } => {
                 self.on_claim(now, Claim { link, unit, session, fence, requests }, out);
             }
-            ToGateway::Started { session, stream, requests_lost, responses } => {
-                self.on_started(Place { link, session, stream }, requests_lost, responses, out);
+            ToGateway::Started { session, stream, requests_lost, cursor } => {
+                self.on_started(Place { link, session, stream }, requests_lost, cursor, out);
             }
             ToGateway::Response { session, stream, cursor, payload, last } => {
                 self.on_response(Place { link, session, stream }, cursor, payload, last, out);
@@ -119,16 +119,16 @@ impl Gateway {
         entry
     }
 
-    /// A stream starts where the cursor says, or, if there is none, where the server is.
-    fn on_started(&mut self, place: Place, requests_lost: u64, responses: u64, out: &mut Vec<Output>) {
+    /// A stream starts where the client is, or, if that is not known, where the server is.
+    fn on_started(&mut self, place: Place, requests_lost: u64, cursor: Cursor, out: &mut Vec<Output>) {
         let Place { link, session, .. } = place;
         let server = self.links.get(&link).copied();
         let Some(entry) = self.served(place, out) else { return };
-        if entry.cursor.as_ref().is_some_and(|cursor| cursor.responses != responses) {
+        if entry.position.responses().is_some_and(|responses| responses != cursor.responses) {
             out.push(Output::Stale { link, session });
             return;
         }
-        entry.start_stream(responses);
+        entry.start_stream(cursor);
         entry.requests_lost += requests_lost;
         if let (Some(reader), Some(server)) = (entry.client, server) {
             let fence = entry.fence;
@@ -156,7 +156,7 @@ impl Gateway {
             return;
         }
         entry.expected = Some(response + 1);
-        entry.cursor = Some(cursor.clone());
+        entry.position = Resume::After(cursor.clone());
         let (fence, client) = (entry.fence, entry.client);
         self.observe(
             |gateway| Event::Accept { gateway, session, fence, response, digest: Digest::of(&payload) },
@@ -182,7 +182,7 @@ impl Gateway {
             out.push(Output::Stale { link, session });
             return;
         }
-        entry.cursor = Some(cursor);
+        entry.position = Resume::After(cursor);
         let pending = self.with(now, session, |entry| entry.requests.remove(&number)).flatten();
         let Some(Pending { tickets, again, .. }) = pending else { return };
         if !again {

@@ -56,9 +56,9 @@ impl<S: ContentService> Server<S> {
         };
         let Some(held) = self.held(&unit, session) else { return };
         match message {
-            ToServer::Serve { fence, stream, cursor, credit, repeats_from, .. } => {
+            ToServer::Serve { fence, stream, resume, credit, repeats_from, .. } => {
                 if held.fence == fence {
-                    self.serve(now, &unit, session, Grant { stream, cursor, credit, repeats_from }, out);
+                    self.serve(now, &unit, session, Grant { stream, resume, credit, repeats_from }, out);
                 }
             }
             ToServer::Credit { stream, up_to: more, .. } => {
