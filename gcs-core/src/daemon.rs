@@ -149,6 +149,11 @@ impl Daemon {
         self.groups.iter()
     }
 
+    /// The view of `group` that its members were told last, if it has any.
+    pub fn view_of(&self, group: &GroupName) -> Option<GroupViewId> {
+        self.groups.view_of(group)
+    }
+
     /// How full the daemon is.
     pub fn windows(&self) -> Windows {
         let (unstable, unstable_bytes) = self.stability.in_window();

@@ -74,6 +74,11 @@ impl Groups {
         self.processes.get(&process).is_some_and(|process| process.groups.contains(group))
     }
 
+    /// The view of `group` that its members were told last.
+    pub(crate) fn view_of(&self, group: &GroupName) -> Option<GroupViewId> {
+        self.groups.get(group).map(|group| group.view)
+    }
+
     /// Who is to be given a message to `group` here, and their view of it.
     pub(crate) fn audience(&self, group: &GroupName) -> Option<(&Arc<[u32]>, GroupViewId)> {
         let group = self.groups.get(group)?;

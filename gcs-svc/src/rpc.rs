@@ -226,7 +226,7 @@ impl GroupService for GroupServer {
                 .groups()
                 .filter(|(name, _)| name.as_str() > request.page_token.as_str())
                 .filter(|(name, _)| name.as_str().starts_with(&request.prefix))
-                .map(|(name, members)| wire::group(name, members));
+                .map(|(name, members)| wire::group(name, daemon.view_of(name), members));
             wanted.take(size + 1).collect::<Vec<_>>()
         });
         let mut groups = page.await.map_err(|Stopped| refusals::draining())?;
@@ -246,7 +246,9 @@ impl GroupService for GroupServer {
         let wanted = name.clone();
         let found = self.machine.ask(move |daemon| {
             let mut groups = daemon.groups();
-            groups.find(|(name, _)| **name == wanted).map(|(name, members)| wire::group(name, members))
+            groups
+                .find(|(name, _)| **name == wanted)
+                .map(|(name, members)| wire::group(name, daemon.view_of(name), members))
         });
         match found.await.map_err(|Stopped| refusals::draining())? {
             Some(group) => Ok(Response::new(pb::GetGroupResponse { group: Some(group) })),

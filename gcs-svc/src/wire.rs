@@ -184,13 +184,14 @@ fn group_view_id(id: GroupViewId) -> pb::GroupViewId {
 }
 
 /// Writes a group as every daemon knows it.
-pub fn group(name: &GroupName, members: &[Arc<Member>]) -> pb::Group {
+pub fn group(name: &GroupName, view: Option<GroupViewId>, members: &[Arc<Member>]) -> pb::Group {
     let member = |member: &Arc<Member>| pb::Member {
         process: member.process.to_string(),
         name: member.name.to_string(),
         ..pb::Member::default()
     };
-    pb::Group { name: name.to_string(), view: None, members: members.iter().map(member).collect() }
+    let members = members.iter().map(member).collect();
+    pb::Group { name: name.to_string(), view: view.map(group_view_id), members }
 }
 
 #[cfg(test)]

@@ -11,9 +11,10 @@ async fn groups_are_listed_in_pages_and_found_by_name() {
     let membership = Membership::default();
     let daemons = cluster(&membership, 2).await;
     let mut process = attach(&daemons[0], "p").await;
+    let mut view = None;
     for name in ["content/a", "content/b", "content/c", "service"] {
         join(&process, name).await;
-        view_of(&mut process, name, 1).await;
+        view = Some(view_of(&mut process, name, 1).await.id);
     }
     let mut client = client(&daemons[0].address).await;
     let mut page = async |page_token: &str| {
@@ -29,6 +30,8 @@ async fn groups_are_listed_in_pages_and_found_by_name() {
     let found = client.get_group(pb::GetGroupRequest { name: "service".into() }).await.unwrap();
     let group = found.into_inner().group.unwrap();
     assert_eq!(group.members[0].process, process.process.to_string());
+    let told = view.map(|id| (id.configuration.to_string(), id.position));
+    assert_eq!(group.view.map(|id| (id.configuration, id.position)), told);
     let missing = client.get_group(pb::GetGroupRequest { name: "nothing".into() }).await.unwrap_err();
     assert_eq!((missing.code(), status::reason(&missing).as_deref()), (Code::NotFound, Some("NOT_FOUND")));
     let bad = pb::ListGroupsRequest { page_size: -1, ..pb::ListGroupsRequest::default() };
