@@ -125,9 +125,11 @@ impl Gateway {
             let event = ClientEvent::Over(failure.clone());
             out.push(Output::ToClient { session, attachment: reader.attachment, event });
         }
-        if closed {
-            self.observe(|gateway| Event::Close { gateway, session }, out);
-        }
+        let parting = |gateway| match closed {
+            true => Event::Close { gateway, session },
+            false => Event::Release { gateway, session },
+        };
+        self.observe(parting, out);
     }
 
     /// Multicasts whatever the session waits to have answered.

@@ -178,6 +178,11 @@ impl<S: ContentService> Server<S> {
         let serves = |held: &Held<S::Context>| matches!(held.serving, Serving::Streaming { .. });
         if self.drain == Drain::Asked && !self.units.values().any(|state| state.held.values().any(serves)) {
             self.drain = Drain::Done;
+            for (unit, state) in &self.units {
+                for (session, held) in &state.held {
+                    self.note_role(unit, *session, held.fence, Role::None, out);
+                }
+            }
             out.push(Output::Drained);
         }
     }
