@@ -1,1 +1,547 @@
+//! Scripts: what a gateway is told, and what it orders then, each in a few words.
 
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+use model::{Address, Boot, ConfigurationId, Fence, GroupViewId, Machine, SessionId, Time, UnitId};
+
+use super::*;
+use crate::message::{AttachRefusal, Cursor, Resume, Secret, ServiceMessage, ToGateway, ToServer, decode};
+use crate::service::{Refusal, RefusalKind, UnitInfo};
+
+const SESSION: SessionId = SessionId::new(7);
+const SECRET: Secret = Secret::new(42);
+/// Two content servers.
+const A: LinkId = LinkId(1);
+const B: LinkId = LinkId(2);
+
+fn unit() -> UnitId {
+    UnitId::new("film").unwrap()
+}
+
+fn fence(counter: u64) -> Fence {
+    Fence::new(GroupViewId { configuration: ConfigurationId::new(1, 0), position: 0 }, counter)
+}
+
+fn cursor(responses: u64, requests: u64) -> Cursor {
+    Cursor { responses, requests, context: Bytes::from(format!("{responses}/{requests}")) }
+}
+
+fn no() -> Refusal {
+    Refusal { kind: RefusalKind::OutOfRange, message: "no".into() }
+}
+
+/// A gateway, and the time.
+struct Bench {
+    gateway: Gateway,
+    now: Time,
+    tickets: u64,
+}
+
+impl Bench {
+    /// A gateway with two servers, which is attached to a daemon.
+    fn new() -> Bench {
+        let params =
+            GatewayParams { window: 4, requests_max: 3, sessions_max: 2, ..GatewayParams::default() };
+        let name = "g".parse().unwrap();
+        let id = GatewayId { name, boot: Boot::new(1), address: Address::new("localhost:1") };
+        let mut bench = Bench { gateway: Gateway::new(id, params), now: Time::ZERO, tickets: 0 };
+        bench.tell(Input::GroupsUp);
+        bench.tell(Input::LinkUp { link: A, server: "a".parse().unwrap() });
+        bench.tell(Input::LinkUp { link: B, server: "b".parse().unwrap() });
+        bench
+    }
+
+    /// A session that `A` serves under fence 1, with a client that has attachment 1.
+    fn playing() -> Bench {
+        let mut bench = Bench::opened();
+        assert_eq!(bench.attach(None), ["reply 3: attached 1", "to 1: serve 2 from beginning, 4 more"]);
+        assert_eq!(bench.started(A, 2, 0), ["client 1: served by a"]);
+        bench
+    }
+
+    /// A session that `A` serves under fence 1, without a client.
+    fn opened() -> Bench {
+        let mut bench = Bench::new();
+        bench.list();
+        assert_eq!(bench.open(SESSION), ["content/film: start"]);
+        assert_eq!(bench.claim(A, 1, 0), ["reply 2: opened", "to 1: serve 1 from beginning, 0 more"]);
+        bench
+    }
+
+    fn tell(&mut self, input: Input) -> Vec<String> {
+        let mut out = Vec::new();
+        self.gateway.handle(self.now, input, &mut out);
+        out.into_iter().map(shown).collect()
+    }
+
+    /// Lets time pass.
+    fn wait(&mut self, millis: u64) -> Vec<String> {
+        let end = self.now + Duration::from_millis(millis);
+        let mut out = Vec::new();
+        while let Some((due, _)) = self.gateway.next_wake().filter(|(due, _)| *due <= end) {
+            self.now = self.now.max(due);
+            self.gateway.wake(self.now, &mut out);
+        }
+        self.now = end;
+        out.into_iter().map(shown).collect()
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    /// Learns that there is the film.
+    fn list(&mut self) {
+        let ticket = self.ticket();
+        assert_eq!(self.tell(Input::List(ticket)), ["service: list 1"]);
+        assert_eq!(self.units(1), ["reply 1: 1 units"]);
+    }
+
+    fn units(&mut self, query: u64) -> Vec<String> {
+        let info = UnitInfo {
+            unit: unit(),
+            title: "A film".into(),
+            media_type: "video/mp4".into(),
+            duration: Duration::from_secs(60),
+            size: 1,
+        };
+        self.tell(Input::Server { link: A, message: ToGateway::Units { query, units: Vec::from([info]) } })
+    }
+
+    fn open(&mut self, session: SessionId) -> Vec<String> {
+        let ticket = self.ticket();
+        self.tell(Input::Open { ticket, unit: unit(), session, secret: SECRET })
+    }
+
+    fn attach(&mut self, cursor: Option<Cursor>) -> Vec<String> {
+        let ticket = self.ticket();
+        self.tell(Input::Attach { ticket, unit: unit(), session: SESSION, secret: SECRET, cursor })
+    }
+
+    fn detach(&mut self, attachment: u64) -> Vec<String> {
+        self.tell(Input::Detach { session: SESSION, attachment: Attachment(attachment) })
+    }
+
+    fn consume(&mut self, responses: u64) -> Vec<String> {
+        self.tell(Input::Consumed { session: SESSION, attachment: Attachment(1), responses })
+    }
+
+    fn request(&mut self, number: Option<u64>) -> Vec<String> {
+        let (ticket, operation) = (self.ticket(), Bytes::from_static(b"x"));
+        self.tell(Input::Request { ticket, session: SESSION, secret: SECRET, number, operation })
+    }
+
+    fn close(&mut self) -> Vec<String> {
+        let ticket = self.ticket();
+        self.tell(Input::Close { ticket, unit: unit(), session: SESSION, secret: SECRET })
+    }
+
+    fn server(&mut self, link: LinkId, message: ToGateway) -> Vec<String> {
+        self.tell(Input::Server { link, message })
+    }
+
+    fn claim(&mut self, link: LinkId, counter: u64, requests: u64) -> Vec<String> {
+        let claim = ToGateway::Claim { unit: unit(), session: SESSION, fence: fence(counter), requests };
+        self.server(link, claim)
+    }
+
+    fn started(&mut self, link: LinkId, stream: u64, responses: u64) -> Vec<String> {
+        let cursor = cursor(responses, 0);
+        self.server(link, ToGateway::Started { session: SESSION, stream, requests_lost: 0, cursor })
+    }
+
+    fn respond(&mut self, link: LinkId, stream: u64, response: u64) -> Vec<String> {
+        let (cursor, payload) = (cursor(response, 0), Bytes::new());
+        self.server(link, ToGateway::Response { session: SESSION, stream, cursor, payload, last: false })
+    }
+
+    fn applied(&mut self, number: u64, outcome: Result<(), Refusal>) -> Vec<String> {
+        let (session, stream, cursor) = (SESSION, 2, cursor(0, number));
+        self.server(A, ToGateway::Applied { session, stream, number, outcome, cursor })
+    }
+
+    fn refused(&mut self, link: LinkId, reason: AttachRefusal) -> Vec<String> {
+        self.server(link, ToGateway::Refused { session: SESSION, reason })
+    }
+}
+
+fn shown(output: Output) -> String {
+    match output {
+        Output::Multicast { group, payload } => {
+            format!("{}", shown_multicast(&Purpose::of(&group).unwrap(), &payload))
+        }
+        Output::ToServer { link, message } => format!("to {}: {}", link.0, shown_order(message)),
+        Output::Reply { ticket, reply: Ok(Reply::Units(units)) } => {
+            format!("reply {}: {} units", ticket.0, units.len())
+        }
+        Output::Reply { ticket, reply: Ok(Reply::Opened) } => format!("reply {}: opened", ticket.0),
+        Output::Reply { ticket, reply: Ok(Reply::Attached(attachment)) } => {
+            format!("reply {}: attached {}", ticket.0, attachment.0)
+        }
+        Output::Reply { ticket, reply: Ok(Reply::Applied { number }) } => {
+            format!("reply {}: applied {number}", ticket.0)
+        }
+        Output::Reply { ticket, reply: Ok(Reply::Closed) } => format!("reply {}: closed", ticket.0),
+        Output::Reply { ticket, reply: Err(failure) } => format!("reply {}: {failure:?}", ticket.0),
+        Output::ToClient { attachment, event, .. } => {
+            format!("client {}: {}", attachment.0, shown_event(event))
+        }
+        Output::Stale { link, .. } => format!("stale {}", link.0),
+        Output::Trace(event) => format!("{event:?}"),
+    }
+}
+
+fn shown_multicast(purpose: &Purpose, payload: &Bytes) -> String {
+    match purpose {
+        Purpose::Service => match decode(payload).unwrap() {
+            ServiceMessage::List { query, .. } => format!("service: list {query}"),
+            ServiceMessage::Holds { .. } => panic!("gateways hold nothing"),
+        },
+        Purpose::Content(unit) => {
+            let what = match decode(payload).unwrap() {
+                ContentMessage::Start { .. } => "start",
+                ContentMessage::Attach { .. } => "attach",
+                ContentMessage::Inquire { .. } => "inquire",
+                ContentMessage::End { .. } => "end",
+                ContentMessage::Expire { .. } => "expire",
+                ContentMessage::Propagate { .. } | ContentMessage::State { .. } => {
+                    panic!("gateways know nothing")
+                }
+            };
+            format!("content/{unit}: {what}")
+        }
+        Purpose::Session(..) => {
+            let SessionMessage::Request { number, .. } = decode(payload).unwrap();
+            format!("session: request {number}")
+        }
+    }
+}
+
+fn shown_order(order: ToServer) -> String {
+    match order {
+        ToServer::Serve { stream, resume, credit, .. } => {
+            let from = match resume {
+                Resume::Beginning => "beginning".into(),
+                Resume::After(cursor) => format!("{}/{}", cursor.responses, cursor.requests),
+                Resume::Anywhere => "anywhere".into(),
+            };
+            format!("serve {stream} from {from}, {credit} more")
+        }
+        ToServer::Credit { stream, up_to, .. } => format!("stream {stream} up to {up_to}"),
+        ToServer::Fenced { fence, .. } => format!("fenced {}", fence.counter()),
+        ToServer::Unknown { .. } => "unknown".into(),
+    }
+}
+
+fn shown_event(event: ClientEvent) -> String {
+    match event {
+        ClientEvent::Serving { server, takeover: false, requests_lost: 0, .. } => {
+            format!("served by {server}")
+        }
+        ClientEvent::Serving { server, takeover: true, requests_lost: 0, .. } => {
+            format!("taken over by {server}")
+        }
+        ClientEvent::Serving { server, requests_lost, .. } => format!("{server} lost {requests_lost}"),
+        ClientEvent::Response { cursor, .. } => format!("response {}", cursor.responses),
+        ClientEvent::Over(failure) => format!("over, {failure:?}"),
+    }
+}
+
+const NOTHING: [&str; 0] = [];
+
+#[test]
+fn a_session_is_open_once_a_server_claims_it() {
+    let mut bench = Bench::new();
+    bench.list();
+    assert_eq!(bench.open(SESSION), ["content/film: start"]);
+    assert_eq!(bench.wait(500), ["content/film: start", "content/film: start"]);
+    assert_eq!(bench.claim(A, 1, 0), ["reply 2: opened", "to 1: serve 1 from beginning, 0 more"]);
+    assert_eq!(bench.wait(500), NOTHING);
+}
+
+#[test]
+fn a_session_that_nobody_claims_is_given_up() {
+    let mut bench = Bench::new();
+    bench.list();
+    bench.open(SESSION);
+    assert_eq!(bench.wait(10_000).last().unwrap(), "reply 2: NoReplica");
+    assert_eq!(bench.claim(A, 1, 0), ["to 1: unknown"]);
+}
+
+#[test]
+fn a_unit_that_is_not_known_is_asked_for() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.open(SESSION), ["service: list 1"]);
+    assert_eq!(bench.wait(250), ["service: list 2"]);
+    assert_eq!(bench.units(1), NOTHING, "the answer to an earlier question");
+    assert_eq!(bench.units(2), ["content/film: start"]);
+    let (ticket, unit) = (bench.ticket(), UnitId::new("other").unwrap());
+    let open = Input::Open { ticket, unit, session: SessionId::new(8), secret: SECRET };
+    assert_eq!(bench.tell(open), ["service: list 3"]);
+    assert_eq!(bench.units(3), ["reply 2: UnknownUnit"]);
+}
+
+#[test]
+fn without_a_daemon_nothing_is_multicast_until_there_is_one() {
+    let mut bench = Bench::new();
+    bench.list();
+    bench.tell(Input::GroupsDown);
+    assert_eq!(bench.open(SESSION), NOTHING);
+    assert_eq!(bench.tell(Input::GroupsUp), ["content/film: start"]);
+}
+
+#[test]
+fn a_client_is_passed_its_window_and_what_it_takes_is_credited_by_halves() {
+    let mut bench = Bench::playing();
+    for response in 1..=4 {
+        assert_eq!(bench.respond(A, 2, response), [format!("client 1: response {response}")]);
+    }
+    assert_eq!(bench.consume(1), NOTHING);
+    assert_eq!(bench.consume(2), ["to 1: stream 2 up to 6"]);
+    assert_eq!(bench.consume(4), ["to 1: stream 2 up to 8"]);
+    assert_eq!(bench.consume(3), NOTHING, "that is no news");
+    assert_eq!(bench.detach(9), NOTHING, "that is not the client");
+    assert_eq!(bench.detach(1), ["to 1: serve 3 from 4/0, 0 more"]);
+    assert_eq!(bench.respond(A, 2, 5), ["stale 1"]);
+}
+
+#[test]
+fn neither_a_gap_nor_a_repetition_passes() {
+    let mut bench = Bench::playing();
+    assert_eq!(bench.respond(A, 2, 2), ["stale 1"]);
+    assert_eq!(bench.respond(A, 2, 1), ["client 1: response 1"]);
+    assert_eq!(bench.respond(A, 2, 1), ["stale 1"]);
+    assert_eq!(bench.respond(B, 2, 2), ["stale 2"]);
+    assert_eq!(bench.respond(A, 1, 2), ["stale 1"]);
+    assert_eq!(bench.respond(A, 2, 2), ["client 1: response 2"]);
+}
+
+#[test]
+fn a_new_primary_goes_on_where_the_client_is() {
+    let mut bench = Bench::playing();
+    bench.respond(A, 2, 1);
+    assert_eq!(bench.claim(B, 2, 0), ["to 1: fenced 1", "to 2: serve 3 from 1/0, 3 more"]);
+    assert_eq!(bench.respond(A, 2, 2), ["stale 1"]);
+    assert_eq!(bench.respond(B, 3, 2), ["stale 2"], "the stream has not started");
+    assert_eq!(bench.started(B, 3, 0), ["stale 2"], "that is not where the client is");
+    assert_eq!(bench.started(B, 3, 1), ["client 1: taken over by b"]);
+    assert_eq!(bench.respond(B, 3, 2), ["client 1: response 2"]);
+    assert_eq!(bench.claim(A, 1, 0), ["to 1: fenced 1"]);
+}
+
+#[test]
+fn a_primary_that_comes_back_under_its_fence_is_not_fenced() {
+    let mut bench = Bench::playing();
+    // Its new stream is here before its old one is seen to be gone.
+    assert_eq!(bench.claim(B, 1, 0), ["to 2: serve 3 from 0/0, 4 more"]);
+    assert_eq!(bench.tell(Input::LinkDown(A)), NOTHING);
+    assert_eq!(bench.started(B, 3, 0), ["client 1: served by b"]);
+}
+
+#[test]
+fn no_row_of_takeovers_floods_a_client_that_does_not_read() {
+    let mut bench = Bench::playing();
+    let (mut stream, mut response) = (2, 0);
+    for takeover in 2..=5 {
+        let link = if takeover % 2 == 0 { B } else { A };
+        response += 1;
+        assert_eq!(bench.respond(if link == A { B } else { A }, stream, response).len(), 1);
+        stream += 1;
+        let orders = bench.claim(link, takeover, 0);
+        let more = 4 - response;
+        assert_eq!(orders[1], format!("to {}: serve {stream} from {response}/0, {more} more", link.0));
+        bench.started(link, stream, response);
+    }
+}
+
+#[test]
+fn a_client_elsewhere_goes_on_from_the_cursor_that_it_brings() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.attach(Some(cursor(9, 3))), ["content/film: attach"]);
+    let claimed = bench.claim(A, 5, 2);
+    assert_eq!(claimed, ["reply 1: attached 1", "to 1: serve 2 from 9/3, 4 more"]);
+    assert_eq!(bench.started(A, 2, 9), ["client 1: served by a"]);
+    // The server that was told of two requests learns of the third from the cursor.
+    assert_eq!(bench.request(None), ["session: request 4"]);
+}
+
+#[test]
+fn of_two_clients_the_later_one_counts() {
+    let mut bench = Bench::new();
+    bench.attach(None);
+    assert_eq!(bench.attach(None), ["reply 1: Displaced"]);
+    assert_eq!(bench.claim(A, 1, 0), ["reply 2: attached 1", "to 1: serve 2 from anywhere, 4 more"]);
+    assert_eq!(
+        bench.attach(None),
+        ["client 1: over, Displaced", "reply 3: attached 2", "to 1: serve 3 from anywhere, 4 more"]
+    );
+    assert_eq!(bench.detach(1), NOTHING);
+}
+
+#[test]
+fn an_attachment_is_refused_for_what_the_servers_say() {
+    for (reason, failure) in [
+        (AttachRefusal::Unknown, "UnknownSession"),
+        (AttachRefusal::Ended, "Ended"),
+        (AttachRefusal::WrongSecret, "WrongSecret"),
+    ] {
+        let mut bench = Bench::new();
+        bench.attach(None);
+        assert_eq!(bench.refused(B, reason), [format!("reply 1: {failure}")]);
+        assert_eq!(bench.gateway.sessions().count(), 0);
+    }
+}
+
+#[test]
+fn a_server_that_cannot_use_the_cursor_says_so() {
+    let mut bench = Bench::playing();
+    assert_eq!(bench.refused(B, AttachRefusal::BadCursor), NOTHING, "it does not serve the session");
+    assert_eq!(bench.refused(A, AttachRefusal::BadCursor), ["client 1: over, BadCursor"]);
+}
+
+#[test]
+fn a_request_is_acknowledged_once_to_all_who_sent_it() {
+    let mut bench = Bench::playing();
+    assert_eq!(bench.request(None), ["session: request 1"]);
+    assert_eq!(bench.request(Some(1)), NOTHING);
+    assert_eq!(bench.wait(250), ["session: request 1"]);
+    assert_eq!(bench.applied(1, Ok(())), ["reply 4: applied 1", "reply 5: applied 1"]);
+    assert_eq!(bench.applied(1, Ok(())), NOTHING);
+    assert_eq!(bench.wait(1000), NOTHING);
+}
+
+#[test]
+fn a_request_that_is_repeated_later_has_the_outcome_that_it_had() {
+    let mut bench = Bench::playing();
+    bench.request(None);
+    assert_eq!(bench.applied(1, Err(no()))[0], format!("reply 4: {:?}", Failure::Refused(no())));
+    assert_eq!(bench.request(Some(1)), ["session: request 1"], "the servers remember it");
+    assert_eq!(bench.applied(1, Err(no()))[0], format!("reply 5: {:?}", Failure::Refused(no())));
+    assert_eq!(bench.request(None), ["session: request 2"]);
+}
+
+#[test]
+fn requests_have_limits() {
+    let mut bench = Bench::playing();
+    assert_eq!(bench.request(Some(2)), ["reply 4: RequestGap { number: 2, expected: 1 }"]);
+    (0..3).for_each(|_| drop(bench.request(None)));
+    assert_eq!(bench.request(None), ["reply 8: TooManyRequests { limit: 3 }"]);
+    (0..2).for_each(|_| drop(bench.request(Some(3))));
+    assert_eq!(bench.request(Some(3)), ["reply 11: TooManyRequests { limit: 3 }"]);
+    let (ticket, operation) = (bench.ticket(), Bytes::from(alloc::vec![0; 70_000]));
+    let large = Input::Request { ticket, session: SESSION, secret: SECRET, number: None, operation };
+    assert_eq!(bench.tell(large), ["reply 12: RequestTooLarge { size: 70000, limit: 65536 }"]);
+    let (ticket, operation) = (bench.ticket(), Bytes::new());
+    let wrong = Secret::new(1);
+    let theirs = Input::Request { ticket, session: SESSION, secret: wrong, number: None, operation };
+    assert_eq!(bench.tell(theirs), ["reply 13: WrongSecret"]);
+}
+
+#[test]
+fn requests_of_a_takeover_are_sent_again_and_those_that_nobody_knows_are_reported_to_a_client() {
+    let mut bench = Bench::playing();
+    bench.request(None);
+    bench.detach(1);
+    assert_eq!(bench.claim(B, 2, 0)[1], "to 2: serve 4 from 0/0, 0 more");
+    let lost = ToGateway::Started { session: SESSION, stream: 4, requests_lost: 2, cursor: cursor(0, 0) };
+    assert_eq!(bench.server(B, lost), ["session: request 1"]);
+    assert_eq!(bench.attach(None), ["reply 5: attached 2", "to 2: serve 5 from 0/0, 4 more"]);
+    assert_eq!(bench.started(B, 5, 0), ["client 2: b lost 2", "session: request 1"]);
+}
+
+#[test]
+fn a_session_is_closed_from_every_phase() {
+    // Opening.
+    let mut bench = Bench::new();
+    bench.list();
+    bench.open(SESSION);
+    assert_eq!(bench.close(), ["reply 2: Ended", "content/film: end"]);
+    // Attaching.
+    let mut bench = Bench::new();
+    bench.attach(None);
+    assert_eq!(bench.close(), ["reply 1: Ended", "content/film: end"]);
+    // Open, and twice.
+    let mut bench = Bench::playing();
+    bench.request(None);
+    assert_eq!(bench.close(), ["content/film: end"]);
+    assert_eq!(bench.close(), ["content/film: end"]);
+    assert_eq!(bench.request(None), ["reply 7: Ended"]);
+    assert_eq!(bench.attach(None), ["reply 8: Ended"]);
+    assert_eq!(
+        bench.server(A, ToGateway::Ended { session: SESSION }),
+        ["reply 4: Ended", "reply 5: closed", "reply 6: closed", "client 1: over, Ended"]
+    );
+    // Never heard of here; and over already, or forgotten, as far as the servers know.
+    for reason in [AttachRefusal::Ended, AttachRefusal::Unknown] {
+        let mut bench = Bench::new();
+        assert_eq!(bench.close(), ["content/film: end"]);
+        assert_eq!(bench.refused(A, reason), ["reply 1: closed"]);
+    }
+    // Nobody answers.
+    let mut bench = Bench::new();
+    bench.close();
+    assert_eq!(bench.wait(10_000).last().unwrap(), "reply 1: NoReplica");
+}
+
+#[test]
+fn a_session_whose_client_stays_away_expires() {
+    let mut bench = Bench::playing();
+    bench.wait(50_000);
+    bench.detach(1);
+    assert_eq!(bench.wait(59_999), NOTHING);
+    assert_eq!(bench.wait(1), ["content/film: expire"]);
+    assert_eq!(bench.attach(None), ["reply 4: Ended"]);
+    assert_eq!(bench.wait(250), ["content/film: expire"]);
+    assert_eq!(bench.server(A, ToGateway::Ended { session: SESSION }), NOTHING);
+    assert_eq!(bench.gateway.sessions().count(), 0);
+}
+
+#[test]
+fn a_session_that_would_expire_but_is_elsewhere_is_let_go() {
+    let mut bench = Bench::opened();
+    assert_eq!(bench.wait(60_000), ["content/film: expire"]);
+    assert_eq!(bench.refused(B, AttachRefusal::Elsewhere), NOTHING);
+    assert_eq!(bench.gateway.sessions().count(), 0);
+}
+
+#[test]
+fn a_client_without_a_server_asks_for_one_and_is_told_if_none_comes() {
+    let mut bench = Bench::playing();
+    bench.tell(Input::LinkDown(A));
+    assert_eq!(bench.wait(250), ["content/film: inquire"]);
+    let waited = bench.wait(9_750);
+    assert_eq!(waited.last().unwrap(), "client 1: over, NoReplica");
+    assert_eq!(bench.wait(1000), NOTHING, "without a client there is no hurry");
+    assert_eq!(bench.claim(B, 2, 0), ["to 2: serve 5 from 0/0, 0 more"]);
+}
+
+#[test]
+fn a_session_that_no_server_knows_any_more_is_over() {
+    let mut bench = Bench::playing();
+    assert_eq!(bench.refused(B, AttachRefusal::Unknown), NOTHING, "somebody serves it");
+    bench.tell(Input::LinkDown(A));
+    assert_eq!(bench.refused(B, AttachRefusal::Unknown), ["client 1: over, UnknownSession"]);
+}
+
+#[test]
+fn a_session_that_moved_to_another_gateway_has_no_client_here() {
+    let mut bench = Bench::playing();
+    assert_eq!(bench.server(B, ToGateway::Moved { session: SESSION }), NOTHING);
+    assert_eq!(bench.server(A, ToGateway::Moved { session: SESSION }), ["client 1: over, Displaced"]);
+}
+
+#[test]
+fn a_full_gateway_takes_no_more() {
+    let mut bench = Bench::new();
+    bench.list();
+    bench.open(SessionId::new(1));
+    bench.open(SessionId::new(2));
+    assert_eq!(bench.open(SessionId::new(3)), ["reply 4: TooManySessions { limit: 2 }"]);
+    assert_eq!(bench.attach(None), ["reply 5: TooManySessions { limit: 2 }"]);
+    assert_eq!(bench.close(), ["reply 6: TooManySessions { limit: 2 }"]);
+}
