@@ -1,0 +1,177 @@
+//! The sweep: many seeds on all cores, and a report of the first that goes wrong.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use clap::Parser;
+
+use crate::knobs::Knobs;
+use crate::report::Outcome;
+use crate::world::World;
+
+/// Runs the protocols in a simulated world full of faults, once for each seed, and judges every run.
+#[derive(Clone, Debug, Parser)]
+pub struct Args {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 200)]
+    pub seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    pub from: u64,
+    /// Write the trace of the last run to this file, as JSON lines.
+    #[arg(long)]
+    pub trace: Option<PathBuf>,
+    /// Print every run as a diagram.
+    #[arg(long)]
+    pub verbose: bool,
+}
+
+/// What many runs came to.
+#[derive(Default)]
+struct Sum {
+    runs: u64,
+    events: u64,
+    views: u64,
+    messages: u64,
+    takeovers: u64,
+    requests: u64,
+    responses: u64,
+    sessions: u64,
+    lost: u64,
+    bad: Vec<Failure>,
+}
+
+struct Failure {
+    seed: u64,
+    verdict: &'static str,
+    text: String,
+}
+
+/// Runs the seeds that `args` names. Fails if anything goes wrong in any of them.
+pub fn run(args: Args) -> ExitCode {
+    let began = Instant::now();
+    let sum = sweep(&args);
+    let seconds = began.elapsed().as_secs_f64();
+    print_sum(&sum, seconds);
+    if sum.bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn sweep(args: &Args) -> Sum {
+    let next = AtomicU64::new(args.from);
+    let sum = Mutex::new(Sum::default());
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(args.seeds as usize);
+    std::panic::set_hook(Box::new(|_| {}));
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= args.from + args.seeds {
+                        break;
+                    }
+                    let result = one(seed, args);
+                    let Ok(mut sum) = sum.lock() else { break };
+                    sum.add(seed, result);
+                }
+            });
+        }
+    });
+    drop(std::panic::take_hook());
+    let mut sum = sum.into_inner().unwrap_or_default();
+    sum.bad.sort_by_key(|failure| failure.seed);
+    sum
+}
+
+/// Runs one seed. An assertion that fails in a core is a verdict too.
+fn one(seed: u64, args: &Args) -> Result<Outcome, String> {
+    let run = || {
+        let mut world = World::new(Knobs::from_seed(seed));
+        if args.verbose {
+            world.draw();
+        }
+        let outcome = world.run();
+        if let Some(diagram) = world.diagram() {
+            let lines = diagram.take();
+            println!("{}", lines.join("\n"));
+        }
+        if let Some(path) = &args.trace
+            && let Err(error) = write_trace(&world, path)
+        {
+            eprintln!("{}: {error}", path.display());
+        }
+        outcome
+    };
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+    })
+}
+
+fn write_trace(world: &World, path: &Path) -> std::io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    for record in world.records() {
+        serde_json::to_writer(&mut file, record)?;
+        file.write_all(b"\n")?;
+    }
+    file.flush()
+}
+
+impl Sum {
+    fn add(&mut self, seed: u64, result: Result<Outcome, String>) {
+        self.runs += 1;
+        let outcome = match result {
+            Ok(outcome) => outcome,
+            Err(text) => {
+                self.bad.push(Failure { seed, verdict: "assertion", text });
+                return;
+            }
+        };
+        let tally = outcome.report.tally;
+        self.events += outcome.events;
+        self.views += tally.views;
+        self.messages += tally.messages;
+        self.takeovers += tally.takeovers;
+        self.requests += tally.requests;
+        self.responses += tally.responses;
+        self.sessions += outcome.tallies.iter().map(|tally| tally.opened).sum::<u64>();
+        self.lost += outcome.tallies.iter().map(|tally| tally.lost).sum::<u64>();
+        if !outcome.is_good() {
+            let violations = outcome.report.violations.iter().map(|violation| violation.to_string());
+            let text = violations.chain(outcome.complaints.iter().cloned()).collect::<Vec<_>>().join("\n");
+            self.bad.push(Failure { seed, verdict: outcome.verdict(), text });
+        }
+    }
+}
+
+fn print_sum(sum: &Sum, seconds: f64) {
+    let Sum { runs, events, views, messages, takeovers, requests, responses, sessions, lost, bad } = sum;
+    println!("seeds       {runs}");
+    println!("events      {events}");
+    println!("views       {views}");
+    println!("messages    {messages}");
+    println!("sessions    {sessions} ({lost} lost with all their servers)");
+    println!("takeovers   {takeovers}");
+    println!("requests    {requests}");
+    println!("responses   {responses}");
+    println!("violations  {}", bad.len());
+    println!("time        {seconds:.1} s, {:.0} seeds/s", *runs as f64 / seconds);
+    if let Some(first) = bad.first() {
+        println!("\nseed {}: {}\n{}", first.seed, first.verdict, first.text);
+        println!("\nreplay: handover sim --seeds 1 --from {} --verbose", first.seed);
+    }
+    let mut kinds = BTreeMap::<&str, Vec<u64>>::new();
+    for failure in bad {
+        kinds.entry(failure.verdict).or_default().push(failure.seed);
+    }
+    for (kind, seeds) in kinds {
+        println!("{:>5} × {kind}: seeds {:?}", seeds.len(), &seeds[..seeds.len().min(8)]);
+    }
+}

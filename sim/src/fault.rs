@@ -1,0 +1,184 @@
+//! Faults: at random times, and at named moments.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::dice::Dice;
+use crate::happens::{Happens, Moment};
+use crate::knobs::{ms, us};
+use crate::packet::Node;
+
+/// Something bad.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Strike {
+    /// A process is killed, and starts again later.
+    Kill(Node),
+    /// A daemon and its content server are killed together, and start again later.
+    Machine(usize),
+    /// A content server hands its sessions over, stops, and starts again later.
+    Drain(usize),
+    /// Some connection breaks.
+    Reset,
+    /// The primary of some session is killed, and soon after it the first backup.
+    PrimaryAndBackup,
+}
+
+/// Whom a fault at a named moment hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Victim {
+    /// Whoever it happens to.
+    Actor,
+    /// The machine of whoever it happens to.
+    ActorsMachine,
+    /// The machine whose daemon ranks lowest among the living: the sequencer.
+    Sequencer,
+    /// Some machine.
+    Machine,
+    /// Some content server.
+    Server,
+    /// Some gateway.
+    Gateway,
+    /// Some membership server.
+    Membership,
+    /// Some connection.
+    Connection,
+}
+
+/// A fault that waits for its moment.
+#[derive(Clone, Debug)]
+pub struct Ambush {
+    /// The moment.
+    pub on: Happens,
+    /// In how many of a hundred such moments it strikes.
+    pub percent: u64,
+    /// Whom.
+    pub victim: Victim,
+    /// How long after the moment.
+    pub after: RangeInclusive<Duration>,
+    /// How often it strikes in all.
+    pub times: usize,
+}
+
+/// How bad it gets.
+#[derive(Clone, Debug)]
+pub struct Weather {
+    /// How long faults happen.
+    pub lasts: Duration,
+    /// From one fault at random to the next.
+    pub every: RangeInclusive<Duration>,
+    /// What happens then: one of these.
+    pub strikes: Vec<Kind>,
+    /// Faults at named moments.
+    pub ambushes: Vec<Ambush>,
+    /// How long the dead stay dead.
+    pub down: RangeInclusive<Duration>,
+    /// One fault at a time, and time to recover from it; then nothing may be lost.
+    pub gentle: bool,
+}
+
+/// The kinds of faults at random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Strike::Kill`] of a content server.
+    Server,
+    /// [`Strike::Kill`] of a daemon; its processes live on, and attach again.
+    Daemon,
+    /// [`Strike::Machine`].
+    Machine,
+    /// [`Strike::Kill`] of a gateway.
+    Gateway,
+    /// [`Strike::Kill`] of a membership server.
+    Membership,
+    /// [`Strike::Drain`].
+    Drain,
+    /// [`Strike::Reset`].
+    Reset,
+    /// [`Strike::PrimaryAndBackup`].
+    PrimaryAndBackup,
+}
+
+impl Weather {
+    /// No faults at all.
+    pub fn fair() -> Weather {
+        Weather {
+            lasts: Duration::ZERO,
+            every: Duration::from_secs(1)..=Duration::from_secs(1),
+            strikes: Vec::new(),
+            ambushes: Vec::new(),
+            down: ms(300)..=ms(300),
+            gentle: true,
+        }
+    }
+
+    /// Weather at random.
+    pub fn from_dice(dice: &mut Dice) -> Weather {
+        if dice.percent(25) { Weather::gentle(dice) } else { Weather::rough(dice) }
+    }
+
+    /// One fault after the other. Gateways live, so nothing may be lost.
+    fn gentle(dice: &mut Dice) -> Weather {
+        Weather {
+            lasts: Duration::from_secs(dice.between(8..=14)),
+            every: Duration::from_secs(3)..=Duration::from_secs(4),
+            strikes: vec![Kind::Server, Kind::Machine, Kind::Daemon, Kind::Reset, Kind::Drain],
+            ambushes: Vec::new(),
+            down: ms(20)..=ms(500),
+            gentle: true,
+        }
+    }
+
+    fn rough(dice: &mut Dice) -> Weather {
+        let all = [
+            Kind::Server,
+            Kind::Daemon,
+            Kind::Machine,
+            Kind::Gateway,
+            Kind::Membership,
+            Kind::Drain,
+            Kind::Reset,
+            Kind::PrimaryAndBackup,
+        ];
+        let pause = dice.pick(&[ms(150), ms(600), ms(2000)]);
+        let slowest = dice.pick(&[ms(50), ms(400), ms(2500)]);
+        Weather {
+            lasts: Duration::from_secs(dice.between(2..=8)),
+            every: us(1)..=pause * 2,
+            strikes: all.into_iter().filter(|_| dice.percent(60)).collect(),
+            ambushes: (0..dice.below(4)).map(|_| Ambush::from_dice(dice)).collect(),
+            down: us(100)..=slowest,
+            gentle: false,
+        }
+    }
+}
+
+impl Ambush {
+    fn from_dice(dice: &mut Dice) -> Ambush {
+        let on = dice.pick(&Happens::ALL);
+        // What happens all the time is hit rarely, so that the fault does not always hit the first time.
+        let percent = match on {
+            Happens::Response | Happens::Propagate | Happens::RequestSubmitted | Happens::RequestApplied => 3,
+            _ => dice.pick(&[20, 60]),
+        };
+        let victims = [
+            Victim::Actor,
+            Victim::Actor,
+            Victim::ActorsMachine,
+            Victim::Sequencer,
+            Victim::Machine,
+            Victim::Server,
+            Victim::Gateway,
+            Victim::Membership,
+            Victim::Connection,
+        ];
+        let latest = dice.pick(&[Duration::ZERO, us(300), ms(5)]);
+        let (victim, times) = (dice.pick(&victims), 1 + dice.below(3));
+        Ambush { on, percent, victim, after: Duration::ZERO..=latest, times }
+    }
+
+    /// Whether this is the moment, and the dice are for it.
+    pub fn springs(&mut self, moment: Moment, dice: &mut Dice) -> bool {
+        let springs = self.times > 0 && self.on == moment.what && dice.percent(self.percent);
+        self.times -= usize::from(springs);
+        springs
+    }
+}

@@ -1,0 +1,369 @@
+//! The host of a daemon: its membership server, its links with other daemons, and its processes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use gcs_core::{Daemon, Entry, Epoch, Input, Message, Notice, Output, Params, Payload, Throttle};
+use model::{Address, ConfigurationId, DaemonId, Machine, ProcessId, StartId, Time};
+
+use crate::happens::Happens;
+use crate::hosts::Manners;
+use crate::net::{Conn, Timer};
+use crate::packet::{Node, Packet};
+use crate::scene::{Host, Scene};
+
+/// Our stream to a peer.
+struct Outbound {
+    address: Address,
+    epoch: Epoch,
+    conn: Option<Conn>,
+    up: bool,
+}
+
+/// A peer's stream to us.
+struct Inbound {
+    conn: Conn,
+    epoch: Epoch,
+}
+
+/// A daemon and all that is connected to it.
+pub struct DaemonHost {
+    machine: Daemon,
+    manners: Manners,
+    /// Which membership server comes next.
+    turn: usize,
+    membership: Option<Conn>,
+    last_start: Option<StartId>,
+    last_configuration: Option<ConfigurationId>,
+    outbound: BTreeMap<DaemonId, Outbound>,
+    inbound: BTreeMap<DaemonId, Inbound>,
+    processes: BTreeMap<Conn, u32>,
+    connections: BTreeMap<u32, Conn>,
+    connections_used: u32,
+    throttle: Throttle,
+    /// What processes said and is not read yet.
+    unread: VecDeque<(Conn, Packet)>,
+    installed: bool,
+}
+
+impl DaemonHost {
+    /// A daemon that knows nobody.
+    pub fn new(id: DaemonId, place: usize, params: Params, manners: Manners) -> DaemonHost {
+        DaemonHost {
+            machine: Daemon::new(id, params),
+            turn: place,
+            manners,
+            membership: None,
+            last_start: None,
+            last_configuration: None,
+            outbound: BTreeMap::new(),
+            inbound: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            connections_used: 0,
+            throttle: Throttle::Go,
+            unread: VecDeque::new(),
+            installed: false,
+        }
+    }
+
+    /// The machine.
+    pub fn daemon(&self) -> &Daemon {
+        &self.machine
+    }
+
+    fn tell(&mut self, input: Input, scene: &mut Scene<'_>) {
+        self.tell_on(None, input, scene);
+    }
+
+    /// Tells the machine what came on `conn`.
+    fn tell_on(&mut self, conn: Option<Conn>, input: Input, scene: &mut Scene<'_>) {
+        let mut out = Vec::new();
+        self.machine.handle(scene.clock(), input, &mut out);
+        self.perform(conn, out, scene);
+    }
+
+    fn perform(&mut self, conn: Option<Conn>, orders: Vec<Output>, scene: &mut Scene<'_>) {
+        let mut go = false;
+        let mut evicted = Vec::new();
+        for order in orders {
+            match order {
+                Output::Connect { peer, address, epoch } => {
+                    self.outbound.insert(peer, Outbound { address, epoch, conn: None, up: false });
+                    self.dial_link(peer, scene);
+                }
+                Output::Disconnect { peer } => {
+                    if let Some(conn) = self.outbound.remove(&peer).and_then(|link| link.conn) {
+                        scene.close(conn);
+                    }
+                }
+                Output::Send { peer, number, message, .. } => self.send(peer, number, message, scene),
+                Output::Resume { to, received, .. } => {
+                    self.answer(to, Packet::Resume { received }, scene);
+                }
+                Output::Ack { peer, received, .. } => self.answer(peer, Packet::Ack { received }, scene),
+                Output::Refuse { fault, .. } if fault.breaks_link() => {
+                    if let Some(conn) = conn {
+                        self.inbound.retain(|_, link| link.conn != conn);
+                        scene.close(conn);
+                        self.link_lost(conn, scene);
+                    }
+                }
+                Output::Refuse { from, fault } => scene.complain(|| format!("refused {from}: {fault:?}")),
+                Output::RefuseNotice(fault) => scene.complain(|| format!("refused a notice: {fault:?}")),
+                Output::Deliver { connections, event } => {
+                    for connection in connections.iter() {
+                        if let Some(conn) = self.connections.get(connection) {
+                            scene.send(*conn, Packet::Event(event.clone()));
+                        }
+                    }
+                }
+                Output::Rejected { connection, reason } => {
+                    scene.complain(|| format!("rejected process {connection}: {reason:?}"));
+                    evicted.extend(self.connections.get(&connection).copied());
+                }
+                Output::Throttle(throttle) => {
+                    self.throttle = throttle;
+                    go |= throttle == Throttle::Go;
+                }
+                Output::Installed { .. } => {
+                    self.installed = true;
+                    scene.happens(Happens::Install);
+                }
+                Output::Trace(event) => scene.trace(event),
+            }
+        }
+        for conn in evicted {
+            scene.close(conn);
+            self.process_gone(conn, scene);
+        }
+        if go {
+            self.read_on(scene);
+        }
+    }
+
+    fn send(&mut self, peer: DaemonId, number: u64, message: Arc<Message>, scene: &mut Scene<'_>) {
+        match &*message {
+            Message::Sync { .. } => scene.happens(Happens::SyncSent),
+            Message::Forward { .. } => scene.happens(Happens::Forward),
+            Message::Entries { entries, .. } => {
+                if entries.iter().any(|entry| matches!(entry, Entry::Payload(Payload::Table(_)))) {
+                    scene.happens(Happens::TableSent);
+                }
+            }
+            Message::Progress { .. } => {}
+        }
+        if let Some(conn) = self.outbound.get(&peer).and_then(|link| link.conn) {
+            scene.send(conn, Packet::Frame { number, message });
+        }
+    }
+
+    /// Answers on the stream that `peer` opened to us.
+    fn answer(&mut self, peer: DaemonId, packet: Packet, scene: &mut Scene<'_>) {
+        if let Some(link) = self.inbound.get(&peer) {
+            scene.send(link.conn, packet);
+        }
+    }
+
+    fn dial_membership(&mut self, scene: &mut Scene<'_>) {
+        let server = Node::Membership(self.turn % self.manners.membership_servers);
+        let greeting = Packet::Register {
+            daemon: self.machine.id(),
+            address: scene.node.address(),
+            last_start: self.last_start,
+            last_configuration: self.last_configuration,
+        };
+        self.membership = Some(scene.dial(server, greeting));
+    }
+
+    fn dial_link(&mut self, peer: DaemonId, scene: &mut Scene<'_>) {
+        let from = self.machine.id();
+        let Some(link) = self.outbound.get_mut(&peer) else { return };
+        let Some(node) = Node::at(&link.address) else { return };
+        link.conn = Some(scene.dial(node, Packet::Link { from, to: peer, epoch: link.epoch }));
+        link.up = false;
+    }
+
+    fn link_lost(&mut self, conn: Conn, scene: &mut Scene<'_>) {
+        let Some((peer, link)) = self.outbound.iter_mut().find(|(_, link)| link.conn == Some(conn)) else {
+            return;
+        };
+        let (peer, epoch, was_up) = (*peer, link.epoch, link.up);
+        link.conn = None;
+        link.up = false;
+        let again = scene.dice.time(self.manners.redial.clone());
+        scene.remind(again, Timer::Link(peer, epoch));
+        if was_up {
+            self.tell(Input::LinkDown { peer, epoch }, scene);
+        }
+    }
+
+    fn process_gone(&mut self, conn: Conn, scene: &mut Scene<'_>) {
+        if let Some(connection) = self.processes.remove(&conn) {
+            self.connections.remove(&connection);
+            self.unread.retain(|(other, _)| *other != conn);
+            self.tell(Input::Detach { connection }, scene);
+        }
+    }
+
+    fn greeted_by_process(&mut self, conn: Conn, name: model::Name, scene: &mut Scene<'_>) {
+        if !self.installed {
+            scene.close(conn);
+            return;
+        }
+        self.connections_used += 1;
+        let connection = self.connections_used;
+        self.processes.insert(conn, connection);
+        self.connections.insert(connection, conn);
+        scene.send(conn, Packet::Attached(ProcessId::new(self.machine.id(), connection)));
+        self.tell(Input::Attach { connection, name }, scene);
+    }
+
+    /// A process says something, which is read unless enough waits already.
+    fn hear_process(&mut self, conn: Conn, packet: Packet, scene: &mut Scene<'_>) {
+        self.unread.push_back((conn, packet));
+        self.read_on(scene);
+    }
+
+    fn read_on(&mut self, scene: &mut Scene<'_>) {
+        while self.throttle == Throttle::Go
+            && let Some((conn, packet)) = self.unread.pop_front()
+        {
+            let Some(connection) = self.processes.get(&conn).copied() else { continue };
+            let input = match packet {
+                Packet::Join(groups) => Input::Join { connection, groups },
+                Packet::Leave(groups) => Input::Leave { connection, groups },
+                Packet::Multicast { group, payload } => Input::Multicast { connection, group, payload },
+                other => unreachable!("{other:?} from a process"),
+            };
+            self.tell(input, scene);
+        }
+    }
+
+    fn hear_notice(&mut self, notice: membership_core::Notice, scene: &mut Scene<'_>) {
+        let (notice, moment) = match notice {
+            membership_core::Notice::StartChange { start, proposed } => {
+                self.last_start = Some(start);
+                (Notice::StartChange { start, proposed }, Happens::StartChange)
+            }
+            membership_core::Notice::View(configuration) => {
+                self.last_configuration = Some(configuration.id);
+                (Notice::View(configuration), Happens::BetweenViewAndInstall)
+            }
+        };
+        self.tell(Input::Membership(notice), scene);
+        if moment == Happens::StartChange || self.machine.phase() != "steady" {
+            scene.happens(moment);
+        }
+    }
+
+    fn hear_frame(&mut self, conn: Conn, number: u64, message: &Arc<Message>, scene: &mut Scene<'_>) {
+        let Some((from, link)) = self.inbound.iter().find(|(_, link)| link.conn == conn) else { return };
+        let (from, epoch) = (*from, link.epoch);
+        let is_sync = matches!(**message, Message::Sync { .. });
+        let message = (**message).clone();
+        self.tell_on(Some(conn), Input::Frame { from, epoch, number, message }, scene);
+        if is_sync && self.machine.phase() == "changing" {
+            scene.happens(Happens::BetweenSyncAndView);
+        }
+    }
+
+    fn hear_about_link(&mut self, conn: Conn, packet: Packet, scene: &mut Scene<'_>) {
+        let Some((peer, link)) = self.outbound.iter_mut().find(|(_, link)| link.conn == Some(conn)) else {
+            return;
+        };
+        let (peer, epoch) = (*peer, link.epoch);
+        let input = match packet {
+            Packet::Resume { received } => {
+                link.up = true;
+                Input::LinkUp { peer, epoch, received }
+            }
+            Packet::Ack { received } => Input::Acked { peer, epoch, received },
+            other => unreachable!("{other:?} about a link"),
+        };
+        self.tell_on(Some(conn), input, scene);
+    }
+
+    fn greeted_by_peer(
+        &mut self,
+        conn: Conn,
+        from: DaemonId,
+        to: DaemonId,
+        epoch: Epoch,
+        scene: &mut Scene<'_>,
+    ) {
+        if to != self.machine.id() {
+            scene.close(conn);
+            return;
+        }
+        if let Some(old) = self.inbound.insert(from, Inbound { conn, epoch }) {
+            scene.close(old.conn);
+        }
+        self.tell_on(Some(conn), Input::Opened { from, epoch }, scene);
+    }
+}
+
+impl Host for DaemonHost {
+    fn start(&mut self, scene: &mut Scene<'_>) {
+        let daemon = self.machine.id();
+        scene.trace(model::trace::Event::DaemonStart { daemon });
+        self.dial_membership(scene);
+    }
+
+    fn hear(&mut self, conn: Conn, packet: Packet, scene: &mut Scene<'_>) {
+        match packet {
+            Packet::Notice(notice) => {
+                if self.membership == Some(conn) {
+                    self.hear_notice(notice, scene);
+                }
+            }
+            Packet::Link { from, to, epoch } => self.greeted_by_peer(conn, from, to, epoch, scene),
+            Packet::Frame { number, message } => self.hear_frame(conn, number, &message, scene),
+            packet @ (Packet::Resume { .. } | Packet::Ack { .. }) => {
+                self.hear_about_link(conn, packet, scene);
+            }
+            Packet::Attach { name } => self.greeted_by_process(conn, name, scene),
+            packet @ (Packet::Join(_) | Packet::Leave(_) | Packet::Multicast { .. }) => {
+                self.hear_process(conn, packet, scene);
+            }
+            other => unreachable!("{other:?} at a daemon"),
+        }
+    }
+
+    fn lose(&mut self, conn: Conn, scene: &mut Scene<'_>) {
+        if self.membership == Some(conn) {
+            self.membership = None;
+            self.turn += 1;
+            let again = scene.dice.time(self.manners.redial.clone());
+            scene.remind(again, Timer::Membership);
+            return;
+        }
+        self.inbound.retain(|_, link| link.conn != conn);
+        self.link_lost(conn, scene);
+        self.process_gone(conn, scene);
+    }
+
+    fn remember(&mut self, timer: Timer, scene: &mut Scene<'_>) {
+        match timer {
+            Timer::Membership => self.dial_membership(scene),
+            Timer::Link(peer, epoch) => {
+                let waits =
+                    self.outbound.get(&peer).is_some_and(|link| link.epoch == epoch && link.conn.is_none());
+                if waits {
+                    self.dial_link(peer, scene);
+                }
+            }
+            other => unreachable!("{other:?} at a daemon"),
+        }
+    }
+
+    fn wake(&mut self, scene: &mut Scene<'_>) {
+        let mut out = Vec::new();
+        self.machine.wake(scene.clock(), &mut out);
+        self.perform(None, out, scene);
+    }
+
+    fn next_wake(&self) -> Option<Time> {
+        self.machine.next_wake().map(|(time, _)| time)
+    }
+}

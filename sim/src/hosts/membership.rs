@@ -1,0 +1,159 @@
+//! The host of a membership server.
+
+use std::collections::BTreeMap;
+
+use membership_core::{Input, Output, Params, Server};
+use model::{DaemonId, Machine, ServerId, Time};
+
+use crate::hosts::Manners;
+use crate::net::{Conn, Timer};
+use crate::packet::{Node, Packet};
+use crate::scene::{Host, Scene};
+
+/// A membership server, the streams of its daemons, and the connections with its peers.
+pub struct MembershipHost {
+    id: ServerId,
+    index: usize,
+    machine: Server,
+    manners: Manners,
+    daemons: BTreeMap<DaemonId, Conn>,
+    peers: BTreeMap<ServerId, Conn>,
+    /// Connections to peers that have not answered yet, by the peer's place.
+    dialled: BTreeMap<Conn, usize>,
+}
+
+impl MembershipHost {
+    /// A server that knows nothing.
+    pub fn new(id: ServerId, index: usize, params: Params, manners: Manners) -> MembershipHost {
+        MembershipHost {
+            id,
+            index,
+            machine: Server::new(id, params),
+            manners,
+            daemons: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            dialled: BTreeMap::new(),
+        }
+    }
+
+    /// Which daemons are attached here.
+    pub fn attached(&self) -> impl Iterator<Item = &DaemonId> {
+        self.daemons.keys()
+    }
+
+    fn tell(&mut self, input: Input, scene: &mut Scene<'_>) {
+        let mut out = Vec::new();
+        self.machine.handle(scene.clock(), input, &mut out);
+        self.perform(out, scene);
+    }
+
+    fn perform(&mut self, orders: Vec<Output>, scene: &mut Scene<'_>) {
+        for order in orders {
+            match order {
+                Output::Notify { daemon, notice } => {
+                    if let Some(conn) = self.daemons.get(&daemon) {
+                        scene.send(*conn, Packet::Notice(notice));
+                    }
+                }
+                Output::Rejected { daemon, .. } => {
+                    if let Some(conn) = self.daemons.remove(&daemon) {
+                        scene.close(conn);
+                    }
+                }
+                Output::Send { to, message } => {
+                    if let Some(conn) = self.peers.get(&to) {
+                        scene.send(*conn, Packet::Agreement(message));
+                    }
+                }
+                Output::Refuse { from, fault } => scene.complain(|| format!("refused {from}: {fault:?}")),
+                Output::Agreed { .. } => {}
+            }
+        }
+    }
+
+    fn dial(&mut self, peer: usize, scene: &mut Scene<'_>) {
+        let conn = scene.dial(Node::Membership(peer), Packet::Peer(self.id));
+        self.dialled.insert(conn, peer);
+    }
+
+    /// A peer greets, or answers a greeting. Its later life takes the place of an earlier one.
+    fn greet(&mut self, conn: Conn, peer: ServerId, scene: &mut Scene<'_>) {
+        if self.dialled.remove(&conn).is_none() {
+            scene.send(conn, Packet::Peer(self.id));
+        }
+        let same_name = self.peers.keys().find(|known| known.name() == peer.name()).copied();
+        if let Some(known) = same_name
+            && let Some(old) = self.peers.remove(&known)
+        {
+            scene.close(old);
+            self.tell(Input::PeerDown { server: known }, scene);
+        }
+        self.peers.insert(peer, conn);
+        self.tell(Input::PeerUp { server: peer }, scene);
+    }
+
+    fn peer_on(&self, conn: Conn) -> Option<ServerId> {
+        self.peers.iter().find(|(_, other)| **other == conn).map(|(peer, _)| *peer)
+    }
+}
+
+impl Host for MembershipHost {
+    fn start(&mut self, scene: &mut Scene<'_>) {
+        for peer in self.index + 1..self.manners.membership_servers {
+            self.dial(peer, scene);
+        }
+    }
+
+    fn hear(&mut self, conn: Conn, packet: Packet, scene: &mut Scene<'_>) {
+        match packet {
+            Packet::Register { daemon, address, last_start, last_configuration } => {
+                if let Some(old) = self.daemons.insert(daemon, conn) {
+                    scene.close(old);
+                }
+                self.tell(Input::Attach { daemon, address, last_start, last_configuration }, scene);
+            }
+            Packet::Peer(peer) => self.greet(conn, peer, scene),
+            Packet::Agreement(message) => {
+                if let Some(from) = self.peer_on(conn) {
+                    self.tell(Input::Peer { from, message }, scene);
+                }
+            }
+            other => unreachable!("{other:?} at a membership server"),
+        }
+    }
+
+    fn lose(&mut self, conn: Conn, scene: &mut Scene<'_>) {
+        let daemon = self.daemons.iter().find(|(_, other)| **other == conn).map(|(daemon, _)| *daemon);
+        if let Some(daemon) = daemon {
+            self.daemons.remove(&daemon);
+            self.tell(Input::Detach { daemon }, scene);
+        }
+        let mut redial = self.dialled.remove(&conn);
+        if let Some(server) = self.peer_on(conn) {
+            self.peers.remove(&server);
+            self.tell(Input::PeerDown { server }, scene);
+            let place = |name: &str| name.rsplit_once('-').and_then(|(_, n)| n.parse::<usize>().ok());
+            redial = place(server.name().as_str()).map(|n| n - 1).filter(|peer| *peer > self.index);
+        }
+        if let Some(peer) = redial {
+            let after = scene.dice.time(self.manners.redial.clone());
+            scene.remind(after, Timer::Peer(peer));
+        }
+    }
+
+    fn remember(&mut self, timer: Timer, scene: &mut Scene<'_>) {
+        if let Timer::Peer(peer) = timer {
+            self.dial(peer, scene);
+        }
+    }
+
+    fn wake(&mut self, scene: &mut Scene<'_>) {
+        let mut out = Vec::new();
+        self.machine.wake(scene.clock(), &mut out);
+        self.perform(out, scene);
+    }
+
+    fn next_wake(&self) -> Option<Time> {
+        self.machine.next_wake().map(|(time, _)| time)
+    }
+}

@@ -1,0 +1,221 @@
+//! The host of a content server: its daemon, and the gateways that it dials.
+
+use std::collections::BTreeMap;
+
+use model::trace::Role;
+use model::{GroupName, Machine, Name, Time};
+use session_core::message::{ContentMessage, GatewayId, ToGateway, decode};
+use session_core::names::Purpose;
+use session_core::server::{Input, Output};
+use session_core::{Params, Server};
+
+use crate::happens::Happens;
+use crate::hosts::Manners;
+use crate::net::{Conn, Timer};
+use crate::packet::{Node, Packet};
+use crate::scene::{Host, Scene};
+use crate::toy::Toy;
+
+/// A connection to a gateway.
+struct Door {
+    conn: Option<Conn>,
+    up: bool,
+}
+
+/// A content server and its connections.
+pub struct ServerHost {
+    name: Name,
+    machine: Server<Toy>,
+    manners: Manners,
+    daemon: Node,
+    attachment: Option<Conn>,
+    doors: BTreeMap<GatewayId, Door>,
+    /// It has handed everything over, and wants to stop.
+    drained: bool,
+}
+
+impl ServerHost {
+    /// A server that is attached to nobody.
+    pub fn new(name: Name, machine: usize, toy: Toy, params: Params, manners: Manners) -> ServerHost {
+        ServerHost {
+            name,
+            machine: Server::new(toy, params),
+            manners,
+            daemon: Node::Daemon(machine),
+            attachment: None,
+            doors: BTreeMap::new(),
+            drained: false,
+        }
+    }
+
+    /// The machine.
+    pub fn server(&self) -> &Server<Toy> {
+        &self.machine
+    }
+
+    /// Whether it has handed everything over.
+    pub fn is_drained(&self) -> bool {
+        self.drained
+    }
+
+    /// Orders it to hand everything over.
+    pub fn drain(&mut self, scene: &mut Scene<'_>) {
+        self.tell(Input::Drain, scene);
+    }
+
+    fn tell(&mut self, input: Input<Toy>, scene: &mut Scene<'_>) {
+        let mut out = Vec::new();
+        self.machine.handle(scene.clock(), input, &mut out);
+        self.perform(out, scene);
+    }
+
+    fn perform(&mut self, orders: Vec<Output>, scene: &mut Scene<'_>) {
+        for order in orders {
+            match order {
+                Output::Join(groups) => self.to_daemon(Packet::Join(groups), scene),
+                Output::Leave(groups) => self.to_daemon(Packet::Leave(groups), scene),
+                Output::Multicast { group, payload } => {
+                    note_multicast(&group, &payload, scene);
+                    self.to_daemon(Packet::Multicast { group, payload }, scene);
+                }
+                Output::Dial(gateway) => {
+                    self.doors.insert(gateway.clone(), Door { conn: None, up: false });
+                    self.dial(gateway, scene);
+                }
+                Output::Hangup(gateway) => {
+                    if let Some(conn) = self.doors.remove(&gateway).and_then(|door| door.conn) {
+                        scene.close(conn);
+                    }
+                }
+                Output::Send(gateway, message) => self.to_gateway(&gateway, message, scene),
+                Output::RoleChanged { role, .. } => {
+                    if role == Role::Primary {
+                        scene.happens(Happens::Takeover);
+                    }
+                }
+                Output::Refused { group, sender, error } => {
+                    scene.complain(|| format!("refused what {sender} said in {group}: {error}"));
+                }
+                Output::Drained => self.drained = true,
+                Output::Trace(event) => scene.trace(event),
+            }
+        }
+    }
+
+    fn to_daemon(&self, packet: Packet, scene: &mut Scene<'_>) {
+        if let Some(conn) = self.attachment {
+            scene.send(conn, packet);
+        }
+    }
+
+    fn to_gateway(&self, gateway: &GatewayId, message: ToGateway, scene: &mut Scene<'_>) {
+        match message {
+            ToGateway::Claim { .. } => scene.happens(Happens::Claim),
+            ToGateway::Response { .. } => scene.happens(Happens::Response),
+            ToGateway::Applied { .. } => scene.happens(Happens::RequestApplied),
+            _ => {}
+        }
+        let door = self.doors.get(gateway).filter(|door| door.up);
+        match door.and_then(|door| door.conn) {
+            Some(conn) => scene.send(conn, Packet::ToGateway(message)),
+            None => scene.complain(|| format!("sends to {gateway:?}, which is not up")),
+        }
+    }
+
+    fn dial(&mut self, gateway: GatewayId, scene: &mut Scene<'_>) {
+        let Some(node) = Node::at(&gateway.address) else { return };
+        let conn = scene.dial(node, Packet::Door { server: self.name, gateway: gateway.clone() });
+        self.doors.insert(gateway, Door { conn: Some(conn), up: false });
+    }
+
+    fn door_on(&self, conn: Conn) -> Option<GatewayId> {
+        self.doors.iter().find(|(_, door)| door.conn == Some(conn)).map(|(gateway, _)| gateway.clone())
+    }
+
+    fn dial_daemon(&mut self, scene: &mut Scene<'_>) {
+        self.attachment = Some(scene.dial(self.daemon, Packet::Attach { name: self.name }));
+    }
+}
+
+/// Which moment a multicast is.
+fn note_multicast(group: &GroupName, payload: &[u8], scene: &mut Scene<'_>) {
+    if !matches!(Purpose::of(group), Some(Purpose::Content(_))) {
+        return;
+    }
+    match decode(payload) {
+        Ok(ContentMessage::Propagate { .. }) => scene.happens(Happens::Propagate),
+        Ok(ContentMessage::State { .. }) => scene.happens(Happens::StateSent),
+        Ok(_) => {}
+        Err(error) => scene.complain(|| format!("multicasts nonsense: {error}")),
+    }
+}
+
+impl Host for ServerHost {
+    fn start(&mut self, scene: &mut Scene<'_>) {
+        self.dial_daemon(scene);
+    }
+
+    fn hear(&mut self, conn: Conn, packet: Packet, scene: &mut Scene<'_>) {
+        match packet {
+            Packet::Attached(me) => self.tell(Input::Attached(me), scene),
+            Packet::Event(gcs_core::ProcessEvent::Views(views)) => {
+                let views = views.iter().map(|view| (**view).clone()).collect();
+                self.tell(Input::Views(views), scene);
+            }
+            Packet::Event(gcs_core::ProcessEvent::Message { group, id, payload, .. }) => {
+                self.tell(Input::Message { group, sender: id.sender(), payload }, scene);
+            }
+            Packet::DoorOpen => {
+                let Some(gateway) = self.door_on(conn) else { return };
+                if let Some(door) = self.doors.get_mut(&gateway) {
+                    door.up = true;
+                }
+                self.tell(Input::GatewayUp(gateway), scene);
+            }
+            Packet::ToServer(message) => {
+                if let Some(gateway) = self.door_on(conn) {
+                    self.tell(Input::Gateway(gateway, message), scene);
+                }
+            }
+            other => unreachable!("{other:?} at a content server"),
+        }
+    }
+
+    fn lose(&mut self, conn: Conn, scene: &mut Scene<'_>) {
+        let again = scene.dice.time(self.manners.redial.clone());
+        if self.attachment == Some(conn) {
+            self.attachment = None;
+            scene.remind(again, Timer::Attach);
+            self.tell(Input::Detached, scene);
+            return;
+        }
+        let Some(gateway) = self.door_on(conn) else { return };
+        let was_up = self.doors.insert(gateway.clone(), Door { conn: None, up: false });
+        scene.remind(again, Timer::Door(gateway.clone()));
+        if was_up.is_some_and(|door| door.up) {
+            self.tell(Input::GatewayDown(gateway), scene);
+        }
+    }
+
+    fn remember(&mut self, timer: Timer, scene: &mut Scene<'_>) {
+        match timer {
+            Timer::Attach => self.dial_daemon(scene),
+            Timer::Door(gateway) => {
+                if self.doors.get(&gateway).is_some_and(|door| door.conn.is_none()) {
+                    self.dial(gateway, scene);
+                }
+            }
+            other => unreachable!("{other:?} at a content server"),
+        }
+    }
+
+    fn wake(&mut self, scene: &mut Scene<'_>) {
+        let mut out = Vec::new();
+        self.machine.wake(scene.clock(), &mut out);
+        self.perform(out, scene);
+    }
+
+    fn next_wake(&self) -> Option<Time> {
+        self.machine.next_wake().map(|(time, _)| time)
+    }
+}

@@ -1,0 +1,168 @@
+//! A toy content service: units are runs of numbered positions, and every response says so much about the context that
+//! it comes from that a client can compute the next one for itself.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::{Digest, Time, UnitId};
+use serde::{Deserialize, Serialize};
+use session_core::{ContentService, Next, Refusal, RefusalKind, UnitInfo};
+
+use crate::knobs::Unit;
+
+/// The usual time from one response to the next.
+const PACE: Duration = Duration::from_millis(100);
+
+/// A session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Context {
+    /// When the next response is due.
+    due: Time,
+    /// The time from one response to the next.
+    pace: Duration,
+    /// The part of the context that clients can follow.
+    pub tape: Tape,
+}
+
+/// Everything but the times: a function of the requests and responses so far, in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tape {
+    /// The position that is sent next.
+    pub position: u32,
+    /// How many there are.
+    pub length: u32,
+    /// A fingerprint of all requests and responses.
+    pub sum: Digest,
+    /// The serial numbers of the requests that were applied, in that order.
+    pub applied: Vec<u32>,
+}
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Which of the client's requests, from 1.
+    pub serial: u32,
+    /// What it is about.
+    pub wish: Wish,
+}
+
+/// What requests are about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wish {
+    /// Go on from this position.
+    Seek(u32),
+    /// Take this many milliseconds from one response to the next.
+    Pace(u16),
+    /// Add this to the fingerprint.
+    Note(u64),
+    /// Send the last position, and be done.
+    Finish,
+}
+
+impl Request {
+    /// As it travels.
+    pub fn encode(&self) -> Bytes {
+        Bytes::from(postcard::to_allocvec(self).expect("requests are plain data"))
+    }
+}
+
+impl Tape {
+    /// The tape of a new session.
+    pub fn new(length: u32) -> Tape {
+        Tape { position: 0, length, sum: Digest::EMPTY, applied: Vec::new() }
+    }
+
+    /// Applies a request. A refused one changes nothing.
+    pub fn apply(&mut self, request: &Request) -> Result<(), Refusal> {
+        match request.wish {
+            Wish::Seek(position) if position >= self.length => {
+                let message = format!("the unit has {} positions", self.length);
+                return Err(Refusal { kind: RefusalKind::OutOfRange, message });
+            }
+            Wish::Seek(position) => self.position = position,
+            Wish::Finish => self.position = self.length - 1,
+            Wish::Pace(_) | Wish::Note(_) => {}
+        }
+        self.applied.push(request.serial);
+        self.sum = self.sum.and(&request.encode());
+        Ok(())
+    }
+
+    /// Sends the next position, if there is one.
+    pub fn respond(&mut self) -> Option<Response> {
+        if self.position >= self.length {
+            return None;
+        }
+        self.sum = self.sum.and(&self.position.to_le_bytes());
+        let response = Response { position: self.position, tape: self.clone() };
+        self.position += 1;
+        Some(response)
+    }
+}
+
+/// What a client gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Response {
+    /// The position that this response is.
+    pub position: u32,
+    /// The tape with this response on it, before the head moves on.
+    pub tape: Tape,
+}
+
+/// The service at one server.
+#[derive(Clone, Debug)]
+pub struct Toy {
+    units: Vec<Unit>,
+}
+
+impl Toy {
+    /// The service of machine number `machine`.
+    pub fn new(units: &[Unit], machine: usize) -> Toy {
+        Toy { units: units.iter().filter(|unit| unit.holders.contains(&machine)).cloned().collect() }
+    }
+}
+
+impl ContentService for Toy {
+    type Context = Context;
+
+    fn units(&self) -> Vec<UnitInfo> {
+        let info = |unit: &Unit| UnitInfo {
+            unit: unit.id.clone(),
+            title: unit.id.to_string(),
+            media_type: "text/plain".into(),
+            duration: PACE * unit.length,
+            size: 0,
+        };
+        self.units.iter().map(info).collect()
+    }
+
+    fn open(&self, unit: &UnitId) -> Context {
+        let length = self.units.iter().find(|held| held.id == *unit).map_or(0, |held| held.length);
+        Context { due: Time::ZERO, pace: PACE, tape: Tape::new(length) }
+    }
+
+    fn apply(&self, _: &UnitId, context: &mut Context, request: &[u8]) -> Result<(), Refusal> {
+        let malformed = |error| Refusal { kind: RefusalKind::Malformed, message: format!("{error}") };
+        let request: Request = postcard::from_bytes(request).map_err(malformed)?;
+        context.tape.apply(&request)?;
+        match request.wish {
+            Wish::Pace(pace) => context.pace = Duration::from_millis(u64::from(pace).max(1)),
+            Wish::Finish => context.due = Time::ZERO,
+            Wish::Seek(_) | Wish::Note(_) => {}
+        }
+        Ok(())
+    }
+
+    fn next(&self, _: &UnitId, context: &mut Context, now: Time) -> Next {
+        if now < context.due {
+            return Next::At(context.due);
+        }
+        let Some(response) = context.tape.respond() else { return Next::Idle };
+        // The schedule is absolute; a start, or a long pause, begins a new one.
+        let begin = if now.since(context.due) > Duration::from_secs(2) { now } else { context.due };
+        context.due = begin + context.pace;
+        let last = context.tape.position >= context.tape.length;
+        let payload = Bytes::from(postcard::to_allocvec(&response).expect("responses are plain data"));
+        Next::Respond { payload, last }
+    }
+}

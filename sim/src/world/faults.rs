@@ -1,0 +1,143 @@
+//! Faults strike the world.
+
+use model::SessionId;
+
+use crate::fault::{Kind, Strike, Victim};
+use crate::net::Event;
+use crate::packet::Node;
+use crate::world::World;
+
+impl World {
+    /// Faults happen from now on, until [`World::settle`].
+    pub(super) fn begin_trouble(&mut self) {
+        self.troubled = true;
+        self.ambushes = self.knobs.weather.ambushes.clone();
+        self.plan_trouble();
+    }
+
+    fn plan_trouble(&mut self) {
+        let at = self.now + self.fate.time(self.knobs.weather.every.clone());
+        self.queue.plan(at, Event::Trouble);
+    }
+
+    /// A fault at random.
+    pub(super) fn trouble(&mut self) {
+        if !self.troubled || self.knobs.weather.strikes.is_empty() {
+            return;
+        }
+        let machine = self.fate.below(self.daemons.len());
+        let strike = match self.fate.pick(&self.knobs.weather.strikes) {
+            Kind::Server => Strike::Kill(Node::Server(machine)),
+            Kind::Daemon => Strike::Kill(Node::Daemon(machine)),
+            Kind::Machine => Strike::Machine(machine),
+            Kind::Gateway => Strike::Kill(Node::Gateway(self.fate.below(self.gateways.len()))),
+            Kind::Membership => Strike::Kill(Node::Membership(self.fate.below(self.memberships.len()))),
+            Kind::Drain => Strike::Drain(machine),
+            Kind::Reset => Strike::Reset,
+            Kind::PrimaryAndBackup => Strike::PrimaryAndBackup,
+        };
+        self.strike(&strike);
+        self.plan_trouble();
+    }
+
+    /// Faults that waited for what has just happened.
+    pub(super) fn look_for_moments(&mut self) {
+        for moment in std::mem::take(&mut self.log.moments) {
+            self.spring_planned(moment);
+            if !self.troubled {
+                continue;
+            }
+            let mut ambushes = std::mem::take(&mut self.ambushes);
+            for ambush in &mut ambushes {
+                if ambush.springs(moment, &mut self.fate) {
+                    let at = self.now + self.fate.time(ambush.after.clone());
+                    let strike = self.aim(ambush.victim, moment.at);
+                    self.queue.plan(at, Event::Strike(strike));
+                }
+            }
+            self.ambushes = ambushes;
+        }
+    }
+
+    fn aim(&mut self, victim: Victim, actor: Node) -> Strike {
+        let machine = self.fate.below(self.daemons.len());
+        match (victim, actor) {
+            (Victim::ActorsMachine, Node::Daemon(n) | Node::Server(n)) => Strike::Machine(n),
+            (Victim::Actor | Victim::ActorsMachine, Node::Client(_)) => Strike::Reset,
+            (Victim::Actor | Victim::ActorsMachine, actor) => Strike::Kill(actor),
+            (Victim::Sequencer, _) => {
+                let lowest = (0..self.daemons.len()).find(|n| self.is_alive(Node::Daemon(*n)));
+                Strike::Machine(lowest.unwrap_or(machine))
+            }
+            (Victim::Machine, _) => Strike::Machine(machine),
+            (Victim::Server, _) => Strike::Kill(Node::Server(machine)),
+            (Victim::Gateway, _) => Strike::Kill(Node::Gateway(self.fate.below(self.gateways.len()))),
+            (Victim::Membership, _) => {
+                Strike::Kill(Node::Membership(self.fate.below(self.memberships.len())))
+            }
+            (Victim::Connection, _) => Strike::Reset,
+        }
+    }
+
+    /// A fault happens.
+    pub(super) fn strike(&mut self, strike: &Strike) {
+        match strike {
+            Strike::Kill(node) => self.kill(*node),
+            Strike::Machine(machine) => {
+                self.kill(Node::Daemon(*machine));
+                self.kill(Node::Server(*machine));
+            }
+            Strike::Drain(machine) => self.drain(*machine),
+            Strike::Reset => self.reset_some_connection(),
+            Strike::PrimaryAndBackup => self.kill_primary_and_backup(),
+        }
+    }
+
+    /// Kills a process, which starts again by itself.
+    fn kill(&mut self, node: Node) {
+        if self.is_alive(node) {
+            self.crash(node);
+            let at = self.now + self.fate.time(self.knobs.weather.down.clone());
+            self.queue.plan(at, Event::Restart { node });
+        }
+    }
+
+    fn drain(&mut self, machine: usize) {
+        let node = Node::Server(machine);
+        if !self.is_alive(node) {
+            return;
+        }
+        self.remark(|| format!("{node} drains"));
+        let mut host = self.servers[machine].host.take().expect("a living server");
+        host.drain(&mut self.scene(node));
+        self.servers[machine].host = Some(host);
+        // A supervisor's patience: long enough for sessions to move, unless something else goes wrong.
+        let at = self.now + self.knobs.weather.down.end().max(&crate::knobs::ms(400)).to_owned();
+        self.queue.plan(at, Event::Strike(Strike::Kill(node)));
+    }
+
+    fn reset_some_connection(&mut self) {
+        let open: Vec<_> = self.net.open().collect();
+        if open.is_empty() {
+            return;
+        }
+        let (conn, from, to) = self.fate.pick(&open);
+        self.remark(|| format!("the connection from {from} to {to} breaks"));
+        self.net.reset(self.now, conn, &mut self.queue);
+    }
+
+    fn kill_primary_and_backup(&mut self) {
+        let sessions: Vec<SessionId> =
+            self.clients.iter().filter_map(|slot| slot.host.as_ref()?.session()).collect();
+        if sessions.is_empty() {
+            return;
+        }
+        let session = self.fate.pick(&sessions);
+        let Some((primary, backups)) = self.assigned(session) else { return };
+        self.kill(primary);
+        if let Some(backup) = backups.first() {
+            let at = self.now + self.fate.time(std::time::Duration::ZERO..=self.knobs.sessions.policy.period);
+            self.queue.plan(at, Event::Strike(Strike::Kill(*backup)));
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The end of a run: faults stop, everybody is there again, and everything must come to rest.
+
+use std::time::Duration;
+
+use gcs_core::Daemon;
+use model::trace::{Event, Record};
+
+use crate::knobs::ms;
+use crate::packet::Node;
+use crate::report::Outcome;
+use crate::world::World;
+
+/// How long nothing may happen for the world to be at rest.
+const QUIET: Duration = ms(1500);
+
+/// How long it may take to come to rest.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl World {
+    /// The whole run of a seed.
+    pub fn run(&mut self) -> Outcome {
+        self.start();
+        self.pass(ms(200));
+        self.begin_trouble();
+        self.pass(self.knobs.weather.lasts);
+        self.settle();
+        self.outcome()
+    }
+
+    /// Ends all faults, lets every client finish, and waits until nothing happens any more.
+    pub fn settle(&mut self) {
+        self.start();
+        self.troubled = false;
+        self.ambushes.clear();
+        for node in self.processes() {
+            self.restart(node);
+        }
+        for client in 0..self.clients.len() {
+            self.with_client(client, |client, scene| client.wind_down(scene));
+        }
+        self.calm_down();
+    }
+
+    /// Waits until nothing happens any more.
+    pub fn calm_down(&mut self) {
+        let deadline = self.now + PATIENCE;
+        let (mut seen, mut since) = (self.log.records.len(), self.now);
+        loop {
+            self.pass(ms(50));
+            if self.log.records.len() != seen || !self.is_at_rest() {
+                (seen, since) = (self.log.records.len(), self.now);
+            }
+            if self.now.since(since) >= QUIET {
+                break;
+            }
+            if self.now >= deadline {
+                let table = self.table();
+                self.log.complaints.push(format!("does not come to rest:\n{table}"));
+                return;
+            }
+        }
+        self.note_quiescence();
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let clients = self.clients.iter().filter_map(|slot| slot.host.as_ref());
+        let mut busy = clients.filter(|client| client.is_winding_down() && !client.is_at_rest());
+        let mut daemons = self.daemons.iter().filter_map(|slot| slot.host.as_ref()).map(|host| host.daemon());
+        let nothing_held = |daemon: &Daemon| {
+            let windows = daemon.windows();
+            windows.unstable + windows.waiting + windows.held + windows.unacknowledged == 0
+        };
+        busy.next().is_none() && daemons.all(|daemon| daemon.phase() == "steady" && nothing_held(daemon))
+    }
+
+    fn note_quiescence(&mut self) {
+        let daemons: Vec<_> = self
+            .daemons
+            .iter()
+            .filter_map(|slot| slot.host.as_ref())
+            .map(|host| host.daemon().id())
+            .collect();
+        let clients = self.clients.iter().filter_map(|slot| slot.host.as_ref());
+        let sessions: Vec<_> =
+            clients.filter(|client| client.is_attached()).filter_map(|client| client.session()).collect();
+        let event = Event::Quiescent { daemons, sessions };
+        self.log.records.push(Record { at: self.now, event });
+    }
+
+    /// What came of the run.
+    pub fn outcome(&mut self) -> Outcome {
+        let mut complaints = std::mem::take(&mut self.log.complaints);
+        let clients: Vec<_> = self.clients.iter().filter_map(|slot| slot.host.as_ref()).collect();
+        if self.knobs.weather.gentle {
+            for (n, client) in clients.iter().enumerate() {
+                let tally = client.tally();
+                if tally.lost + tally.requests_lost + tally.expired > 0 {
+                    let node = Node::Client(n);
+                    complaints.push(format!("{node} lost something in gentle weather: {tally:?}"));
+                }
+            }
+        }
+        let report = check::judge(&self.log.records);
+        let tallies = clients.iter().map(|client| client.tally()).collect();
+        Outcome { seed: self.knobs.seed, events: self.events, complaints, report, tallies }
+    }
+}
