@@ -25,9 +25,10 @@ pub struct Config {
     #[serde(default = "defaults::listen")]
     pub listen: SocketAddr,
     /// Under which `host:port` content servers reach this gateway; by default the address it listens on.
+    #[serde(default, deserialize_with = "settings::address::given")]
     pub advertise: Option<Address>,
     /// The daemons, the preferred one first: another takes its place when it is lost.
-    #[serde(default = "defaults::gcs", deserialize_with = "settings::list")]
+    #[serde(default = "defaults::gcs", deserialize_with = "settings::address::list")]
     pub gcs: Vec<Address>,
     /// Where to put the address that was bound.
     pub ready_file: Option<PathBuf>,

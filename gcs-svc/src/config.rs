@@ -24,9 +24,10 @@ pub struct Config {
     #[serde(default = "defaults::listen")]
     pub listen: SocketAddr,
     /// Under which `host:port` other daemons reach this one; by default the address it listens on.
+    #[serde(default, deserialize_with = "settings::address::given")]
     pub advertise: Option<Address>,
     /// The membership servers, the preferred one first.
-    #[serde(default = "defaults::membership", deserialize_with = "settings::list")]
+    #[serde(default = "defaults::membership", deserialize_with = "settings::address::list")]
     pub membership: Vec<Address>,
     /// Where to put the address that was bound.
     pub ready_file: Option<PathBuf>,
@@ -67,7 +68,7 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { payload_bytes: 1 << 20, processes: 4096, events: 16 * 1024, event_bytes: 64 << 20 }
+        Limits { payload_bytes: 1 << 20, processes: 4096, events: 64 * 1024, event_bytes: 64 << 20 }
     }
 }
 
@@ -109,9 +110,9 @@ impl Settings for Config {
             (self.limits.processes > 0, "limits.processes", "must be at least 1"),
             (self.limits.events > 0, "limits.events", "must be at least 1"),
             (
-                self.limits.event_bytes >= self.limits.payload_bytes,
+                self.limits.event_bytes >= self.limits.payload_bytes.max(self.limits.events),
                 "limits.event_bytes",
-                "must be at least `limits.payload_bytes`",
+                "must be at least `limits.payload_bytes` and `limits.events`",
             ),
             (self.keepalive.interval > zero, "keepalive.interval", "must be longer than nothing"),
             (self.keepalive.timeout > zero, "keepalive.timeout", "must be longer than nothing"),

@@ -26,6 +26,7 @@ pub struct Config {
     #[serde(default = "defaults::listen")]
     pub listen: SocketAddr,
     /// Under which `host:port` others reach this server; by default the address it listens on.
+    #[serde(default, deserialize_with = "settings::address::given")]
     pub advertise: Option<Address>,
     /// All membership servers of the cluster; this one may be left out. Empty if it is the only one.
     #[serde(default, deserialize_with = "settings::list")]
@@ -74,9 +75,8 @@ impl FromStr for Peer {
 
     fn from_str(text: &str) -> Result<Peer, BadPeer> {
         let (name, address) = text.split_once('=').ok_or(BadPeer)?;
-        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-        port.ok_or(BadPeer)?;
-        Ok(Peer { name: name.parse().map_err(|_| BadPeer)?, address: Address::new(address) })
+        let address = settings::address::parse(address).ok_or(BadPeer)?;
+        Ok(Peer { name: name.parse().map_err(|_| BadPeer)?, address })
     }
 }
 

@@ -371,9 +371,16 @@ impl GroupName {
 }
 
 /// A content unit: 1 to 127 lower-case letters, digits, `-`, `_` or `.`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct UnitId(Arc<str>);
+
+impl<'de> Deserialize<'de> for UnitId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<UnitId, D::Error> {
+        let rule = "a unit is called by 1 to 127 of a-z, 0-9, `-`, `_` and `.`";
+        UnitId::new(&String::deserialize(deserializer)?).ok_or_else(|| serde::de::Error::custom(rule))
+    }
+}
 
 impl UnitId {
     /// The longest id, in bytes.

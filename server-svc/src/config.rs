@@ -27,9 +27,10 @@ pub struct Config {
     #[serde(default = "defaults::listen")]
     pub listen: SocketAddr,
     /// Under which `host:port` operators reach this server; by default the address it listens on.
+    #[serde(default, deserialize_with = "settings::address::given")]
     pub advertise: Option<Address>,
     /// The daemons, the preferred one first: the one on the same machine.
-    #[serde(default = "defaults::gcs", deserialize_with = "settings::list")]
+    #[serde(default = "defaults::gcs", deserialize_with = "settings::address::list")]
     pub gcs: Vec<Address>,
     /// The directory of films.
     pub content: PathBuf,

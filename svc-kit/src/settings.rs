@@ -7,6 +7,8 @@
 //!
 //! Every error names the setting, its value, and where the value came from.
 
+pub mod address;
+
 use std::path::{Path, PathBuf};
 
 use figment::error::Kind;
@@ -198,8 +200,11 @@ impl Provider for Flags {
     }
 }
 
+/// The flag of a setting is called after it and its table. The table `sessions` is what a service is about, and its
+/// flags go without its name.
 fn flag_of(key: &str) -> String {
-    format!("--{}", key.replace(['.', '_'], "-"))
+    let name = key.strip_prefix("sessions.").unwrap_or(key);
+    format!("--{}", name.replace(['.', '_'], "-"))
 }
 
 fn variable_of(key: &str) -> String {

@@ -8,6 +8,7 @@ use model::Address;
 use prost_types::Duration as PbDuration;
 use proto::server::v1::{Role, SessionStatus, UnitStatus};
 use serde::Serialize;
+use svc_kit::settings;
 use svc_kit::shutdown::Exit;
 
 use super::ClusterChoice;
@@ -48,8 +49,7 @@ enum Format {
 
 /// An address of a process.
 pub fn address(text: &str) -> Result<Address, String> {
-    let port = text.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-    port.map(|_| Address::new(text)).ok_or_else(|| "must be HOST:PORT, such as 127.0.0.1:7400".to_owned())
+    settings::address::parse(text).ok_or_else(|| "must be HOST:PORT, such as 127.0.0.1:7400".to_owned())
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
