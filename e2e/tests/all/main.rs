@@ -1,10 +1,20 @@
 //! End-to-end tests, each named by what it claims. See the crate `e2e` for how they are made.
 
 #[cfg(test)]
+mod bad_input;
+#[cfg(test)]
 mod clients;
+#[cfg(test)]
+mod daemons;
+#[cfg(test)]
+mod drain;
+#[cfg(test)]
+mod foreign;
 #[cfg(test)]
 mod gateways;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod servers;
+#[cfg(test)]
+mod settings;

@@ -1,0 +1,105 @@
+//! Processes that are asked to end with SIGTERM: they take their leave first, and end with status 0.
+
+use e2e::Bed;
+use e2e::deadline::until;
+use e2e::rpc::{Client, assert_refused, end, operation, responses};
+use handover_cli::cluster::Service;
+use tonic::Code;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_hands_its_sessions_over_before_it_ends() {
+    let mut bed = Bed::start().await;
+    let mut viewers = Vec::new();
+    for gateway in [1, 2, 1] {
+        viewers.push(bed.viewer("mandelbrot", gateway).await);
+    }
+    for viewer in &mut viewers {
+        viewer.hurry().await;
+        viewer.goes_on(4).await;
+    }
+    let primary = viewers[0].server().await;
+    let status = bed.terminate(primary).await;
+    assert_eq!(status.code(), Some(0));
+    for viewer in viewers {
+        viewer.end().await;
+        let seen = viewer.close().await;
+        assert_eq!(seen.stretches(), [(0, 120)], "every fragment once, in order");
+        assert_ne!(seen.server(), Some(primary));
+        assert!(seen.lost.is_empty(), "{seen:?}");
+    }
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_sends_its_clients_elsewhere_before_it_ends() {
+    let mut bed = Bed::start().await;
+    let mut viewer = bed.viewer("life", 1).await;
+    viewer.hurry().await;
+    viewer.goes_on(4).await;
+    let first = Service::Gateway.name(1);
+    let mut client = Client::of(&bed.address(first)).await;
+    let session = client.create("life").await;
+    let mut stream = client.attach(&session, "").await.unwrap();
+    let cursor = responses(&mut stream, 3).await.pop().unwrap().cursor;
+    bed.signal(first, nix::sys::signal::Signal::SIGTERM);
+    let status = assert_refused(end(stream).await, (Code::Unavailable, "DRAINING"));
+    let retry = tonic_types::StatusExt::get_details_retry_info(&status);
+    assert!(retry.is_some_and(|retry| retry.retry_delay.is_some()), "it says when to try again: {status:?}");
+    assert_eq!(bed.ended(first).await.code(), Some(0));
+    let mut elsewhere = Client::of(&bed.address(Service::Gateway.name(2))).await;
+    let mut stream = elsewhere.attach(&session, cursor).await.unwrap();
+    assert_eq!(responses(&mut stream, 1).await[0].number, 4);
+    elsewhere.send(&session, 0, operation("pause", &[])).await.unwrap();
+    elsewhere.close(&session).await.unwrap();
+    viewer.end().await;
+    let seen = viewer.close().await;
+    assert_eq!(seen.stretches(), [(0, 120)], "every fragment once, in order");
+    assert_eq!(seen.lost, [(bed.address(first), "DRAINING".to_owned())]);
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_takes_leave_of_its_processes_before_it_ends() {
+    let mut bed = Bed::start().await;
+    let mut viewer = bed.viewer("gradients", 1).await;
+    viewer.hurry().await;
+    viewer.goes_on(4).await;
+    let primary = viewer.server().await;
+    let daemon = crate::servers::daemon_of(primary);
+    let status = bed.terminate(daemon).await;
+    assert_eq!(status.code(), Some(0));
+    viewer.end().await;
+    let seen = viewer.close().await;
+    assert_eq!(seen.stretches(), [(0, 120)], "every fragment once, in order");
+    assert!(seen.lost.is_empty(), "{seen:?}");
+    bed.kill(&[primary]).await;
+    bed.start_again(&[daemon, primary]).await;
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_membership_server_ends_when_asked_to_and_nobody_minds() {
+    let mut bed = Bed::start().await;
+    let mut viewer = bed.viewer("mandelbrot", 2).await;
+    viewer.hurry().await;
+    viewer.goes_on(4).await;
+    let before = configurations(&mut bed).await;
+    let membership = Service::Membership.name(1);
+    assert_eq!(bed.terminate(membership).await.code(), Some(0));
+    viewer.goes_on(20).await;
+    assert_eq!(configurations(&mut bed).await, before, "the running configuration goes on");
+    bed.start_again(&[membership]).await;
+    viewer.end().await;
+    assert_eq!(viewer.close().await.stretches(), [(0, 120)]);
+    bed.finish().await;
+}
+
+/// The configuration that each daemon is in.
+async fn configurations(bed: &mut Bed) -> Vec<String> {
+    until("all daemons to answer", async || {
+        let snapshot = bed.snapshot().await;
+        let configurations: Vec<_> = snapshot.up_daemons().map(|it| it.configuration.clone()).collect();
+        if configurations.len() == 3 { Ok(configurations) } else { Err("not all do") }
+    })
+    .await
+}
