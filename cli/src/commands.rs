@@ -55,6 +55,8 @@ enum Command {
     Content(content::Args),
     /// Judge the traces of a run: does every property that Handover promises hold?
     Check(check::Args),
+    /// Run the protocols in a simulated world full of faults, and judge every run
+    Sim(sim::cli::Args),
     /// Run a membership server
     #[command(name = "membership-svc")]
     Membership(membership_svc::config::Args),
@@ -79,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Daemon(args) => gcs_svc::main(&args),
         Command::Server(args) => server_svc::main(&args),
         Command::Gateway(args) => gateway::main(&args),
+        Command::Sim(args) => sim::cli::run(args),
         Command::Check(args) => exit(check::run(&args)),
         Command::Kill(args) => exit(kill::run(&args).map(|()| Exit::Ok.into())),
         Command::Demo(args) => exit(on_runtime(demo::run(args))),

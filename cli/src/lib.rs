@@ -10,3 +10,4 @@ pub mod player;
 pub mod quantiles;
 pub mod snapshot;
 mod table;
+mod words;

@@ -26,6 +26,7 @@ use crate::cluster::state;
 use crate::cluster::{Cluster, Options, Service, rotated};
 use crate::player::Recorder;
 use crate::snapshot::{Addresses, Probe, Snapshot};
+use crate::words::counted;
 use observer::View;
 use plan::{Act, Prey};
 use stage::Stage;
@@ -128,16 +129,16 @@ async fn finish(
 /// The whole play. Returns the cluster, running only if it is to be kept, and whether all went well.
 async fn perform(args: &Args, options: Options, trace: &Path) -> anyhow::Result<(Cluster, bool)> {
     println!(
-        "Handover demo: {} machines, {} gateways, {} sessions on {} films, each film on {} machines,\n\
-         {} backups per session, contexts propagated every {}; {} kills in {} s\n",
-        options.machines,
-        options.gateways,
-        args.sessions,
-        options.films.len(),
-        options.replicas,
-        options.backups,
+        "Handover demo: {}, {}, {} on {}, each film on {},\n\
+         {} per session, contexts propagated every {}; {} in {} s\n",
+        counted(options.machines, "machine"),
+        counted(options.gateways, "gateway"),
+        counted(args.sessions as usize, "session"),
+        counted(options.films.len(), "film"),
+        counted(options.replicas, "machine"),
+        counted(options.backups.into(), "backup"),
         humantime::format_duration(options.period),
-        args.kills,
+        counted(args.kills as usize, "kill"),
         args.seconds
     );
     let cluster = Cluster::start(options).await?;

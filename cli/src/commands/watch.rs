@@ -16,6 +16,7 @@ use super::signals::{EXIT_INTERRUPTED, Signals};
 use crate::cluster::Service;
 use crate::player::{Heard, Player, Recorder};
 use crate::quantiles::milliseconds;
+use crate::words::counted;
 
 /// Play a film as a client: what a player would get is counted, checked and, with --out, written to a file. Shows the
 /// position, who serves, and every takeover with the time that passed without a response.
@@ -113,13 +114,13 @@ async fn play(args: Args) -> anyhow::Result<()> {
     let (ledger, _) = player.close().await?;
     screen.end();
     println!(
-        "{} responses, {} bytes; {} lost, {} repeated, {} out of order; {} takeovers",
+        "{} responses, {} bytes; {} lost, {} repeated, {} out of order; {}",
         ledger.responses(),
         ledger.bytes(),
         ledger.lost(),
         ledger.repeated(),
         ledger.reordered(),
-        screen.takeovers
+        counted(screen.takeovers, "takeover")
     );
     if ledger.lost() + ledger.repeated() + ledger.reordered() > 0 {
         bail!("not every response came exactly once and in order");
@@ -140,7 +141,7 @@ struct Screen {
     number: u64,
     server: String,
     fence: u64,
-    takeovers: u64,
+    takeovers: usize,
     last_response: Instant,
     /// The longest time without a response around a takeover.
     longest: Duration,
@@ -217,13 +218,13 @@ impl Screen {
 
     fn refresh(&mut self) {
         let line = format!(
-            "{}  {}  response {}  {} (fence {})  {} takeovers{}",
+            "{}  {}  response {}  {} (fence {})  {}{}",
             clock(self.position),
             self.unit,
             self.number,
             self.server,
             self.fence,
-            self.takeovers,
+            counted(self.takeovers, "takeover"),
             if self.longest.is_zero() {
                 String::new()
             } else {

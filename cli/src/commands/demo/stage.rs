@@ -12,6 +12,7 @@ use super::observer::View;
 use super::plan::Prey;
 use super::viewer::{Note, Played};
 use crate::quantiles::{Quantiles, milliseconds};
+use crate::words::counted;
 
 /// Sessions that move within this time of each other are told of in one line.
 const MOVES_TOGETHER: Duration = Duration::from_millis(300);
@@ -86,7 +87,7 @@ impl Stage {
     /// From now on time is counted.
     pub fn begin(&mut self) {
         self.start = Instant::now();
-        self.tell("▶", &format!("{} sessions are playing", self.viewers.len()));
+        self.tell("▶", &format!("{} playing", counted(self.viewers.len(), "session")));
         self.tell_who_serves();
     }
 
@@ -140,7 +141,7 @@ impl Stage {
         let whom = match waiting.iter().next() {
             None => "nobody".to_owned(),
             Some(first) if waiting.len() == 1 => format!("session {}", first + 1),
-            Some(first) => format!("session {} and {} others", first + 1, waiting.len() - 1),
+            Some(first) => format!("session {} and {}", first + 1, counted(waiting.len() - 1, "other")),
         };
         self.tell_at(at, "✗", &format!("{victims} killed (SIGKILL); {server} was serving {whom}"));
         self.down.insert(server.to_owned());
@@ -233,7 +234,7 @@ impl Stage {
                 }
             }
             View::Content { unit, id, servers } => {
-                self.views.insert(unit, format!("{id} of {} servers", servers.len()));
+                self.views.insert(unit, format!("{id} of {}", counted(servers.len(), "server")));
             }
         }
     }
@@ -253,7 +254,7 @@ impl Stage {
             let total: usize = moves.values().sum();
             let each: Vec<String> =
                 moves.into_iter().map(|((from, to), count)| format!("{count} {from} → {to}")).collect();
-            self.tell("⇄", &format!("{total} sessions moved for balance: {}", each.join(", ")));
+            self.tell("⇄", &format!("{} moved for balance: {}", counted(total, "session"), each.join(", ")));
             self.tell_who_serves();
         }
         if !self.views.is_empty() {
@@ -294,7 +295,7 @@ impl Stage {
             }
         }
         let gaps = Quantiles::of(taken_over.iter().map(|it| it.gap));
-        self.tell("→", &format!("{} sessions taken over; gap {gaps}", gaps.count));
+        self.tell("→", &format!("{} taken over; gap {gaps}", counted(gaps.count, "session")));
         if !self.quiet {
             self.tell_who_serves();
         }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::stage::Score;
 use crate::quantiles::Quantiles;
+use crate::words::counted;
 
 /// What `--json` prints as the last line.
 #[derive(Debug, Serialize)]
@@ -98,17 +99,22 @@ impl fmt::Display for Summary {
             self.responses, self.lost, self.repeated, self.reordered
         )?;
         writeln!(f, "  requests             {} applied, {} lost", self.requests, self.requests_lost)?;
-        writeln!(f, "  kills                {}: {} sessions taken over", self.kills, self.takeovers)?;
-        writeln!(f, "  moved for balance    {} sessions", self.moved)?;
+        writeln!(
+            f,
+            "  kills                {}: {} taken over",
+            self.kills,
+            counted(self.takeovers, "session")
+        )?;
+        writeln!(f, "  moved for balance    {}", counted(self.moved, "session"))?;
         writeln!(f, "  gap, server killed   {}", self.gaps_server_ms)?;
         writeln!(f, "  gap, machine killed  {}", self.gaps_machine_ms)?;
         writeln!(f, "  late responses       {}", self.late_ms)?;
         writeln!(f, "  same bytes (SHA-256) {}", yes(self.sha256_match))?;
         writeln!(
             f,
-            "  promises kept        {} ({} violations in the trace)",
+            "  promises kept        {} ({} in the trace)",
             yes(self.violations == 0),
-            self.violations
+            counted(self.violations, "violation")
         )?;
         for failure in &self.failures {
             writeln!(f, "  FAILED               {failure}")?;
