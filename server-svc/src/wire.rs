@@ -195,11 +195,11 @@ mod tests {
             ..pb::Serve::default()
         };
         let read = |message| from_gateway(pb::DeliverResponse { message });
-        let ToServer::Serve { fence, cursor, .. } = read(Some(FromGateway::Serve(serve.clone()))).unwrap()
+        let ToServer::Serve { fence, resume, .. } = read(Some(FromGateway::Serve(serve.clone()))).unwrap()
         else {
             panic!("a grant is a grant")
         };
-        assert_eq!((fence.to_string().as_str(), cursor), ("f3@v2.beef", None));
+        assert_eq!((fence.to_string().as_str(), resume), ("f3@v2.beef+1", Resume::Anywhere));
         for (message, field) in [
             (None, "message"),
             (Some(FromGateway::Hello(pb::GatewayHello {})), "hello"),

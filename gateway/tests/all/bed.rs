@@ -129,13 +129,13 @@ impl Bed {
         let created = soon(create).await.unwrap();
         assert_eq!(created.name, name);
         let Told::Serve(serve) = server.told().await else { panic!("a claim is granted") };
-        assert_eq!((serve.credit, &serve.cursor), (0, &None), "nobody is attached yet");
+        assert_eq!((serve.credit, &serve.resume), (0, &beginning()), "nobody is attached yet");
         Session { name, secret: created.secret, id: serve.session, stream: serve.stream }
     }
 }
 
 fn no_fence() -> Option<pb::Fence> {
-    Some(pb::Fence { counter: 0, configuration_counter: 0, configuration_digest: 0 })
+    Some(pb::Fence { counter: 0, configuration_counter: 0, configuration_digest: 0, position: 0 })
 }
 
 pub fn unit() -> pb::UnitInfo {
@@ -149,7 +149,7 @@ pub fn unit() -> pb::UnitInfo {
 }
 
 pub fn fence(counter: u64) -> Option<pb::Fence> {
-    Some(pb::Fence { counter, configuration_counter: 1, configuration_digest: 0xbeef })
+    Some(pb::Fence { counter, configuration_counter: 1, configuration_digest: 0xbeef, position: 1 })
 }
 
 /// A session that a client opened.
@@ -222,15 +222,20 @@ impl Server {
 
     /// The grant of a stream.
     pub async fn granted(&mut self) -> pb::Serve {
-        match self.told().await {
-            Told::Serve(serve) => serve,
-            other => panic!("no grant, but {other:?}"),
-        }
+        let told = self.told().await;
+        let Told::Serve(serve) = told else { panic!("no grant, but {told:?}") };
+        serve
     }
 
     pub async fn started(&self, session: &Session, responses: u64) {
         let (stream, session) = (session.stream, session.id.clone());
-        self.say(Say::Started(pb::Started { session, stream, requests_lost: 0, responses })).await;
+        self.say(Say::Started(pb::Started {
+            session,
+            stream,
+            requests_lost: 0,
+            cursor: Some(cursor(responses, 0)),
+        }))
+        .await;
     }
 
     pub async fn respond(&self, session: &Session, number: u64) {
@@ -248,6 +253,16 @@ impl Server {
         let cursor = Some(cursor(responses, number));
         self.say(Say::Applied(pb::Applied { session, stream, number, refusal, cursor })).await;
     }
+}
+
+/// Where a new session starts.
+pub fn beginning() -> Option<pb::serve::Resume> {
+    Some(pb::serve::Resume::Beginning(pb::Beginning {}))
+}
+
+/// Where a client is that has so much.
+pub fn after(responses: u64, requests: u64) -> Option<pb::serve::Resume> {
+    Some(pb::serve::Resume::After(cursor(responses, requests)))
 }
 
 pub fn cursor(responses: u64, requests: u64) -> pb::Cursor {

@@ -56,11 +56,11 @@ async fn responses_come_in_order_with_cursors_and_the_stream_ends_after_the_last
         match server.told().await {
             Told::Credit(credit) => up_to = credit.up_to,
             Told::Serve(serve) => break serve,
-            other => panic!("{other:?}"),
+            told @ (Told::Hello(_) | Told::Fenced(_) | Told::Unknown(_)) => panic!("{told:?}"),
         }
     };
     assert!(up_to > WINDOW, "{up_to}");
-    assert_eq!((waiting.credit, waiting.cursor), (0, Some(cursor(6, 0))));
+    assert_eq!((waiting.credit, waiting.resume), (0, after(6, 0)));
 }
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn a_client_goes_on_from_the_cursor_that_it_brings() {
             break serve;
         }
     };
-    assert_eq!(serve.cursor, Some(cursor(1, 0)));
+    assert_eq!(serve.resume, after(1, 0));
     session.stream = serve.stream;
     server.started(&session, 1).await;
     server.respond(&session, 2).await;

@@ -47,7 +47,12 @@ async fn a_malformed_message_ends_the_stream_and_nothing_else() {
     let mut good = bed.server("server-1").await;
     let (session, mut client) = playing(&bed, &mut good).await;
     let mut bad = bed.server("server-2").await;
-    let nobody = pb::Started { session: vec![1, 2, 3].into(), stream: 1, requests_lost: 0, responses: 0 };
+    let nobody = pb::Started {
+        session: vec![1, 2, 3].into(),
+        stream: 1,
+        requests_lost: 0,
+        cursor: Some(cursor(0, 0)),
+    };
     bad.say(Say::Started(nobody)).await;
     let farewell = bad.farewell().await;
     assert_eq!(judged(&farewell), (Code::InvalidArgument, "BAD_FIELD".into()));
@@ -82,12 +87,12 @@ async fn a_takeover_cuts_off_the_server_before_and_goes_on_from_the_cursor() {
     let mut second = bed.server("server-2").await;
     second.claim(&session.name, 2).await;
     let serve = second.granted().await;
-    assert_eq!(serve.cursor, Some(cursor(1, 0)));
+    assert_eq!(serve.resume, after(1, 0));
     let fenced = loop {
         match first.told().await {
             Told::Fenced(fenced) => break fenced,
             Told::Credit(_) => {}
-            other => panic!("{other:?}"),
+            told @ (Told::Hello(_) | Told::Serve(_) | Told::Unknown(_)) => panic!("{told:?}"),
         }
     };
     assert_eq!(fenced.fence, fence(1));

@@ -172,9 +172,7 @@ impl Bench {
 
 fn shown(output: Output) -> String {
     match output {
-        Output::Multicast { group, payload } => {
-            format!("{}", shown_multicast(&Purpose::of(&group).unwrap(), &payload))
-        }
+        Output::Multicast { group, payload } => shown_multicast(&Purpose::of(&group).unwrap(), &payload),
         Output::ToServer { link, message } => format!("to {}: {}", link.0, shown_order(message)),
         Output::Reply { ticket, reply: Ok(Reply::Units(units)) } => {
             format!("reply {}: {} units", ticket.0, units.len())
