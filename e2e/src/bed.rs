@@ -22,6 +22,21 @@ use crate::viewer::Viewer;
 /// More clusters at a time would only wait for one another.
 static ROOM: Semaphore = Semaphore::const_new(2);
 
+/// Room for one cluster, for as long as this is kept.
+pub struct Room {
+    _permit: SemaphorePermit<'static>,
+}
+
+impl Room {
+    /// Waits until there is room.
+    ///
+    /// # Panics
+    /// Never: room is always left again.
+    pub async fn take() -> Room {
+        Room { _permit: ROOM.acquire().await.unwrap() }
+    }
+}
+
 /// So many of the last lines of each log are shown when a test fails.
 const TAIL_LINES: usize = 12;
 
@@ -55,7 +70,7 @@ pub struct Bed {
     probe: Probe,
     recorder: Recorder,
     viewers: usize,
-    _room: SemaphorePermit<'static>,
+    _room: Room,
 }
 
 impl Bed {
@@ -66,7 +81,7 @@ impl Bed {
 
     /// Starts a cluster, once there is room for one more, and waits until it has come together.
     pub async fn plan(plan: Plan) -> Bed {
-        let room = ROOM.acquire().await.unwrap();
+        let room = Room::take().await;
         let dir = tempfile::Builder::new().prefix("handover-e2e-").tempdir().unwrap().keep();
         let mut options = Options::new("e2e".parse().unwrap(), &dir);
         options.exe = programs::handover().to_owned();

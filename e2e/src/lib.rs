@@ -9,9 +9,10 @@
 
 mod bed;
 pub mod deadline;
+pub mod program;
 pub mod programs;
 pub mod rpc;
 mod viewer;
 
-pub use bed::{Bed, Plan};
+pub use bed::{Bed, Plan, Room};
 pub use viewer::{Seen, Serving, Viewer, seek_target};

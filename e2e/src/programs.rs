@@ -25,7 +25,7 @@ pub fn service(name: &str) -> PathBuf {
 
 /// The root of the workspace.
 pub fn workspace() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package lies in the workspace")
 }
 
 /// Tests run in the directory of their package, whoever sets the variable thinks of the workspace.

@@ -82,7 +82,7 @@ async fn a_server_with_a_stale_fence_is_fenced_off_and_what_it_says_is_ignored_a
     let mut client = DeliveryServiceClient::new(channel(&address).await);
     let mut told = within("a hello", client.deliver(queue)).await.unwrap().into_inner();
     let before = gateway_status(&address).await;
-    let stale = gateway::Fence { counter: 0, configuration_counter: 1, configuration_digest: 1 };
+    let stale = gateway::Fence { counter: 0, configuration_counter: 1, ..Default::default() };
     let claim = gateway::Claim {
         unit: "mandelbrot".to_owned(),
         session: session.clone(),

@@ -3,7 +3,11 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod by_hand;
+#[cfg(test)]
 mod clients;
+#[cfg(test)]
+mod command;
 #[cfg(test)]
 mod daemons;
 #[cfg(test)]
