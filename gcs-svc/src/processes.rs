@@ -1,17 +1,19 @@
 //! The attached processes: what waits for each of them, and how each call ends.
 //!
 //! Bounds: a process that lets more events wait than `limits.events`, or more of their bytes than
-//! `limits.event_bytes`, is evicted with `PROCESS_TOO_SLOW`. The others do not notice.
+//! `limits.event_bytes`, is evicted with `PROCESS_TOO_SLOW`. The others do not notice. Before that, from half of a
+//! limit on, its commands are read slowly, so that who sends more than it reads slows down in time.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
 use gcs_core::ProcessEvent;
 use model::ProcessId;
 use proto::gcs::v1 as pb;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Status;
 
@@ -20,6 +22,12 @@ use crate::{refusals, wire};
 
 /// Events go out together up to about this many bytes.
 const BATCH_BYTES: usize = 256 * 1024;
+/// How long the commands of a process that is behind with its events are held up. Not for ever: it may be waiting for
+/// us to read them before it reads on.
+const HOLD_UP_MAX: Duration = Duration::from_secs(1);
+
+/// An event, and how much of the limits it takes.
+type Queued = (usize, ProcessEvent);
 
 /// All attached processes.
 #[derive(Debug)]
@@ -46,14 +54,17 @@ enum Doors {
 /// The end of a process's queue at which events go in.
 #[derive(Debug)]
 struct Outbox {
-    events: mpsc::Sender<ProcessEvent>,
+    events: mpsc::Sender<Queued>,
     call: Arc<Call>,
 }
 
 /// The call of a process: both of its directions end together.
 #[derive(Debug, Default)]
 pub struct Call {
-    waiting_bytes: AtomicUsize,
+    /// Of `limits.event_bytes`; every event takes at least its share by number.
+    waiting: AtomicUsize,
+    /// Some of it was sent.
+    sent: Notify,
     over: CancellationToken,
     reason: OnceLock<Status>,
 }
@@ -67,6 +78,17 @@ impl Call {
     /// Why the daemon ended it, if it did.
     pub fn reason(&self) -> Option<Status> {
         self.reason.get().cloned()
+    }
+
+    /// Waits until less than `limit` waits for the process, but not for ever.
+    async fn catch_up(&self, limit: usize) {
+        let below = async {
+            while self.waiting.load(Ordering::Relaxed) >= limit {
+                self.sent.notified().await;
+            }
+        };
+        // Who has not caught up by then will be evicted when its queue is full.
+        drop(tokio::time::timeout(HOLD_UP_MAX, below).await);
     }
 
     fn end(&self, reason: Status) {
@@ -88,7 +110,7 @@ pub struct Admitted {
 
 /// The other end of the queue.
 pub struct Told {
-    events: mpsc::Receiver<ProcessEvent>,
+    events: mpsc::Receiver<Queued>,
     call: Arc<Call>,
 }
 
@@ -116,6 +138,11 @@ impl Processes {
         Ok(Admitted { connection, call: Arc::clone(&call), told: Told { events, call } })
     }
 
+    /// Waits until a process is not far behind with its events, but not for ever.
+    pub async fn catch_up(&self, call: &Call) {
+        call.catch_up(self.limits.event_bytes / 2).await;
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.table().attached.len()
@@ -123,18 +150,15 @@ impl Processes {
 
     /// Queues an event for each of `connections`, and evicts those whose queue is full.
     pub fn tell(&self, connections: &[u32], event: &ProcessEvent) {
-        let cost = wire::event_cost(event);
+        let share = self.limits.event_bytes / self.limits.events;
+        let cost = wire::event_cost(event).max(share);
         let mut table = self.table();
         for connection in connections {
             let Some(outbox) = table.attached.get(connection) else { continue };
-            let waiting = outbox.call.waiting_bytes.fetch_add(cost, Ordering::Relaxed);
+            let waiting = outbox.call.waiting.fetch_add(cost, Ordering::Relaxed);
             let fits = waiting == 0 || waiting + cost <= self.limits.event_bytes;
-            if !fits || outbox.events.try_send(event.clone()).is_err() {
-                tracing::warn!(
-                    connection,
-                    waiting_bytes = waiting,
-                    "evicted: the process does not read its events"
-                );
+            if !fits || outbox.events.try_send((cost, event.clone())).is_err() {
+                tracing::warn!(connection, waiting, "evicted: the process does not read its events");
                 outbox.call.end(refusals::process_too_slow());
                 table.attached.remove(connection);
             }
@@ -194,17 +218,17 @@ impl Told {
         }
     }
 
-    fn batch(&mut self, first: ProcessEvent) -> pb::AttachResponse {
+    fn batch(&mut self, first: Queued) -> pb::AttachResponse {
         let mut response = pb::AttachResponse::default();
         let mut bytes = 0;
         let mut next = Some(first);
-        while let Some(event) = next {
-            let cost = wire::event_cost(&event);
-            self.call.waiting_bytes.fetch_sub(cost, Ordering::Relaxed);
-            bytes += cost;
+        while let Some((cost, event)) = next {
+            self.call.waiting.fetch_sub(cost, Ordering::Relaxed);
+            bytes += wire::event_cost(&event);
             response.events.extend(wire::events(event));
             next = if bytes < BATCH_BYTES { self.events.try_recv().ok() } else { None };
         }
+        self.call.sent.notify_one();
         response
     }
 }

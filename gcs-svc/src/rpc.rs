@@ -104,6 +104,7 @@ impl GroupServer {
                 let mut facts = Vec::new();
                 let chunk = commands.by_ref().take(CHUNK).map(read);
                 let ended = chunk.map(|fact| fact.map(|fact| facts.push(fact))).find_map(Result::err);
+                self.processes.catch_up(&process.call).await;
                 self.hand_over(facts).await?;
                 if let Some(malformed) = ended {
                     return Ok(Some(self.malformed(malformed)));
