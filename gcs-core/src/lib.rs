@@ -2,14 +2,14 @@
 //! service decides, and gives the processes attached to it virtually synchronous, totally ordered multicast in
 //! lightweight groups.
 //!
-//! The layers are plain structs, from the network up, and [`daemon`] ties them:
+//! The layers are plain structs, from the network up, and `daemon` ties them:
 //!
-//! - [`link`]: a numbered one-way stream to each peer, which resumes after a broken connection;
-//! - [`endpoint`]: the streams of a configuration's members, the syncs, and what they agree on [KK:end-point];
-//! - [`stability`]: who has delivered what, hence what may be forgotten and who may send more;
-//! - [`order`]: one total order over the streams of a configuration;
-//! - [`groups`] and [`exchange`]: the table of groups that every daemon holds, and how tables are merged;
-//! - [`processes`]: the local processes and what they have handed in.
+//! - `link`: a numbered one-way stream to each peer, which resumes after a broken connection;
+//! - `endpoint`: the streams of a configuration's members, the syncs, and what they agree on [KK:end-point];
+//! - `stability`: who has delivered what, hence what may be forgotten and who may send more;
+//! - `order`: one total order over the streams of a configuration;
+//! - `groups` and `exchange`: the table of groups that every daemon holds, and how tables are merged;
+//! - `processes`: the local processes and what they have handed in.
 //!
 //! Like every core the crate has no clock, no randomness, no sockets and no threads: see [`model::Machine`].
 #![no_std]

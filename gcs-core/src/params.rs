@@ -42,7 +42,7 @@ pub struct Params {
     pub connections_max: usize,
     /// The most daemons, by name, whose streams are taken.
     pub peers_max: usize,
-    /// The most syncs kept of one peer. See [`crate::endpoint`] on why any number is safe.
+    /// The most syncs kept of one peer. See `endpoint.rs` on why any number is safe.
     pub syncs_per_peer_max: usize,
     /// Entries are sent in messages that are closed once they have this many bytes.
     pub batch_bytes: usize,

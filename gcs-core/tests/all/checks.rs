@@ -156,10 +156,16 @@ fn check_groups(world: &World, quiescent: bool) {
     let mut memberships: BTreeMap<GroupName, Vec<Membership>> = BTreeMap::new();
     for node in world.nodes.values() {
         let mut seen: BTreeSet<(ProcessId, MessageId)> = BTreeSet::new();
+        let mut gone: BTreeSet<ProcessId> = BTreeSet::new();
         for event in &node.trace {
             match event {
-                Event::GroupInstall { process, view } => enter(&mut memberships, *process, view),
+                Event::Detach { process } => drop(gone.insert(*process)),
+                Event::GroupInstall { process, view } => {
+                    assert!(!gone.contains(process), "nothing is told to who is gone");
+                    enter(&mut memberships, *process, view);
+                }
                 Event::GroupDeliver { process, group, message, view, .. } => {
+                    assert!(!gone.contains(process), "nothing is given to who is gone");
                     assert!(seen.insert((*process, *message)), "no duplicate {message} at {process}");
                     let all = memberships.get_mut(group).expect("a view before messages");
                     let last = all.iter_mut().rfind(|m| m.process == *process).expect("a view of its own");
