@@ -202,7 +202,8 @@ impl Player {
         let id = created.name.rsplit('/').next().and_then(|id| id.parse().ok());
         let id = id.ok_or_else(|| PlayError::BadName(created.name.clone()))?;
         let session = Session { name: created.name, id, secret: created.secret };
-        Ok(Player { route, session, stream: None, cursor: Bytes::new(), ledger: Ledger::default(), recorder })
+        let (cursor, ledger) = (created.cursor, Ledger::default());
+        Ok(Player { route, session, stream: None, cursor, ledger, recorder })
     }
 
     /// The session.

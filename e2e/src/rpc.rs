@@ -73,7 +73,7 @@ impl Client {
         session: &CreateSessionResponse,
         cursor: impl Into<bytes::Bytes>,
     ) -> Result<Streaming<AttachResponse>, Status> {
-        let CreateSessionResponse { name, secret } = session.clone();
+        let CreateSessionResponse { name, secret, .. } = session.clone();
         let request = AttachRequest { name, secret, cursor: cursor.into() };
         let attached = within("an answer to Attach", self.stub.attach(request)).await;
         attached.map(tonic::Response::into_inner)
@@ -86,7 +86,7 @@ impl Client {
         number: u64,
         operation: Struct,
     ) -> Result<u64, Status> {
-        let CreateSessionResponse { name, secret } = session.clone();
+        let CreateSessionResponse { name, secret, .. } = session.clone();
         let request = SendRequestRequest { name, secret, number, operation: Some(operation) };
         let sent = within("an answer to SendRequest", self.stub.send_request(request)).await;
         sent.map(|answer| answer.into_inner().number)
@@ -94,7 +94,7 @@ impl Client {
 
     /// Closes the session.
     pub async fn close(&mut self, session: &CreateSessionResponse) -> Result<(), Status> {
-        let CreateSessionResponse { name, secret } = session.clone();
+        let CreateSessionResponse { name, secret, .. } = session.clone();
         let closed = self.stub.close_session(CloseSessionRequest { name, secret });
         within("an answer to CloseSession", closed).await.map(drop)
     }

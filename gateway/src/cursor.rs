@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use model::SessionId;
 use serde::{Deserialize, Serialize};
-use session_core::message::Cursor;
+use session_core::message::{Cursor, Resume};
 
 const VERSION: u8 = 1;
 /// The longest cursor: a context of the greatest size, with room to spare.
@@ -29,20 +29,30 @@ pub(crate) enum CursorError {
 #[derive(Serialize, Deserialize)]
 struct Content {
     session: u128,
-    cursor: Cursor,
+    /// Nothing stands for the beginning.
+    cursor: Option<Cursor>,
 }
 
-/// The cursor as the client gets it.
+/// The cursor as the client gets it with a response.
 pub(crate) fn encode(session: SessionId, cursor: Cursor) -> Bytes {
+    written(session, Some(cursor))
+}
+
+/// The cursor of a client that has nothing yet.
+pub(crate) fn beginning(session: SessionId) -> Bytes {
+    written(session, None)
+}
+
+fn written(session: SessionId, cursor: Option<Cursor>) -> Bytes {
     let content = Content { session: session.bits(), cursor };
     let encoded = postcard::to_extend(&content, vec![VERSION]);
     assert!(encoded.is_ok(), "cursors are plain data");
     Bytes::from(encoded.unwrap_or_default())
 }
 
-/// Reads what a client of `session` brings. Nothing stands for no cursor.
-pub(crate) fn decode(session: SessionId, bytes: &[u8]) -> Result<Option<Cursor>, CursorError> {
-    let Some((&version, body)) = bytes.split_first() else { return Ok(None) };
+/// Reads what a client of `session` brings. Without a cursor it does not say where it is.
+pub(crate) fn decode(session: SessionId, bytes: &[u8]) -> Result<Resume, CursorError> {
+    let Some((&version, body)) = bytes.split_first() else { return Ok(Resume::Anywhere) };
     if version != VERSION {
         return Err(CursorError::Version { found: version });
     }
@@ -55,10 +65,14 @@ pub(crate) fn decode(session: SessionId, bytes: &[u8]) -> Result<Option<Cursor>,
     if of != session.bits() {
         return Err(CursorError::AnotherSession);
     }
-    if !rest.is_empty() || cursor.responses > NUMBER_MAX || cursor.requests > NUMBER_MAX {
+    if !rest.is_empty() {
         return Err(CursorError::Malformed);
     }
-    Ok(Some(cursor))
+    match cursor {
+        None => Ok(Resume::Beginning),
+        Some(cursor) if cursor.responses.max(cursor.requests) > NUMBER_MAX => Err(CursorError::Malformed),
+        Some(cursor) => Ok(Resume::After(cursor)),
+    }
 }
 
 #[cfg(test)]
@@ -74,9 +88,12 @@ mod tests {
     #[test]
     fn a_cursor_reads_back_in_its_session() {
         let bytes = encode(SESSION, cursor());
-        assert_eq!(decode(SESSION, &bytes), Ok(Some(cursor())));
-        assert_eq!(decode(SessionId::new(8), &bytes), Err(CursorError::AnotherSession));
-        assert_eq!(decode(SESSION, &[]), Ok(None));
+        assert_eq!(decode(SESSION, &bytes), Ok(Resume::After(cursor())));
+        assert_eq!(decode(SESSION, &beginning(SESSION)), Ok(Resume::Beginning));
+        assert_eq!(decode(SESSION, &[]), Ok(Resume::Anywhere));
+        for bytes in [bytes, beginning(SESSION)] {
+            assert_eq!(decode(SessionId::new(8), &bytes), Err(CursorError::AnotherSession));
+        }
     }
 
     #[test]

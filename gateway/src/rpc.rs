@@ -53,9 +53,9 @@ impl Sessions {
     async fn attach(&self, request: AttachRequest) -> Result<Client, Status> {
         let (unit, session) = wire::session("name", &request.name)?;
         let secret = wire::secret("secret", &request.secret)?;
-        let cursor = cursor::decode(session, &request.cursor).map_err(status::malformed_cursor)?;
+        let resume = cursor::decode(session, &request.cursor).map_err(status::malformed_cursor)?;
         let (sender, events) = mpsc::channel(self.queue_max);
-        let fact = |ticket| Input::Attach { ticket, unit, session, secret, cursor };
+        let fact = |ticket| Input::Attach { ticket, unit, session, secret, resume };
         let reply = self.ask(self.desk.call(Some(sender)), fact).await?;
         let Reply::Attached(attachment) = reply else { unreachable!("an attach is answered by {reply:?}") };
         Ok(Client {
@@ -93,7 +93,8 @@ impl SessionService for Sessions {
         let secret = Secret::new(Uuid::new_v4().as_u128());
         let name = wire::session_name(&unit, session);
         self.ask(self.desk.call(None), |ticket| Input::Open { ticket, unit, session, secret }).await?;
-        Ok(Response::new(CreateSessionResponse { name, secret: wire::secret_text(secret) }))
+        let (secret, cursor) = (wire::secret_text(secret), cursor::beginning(session));
+        Ok(Response::new(CreateSessionResponse { name, secret, cursor }))
     }
 
     async fn attach(&self, request: Request<AttachRequest>) -> Result<Response<Self::AttachStream>, Status> {

@@ -135,6 +135,8 @@ pub enum ContentMessage {
         secret: Secret,
         /// Who asks.
         gateway: GatewayId,
+        /// The greatest fence that it has seen. A session whose copies with that fence are lost needs one above it.
+        fence: Fence,
     },
     /// The session is over.
     End {

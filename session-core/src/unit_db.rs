@@ -270,7 +270,9 @@ impl Database {
                 if effects.is_empty() { self.assign(session) } else { effects }
             }
             ContentMessage::Attach { session, secret, gateway } => self.attach(session, secret, gateway),
-            ContentMessage::Inquire { session, secret, gateway } => self.inquire(session, secret, gateway),
+            ContentMessage::Inquire { session, secret, gateway, fence } => {
+                self.inquire(session, secret, gateway, fence)
+            }
             ContentMessage::Propagate { updates } => {
                 updates.into_iter().filter_map(|update| self.update(from, update)).collect()
             }
@@ -332,15 +334,28 @@ impl Database {
         }
     }
 
-    fn inquire(&self, id: SessionId, secret: Secret, gateway: GatewayId) -> Vec<Effect> {
+    fn inquire(&mut self, id: SessionId, secret: Secret, gateway: GatewayId, fence: Fence) -> Vec<Effect> {
         let reason = match self.sessions.get(&id) {
             None if self.tombs.contains_key(&id) => AttachRefusal::Ended,
             None => AttachRefusal::Unknown,
             Some(session) if session.secret != secret => AttachRefusal::WrongSecret,
             Some(session) if session.gateway != gateway => AttachRefusal::Elsewhere,
+            Some(session) if session.fence < fence => return self.outrank(id, fence),
             Some(_) => return Vec::from([Effect::Repeated(id)]),
         };
         Vec::from([Effect::Refused { session: id, gateway, reason }])
+    }
+
+    /// The copies of a session whose primary had `fence` are lost, and its gateway takes nobody below that. In a later
+    /// view the session gets a fence above it; an earlier view is one that the others have left behind.
+    fn outrank(&mut self, id: SessionId, fence: Fence) -> Vec<Effect> {
+        if self.view <= fence.view() {
+            return Vec::new();
+        }
+        let (mut assignment, sessions) = self.assignment();
+        let Some(session) = sessions.get_mut(&id) else { return Vec::new() };
+        assignment.refence(session);
+        Vec::from([Effect::Assigned(id)])
     }
 
     /// Takes an update from the primary, or from the one before it if nothing newer is known.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::{Digest, SessionId, Time, UnitId, trace};
 use session_core::gateway::{Attachment, ClientEvent, Failure};
-use session_core::message::{Cursor, Secret};
+use session_core::message::{Cursor, Resume, Secret};
 
 use crate::knobs::Habits;
 use crate::net::{Conn, Timer};
@@ -118,7 +118,7 @@ pub struct Client {
     phase: Phase,
     wants: Wants,
     session: Option<Session>,
-    cursor: Option<Cursor>,
+    position: Resume,
     oracle: Oracle,
     /// Since when nobody knows the session.
     unknown_since: Option<Time>,
@@ -148,7 +148,7 @@ impl Client {
             phase: Phase::Idle,
             wants: Wants::Nothing,
             session: None,
-            cursor: None,
+            position: Resume::Beginning,
             oracle: Oracle::default(),
             unknown_since: None,
             last_attached: Time::ZERO,
@@ -184,7 +184,7 @@ impl Client {
 
     /// How many responses of its session it has.
     pub fn responses(&self) -> u64 {
-        self.cursor.as_ref().map_or(0, |cursor| cursor.responses)
+        self.position.responses().unwrap_or(0)
     }
 
     /// The position that its last response was.
@@ -306,8 +306,8 @@ impl Client {
         };
         if self.phase == Phase::Away {
             self.phase = Phase::Attaching;
-            let cursor = self.cursor.clone();
-            self.awaited = self.call(Call::Attach { unit, session, secret, cursor }, scene);
+            let resume = self.position.clone();
+            self.awaited = self.call(Call::Attach { unit, session, secret, resume }, scene);
         }
     }
 
@@ -360,7 +360,7 @@ impl Client {
     /// The session is over.
     fn forget(&mut self) {
         self.session = None;
-        self.cursor = None;
+        self.position = Resume::Beginning;
         self.oracle = Oracle::default();
         self.requests.clear();
         self.unknown_since = None;
@@ -517,7 +517,7 @@ impl Client {
         if let Some(last) = self.last_response.replace(scene.now) {
             self.longest_gap = self.longest_gap.max(scene.now.since(last));
         }
-        self.cursor = Some(cursor);
+        self.position = Resume::After(cursor);
         match &self.settings.habits {
             Some(habits) => {
                 let takes = scene.dice.time(habits.takes.clone());

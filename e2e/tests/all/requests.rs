@@ -73,6 +73,7 @@ async fn a_request_that_is_repeated_under_its_number_is_applied_once() {
     let session = proto::session::v1::CreateSessionResponse {
         name: viewer.session.name.clone(),
         secret: viewer.session.secret.clone(),
+        ..Default::default()
     };
     let mut client = Client::of(&bed.address(Service::Gateway.name(1))).await;
     let seek = operation("seek", &[("position_ms", FAR.as_millis() as f64)]);
@@ -118,4 +119,28 @@ async fn fifty_requests_while_servers_are_killed_are_all_acknowledged_and_applie
     assert_eq!((seen.stretches().len(), seen.applied), (1, REQUESTS), "{seen:?}");
     let report = bed.finish().await;
     assert_eq!(report.tally.requests, REQUESTS, "submitted once each: {report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_end_a_client_seeks_back_and_attaches_again() {
+    let bed = Bed::start().await;
+    let mut client = Client::of(&bed.address(Service::Gateway.name(2))).await;
+    let session = client.create("life").await;
+    let mut stream = client.attach(&session, "").await.unwrap();
+    let near_the_end = operation("seek", &[("position_ms", 58_000.0)]);
+    client.send(&session, 0, near_the_end).await.unwrap();
+    let last = loop {
+        let next = response(&mut stream).await.unwrap().unwrap();
+        if next.last {
+            break next;
+        }
+    };
+    assert_eq!(response(&mut stream).await.unwrap(), None, "the stream ends well");
+    let back = operation("seek", &[("position_ms", 0.0)]);
+    client.send(&session, 0, back).await.unwrap();
+    let mut stream = client.attach(&session, last.cursor).await.unwrap();
+    let next = response(&mut stream).await.unwrap().unwrap();
+    assert_eq!((next.number, next.requests_applied, next.last), (last.number + 1, 2, false));
+    client.close(&session).await.unwrap();
+    bed.finish().await;
 }

@@ -176,12 +176,14 @@ impl Entry {
         self.expected = None;
     }
 
-    /// Takes the cursor that a client brought in place of the one that was known.
-    pub(super) fn take_cursor(&mut self, cursor: Option<Cursor>) {
-        if let Some(cursor) = cursor {
-            self.last_request = self.last_request.max(cursor.requests);
-            self.position = Resume::After(cursor);
+    /// Where the client says that it is counts, if it says anything.
+    pub(super) fn take_position(&mut self, resume: Resume) {
+        match resume {
+            Resume::Anywhere => return,
+            Resume::Beginning => {}
+            Resume::After(Cursor { requests, .. }) => self.last_request = self.last_request.max(requests),
         }
+        self.position = resume;
     }
 
     /// Seats a client, which has everything up to the cursor. Returns the one that had the seat.

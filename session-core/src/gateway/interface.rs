@@ -7,7 +7,7 @@ use bytes::Bytes;
 use model::trace::Event;
 use model::{Fence, GroupName, Name, SessionId, UnitId};
 
-use crate::message::{AttachRefusal, Cursor, Secret, ToGateway, ToServer};
+use crate::message::{AttachRefusal, Cursor, Resume, Secret, ToGateway, ToServer};
 use crate::service::{Refusal, UnitInfo};
 
 /// Limits and periods of a gateway.
@@ -70,8 +70,8 @@ pub enum Input {
     List(Ticket),
     /// A client opens a session; the host drew `session` and `secret`.
     Open { ticket: Ticket, unit: UnitId, session: SessionId, secret: Secret },
-    /// A client wants the responses of its session, after `cursor` if it has one.
-    Attach { ticket: Ticket, unit: UnitId, session: SessionId, secret: Secret, cursor: Option<Cursor> },
+    /// A client wants the responses of its session, from where it is, if it says so.
+    Attach { ticket: Ticket, unit: UnitId, session: SessionId, secret: Secret, resume: Resume },
     /// A client's stream is closed.
     Detach { session: SessionId, attachment: Attachment },
     /// A client's stream has taken all responses up to this number.

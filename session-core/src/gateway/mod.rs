@@ -220,9 +220,9 @@ impl Gateway {
     /// Asks after a session whose server does not come back: it may have moved, or nobody may know it any more.
     fn inquire(&self, session: SessionId, out: &mut Vec<Output>) {
         let Some(entry) = self.sessions.get(&session) else { return };
-        let (secret, gateway) = (entry.secret, self.id.clone());
+        let (secret, gateway, fence) = (entry.secret, self.id.clone(), entry.fence);
         let content = Purpose::Content(entry.unit.clone());
-        self.multicast(&content, &ContentMessage::Inquire { session, secret, gateway }, out);
+        self.multicast(&content, &ContentMessage::Inquire { session, secret, gateway, fence }, out);
     }
 
     /// No server came for the client: it is told so. No client came for the session: it is ended.
@@ -259,8 +259,8 @@ impl Machine for Gateway {
             Input::Open { ticket, unit, session, secret } => {
                 self.open(now, Call { ticket, unit, session, secret }, out);
             }
-            Input::Attach { ticket, unit, session, secret, cursor } => {
-                self.attach(now, Call { ticket, unit, session, secret }, cursor, out);
+            Input::Attach { ticket, unit, session, secret, resume } => {
+                self.attach(now, Call { ticket, unit, session, secret }, resume, out);
             }
             Input::Detach { session, attachment } => self.detach(now, session, attachment, out),
             Input::Consumed { session, attachment, responses } => {

@@ -32,6 +32,8 @@ pub(super) struct Questions {
     pub(super) units: BTreeMap<UnitId, UnitInfo>,
     /// The number of the last question.
     query: u64,
+    /// The questions up to this number are settled.
+    settled: u64,
     askers: Vec<Asker>,
     retry_at: Option<Time>,
 }
@@ -62,11 +64,13 @@ impl Questions {
         self.query
     }
 
-    /// Takes the answer to the last question. Returns who waited for it.
+    /// Takes an answer. Returns who waited for it. A question is repeated under new numbers until the first answer to
+    /// any of them, however late that comes.
     pub(super) fn answer(&mut self, query: u64, units: Vec<UnitInfo>) -> Vec<Asker> {
-        if query != self.query {
+        if !(self.settled + 1..=self.query).contains(&query) {
             return Vec::new();
         }
+        self.settled = self.query;
         self.units = units.into_iter().map(|info| (info.unit.clone(), info)).collect();
         self.retry_at = None;
         core::mem::take(&mut self.askers)

@@ -58,7 +58,10 @@ impl Bench {
     /// A session that `A` serves under fence 1, with a client that has attachment 1.
     fn playing() -> Bench {
         let mut bench = Bench::opened();
-        assert_eq!(bench.attach(None), ["reply 3: attached 1", "to 1: serve 2 from beginning, 4 more"]);
+        assert_eq!(
+            bench.attach(Resume::Anywhere),
+            ["reply 3: attached 1", "to 1: serve 2 from beginning, 4 more"]
+        );
         assert_eq!(bench.started(A, 2, 0), ["client 1: served by a"]);
         bench
     }
@@ -118,9 +121,9 @@ impl Bench {
         self.tell(Input::Open { ticket, unit: unit(), session, secret: SECRET })
     }
 
-    fn attach(&mut self, cursor: Option<Cursor>) -> Vec<String> {
+    fn attach(&mut self, resume: Resume) -> Vec<String> {
         let ticket = self.ticket();
-        self.tell(Input::Attach { ticket, unit: unit(), session: SESSION, secret: SECRET, cursor })
+        self.tell(Input::Attach { ticket, unit: unit(), session: SESSION, secret: SECRET, resume })
     }
 
     fn detach(&mut self, attachment: u64) -> Vec<String> {
@@ -276,8 +279,8 @@ fn a_unit_that_is_not_known_is_asked_for() {
     let mut bench = Bench::new();
     assert_eq!(bench.open(SESSION), ["service: list 1"]);
     assert_eq!(bench.wait(250), ["service: list 2"]);
-    assert_eq!(bench.units(1), NOTHING, "the answer to an earlier question");
-    assert_eq!(bench.units(2), ["content/film: start"]);
+    assert_eq!(bench.units(1), ["content/film: start"], "slow, but an answer");
+    assert_eq!(bench.units(2), NOTHING, "nobody asks any more");
     let (ticket, unit) = (bench.ticket(), UnitId::new("other").unwrap());
     let open = Input::Open { ticket, unit, session: SessionId::new(8), secret: SECRET };
     assert_eq!(bench.tell(open), ["service: list 3"]);
@@ -360,7 +363,7 @@ fn no_row_of_takeovers_floods_a_client_that_does_not_read() {
 #[test]
 fn a_client_elsewhere_goes_on_from_the_cursor_that_it_brings() {
     let mut bench = Bench::new();
-    assert_eq!(bench.attach(Some(cursor(9, 3))), ["content/film: attach"]);
+    assert_eq!(bench.attach(Resume::After(cursor(9, 3))), ["content/film: attach"]);
     let claimed = bench.claim(A, 5, 2);
     assert_eq!(claimed, ["reply 1: attached 1", "to 1: serve 2 from 9/3, 4 more"]);
     assert_eq!(bench.started(A, 2, 9), ["client 1: served by a"]);
@@ -371,11 +374,11 @@ fn a_client_elsewhere_goes_on_from_the_cursor_that_it_brings() {
 #[test]
 fn of_two_clients_the_later_one_counts() {
     let mut bench = Bench::new();
-    bench.attach(None);
-    assert_eq!(bench.attach(None), ["reply 1: Displaced"]);
+    bench.attach(Resume::Anywhere);
+    assert_eq!(bench.attach(Resume::Anywhere), ["reply 1: Displaced"]);
     assert_eq!(bench.claim(A, 1, 0), ["reply 2: attached 1", "to 1: serve 2 from anywhere, 4 more"]);
     assert_eq!(
-        bench.attach(None),
+        bench.attach(Resume::Anywhere),
         ["client 1: over, Displaced", "reply 3: attached 2", "to 1: serve 3 from anywhere, 4 more"]
     );
     assert_eq!(bench.detach(1), NOTHING);
@@ -389,7 +392,7 @@ fn an_attachment_is_refused_for_what_the_servers_say() {
         (AttachRefusal::WrongSecret, "WrongSecret"),
     ] {
         let mut bench = Bench::new();
-        bench.attach(None);
+        bench.attach(Resume::Anywhere);
         assert_eq!(bench.refused(B, reason), [format!("reply 1: {failure}")]);
         assert_eq!(bench.gateway.sessions().count(), 0);
     }
@@ -448,7 +451,7 @@ fn requests_of_a_takeover_are_sent_again_and_those_that_nobody_knows_are_reporte
     assert_eq!(bench.claim(B, 2, 0)[1], "to 2: serve 4 from 0/0, 0 more");
     let lost = ToGateway::Started { session: SESSION, stream: 4, requests_lost: 2, cursor: cursor(0, 0) };
     assert_eq!(bench.server(B, lost), ["session: request 1"]);
-    assert_eq!(bench.attach(None), ["reply 5: attached 2", "to 2: serve 5 from 0/0, 4 more"]);
+    assert_eq!(bench.attach(Resume::Anywhere), ["reply 5: attached 2", "to 2: serve 5 from 0/0, 4 more"]);
     assert_eq!(bench.started(B, 5, 0), ["client 2: b lost 2", "session: request 1"]);
 }
 
@@ -461,7 +464,7 @@ fn a_session_is_closed_from_every_phase() {
     assert_eq!(bench.close(), ["reply 2: Ended", "content/film: end"]);
     // Attaching.
     let mut bench = Bench::new();
-    bench.attach(None);
+    bench.attach(Resume::Anywhere);
     assert_eq!(bench.close(), ["reply 1: Ended", "content/film: end"]);
     // Open, and twice.
     let mut bench = Bench::playing();
@@ -469,7 +472,7 @@ fn a_session_is_closed_from_every_phase() {
     assert_eq!(bench.close(), ["content/film: end"]);
     assert_eq!(bench.close(), ["content/film: end"]);
     assert_eq!(bench.request(None), ["reply 7: Ended"]);
-    assert_eq!(bench.attach(None), ["reply 8: Ended"]);
+    assert_eq!(bench.attach(Resume::Anywhere), ["reply 8: Ended"]);
     assert_eq!(
         bench.server(A, ToGateway::Ended { session: SESSION }),
         ["reply 4: Ended", "reply 5: closed", "reply 6: closed", "client 1: over, Ended"]
@@ -493,7 +496,7 @@ fn a_session_whose_client_stays_away_expires() {
     bench.detach(1);
     assert_eq!(bench.wait(59_999), NOTHING);
     assert_eq!(bench.wait(1), ["content/film: expire"]);
-    assert_eq!(bench.attach(None), ["reply 4: Ended"]);
+    assert_eq!(bench.attach(Resume::Anywhere), ["reply 4: Ended"]);
     assert_eq!(bench.wait(250), ["content/film: expire"]);
     assert_eq!(bench.server(A, ToGateway::Ended { session: SESSION }), NOTHING);
     assert_eq!(bench.gateway.sessions().count(), 0);
@@ -540,6 +543,6 @@ fn a_full_gateway_takes_no_more() {
     bench.open(SessionId::new(1));
     bench.open(SessionId::new(2));
     assert_eq!(bench.open(SessionId::new(3)), ["reply 4: TooManySessions { limit: 2 }"]);
-    assert_eq!(bench.attach(None), ["reply 5: TooManySessions { limit: 2 }"]);
+    assert_eq!(bench.attach(Resume::Anywhere), ["reply 5: TooManySessions { limit: 2 }"]);
     assert_eq!(bench.close(), ["reply 6: TooManySessions { limit: 2 }"]);
 }
