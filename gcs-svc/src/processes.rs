@@ -232,3 +232,82 @@ impl Told {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use model::{ConfigurationId, GroupName, GroupViewId, MessageId};
+    use tokio::time::Instant;
+    use tonic::Code;
+
+    use super::*;
+
+    const KIB: usize = 1024;
+
+    fn processes() -> Processes {
+        Processes::new(Limits { events: 16, event_bytes: 16 * KIB, ..Limits::default() })
+    }
+
+    fn message(bytes: usize) -> ProcessEvent {
+        let configuration = ConfigurationId::new(1, 1);
+        ProcessEvent::Message {
+            group: GroupName::new("g").unwrap(),
+            id: MessageId::new("d1#1/1".parse().unwrap(), 1),
+            view: GroupViewId { configuration, position: 1 },
+            payload: vec![0; bytes].into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn either_limit_evicts_and_the_others_stay() {
+        for (bytes, fit) in [(1, 16), (4 * KIB, 3)] {
+            let processes = processes();
+            let (slow, quick) = (processes.admit().unwrap(), processes.admit().unwrap());
+            let mut quick_told = quick.told;
+            for _ in 0..fit {
+                processes.tell(&[slow.connection, quick.connection], &message(bytes));
+                assert!(quick_told.next().await.is_some_and(|response| response.is_ok()));
+            }
+            assert!(slow.call.reason().is_none(), "{fit} events of {bytes} bytes fit");
+            processes.tell(&[slow.connection, quick.connection], &message(bytes));
+            let status = slow.call.reason().unwrap();
+            assert_eq!(status.code(), Code::ResourceExhausted);
+            assert!(quick.call.reason().is_none());
+            assert_eq!(processes.count(), 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_behind_is_held_up_until_it_has_caught_up_but_not_for_ever() {
+        let processes = processes();
+        let Admitted { connection, call, mut told } = processes.admit().unwrap();
+        let start = Instant::now();
+        processes.catch_up(&call).await;
+        assert_eq!(start.elapsed(), Duration::ZERO, "nothing waits");
+        for _ in 0..8 {
+            processes.tell(&[connection], &message(KIB - 200));
+        }
+        processes.catch_up(&call).await;
+        assert_eq!(start.elapsed().as_secs(), HOLD_UP_MAX.as_secs());
+        let reads_later = async {
+            tokio::time::sleep(HOLD_UP_MAX / 4).await;
+            told.next().await.map(|response| response.map(|response| response.events.len()).ok())
+        };
+        let ((), read) = tokio::join!(processes.catch_up(&call), reads_later);
+        assert_eq!(read, Some(Some(8)));
+        assert!(start.elapsed() < HOLD_UP_MAX + HOLD_UP_MAX / 2);
+    }
+
+    #[tokio::test]
+    async fn whoever_ends_a_call_first_says_why() {
+        let processes = processes();
+        let Admitted { connection, call, mut told } = processes.admit().unwrap();
+        processes.end(connection, Status::invalid_argument("bad"));
+        processes.drain();
+        assert_eq!(call.reason().map(|status| status.code()), Some(Code::InvalidArgument));
+        let last = told.next().await.and_then(Result::err);
+        assert_eq!(last.map(|status| status.code()), Some(Code::InvalidArgument));
+        assert_eq!(processes.admit().err().map(|status| status.code()), Some(Code::Unavailable));
+    }
+}
