@@ -124,8 +124,13 @@ impl Bed {
 
     /// Starts processes again and waits until the cluster has come together.
     pub async fn start_again(&mut self, names: &[Name]) {
-        self.cluster.start_again(names).await.unwrap();
+        self.begin_again(names).await;
         self.cluster.ready().await.unwrap();
+    }
+
+    /// Starts processes again and waits for nothing but that they listen.
+    pub async fn begin_again(&mut self, names: &[Name]) {
+        self.cluster.start_again(names).await.unwrap();
     }
 
     /// Asks a process to end, and waits until it does. It has no say in the matter of time: it is as long as it takes.

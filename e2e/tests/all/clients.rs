@@ -124,3 +124,24 @@ async fn a_closed_session_stays_closed_and_closing_it_again_is_harmless() {
     .await;
     bed.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_holds_up_its_own_session_and_no_other() {
+    let mut bed = Bed::start().await;
+    let mut client = Client::of(&bed.address(Service::Gateway.name(1))).await;
+    let session = client.create("mandelbrot").await;
+    let mut stream = client.attach(&session, "").await.unwrap();
+    client.send(&session, 0, operation("rate", &[("factor", 8.0)])).await.unwrap();
+    let mut viewer = bed.viewer("mandelbrot", 1).await;
+    viewer.hurry().await;
+    viewer.end().await;
+    assert_eq!(viewer.close().await.stretches(), [(0, 120)]);
+    let mut expected = 1;
+    while let Some(next) = response(&mut stream).await.unwrap() {
+        assert_eq!(next.number, expected);
+        expected += 1;
+    }
+    assert_eq!(expected, 121, "the one who reads late has the whole film, too");
+    client.close(&session).await.unwrap();
+    bed.finish().await;
+}

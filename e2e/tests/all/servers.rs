@@ -147,6 +147,34 @@ async fn a_stream_survives_the_death_of_every_server_in_turn() {
     bed.finish().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_survive_the_death_of_a_machine_while_another_one_is_coming_back() {
+    let mut bed = Bed::start().await;
+    let mut viewers = Vec::new();
+    for (unit, gateway) in [("mandelbrot", 1), ("life", 2), ("gradients", 1), ("life", 1)] {
+        let mut viewer = bed.viewer(unit, gateway).await;
+        double(&mut viewer).await;
+        viewers.push(viewer);
+    }
+    for round in 0..3 {
+        let [first, second] = [round, round + 1].map(|index| Service::Server.name(index % 3 + 1));
+        bed.kill(&[first, daemon_of(first)]).await;
+        bed.begin_again(&[daemon_of(first), first]).await;
+        bed.kill(&[second, daemon_of(second)]).await;
+        bed.start_again(&[daemon_of(second), second]).await;
+        for viewer in &mut viewers {
+            e2e::deadline::within("an acknowledgement", viewer.remote().rate(2.0)).await.unwrap();
+            viewer.goes_on(2).await;
+        }
+    }
+    for viewer in viewers {
+        let seen = viewer.close().await;
+        assert_eq!((seen.stretches().len(), seen.lost.len()), (1, 0), "{seen:?}");
+        assert_eq!(seen.servings.iter().map(|it| it.requests_lost).sum::<u64>(), 0, "{seen:?}");
+    }
+    bed.finish().await;
+}
+
 /// Plays twice as fast: fast enough to see much, slow enough not to be at the end too soon.
 async fn double(viewer: &mut Viewer) {
     e2e::deadline::within("an acknowledgement", viewer.remote().rate(2.0)).await.unwrap();
