@@ -17,7 +17,7 @@ use model::{Address, Name};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{ChildStdin, Command};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::layout::Service;
 
@@ -60,7 +60,8 @@ struct Running {
     process: tokio::process::Child,
     pid: u32,
     /// Its end is the end of the child.
-    _lifeline: Option<ChildStdin>,
+    #[allow(dead_code, reason = "held, never used")]
+    lifeline: Option<ChildStdin>,
 }
 
 /// A child that ended without being asked to.
@@ -178,7 +179,7 @@ impl Child {
         let pid = process.id().ok_or_else(|| io::Error::other("the process has no id"))?;
         // Waiting for a process closes its standard input, unless somebody else holds it.
         let lifeline = process.stdin.take();
-        Ok(Running { process, pid, _lifeline: lifeline })
+        Ok(Running { process, pid, lifeline })
     }
 
     /// Sends SIGKILL. The process is gone for everybody when this returns; [`Child::reap`] removes what is left.
@@ -215,9 +216,8 @@ impl Child {
     pub(super) async fn died(&mut self) -> io::Result<Death> {
         let Some(running) = &mut self.running else { return std::future::pending().await };
         let status = running.process.wait().await?;
+        // No waiting from here on: who drops this future now would never hear of it.
         self.running = None;
-        // What it wrote last may be written by somebody who is slower than the end of it.
-        sleep(START_POLL).await;
         Ok(self.death(status))
     }
 
@@ -244,7 +244,72 @@ fn tail(path: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    /// Longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Puts what it is told to listen on into its ready file, and goes on as `then` says.
+    fn fake(dir: &Path, then: &str) -> Child {
+        let script = format!(
+            "#!/bin/sh\nwhile [ $# -gt 0 ]; do case $1 in --listen) listen=$2;; --ready-file) ready=$2;; esac; shift; \
+             done\necho \"I am told $listen\"\n{then}\n"
+        );
+        let exe = dir.join("fake");
+        fs::write(&exe, script).unwrap();
+        fs::set_permissions(&exe, fs::Permissions::from_mode(0o755)).unwrap();
+        for part in ["logs", "ready"] {
+            fs::create_dir(dir.join(part)).unwrap();
+        }
+        let (name, service, dir) = ("fake-1".parse().unwrap(), Service::Server, dir.to_owned());
+        Child::new(Spec { name, service, exe, dir, flags: Vec::new() })
+    }
+
+    const LISTEN: &str = "echo 127.0.0.1:4242 > $ready.draft; mv $ready.draft $ready; cat; exit 3";
+
+    #[tokio::test]
+    async fn a_death_is_told_even_if_nobody_listens_at_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = fake(dir.path(), LISTEN);
+        child.start().await.unwrap();
+        assert_eq!(child.address(), Some(&Address::new("127.0.0.1:4242")));
+        child.running.as_mut().unwrap().lifeline = None;
+        let deadline = Instant::now() + PATIENCE;
+        let death = loop {
+            if let Ok(death) = timeout(Duration::from_micros(100), child.died()).await {
+                break death.unwrap();
+            }
+            assert!(Instant::now() < deadline, "its death is never told");
+        };
+        assert_eq!((death.status.code(), death.was_killed()), (Some(3), false));
+        assert_eq!(death.last_lines, "I am told 127.0.0.1:0");
+        assert_eq!(child.pid(), None);
+    }
+
+    #[tokio::test]
+    async fn who_comes_back_keeps_its_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = fake(dir.path(), LISTEN);
+        child.start().await.unwrap();
+        let first = child.pid();
+        child.kill().unwrap();
+        child.reap().await.unwrap();
+        assert_eq!((child.pid(), child.address().is_some()), (None, true));
+        child.start().await.unwrap();
+        assert_ne!(child.pid(), first);
+        assert_eq!(tail(&child.log()).unwrap(), "I am told 127.0.0.1:0\nI am told 127.0.0.1:4242");
+    }
+
+    #[tokio::test]
+    async fn who_ends_before_it_listens_is_an_error_with_its_last_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = fake(dir.path(), "echo no luck >&2; exit 7").start().await.unwrap_err().to_string();
+        for part in ["fake-1", "exit status: 7", "no luck"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
 
     #[test]
     fn the_tail_of_a_log_is_its_last_lines() {
