@@ -29,6 +29,9 @@ pub struct Args {
     /// Write the trace of the last run to this file, as JSON lines.
     #[arg(long)]
     pub trace: Option<PathBuf>,
+    /// Stop at the first seed that goes wrong.
+    #[arg(long)]
+    pub stop: bool,
     /// Print every run as a diagram.
     #[arg(long)]
     pub verbose: bool,
@@ -74,12 +77,16 @@ fn sweep(args: &Args) -> Sum {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= args.from + args.seeds {
+                    let over = args.stop && sum.lock().is_ok_and(|sum| !sum.bad.is_empty());
+                    if over || seed >= args.from + args.seeds {
                         break;
                     }
                     let result = one(seed, args);
                     let Ok(mut sum) = sum.lock() else { break };
                     sum.add(seed, result);
+                    if args.stop && !sum.bad.is_empty() {
+                        break;
+                    }
                 }
             });
         }
