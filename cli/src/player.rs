@@ -42,7 +42,7 @@ type Call<T> = BoxFuture<'static, Result<tonic::Response<T>, Status>>;
 pub enum PlayError {
     /// The service refused what was asked for, and would refuse it again.
     #[error("{}{}", .0.message(), svc_kit::status::reason(.0).map(|it| format!(" ({it})")).unwrap_or_default())]
-    Refused(#[from] Status),
+    Refused(Status),
     /// No gateway helped in time.
     #[error("no gateway helped within {} s; the last one said: {reason}", PATIENCE.as_secs())]
     Unreachable {
@@ -55,6 +55,13 @@ pub enum PlayError {
     /// The gateway opened something that is not a session.
     #[error("the gateway opened {0:?}, which is not the name of a session")]
     BadName(String),
+}
+
+// Not `#[from]`, which would make the status the source as well, and tell it twice.
+impl From<Status> for PlayError {
+    fn from(status: Status) -> PlayError {
+        PlayError::Refused(status)
+    }
 }
 
 /// A session, and what its client needs to come back to it.

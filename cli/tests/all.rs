@@ -1,4 +1,5 @@
 //! The command as its user meets it, as far as no cluster is needed.
+#![allow(clippy::unwrap_used, reason = "this is part of tests, which fail by panicking")]
 
 use std::io::Read;
 use std::path::Path;

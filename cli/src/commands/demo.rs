@@ -153,10 +153,10 @@ async fn perform(args: &Args, options: Options, trace: &Path) -> anyhow::Result<
     play.until(Duration::from_secs(args.seconds)).await?;
     let (elapsed, kills) = (play.stage.elapsed(), play.kills);
     let (mut cluster, score) = play.end(trace).await?;
-    if !args.keep {
-        if let Some((name, status)) = cluster.stop().await?.first() {
-            bail!("{name} ended with {status} when it was asked to stop");
-        }
+    if !args.keep
+        && let Some((name, status)) = cluster.stop().await?.first()
+    {
+        bail!("{name} ended with {status} when it was asked to stop");
     }
     let report = check::judge(trace)?;
     let summary = Summary::of(&score, kills, elapsed, report.violations.len());

@@ -15,6 +15,7 @@ use super::ClusterChoice;
 use crate::cluster::state::State;
 use crate::snapshot::{Addresses, Probe, Snapshot};
 use crate::table::Table;
+use crate::words::counted;
 
 /// Show the configuration of the cluster, its groups, and for each session who serves it and how fresh its context is.
 ///
@@ -312,8 +313,11 @@ impl std::fmt::Display for Status {
         for (n, table) in tables.iter().filter(|table| !table.is_empty()).enumerate() {
             write!(f, "{}{table}", if n == 0 { "" } else { "\n" })?;
         }
+        if self.daemons.is_empty() {
+            return Ok(());
+        }
         let GroupCounts { content, session } = self.groups;
-        writeln!(f, "\n{content} content groups, {session} session groups")
+        writeln!(f, "\n{}, {}", counted(content, "content group"), counted(session, "session group"))
     }
 }
 

@@ -207,7 +207,9 @@ impl Screen {
             }
             Heard::End => {}
         }
-        self.refresh();
+        if self.number > 0 {
+            self.refresh();
+        }
     }
 
     /// A line that stays.
