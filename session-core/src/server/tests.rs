@@ -1,1 +1,558 @@
+//! Scripts: a few servers in groups that never fail them, and what they do then. The gateway is played by the test.
 
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+use model::{
+    Address, Boot, ConfigurationId, DaemonId, Fence, GroupName, GroupView, GroupViewId, Machine, Member,
+    ProcessId, SessionId, Time, UnitId,
+};
+
+use super::*;
+use crate::message::{
+    ContentMessage, Cursor, GatewayId, Resume, Secret, ServiceMessage, SessionMessage, ToGateway, ToServer,
+    encode,
+};
+use crate::replica::encode_context;
+use crate::service::{Next, Refusal, RefusalKind, UnitInfo};
+
+/// Counts: responses are the numbers from where the last request, a number, put it. A response is due each second,
+/// if `paced`.
+#[derive(Clone, Debug)]
+struct Counter {
+    units: Vec<UnitId>,
+    paced: bool,
+}
+
+impl ContentService for Counter {
+    type Context = (u32, Option<Time>);
+
+    fn units(&self) -> Vec<UnitInfo> {
+        let info = |unit: &UnitId| UnitInfo {
+            unit: unit.clone(),
+            title: "Numbers".into(),
+            media_type: "text/plain".into(),
+            duration: Duration::ZERO,
+            size: 0,
+        };
+        self.units.iter().map(info).collect()
+    }
+
+    fn open(&self, _: &UnitId) -> Self::Context {
+        (0, None)
+    }
+
+    fn apply(&self, _: &UnitId, context: &mut Self::Context, request: &[u8]) -> Result<(), Refusal> {
+        let number = core::str::from_utf8(request).ok().and_then(|text| text.parse().ok());
+        let refusal = || Refusal { kind: RefusalKind::Malformed, message: "not a number".into() };
+        context.0 = number.ok_or_else(refusal)?;
+        Ok(())
+    }
+
+    fn next(&self, _: &UnitId, context: &mut Self::Context, now: Time) -> Next {
+        if let (true, (_, Some(last))) = (self.paced, &context)
+            && now < *last + Duration::from_secs(1)
+        {
+            return Next::At(*last + Duration::from_secs(1));
+        }
+        *context = (context.0 + 1, Some(now));
+        Next::Respond { payload: Bytes::from(context.0.to_string()), last: false }
+    }
+}
+
+/// Of two idle servers, the tie for this session falls to `a`.
+const SESSION: SessionId = SessionId::new(4);
+const SECRET: Secret = Secret::new(1);
+const PERIOD: Duration = Duration::from_millis(500);
+const TTL: Duration = Duration::from_secs(60);
+
+fn unit() -> UnitId {
+    UnitId::new("u").unwrap()
+}
+
+fn gateway(name: &str) -> GatewayId {
+    GatewayId { name: name.parse().unwrap(), boot: Boot::new(1), address: Address::new("localhost:1") }
+}
+
+fn process(name: &str) -> ProcessId {
+    ProcessId::new(DaemonId::new(name.parse().unwrap(), Boot::new(1)), 1)
+}
+
+fn context(number: u32) -> Bytes {
+    encode_context(&(number, Some(Time::ZERO)))
+}
+
+/// Servers, the groups that they are in, and all multicasts in one order.
+struct Cluster {
+    servers: BTreeMap<&'static str, Server<Counter>>,
+    groups: BTreeMap<GroupName, BTreeSet<&'static str>>,
+    views: u64,
+    multicasts: VecDeque<(ProcessId, GroupName, Bytes)>,
+    now: Time,
+    /// What servers did, other than in groups: `a: started 1 at 0`.
+    seen: Vec<String>,
+    fence: Fence,
+}
+
+impl Cluster {
+    fn new(names: &[&'static str], service: &Counter) -> Cluster {
+        let policy = crate::unit_db::Policy { backups: 1, period: PERIOD };
+        let params = Params { policy, detach_ttl: TTL, ..Params::default() };
+        let mut cluster = Cluster {
+            servers: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            views: 0,
+            multicasts: VecDeque::new(),
+            now: Time::ZERO,
+            seen: Vec::new(),
+            fence: Fence::NONE,
+        };
+        for &name in names {
+            cluster.servers.insert(name, Server::new(service.clone(), params.clone()));
+            cluster.tell(name, Input::Attached(process(name)));
+        }
+        cluster.seen.clear();
+        cluster
+    }
+
+    /// `a` is the primary of [`SESSION`] at gateway `g`, and `b` its backup; both have a stream to `g`.
+    fn playing() -> Cluster {
+        Cluster::playing_with(&Counter { units: Vec::from([unit()]), paced: false })
+    }
+
+    fn playing_with(service: &Counter) -> Cluster {
+        let mut cluster = Cluster::new(&["a", "b"], service);
+        let (session, secret) = (SESSION, SECRET);
+        cluster.multicast(ContentMessage::Start { session, secret, gateway: gateway("g") });
+        let known = cluster.status("a").session;
+        assert_eq!(known.primary, Some(process("a")), "where the tie falls");
+        cluster.fence = known.fence;
+        cluster.seen.clear();
+        cluster.tell("b", Input::GatewayUp(gateway("g")));
+        let up = cluster.tell("a", Input::GatewayUp(gateway("g")));
+        assert_eq!(up, ["a: claim 0"]);
+        cluster
+    }
+
+    fn multicast(&mut self, message: ContentMessage) -> Vec<String> {
+        let group = Purpose::Content(unit()).group();
+        self.multicasts.push_back((process("g"), group, encode(&message)));
+        self.run()
+    }
+
+    fn request(&mut self, number: u64, operation: &'static str) -> Vec<String> {
+        let message = SessionMessage::Request { number, operation: Bytes::from_static(operation.as_bytes()) };
+        let group = Purpose::Session(unit(), SESSION).group();
+        self.multicasts.push_back((process("g"), group, encode(&message)));
+        self.run()
+    }
+
+    /// Tells a server, and lets the groups do what follows. Returns what was seen.
+    fn tell(&mut self, name: &'static str, input: Input<Counter>) -> Vec<String> {
+        self.step(name, input);
+        self.run()
+    }
+
+    fn step(&mut self, name: &'static str, input: Input<Counter>) {
+        let mut out = Vec::new();
+        let server = self.servers.get_mut(name).unwrap();
+        server.handle(self.now, input, &mut out);
+        self.perform(name, out);
+    }
+
+    fn perform(&mut self, name: &'static str, out: Vec<Output>) {
+        for output in out {
+            match output {
+                Output::Join(groups) => groups.into_iter().for_each(|group| self.change(group, name, true)),
+                Output::Leave(groups) => groups.into_iter().for_each(|group| self.change(group, name, false)),
+                Output::Multicast { group, payload } => {
+                    self.multicasts.push_back((process(name), group, payload));
+                }
+                Output::Dial(gateway) => self.seen.push(format!("{name}: dial {}", gateway.name)),
+                Output::Hangup(gateway) => self.seen.push(format!("{name}: hang up on {}", gateway.name)),
+                Output::Send(_, message) => self.seen.push(format!("{name}: {}", shown(message))),
+                Output::RoleChanged { role, .. } => self.seen.push(format!("{name}: {role:?}")),
+                Output::Refused { error, .. } => self.seen.push(format!("{name}: {error}")),
+                Output::Drained => self.seen.push(format!("{name}: drained")),
+                Output::Trace(_) => {}
+            }
+        }
+    }
+
+    /// A server joins or leaves a group, in its place among the multicasts.
+    fn change(&mut self, group: GroupName, name: &'static str, joins: bool) {
+        self.deliver();
+        let before = self.groups.entry(group.clone()).or_default().clone();
+        let members = self.groups.entry(group.clone()).or_default();
+        if !(if joins { members.insert(name) } else { members.remove(name) }) {
+            return;
+        }
+        let members = members.clone();
+        self.views += 1;
+        let id = GroupViewId { configuration: ConfigurationId::new(1, 0), position: self.views };
+        for &member in &members {
+            let known = before.contains(member);
+            let processes = |names: &BTreeSet<&'static str>| names.iter().map(|it| process(it)).collect();
+            let along: BTreeSet<_> = if known { &before & &members } else { BTreeSet::from([member]) };
+            let new: BTreeSet<_> = if known { &members - &before } else { members.clone() };
+            let gone: BTreeSet<_> = if known { &before - &members } else { BTreeSet::new() };
+            let view = GroupView {
+                group: group.clone(),
+                id,
+                members: members
+                    .iter()
+                    .map(|it| Member { process: process(it), name: it.parse().unwrap() })
+                    .collect(),
+                joined: processes(&new),
+                left: processes(&gone),
+                transitional: processes(&along),
+            };
+            self.step(member, Input::Views(Vec::from([view])));
+        }
+    }
+
+    /// Delivers all multicasts.
+    fn deliver(&mut self) {
+        while let Some((sender, group, payload)) = self.multicasts.pop_front() {
+            for member in self.groups.get(&group).cloned().unwrap_or_default() {
+                let (group, payload) = (group.clone(), payload.clone());
+                self.step(member, Input::Message { group, sender, payload });
+            }
+        }
+    }
+
+    fn run(&mut self) -> Vec<String> {
+        self.deliver();
+        core::mem::take(&mut self.seen)
+    }
+
+    /// A server is killed: it is out of all its groups.
+    fn kill(&mut self, name: &'static str) -> Vec<String> {
+        self.servers.remove(name);
+        for group in self.groups.keys().cloned().collect::<Vec<_>>() {
+            self.change(group, name, false);
+        }
+        self.run()
+    }
+
+    /// Lets time pass, at all servers.
+    fn wait(&mut self, time: Duration) -> Vec<String> {
+        let end = self.now + time;
+        loop {
+            let due =
+                |(name, server): (&&'static str, &Server<Counter>)| Some((server.next_wake()?.0, *name));
+            let Some((at, name)) = self.servers.iter().filter_map(due).min().filter(|(at, _)| *at <= end)
+            else {
+                break;
+            };
+            self.now = self.now.max(at);
+            let mut out = Vec::new();
+            if let Some(server) = self.servers.get_mut(name) {
+                server.wake(self.now, &mut out);
+            }
+            self.perform(name, out);
+            self.deliver();
+        }
+        self.now = end;
+        self.run()
+    }
+
+    fn grant(&mut self, name: &'static str, stream: u64, resume: Resume, credit: u64) -> Vec<String> {
+        let (fence, repeats_from) = (self.fence, u64::MAX);
+        let serve = ToServer::Serve { session: SESSION, fence, stream, resume, credit, repeats_from };
+        self.tell(name, Input::Gateway(gateway("g"), serve))
+    }
+
+    fn credit(&mut self, name: &'static str, stream: u64, up_to: u64) -> Vec<String> {
+        let credit = ToServer::Credit { session: SESSION, stream, up_to };
+        self.tell(name, Input::Gateway(gateway("g"), credit))
+    }
+
+    fn fenced(&mut self, name: &'static str) -> Vec<String> {
+        let fenced = ToServer::Fenced { session: SESSION, fence: self.fence };
+        self.tell(name, Input::Gateway(gateway("g"), fenced))
+    }
+
+    fn status(&self, name: &str) -> SessionStatus<'_> {
+        self.servers[name].sessions().next().unwrap()
+    }
+}
+
+fn shown(message: ToGateway) -> String {
+    match message {
+        ToGateway::Claim { requests, .. } => format!("claim {requests}"),
+        ToGateway::Started { stream, requests_lost: 0, cursor, .. } => {
+            format!("start {stream} after {}/{}", cursor.responses, cursor.requests)
+        }
+        ToGateway::Started { stream, requests_lost, .. } => format!("start {stream}, {requests_lost} lost"),
+        ToGateway::Response { cursor, payload, .. } => {
+            format!("response {} is {}", cursor.responses, core::str::from_utf8(&payload).unwrap())
+        }
+        ToGateway::Applied { number, outcome: Ok(()), .. } => format!("applied {number}"),
+        ToGateway::Applied { number, outcome: Err(_), .. } => format!("refused {number}"),
+        ToGateway::Ended { .. } => "ended".into(),
+        ToGateway::Refused { reason, .. } => format!("{reason:?}"),
+        ToGateway::Moved { .. } => "moved".into(),
+        ToGateway::Units { query, units } => format!("answer {query}: {} units", units.len()),
+    }
+}
+
+fn after(responses: u64, requests: u64, number: u32) -> Resume {
+    Resume::After(Cursor { responses, requests, context: context(number) })
+}
+
+const NOTHING: [&str; 0] = [];
+
+#[test]
+fn a_primary_sends_as_much_as_it_may() {
+    let mut cluster = Cluster::playing();
+    assert_eq!(
+        cluster.grant("a", 1, Resume::Beginning, 2),
+        ["a: start 1 after 0/0", "a: response 1 is 1", "a: response 2 is 2"]
+    );
+    assert_eq!(cluster.credit("a", 1, 3), ["a: response 3 is 3"]);
+    assert_eq!(cluster.credit("a", 1, 3), NOTHING);
+    assert_eq!(cluster.credit("a", 9, 8), NOTHING, "another stream");
+}
+
+#[test]
+fn responses_are_sent_when_they_are_due() {
+    let mut cluster = Cluster::playing_with(&Counter { units: Vec::from([unit()]), paced: true });
+    assert_eq!(cluster.grant("a", 1, Resume::Beginning, 9).len(), 2);
+    assert_eq!(cluster.wait(Duration::from_millis(999)), NOTHING);
+    assert_eq!(cluster.wait(Duration::from_millis(1)), ["a: response 2 is 2"]);
+    assert_eq!(cluster.wait(Duration::from_secs(2)), ["a: response 3 is 3", "a: response 4 is 4"]);
+}
+
+#[test]
+fn a_request_is_applied_at_primary_and_backup_and_acknowledged_by_the_primary() {
+    let mut cluster = Cluster::playing();
+    cluster.grant("a", 1, Resume::Beginning, 1);
+    assert_eq!(cluster.request(1, "70"), ["a: applied 1"]);
+    assert_eq!(cluster.request(1, "90"), ["a: applied 1"], "a repetition");
+    assert_eq!(cluster.request(2, "x"), ["a: refused 2"]);
+    assert_eq!(cluster.request(2, "x"), ["a: refused 2"]);
+    assert_eq!(cluster.request(4, "80"), NOTHING, "the third is missing");
+    assert_eq!(cluster.request(3, "75"), ["a: applied 3", "a: applied 4"]);
+    assert_eq!(cluster.credit("a", 1, 2), ["a: response 2 is 81"]);
+    assert_eq!((cluster.status("a").requests, cluster.status("b").requests), (4, 4));
+}
+
+#[test]
+fn requests_are_applied_and_acknowledged_while_no_client_is_attached() {
+    let mut cluster = Cluster::playing();
+    assert_eq!(cluster.grant("a", 1, Resume::Beginning, 0), ["a: start 1 after 0/0"]);
+    assert_eq!(cluster.request(1, "70"), ["a: applied 1"]);
+}
+
+#[test]
+fn contexts_are_propagated_at_the_start_and_then_each_period() {
+    let mut cluster = Cluster::playing();
+    cluster.grant("a", 1, Resume::Beginning, 1);
+    cluster.wait(Duration::ZERO);
+    assert_eq!(cluster.status("b").responses, 1);
+    cluster.credit("a", 1, 4);
+    cluster.wait(PERIOD - Duration::from_millis(1));
+    assert_eq!((cluster.status("a").responses, cluster.status("b").responses), (4, 1));
+    cluster.wait(Duration::from_millis(1));
+    assert_eq!(cluster.status("b").responses, 4);
+}
+
+#[test]
+fn a_backup_takes_over_from_where_the_client_is() {
+    let mut cluster = Cluster::playing();
+    cluster.grant("a", 1, Resume::Beginning, 1);
+    cluster.wait(Duration::ZERO);
+    cluster.request(1, "70");
+    cluster.credit("a", 1, 3);
+    assert_eq!(cluster.kill("a"), ["b: Primary", "b: claim 1"]);
+    cluster.fence = cluster.status("b").session.fence;
+    // The client has the response that was sent before the request: the request is applied to that again.
+    assert_eq!(
+        cluster.grant("b", 2, after(1, 0, 1), 2),
+        ["b: start 2 after 1/0", "b: applied 1", "b: response 2 is 71", "b: response 3 is 72"]
+    );
+    assert_eq!(cluster.request(1, "70"), ["b: applied 1"]);
+    assert_eq!(cluster.credit("b", 2, 4), ["b: response 4 is 73"]);
+}
+
+#[test]
+fn what_was_granted_to_a_primary_before_counts_for_nothing() {
+    let mut cluster = Cluster::playing();
+    assert_eq!(cluster.kill("a"), ["b: Primary", "b: claim 0"]);
+    assert_eq!(cluster.grant("b", 2, Resume::Beginning, 2), NOTHING, "the fence is the old one");
+}
+
+#[test]
+fn a_claim_is_repeated_until_it_is_granted() {
+    let mut cluster = Cluster::playing();
+    assert_eq!(cluster.wait(Duration::from_millis(1000)), ["a: claim 0", "a: claim 0"]);
+    cluster.grant("a", 1, Resume::Beginning, 0);
+    assert_eq!(cluster.wait(Duration::from_millis(1000)), NOTHING);
+}
+
+#[test]
+fn after_a_break_of_the_stream_the_session_is_claimed_again() {
+    let mut cluster = Cluster::playing();
+    cluster.grant("a", 1, Resume::Beginning, 2);
+    assert_eq!(cluster.tell("a", Input::GatewayDown(gateway("g"))), NOTHING);
+    assert_eq!(cluster.credit("a", 1, 9), NOTHING);
+    assert_eq!(cluster.tell("a", Input::GatewayUp(gateway("g"))), ["a: claim 0"]);
+    assert_eq!(cluster.grant("a", 2, after(1, 0, 1), 1), ["a: start 2 after 1/0", "a: response 2 is 2"]);
+}
+
+#[test]
+fn a_session_whose_gateway_does_not_come_back_ends_and_the_gateway_is_given_up() {
+    let mut cluster = Cluster::playing();
+    cluster.grant("a", 1, Resume::Beginning, 2);
+    cluster.tell("a", Input::GatewayDown(gateway("g")));
+    cluster.tell("b", Input::GatewayDown(gateway("g")));
+    cluster.wait(TTL - Duration::from_millis(1));
+    assert!(cluster.servers["a"].sessions().next().is_some());
+    let seen = cluster.wait(2 * TTL);
+    assert_eq!(seen, ["a: None", "b: None", "b: hang up on g", "a: hang up on g"]);
+    assert_eq!(cluster.servers["a"].sessions().count(), 0);
+    assert_eq!(cluster.servers["a"].next_wake(), None);
+}
+
+#[test]
+fn a_client_that_moves_takes_its_session_along() {
+    let mut cluster = Cluster::playing();
+    cluster.grant("a", 1, Resume::Beginning, 1);
+    let attach = |name| ContentMessage::Attach { session: SESSION, secret: SECRET, gateway: gateway(name) };
+    assert_eq!(cluster.multicast(attach("h")), ["a: dial h", "a: moved", "b: dial h"]);
+    assert_eq!(cluster.credit("a", 1, 9), NOTHING, "it is not at that gateway any more");
+    assert_eq!(cluster.tell("a", Input::GatewayUp(gateway("h"))), ["a: claim 0"]);
+    assert_eq!(cluster.multicast(attach("h")), ["a: claim 0"], "the claim may have been lost");
+}
+
+#[test]
+fn one_server_answers_who_asks_for_what_is_not_there() {
+    let mut cluster = Cluster::playing();
+    let (session, secret, gateway) = (SessionId::new(99), Secret::new(99), gateway("g"));
+    let inquire = |session, secret: u128| ContentMessage::Inquire {
+        session,
+        secret: Secret::new(secret),
+        gateway: gateway.clone(),
+        fence: Fence::NONE,
+    };
+    assert_eq!(cluster.multicast(inquire(session, 1)), ["a: Unknown"]);
+    assert_eq!(cluster.multicast(inquire(SESSION, 2)), ["a: WrongSecret"]);
+    assert_eq!(cluster.multicast(inquire(SESSION, 1)), ["a: claim 0"]);
+    let attach = ContentMessage::Attach { session, secret, gateway: gateway.clone() };
+    assert_eq!(cluster.multicast(attach), ["a: Unknown"]);
+    let end = ContentMessage::End { session: SESSION, secret: SECRET, gateway: Some(gateway.clone()) };
+    assert_eq!(cluster.multicast(end.clone()), ["a: None", "a: ended", "b: None"]);
+    assert_eq!(cluster.multicast(end), ["a: Ended"]);
+    let start = ContentMessage::Start { session: SESSION, secret, gateway };
+    assert_eq!(cluster.multicast(start), ["a: Ended"], "it does not come back to life");
+}
+
+#[test]
+fn another_server_answers_each_question_about_the_units() {
+    let mut cluster = Cluster::playing();
+    let mut ask = |query| {
+        let message = ServiceMessage::List { gateway: gateway("g"), query };
+        cluster.multicasts.push_back((process("g"), Purpose::Service.group(), encode(&message)));
+        cluster.run()
+    };
+    assert_eq!(ask(1), ["b: answer 1: 1 units"]);
+    assert_eq!(ask(2), ["a: answer 2: 1 units"]);
+}
+
+#[test]
+fn a_server_that_drains_serves_until_others_have_taken_over() {
+    let mut cluster = Cluster::playing();
+    cluster.grant("a", 1, Resume::Beginning, 2);
+    assert_eq!(cluster.tell("a", Input::Drain), ["b: Primary", "b: claim 0"]);
+    assert_eq!(cluster.credit("a", 1, 3), ["a: response 3 is 3"], "it goes on");
+    assert_eq!(cluster.status("b").responses, 2, "what it said when it left");
+    assert_eq!(cluster.fenced("a"), ["a: None", "a: drained"]);
+    assert_eq!(cluster.wait(Duration::from_secs(1)), ["b: claim 0", "b: claim 0"]);
+}
+
+#[test]
+fn a_server_with_nothing_to_serve_has_drained_at_once() {
+    let mut cluster = Cluster::playing();
+    let drained = cluster.tell("b", Input::Drain);
+    assert_eq!(drained, ["b: None", "b: drained"]);
+    assert_eq!(cluster.tell("b", Input::Attached(process("b"))), ["b: hang up on g"]);
+    assert!(cluster.groups[&Purpose::Content(unit()).group()].iter().eq(&["a"]), "it does not come back");
+}
+
+#[test]
+fn a_server_that_loses_its_daemon_hangs_up() {
+    let mut cluster = Cluster::playing();
+    cluster.grant("a", 1, Resume::Beginning, 2);
+    assert_eq!(cluster.tell("a", Input::Detached), ["a: hang up on g"]);
+    assert_eq!(cluster.servers["a"].next_wake(), None);
+}
+
+#[test]
+fn the_sessions_of_a_unit_that_goes_away_go_to_others() {
+    let mut cluster = Cluster::playing();
+    cluster.grant("a", 1, Resume::Beginning, 2);
+    let nothing = Counter { units: Vec::new(), paced: false };
+    let seen = cluster.tell("a", Input::Content(nothing));
+    assert_eq!(seen, ["a: None", "b: Primary", "b: claim 0"]);
+    assert_eq!(cluster.status("b").responses, 2, "what it said when it left");
+    let groups_of_a = cluster.groups.iter().filter(|(_, members)| members.contains("a"));
+    assert_eq!(groups_of_a.map(|(group, _)| group.as_str()).collect::<Vec<_>>(), ["service"]);
+}
+
+#[test]
+fn a_unit_that_appears_is_joined_and_told() {
+    let mut cluster = Cluster::playing();
+    let both = Counter { units: Vec::from([unit(), UnitId::new("v").unwrap()]), paced: false };
+    cluster.tell("b", Input::Content(both));
+    let message = ServiceMessage::List { gateway: gateway("g"), query: 2 };
+    cluster.multicasts.push_back((process("g"), Purpose::Service.group(), encode(&message)));
+    assert_eq!(cluster.run(), ["a: answer 2: 2 units"]);
+    assert_eq!(cluster.servers["b"].databases().count(), 2);
+}
+
+#[test]
+fn a_newcomer_takes_sessions_over_and_the_one_before_it_has_the_last_word() {
+    let service = Counter { units: Vec::from([unit()]), paced: false };
+    let mut cluster = Cluster::new(&["a"], &service);
+    for session in [SESSION, SessionId::new(SESSION.bits() + 1)] {
+        cluster.multicast(ContentMessage::Start { session, secret: SECRET, gateway: gateway("g") });
+    }
+    cluster.tell("a", Input::GatewayUp(gateway("g")));
+    cluster.fence = cluster.status("a").session.fence;
+    cluster.grant("a", 1, Resume::Beginning, 2);
+    let params = cluster.servers["a"].params.clone();
+    cluster.servers.insert("b", Server::new(service, params));
+    let seen = cluster.tell("b", Input::Attached(process("b")));
+    assert!(seen.contains(&"b: Primary".into()), "{seen:?}");
+    let moved = cluster.status("b");
+    assert_eq!((moved.id, moved.role), (SESSION, Role::Primary), "the first of two equals");
+    assert_eq!(moved.responses, 2, "what the server before had sent");
+}
+
+#[test]
+fn a_cursor_with_a_context_that_is_none_is_refused() {
+    let mut cluster = Cluster::playing();
+    let resume = Resume::After(Cursor { responses: 3, requests: 0, context: Bytes::from_static(&[0xff; 3]) });
+    assert_eq!(cluster.grant("a", 1, resume, 2), ["a: BadCursor"]);
+    assert_eq!(cluster.wait(Duration::from_millis(500)), ["a: claim 0"]);
+}
+
+#[test]
+fn what_is_not_a_message_is_refused() {
+    let mut cluster = Cluster::playing();
+    for group in [Purpose::Service, Purpose::Content(unit()), Purpose::Session(unit(), SESSION)] {
+        for (payload, complaint) in
+            [(&[][..], "malformed message: empty"), (&[9, 1], "message of version 9, expected 1")]
+        {
+            let payload = Bytes::copy_from_slice(payload);
+            let (group, sender) = (group.group(), process("g"));
+            let seen = cluster.tell("a", Input::Message { group, sender, payload });
+            assert_eq!(seen, [format!("a: {complaint}")]);
+        }
+    }
+}
