@@ -130,6 +130,27 @@ impl Snapshot {
         }
         Ok(())
     }
+
+    /// Whether nothing is left to do: the cluster has come together, no session is open, and every message is
+    /// delivered by everybody.
+    ///
+    /// # Errors
+    /// What is not done yet, in a few words.
+    pub fn is_at_rest(&self) -> Result<(), String> {
+        self.is_settled()?;
+        let open: usize =
+            self.up_servers().flat_map(|server| &server.units).map(|unit| unit.sessions.len()).sum();
+        if open + self.session_groups > 0 {
+            return Err(format!("{open} sessions are open, and {} groups of sessions", self.session_groups));
+        }
+        for it in self.up_daemons() {
+            let windows = it.windows.unwrap_or_default();
+            if windows.unstable + windows.waiting > 0 {
+                return Err(format!("messages of {} are on their way: {windows:?}", it.daemon));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn up<T>(answers: &[Answer<T>]) -> impl Iterator<Item = &T> {
@@ -143,12 +164,12 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Asks all processes.
+    /// Asks all processes; daemons last, so that what they say about messages under way covers all that the others
+    /// have seen.
     ///
     /// # Errors
     /// If an address is not one.
     pub async fn snapshot(&mut self, addresses: &Addresses) -> Result<Snapshot, BadAddress> {
-        let daemons = self.daemons(&addresses.daemons).await?;
         let servers = self.ask(&addresses.servers, async |channel| {
             ServerServiceClient::new(channel).get_status(limited(server_pb::GetStatusRequest {})).await
         });
@@ -157,13 +178,16 @@ impl Probe {
             GatewayServiceClient::new(channel).get_status(limited(gateway_pb::GetStatusRequest {})).await
         });
         let gateways = gateways.await?;
-        let up = daemons.iter().find(|(_, answer)| answer.is_ok()).map(|(address, _)| address.clone());
         let (mut content_groups, mut session_groups) = (Vec::new(), 0);
-        if let Some(address) = up {
-            // If it goes away now, it has no groups to show.
-            content_groups = self.content_groups(&address).await?.unwrap_or_default();
-            session_groups = self.groups(&address, "session/").await?.unwrap_or_default().len();
+        for daemon in &addresses.daemons {
+            if let Ok(groups) = self.content_groups(daemon).await? {
+                content_groups = groups;
+                // If it goes away now, it has no groups to show.
+                session_groups = self.groups(daemon, "session/").await?.unwrap_or_default().len();
+                break;
+            }
         }
+        let daemons = self.daemons(&addresses.daemons).await?;
         Ok(Snapshot { daemons, servers, gateways, content_groups, session_groups })
     }
 

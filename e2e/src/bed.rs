@@ -196,13 +196,8 @@ impl Bed {
         let (probe, addresses) = (&mut self.probe, Addresses::from(&self.cluster.state()));
         let daemons = until("the cluster to come to rest", async || {
             let snapshot = probe.snapshot(&addresses).await.map_err(|error| error.to_string())?;
-            snapshot.is_settled()?;
-            let units = snapshot.up_servers().flat_map(|server| &server.units);
-            let open: Vec<_> = units.flat_map(|unit| &unit.sessions).map(|session| &session.name).collect();
-            if !open.is_empty() {
-                return Err(format!("sessions are open: {open:?}"));
-            }
-            Ok(snapshot.up_daemons().map(|it| it.daemon.parse::<DaemonId>().unwrap()).collect())
+            snapshot.is_at_rest()?;
+            Ok::<_, String>(snapshot.up_daemons().map(|it| it.daemon.parse::<DaemonId>().unwrap()).collect())
         });
         let daemons = daemons.await;
         self.recorder.note(Event::Quiescent { daemons, sessions: Vec::new() });

@@ -320,18 +320,12 @@ impl Play {
         let deadline = Instant::now() + REST_MAX;
         loop {
             let snapshot = self.probe.snapshot(&Addresses::from(&self.cluster.state())).await?;
-            let open =
-                snapshot.up_servers().flat_map(|server| &server.units).map(|unit| unit.sessions.len()).sum();
-            let missing = match (snapshot.is_settled(), open) {
-                (Err(missing), _) => missing,
-                (Ok(()), 0) => {
-                    let daemons =
-                        snapshot.up_daemons().filter_map(|it| it.daemon.parse::<DaemonId>().ok()).collect();
-                    let mut recorder = Recorder::create(Some(trace), "demo".parse()?)?;
-                    recorder.note(Event::Quiescent { daemons, sessions: Vec::new() });
-                    return Ok(());
-                }
-                (Ok(()), open) => format!("{open} sessions are open"),
+            let Err(missing) = snapshot.is_at_rest() else {
+                let daemons =
+                    snapshot.up_daemons().filter_map(|it| it.daemon.parse::<DaemonId>().ok()).collect();
+                let mut recorder = Recorder::create(Some(trace), "demo".parse()?)?;
+                recorder.note(Event::Quiescent { daemons, sessions: Vec::new() });
+                return Ok(());
             };
             if Instant::now() > deadline {
                 self.stage.fail(format!("the cluster does not come to rest: {missing}"));

@@ -96,7 +96,8 @@ async fn the_demo_succeeds_and_its_last_line_has_all_figures() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_of_the_demo_that_is_killed_from_outside_is_named_and_its_log_is_shown() {
     let user = User::new().await;
-    let demo = user.start(&["demo", "--seconds", "60", "--kills", "0"]);
+    let mut demo = user.start(&["demo", "--seconds", "60", "--kills", "0"]);
+    demo.says("that films play", |line| line.contains("12 sessions playing")).await;
     let state = user.cluster("11 processes", |state| pids(state).len() == 11).await;
     let (pids, victim) = (pids(&state), state.process(Service::Gateway.name(1)).unwrap().pid.unwrap());
     kill(Pid::from_raw(victim.cast_signed()), Signal::SIGKILL).unwrap();
