@@ -160,3 +160,184 @@ fn candidate(
     let id = *prepared.or_else(|| served().next())?.0;
     sessions.get_mut(&id)
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+    use core::time::Duration;
+
+    use bytes::Bytes;
+    use model::{Address, Boot, DaemonId};
+
+    use super::*;
+    use crate::message::{GatewayId, Secret};
+    use crate::unit_db::Version;
+
+    /// The process `connection` on a machine.
+    fn server(machine: &str, connection: u32) -> ProcessId {
+        ProcessId::new(DaemonId::new(machine.parse().unwrap(), Boot::new(1)), connection)
+    }
+
+    fn servers(machines: &[&str]) -> BTreeSet<ProcessId> {
+        machines.iter().map(|machine| server(machine, 1)).collect()
+    }
+
+    fn session() -> Session {
+        Session {
+            secret: Secret::new(1),
+            gateway: GatewayId {
+                name: "g".parse().unwrap(),
+                boot: Boot::new(1),
+                address: Address::new("localhost:1"),
+            },
+            primary: None,
+            backups: Vec::new(),
+            fence: Fence::NONE,
+            replaced: None,
+            version: Version { fence: Fence::NONE, number: 0 },
+            context: Bytes::new(),
+            requests: 0,
+            responses: 0,
+        }
+    }
+
+    /// Sessions of one unit, and the fences given out.
+    struct Sessions {
+        all: BTreeMap<SessionId, Session>,
+        fences: u64,
+        backups: u8,
+    }
+
+    impl Sessions {
+        fn new(count: u128, backups: u8) -> Sessions {
+            Sessions {
+                all: (1..=count).map(|id| (SessionId::new(id), session())).collect(),
+                fences: 0,
+                backups,
+            }
+        }
+
+        /// Assigns all of them among `members`, and then moves up to `moves_max`.
+        fn assign(&mut self, members: &BTreeSet<ProcessId>, moves_max: usize) -> &mut Sessions {
+            let mut loads = Loads::of(members, self.all.values());
+            let policy = Policy { backups: self.backups, period: Duration::from_millis(500) };
+            let mut assignment = Assignment {
+                members,
+                policy,
+                view: GroupViewId::NONE,
+                fences: &mut self.fences,
+                loads: &mut loads,
+            };
+            for (id, session) in &mut self.all {
+                assignment.assign(*id, session);
+            }
+            assignment.balance(&mut self.all, moves_max);
+            assert_eq!(loads, Loads::of(members, self.all.values()), "loads are what the sessions say");
+            self
+        }
+
+        fn primaries(&self) -> Vec<ProcessId> {
+            self.all.values().filter_map(|session| session.primary).collect()
+        }
+
+        fn most_and_least(&self, members: &BTreeSet<ProcessId>) -> (usize, usize) {
+            let count = |member| self.primaries().into_iter().filter(|primary| primary == member).count();
+            let counts: Vec<_> = members.iter().map(count).collect();
+            (counts.iter().copied().max().unwrap_or(0), counts.into_iter().min().unwrap_or(0))
+        }
+    }
+
+    #[test]
+    fn equal_databases_make_equal_choices_that_are_even() {
+        for (machines, backups) in
+            [(&["a"][..], 1), (&["a", "b"], 1), (&["a", "b", "c"], 2), (&["a", "b", "c"], 0)]
+        {
+            let members = servers(machines);
+            let (mut one, mut other) = (Sessions::new(20, backups), Sessions::new(20, backups));
+            one.assign(&members, 0);
+            other.assign(&members, 0);
+            assert_eq!(one.all, other.all);
+            let (most, least) = one.most_and_least(&members);
+            assert!(most <= least + 1, "{most} and {least} of {machines:?}");
+            for session in one.all.values() {
+                let wanted = usize::from(backups).min(members.len() - 1);
+                let chosen: BTreeSet<_> = session.backups.iter().chain(&session.primary).collect();
+                assert_eq!((session.backups.len(), chosen.len()), (wanted, wanted + 1));
+            }
+        }
+    }
+
+    #[test]
+    fn different_sessions_break_ties_differently() {
+        let members = servers(&["a", "b", "c"]);
+        let firsts = (1..=20).map(|id| {
+            let mut alone = session();
+            let mut loads = Loads::of(&members, core::iter::empty());
+            let policy = Policy { backups: 0, period: Duration::ZERO };
+            let (view, fences) = (GroupViewId::NONE, &mut 0);
+            let mut assignment = Assignment { members: &members, policy, view, fences, loads: &mut loads };
+            assignment.assign(SessionId::new(id), &mut alone);
+            alone.primary
+        });
+        assert_eq!(firsts.collect::<BTreeSet<_>>().len(), 3);
+    }
+
+    #[test]
+    fn who_is_still_there_stays_and_the_first_backup_inherits() {
+        let mut sessions = Sessions::new(12, 2);
+        sessions.assign(&servers(&["a", "b", "c", "d"]), 0);
+        let before = sessions.all.clone();
+        sessions.assign(&servers(&["b", "c", "d"]), 0);
+        for (id, session) in &sessions.all {
+            let old = &before[id];
+            let lost_primary = old.primary == Some(server("a", 1));
+            if lost_primary {
+                assert_eq!(session.primary, old.backups.first().copied());
+                assert!(session.fence > old.fence);
+                assert_eq!(session.replaced, Some(Replaced { server: server("a", 1), fence: old.fence }));
+            } else {
+                assert_eq!((session.primary, session.fence), (old.primary, old.fence));
+            }
+            let heirs = old.backups.iter().skip(usize::from(lost_primary));
+            let survivors: Vec<_> = heirs.filter(|backup| **backup != server("a", 1)).copied().collect();
+            assert!(session.backups.starts_with(&survivors), "{:?} from {:?}", session.backups, old.backups);
+            assert_eq!(session.backups.len(), 2);
+        }
+        let unchanged = sessions.all.clone();
+        sessions.assign(&servers(&["b", "c", "d"]), 0);
+        assert_eq!(sessions.all, unchanged);
+    }
+
+    #[test]
+    fn a_backup_is_on_another_machine_if_there_is_one() {
+        let members = BTreeSet::from([server("a", 1), server("a", 2), server("b", 1)]);
+        let mut sessions = Sessions::new(8, 1);
+        sessions.assign(&members, 0);
+        for session in sessions.all.values() {
+            let machines = session.primary.iter().chain(&session.backups).map(|it| it.daemon());
+            assert_eq!(machines.collect::<BTreeSet<_>>().len(), 2);
+        }
+    }
+
+    #[test]
+    fn balance_moves_as_much_as_it_may_and_stops_when_it_helps_no_more() {
+        let (two, three) = (servers(&["a", "b"]), servers(&["a", "b", "c"]));
+        for (moves_max, moved) in [(0, 0), (1, 1), (3, 3), (100, 4)] {
+            let mut sessions = Sessions::new(12, 1);
+            sessions.assign(&two, 0);
+            let before = sessions.all.clone();
+            sessions.assign(&three, moves_max);
+            let changed: Vec<_> =
+                sessions.all.iter().filter(|(id, session)| session.primary != before[id].primary).collect();
+            assert_eq!(changed.len(), moved, "of at most {moves_max}");
+            for (id, session) in changed {
+                assert_eq!(session.primary, Some(server("c", 1)));
+                assert_eq!(session.backups.first().copied(), before[id].primary, "it has the context");
+            }
+            let settled = sessions.all.clone();
+            if moves_max == 100 {
+                assert_eq!(sessions.assign(&three, moves_max).all, settled);
+            }
+        }
+    }
+}

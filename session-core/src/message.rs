@@ -126,8 +126,8 @@ pub enum ContentMessage {
         /// The sessions that changed.
         updates: Vec<Update>,
     },
-    /// A gateway asks after a session whose server it has lost. Nothing changes: the primary claims the session again,
-    /// or the gateway is told that there is none, or that its client is elsewhere.
+    /// A gateway asks after a session whose server it has lost. The primary claims the session again, or the gateway is
+    /// told that there is none, or that its client is elsewhere.
     Inquire {
         /// The session.
         session: SessionId,
@@ -274,7 +274,8 @@ pub enum ToServer {
         /// How many responses may be sent beyond those that the cursor, or the server's own count, has; none while no
         /// client is attached.
         credit: u64,
-        /// The gateway repeats requests from this number on; those before it were acknowledged.
+        /// Requests from this number on are repeated, by the gateway or by the client; those before it were
+        /// acknowledged.
         repeats_from: u64,
     },
     /// The client took responses; the server may send up to this number in the stream.
