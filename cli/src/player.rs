@@ -263,7 +263,7 @@ impl Player {
 
     async fn attach(&mut self) -> Result<(), PlayError> {
         let Session { name, secret, .. } = self.session.clone();
-        let request = AttachRequest { name, secret, cursor: self.cursor.clone() };
+        let request = AttachRequest { name, secret, cursor: self.cursor.clone(), resends: false };
         let attach = |mut client: Client| -> Call<_> {
             let request = request.clone();
             async move { client.attach(request).await }.boxed()

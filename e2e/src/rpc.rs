@@ -74,7 +74,7 @@ impl Client {
         cursor: impl Into<bytes::Bytes>,
     ) -> Result<Streaming<AttachResponse>, Status> {
         let CreateSessionResponse { name, secret, .. } = session.clone();
-        let request = AttachRequest { name, secret, cursor: cursor.into() };
+        let request = AttachRequest { name, secret, cursor: cursor.into(), resends: false };
         let attached = within("an answer to Attach", self.stub.attach(request)).await;
         attached.map(tonic::Response::into_inner)
     }

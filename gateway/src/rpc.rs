@@ -11,7 +11,7 @@ use proto::session::v1::{
     SendRequestResponse,
 };
 use session_core::Gateway;
-use session_core::gateway::{Input, Reply, Ticket};
+use session_core::gateway::{Input, Position, Reply, Ticket};
 use session_core::message::Secret;
 use svc_kit::driver::Handle;
 use svc_kit::status::bad_field;
@@ -55,7 +55,8 @@ impl Sessions {
         let secret = wire::secret("secret", &request.secret)?;
         let resume = cursor::decode(session, &request.cursor).map_err(status::malformed_cursor)?;
         let (sender, events) = mpsc::channel(self.queue_max);
-        let fact = |ticket| Input::Attach { ticket, unit, session, secret, resume };
+        let from = Position { resume, resends: request.resends };
+        let fact = |ticket| Input::Attach { ticket, unit, session, secret, from };
         let reply = self.ask(self.desk.call(Some(sender)), fact).await?;
         let Reply::Attached(attachment) = reply else { unreachable!("an attach is answered by {reply:?}") };
         Ok(Client {

@@ -109,9 +109,10 @@ impl<C> Replica<C> {
         Some(Outcome { number, operation, result })
     }
 
-    /// Puts another context in this one's place. Remembered requests that it does not reflect can be applied next, by [`Replica::advance`]; those from `repeats_from` on
-    /// will be delivered again if they are not remembered. Returns how many requests that this replica knew of are
-    /// lost to the new context: neither in it, nor remembered, nor repeated.
+    /// Puts another context in this one's place. Remembered requests that it does not reflect can be applied next, by
+    /// [`Replica::advance`]; those from `repeats_from` on will be delivered again if they are not remembered. Returns
+    /// how many requests that this replica knew of are lost to the new context: neither in it, nor remembered, nor
+    /// repeated.
     pub(crate) fn rebase(&mut self, base: Base<C>, repeats_from: u64) -> u64 {
         let Base { context, requests, responses, lineage } = base;
         let known = self.requests.min(repeats_from.saturating_sub(1));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::{Digest, SessionId, Time, UnitId, trace};
-use session_core::gateway::{Attachment, ClientEvent, Failure};
+use session_core::gateway::{Attachment, ClientEvent, Failure, Position};
 use session_core::message::{Cursor, Resume, Secret};
 
 use crate::knobs::Habits;
@@ -306,8 +306,8 @@ impl Client {
         };
         if self.phase == Phase::Away {
             self.phase = Phase::Attaching;
-            let resume = self.position.clone();
-            self.awaited = self.call(Call::Attach { unit, session, secret, resume }, scene);
+            let from = Position { resume: self.position.clone(), resends: true };
+            self.awaited = self.call(Call::Attach { unit, session, secret, from }, scene);
         }
     }
 
@@ -409,10 +409,23 @@ impl Client {
         if let Some(session) = self.session() {
             scene.trace(trace::Event::ClientAttach { session, after: self.responses() });
         }
+        self.reopen_unreflected();
         self.submit_open(scene);
         if self.winding_down {
             self.finish(scene);
         }
+    }
+
+    /// What the last response does not reflect is as good as never sent, acknowledged or not.
+    fn reopen_unreflected(&mut self) {
+        let reflected = match &self.position {
+            Resume::After(cursor) => cursor.requests,
+            Resume::Beginning | Resume::Anywhere => 0,
+        };
+        for sent in self.requests.iter_mut().skip(reflected as usize) {
+            sent.acknowledged = false;
+        }
+        self.oracle.reopens(reflected as u32);
     }
 
     fn request_answered(&mut self, serial: u32, answer: Result<Answer, Failure>, scene: &mut Scene<'_>) {

@@ -10,8 +10,8 @@ use gcs_core::{Epoch, ProcessEvent};
 use model::{
     Address, ConfigurationId, DaemonId, GroupName, Name, ProcessId, ServerId, SessionId, StartId, UnitId,
 };
-use session_core::gateway::{Attachment, ClientEvent, Failure};
-use session_core::message::{GatewayId, Resume, Secret, ToGateway, ToServer};
+use session_core::gateway::{Attachment, ClientEvent, Failure, Position};
+use session_core::message::{GatewayId, Secret, ToGateway, ToServer};
 
 /// A place where a process runs, in all its lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,7 +138,7 @@ pub enum Call {
     /// Open a session.
     Open { unit: UnitId },
     /// Attach to it.
-    Attach { unit: UnitId, session: SessionId, secret: Secret, resume: Resume },
+    Attach { unit: UnitId, session: SessionId, secret: Secret, from: Position },
     /// Apply a request.
     Request { session: SessionId, secret: Secret, number: Option<u64>, operation: Bytes },
     /// End it.

@@ -66,8 +66,10 @@ async fn a_session_is_for_the_client_that_has_its_name_and_its_secret() {
     let mut here = Client::of(&bed.address(Service::Gateway.name(1))).await;
     let mut there = Client::of(&bed.address(Service::Gateway.name(2))).await;
     let (name, secret) = (viewer.session.name.clone(), viewer.session.secret.clone());
-    let session =
-        |name: &str, secret: &str| CreateSessionResponse { name: name.to_owned(), secret: secret.to_owned() };
+    let session = |name: &str, secret: &str| {
+        let (name, secret, cursor) = (name.to_owned(), secret.to_owned(), bytes::Bytes::new());
+        CreateSessionResponse { name, secret, cursor }
+    };
     let other = here.create("mandelbrot").await;
     let unknown = format!("contentUnits/mandelbrot/sessions/{}", "ab".repeat(16));
     for (session, refusal) in [
@@ -102,8 +104,11 @@ async fn a_wrong_request_is_refused_with_its_reason_and_does_not_disturb_the_ses
     let mut viewer = bed.viewer("gradients", 1).await;
     viewer.hurry().await;
     viewer.goes_on(2).await;
-    let session =
-        CreateSessionResponse { name: viewer.session.name.clone(), secret: viewer.session.secret.clone() };
+    let session = CreateSessionResponse {
+        name: viewer.session.name.clone(),
+        secret: viewer.session.secret.clone(),
+        ..Default::default()
+    };
     let mut client = Client::of(&bed.address(Service::Gateway.name(1))).await;
     let (mut accepted, mut number) = (1, 1);
     for (operation, refusal) in [
@@ -131,7 +136,7 @@ async fn a_wrong_request_is_refused_with_its_reason_and_does_not_disturb_the_ses
     let gap = client.send(&session, u64::MAX, rate()).await;
     assert_refused(gap, (Code::FailedPrecondition, "REQUEST_GAP"));
     assert_eq!(client.send(&session, number + 1, rate()).await.unwrap(), number + 1);
-    let CreateSessionResponse { name, secret } = session.clone();
+    let CreateSessionResponse { name, secret, .. } = session.clone();
     let nothing = SendRequestRequest { name, secret, number: 0, operation: None };
     assert_refused(within("an answer", client.stub.send_request(nothing)).await, BAD_FIELD);
     let huge = client.send(&session, 0, wordy(5 << 20)).await.unwrap_err();

@@ -164,7 +164,7 @@ pub struct Session {
 
 impl Session {
     pub fn attach(&self, cursor: Bytes) -> AttachRequest {
-        AttachRequest { name: self.name.clone(), secret: self.secret.clone(), cursor }
+        AttachRequest { name: self.name.clone(), secret: self.secret.clone(), cursor, resends: false }
     }
 
     /// A request to seek to `position_ms`.

@@ -8,9 +8,9 @@ use model::{Digest, SessionId, Time, UnitId};
 
 use super::Gateway;
 use super::entry::{Admission, Entry, Pending, Phase};
-use super::interface::{Attachment, ClientEvent, Failure, Output, Reply, Ticket};
+use super::interface::{Attachment, ClientEvent, Failure, Output, Position, Reply, Ticket};
 use super::questions::{Asker, Opening};
-use crate::message::{Resume, Secret, ServiceMessage, SessionMessage};
+use crate::message::{Secret, ServiceMessage, SessionMessage};
 use crate::names::Purpose;
 use crate::service::UnitInfo;
 
@@ -97,7 +97,7 @@ impl Gateway {
         (self.sessions.len() >= limit).then_some(Failure::TooManySessions { limit })
     }
 
-    pub(super) fn attach(&mut self, now: Time, call: Call, resume: Resume, out: &mut Vec<Output>) {
+    pub(super) fn attach(&mut self, now: Time, call: Call, from: Position, out: &mut Vec<Output>) {
         let Call { ticket, unit, session, secret } = call;
         let Some(entry) = self.sessions.get(&session) else {
             if let Some(failure) = self.lack_of_room() {
@@ -106,7 +106,7 @@ impl Gateway {
             }
             let phase = Phase::Attaching { ticket, until: now + self.params.no_replica_timeout };
             let mut entry = Entry::new(unit, secret, phase);
-            entry.take_position(resume);
+            entry.take_position(from);
             self.insert(now, session, entry, out);
             return;
         };
@@ -115,9 +115,9 @@ impl Gateway {
             return;
         }
         match entry.phase {
-            Phase::Open => self.seat(now, ticket, session, resume, out),
+            Phase::Open => self.seat(now, ticket, session, Some(from), out),
             Phase::Opening { .. } => out.push(refused(ticket, Failure::UnknownSession)),
-            Phase::Attaching { .. } => self.displace_asker(now, session, ticket, resume, out),
+            Phase::Attaching { .. } => self.displace_asker(now, session, ticket, from, out),
             Phase::Closing { .. } | Phase::Expiring { .. } => out.push(refused(ticket, Failure::Ended)),
         }
     }
@@ -128,11 +128,11 @@ impl Gateway {
         now: Time,
         session: SessionId,
         by: Ticket,
-        resume: Resume,
+        from: Position,
         out: &mut Vec<Output>,
     ) {
         self.with(now, session, |entry| {
-            entry.take_position(resume);
+            entry.take_position(from);
             if let Phase::Attaching { ticket, .. } = &mut entry.phase {
                 out.push(refused(core::mem::replace(ticket, by), Failure::Displaced));
             }
@@ -145,13 +145,15 @@ impl Gateway {
         now: Time,
         ticket: Ticket,
         session: SessionId,
-        resume: Resume,
+        from: Option<Position>,
         out: &mut Vec<Output>,
     ) {
         self.attachments += 1;
         let attachment = Attachment(self.attachments);
         let displaced = self.with(now, session, |entry| {
-            entry.take_position(resume);
+            if let Some(from) = from {
+                entry.take_position(from);
+            }
             entry.seat(attachment)
         });
         if let Some(attachment) = displaced.flatten() {

@@ -7,7 +7,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use model::{Fence, SessionId, Time, UnitId};
 
-use super::interface::{Attachment, Failure, GatewayParams, LinkId, Ticket};
+use super::interface::{Attachment, Failure, GatewayParams, LinkId, Position, Ticket};
 use crate::message::{Cursor, Resume, Secret, ToServer};
 
 /// Where a session is in its life, as far as this gateway is concerned.
@@ -83,6 +83,8 @@ pub(super) struct Entry {
     pub(super) expected: Option<u64>,
     /// How far the client got.
     pub(super) position: Resume,
+    /// Whether the client sends again what that does not reflect.
+    pub(super) resends: bool,
     pub(super) client: Option<Reader>,
     pub(super) requests: BTreeMap<u64, Pending>,
     pub(super) last_request: u64,
@@ -110,6 +112,7 @@ impl Entry {
             stream: 0,
             expected: None,
             position,
+            resends: false,
             client: None,
             requests: BTreeMap::new(),
             last_request: 0,
@@ -177,7 +180,9 @@ impl Entry {
     }
 
     /// Where the client says that it is counts, if it says anything.
-    pub(super) fn take_position(&mut self, resume: Resume) {
+    pub(super) fn take_position(&mut self, from: Position) {
+        let Position { resume, resends } = from;
+        self.resends = resends;
         match resume {
             Resume::Anywhere => return,
             Resume::Beginning => {}
@@ -204,14 +209,25 @@ impl Entry {
             reader.granted = from + credit;
             credit
         });
-        let first_new = self.requests.iter().find(|(_, pending)| !pending.again).map(|(number, _)| *number);
         ToServer::Serve {
             session,
             fence: self.fence,
             stream: self.stream,
             resume: self.position.clone(),
             credit,
-            repeats_from: first_new.unwrap_or(self.last_request + 1),
+            repeats_from: self.repeats_from(),
+        }
+    }
+
+    /// The first request that servers will be given again: by the client if it does that, else by this gateway.
+    fn repeats_from(&self) -> u64 {
+        let first_new = self.requests.iter().find(|(_, pending)| !pending.again).map(|(number, _)| *number);
+        match &self.position {
+            Resume::Beginning if self.resends => 1,
+            Resume::After(cursor) if self.resends => cursor.requests + 1,
+            Resume::Beginning | Resume::After(_) | Resume::Anywhere => {
+                first_new.unwrap_or(self.last_request + 1)
+            }
         }
     }
 

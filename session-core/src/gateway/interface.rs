@@ -58,6 +58,16 @@ pub struct LinkId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Attachment(pub u64);
 
+/// Where a client is in its session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// What it has, if it says so.
+    pub resume: Resume,
+    /// Whether it sends its requests that this does not reflect again, acknowledged or not, under their numbers. Only
+    /// then are none lost that were acknowledged by servers and gateways which are all gone.
+    pub resends: bool,
+}
+
 /// A fact.
 #[allow(missing_docs, reason = "the fields are named for what they are")]
 #[derive(Clone, Debug)]
@@ -70,8 +80,8 @@ pub enum Input {
     List(Ticket),
     /// A client opens a session; the host drew `session` and `secret`.
     Open { ticket: Ticket, unit: UnitId, session: SessionId, secret: Secret },
-    /// A client wants the responses of its session, from where it is, if it says so.
-    Attach { ticket: Ticket, unit: UnitId, session: SessionId, secret: Secret, resume: Resume },
+    /// A client wants the responses of its session.
+    Attach { ticket: Ticket, unit: UnitId, session: SessionId, secret: Secret, from: Position },
     /// A client's stream is closed.
     Detach { session: SessionId, attachment: Attachment },
     /// A client's stream has taken all responses up to this number.

@@ -25,7 +25,8 @@ use crate::timers::Timers;
 use clients::{Call, Submission, refused};
 use entry::{Entry, Phase};
 pub use interface::{
-    Attachment, ClientEvent, Failure, GatewayParams, GatewaySession, Input, LinkId, Output, Reply, Ticket,
+    Attachment, ClientEvent, Failure, GatewayParams, GatewaySession, Input, LinkId, Output, Position, Reply,
+    Ticket,
 };
 use questions::Questions;
 
@@ -259,8 +260,8 @@ impl Machine for Gateway {
             Input::Open { ticket, unit, session, secret } => {
                 self.open(now, Call { ticket, unit, session, secret }, out);
             }
-            Input::Attach { ticket, unit, session, secret, resume } => {
-                self.attach(now, Call { ticket, unit, session, secret }, resume, out);
+            Input::Attach { ticket, unit, session, secret, from } => {
+                self.attach(now, Call { ticket, unit, session, secret }, from, out);
             }
             Input::Detach { session, attachment } => self.detach(now, session, attachment, out),
             Input::Consumed { session, attachment, responses } => {

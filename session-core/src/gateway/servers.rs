@@ -100,7 +100,7 @@ impl Gateway {
             answered
         });
         match answered.flatten() {
-            Some((ticket, Answered::Attaching)) => self.seat(now, ticket, session, Resume::Anywhere, out),
+            Some((ticket, Answered::Attaching)) => self.seat(now, ticket, session, None, out),
             Some((ticket, Answered::Opening)) => {
                 out.push(Output::Reply { ticket, reply: Ok(Reply::Opened) });
                 self.instruct(session, out);

@@ -122,8 +122,12 @@ impl Bench {
     }
 
     fn attach(&mut self, resume: Resume) -> Vec<String> {
+        self.attach_from(Position { resume, resends: false })
+    }
+
+    fn attach_from(&mut self, from: Position) -> Vec<String> {
         let ticket = self.ticket();
-        self.tell(Input::Attach { ticket, unit: unit(), session: SESSION, secret: SECRET, resume })
+        self.tell(Input::Attach { ticket, unit: unit(), session: SESSION, secret: SECRET, from })
     }
 
     fn detach(&mut self, attachment: u64) -> Vec<String> {

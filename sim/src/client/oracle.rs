@@ -32,6 +32,11 @@ impl Oracle {
         self.acknowledged.insert(serial);
     }
 
+    /// The client sends all requests after `reflected` again.
+    pub fn reopens(&mut self, reflected: u32) {
+        self.acknowledged.split_off(&(reflected + 1));
+    }
+
     /// The client is told that so many requests are lost.
     pub fn is_told_lost(&mut self, requests: u64) {
         self.lost += requests;

@@ -161,9 +161,9 @@ impl GatewayHost {
                 let ticket = self.ticket(conn, call, What::Open { session, secret });
                 Input::Open { ticket, unit, session, secret }
             }
-            Call::Attach { unit, session, secret, resume } => {
+            Call::Attach { unit, session, secret, from } => {
                 let ticket = self.ticket(conn, call, What::Attach { session });
-                Input::Attach { ticket, unit, session, secret, resume }
+                Input::Attach { ticket, unit, session, secret, from }
             }
             Call::Request { session, secret, number, operation } => {
                 let ticket = self.ticket(conn, call, What::Other);

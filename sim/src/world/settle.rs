@@ -91,13 +91,13 @@ impl World {
     pub fn outcome(&mut self) -> Outcome {
         let mut complaints = std::mem::take(&mut self.log.complaints);
         let clients: Vec<_> = self.clients.iter().filter_map(|slot| slot.host.as_ref()).collect();
-        if self.knobs.weather.gentle {
-            for (n, client) in clients.iter().enumerate() {
-                let tally = client.tally();
-                if tally.lost + tally.requests_lost + tally.expired > 0 {
-                    let node = Node::Client(n);
-                    complaints.push(format!("{node} lost something in gentle weather: {tally:?}"));
-                }
+        for (n, client) in clients.iter().enumerate() {
+            let (tally, node) = (client.tally(), Node::Client(n));
+            if tally.requests_lost > 0 {
+                complaints.push(format!("{node} sends again what is not reflected, and still: {tally:?}"));
+            }
+            if self.knobs.weather.gentle && tally.lost + tally.expired > 0 {
+                complaints.push(format!("{node} lost a session in gentle weather: {tally:?}"));
             }
         }
         let report = check::judge(&self.log.records);

@@ -1,0 +1,192 @@
+//! The exchange of databases after a view that brings replicas together which may differ [FK:state-exchange]: each
+//! class of equal replicas has one of them tell its database, and when all have, all make the same one of them
+//! [FK:merge].
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use model::SessionId;
+use serde::{Deserialize, Serialize};
+
+use super::{Database, Effect, Phase, Policy, Session, Tomb};
+use crate::message::ContentMessage;
+
+/// A database, or a part of one, as its class tells it to others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    policy: Policy,
+    fences: u64,
+    buried: u64,
+    sessions: Vec<(SessionId, Session)>,
+    tombs: Vec<(SessionId, Tomb)>,
+}
+
+/// What has come of one class's database.
+type Parts = BTreeMap<u32, (u32, Share)>;
+
+impl Database {
+    /// If this member speaks for its class, tells the class's database.
+    fn tell(&self) -> Vec<Effect> {
+        let class: Vec<_> = self.synced.intersection(&self.members).copied().collect();
+        if class.first() != Some(&self.me) {
+            return Vec::new();
+        }
+        let shares = self.parts();
+        let parts = u32::try_from(shares.len()).unwrap_or(u32::MAX);
+        let message = |(part, share)| {
+            let (view, class) = (self.view, class.clone());
+            Effect::Tell(ContentMessage::State { view, class, part, parts, share })
+        };
+        (0..).zip(shares).map(message).collect()
+    }
+
+    fn share(&self, sessions: Vec<(SessionId, Session)>, tombs: Vec<(SessionId, Tomb)>) -> Share {
+        Share { policy: self.policy, fences: self.fences, buried: self.buried, sessions, tombs }
+    }
+
+    fn entombed(&self) -> Vec<(SessionId, Tomb)> {
+        self.tombs.iter().map(|(id, tomb)| (*id, *tomb)).collect()
+    }
+
+    /// The database in parts, none of which is much larger than a state message may be.
+    fn parts(&self) -> Vec<Share> {
+        const SESSION_OVERHEAD: usize = 512;
+        let mut parts = Vec::from([self.share(Vec::new(), self.entombed())]);
+        let mut room = 0usize;
+        for (id, session) in &self.sessions {
+            let size = session.context.len() + SESSION_OVERHEAD;
+            if room < size {
+                parts.push(self.share(Vec::new(), Vec::new()));
+                room = self.limits.state_bytes_max;
+            }
+            room = room.saturating_sub(size);
+            if let Some(part) = parts.last_mut() {
+                part.sessions.push((*id, session.clone()));
+            }
+        }
+        parts
+    }
+
+    /// Once all members have told their databases: makes one of them, and goes on.
+    fn try_merge(&mut self, open: &dyn Fn() -> Bytes) -> Vec<Effect> {
+        let Phase::Exchanging { shares, .. } = &self.phase else { return Vec::new() };
+        let whole = |parts: &Parts| parts.values().all(|(of, _)| parts.len() == *of as usize);
+        let told: BTreeSet<_> = shares
+            .iter()
+            .filter(|(_, parts)| whole(parts))
+            .flat_map(|(class, _)| class.iter().copied())
+            .collect();
+        if !told.is_superset(&self.members) {
+            return Vec::new();
+        }
+        let Phase::Exchanging { shares, waiting } = core::mem::replace(&mut self.phase, Phase::Running)
+        else {
+            return Vec::new();
+        };
+        let before = self.sessions.clone();
+        let disputed =
+            self.merge(shares.into_values().flat_map(BTreeMap::into_values).map(|(_, share)| share));
+        self.synced = self.members.clone();
+        self.reassign(disputed);
+        let moves_max = self.limits.moves_max;
+        let (mut assignment, sessions) = self.assignment();
+        assignment.balance(sessions, moves_max);
+        let mut effects = self.differences(&before);
+        for (from, message) in waiting {
+            effects.extend(self.apply(from, message, open));
+        }
+        effects
+    }
+
+    /// What the exchange changed, for a server that held the database `before`: who serves, where the client is, and
+    /// what is known of the context.
+    fn differences(&self, before: &BTreeMap<SessionId, Session>) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for (id, last) in before {
+            if !self.sessions.contains_key(id) {
+                effects.push(Effect::Ended { session: *id, last: Box::new(last.clone()) });
+            }
+        }
+        for (id, session) in &self.sessions {
+            let last = before.get(id);
+            let part = |it: &Session| (it.primary, it.backups.clone(), it.fence);
+            if last.is_none_or(|last| part(last) != part(session)) {
+                effects.push(Effect::Assigned(*id));
+            }
+            let Some(last) = last else { continue };
+            if last.gateway != session.gateway {
+                effects.push(Effect::Attached { session: *id, before: last.gateway.clone() });
+            }
+            if last.version != session.version {
+                effects.push(Effect::Updated(*id));
+            }
+        }
+        effects
+    }
+
+    /// Replaces the database by the merge of all shares, in which the copy that reflects most wins [FK:merge].
+    /// Returns the sessions whose copies disagree on who may serve.
+    fn merge(&mut self, shares: impl Iterator<Item = Share>) -> BTreeSet<SessionId> {
+        let (mut sessions, mut disputed) = (BTreeMap::<SessionId, Session>::new(), BTreeSet::new());
+        let mut policy = None;
+        self.tombs.clear();
+        for share in shares {
+            policy = policy.max(Some((share.fences, share.policy)));
+            self.fences = self.fences.max(share.fences);
+            self.buried = self.buried.max(share.buried);
+            self.tombs.extend(share.tombs);
+            for (id, copy) in share.sessions {
+                match sessions.get(&id) {
+                    Some(known) if (known.primary, known.fence) != (copy.primary, copy.fence) => {
+                        disputed.insert(id);
+                    }
+                    Some(_) | None => {}
+                }
+                let wins = sessions.get(&id).is_none_or(|known| weight(&copy) > weight(known));
+                if wins {
+                    sessions.insert(id, copy);
+                }
+            }
+        }
+        self.policy = policy.map_or(self.policy, |(_, policy)| policy);
+        sessions.retain(|id, copy| self.tombs.get(id).is_none_or(|tomb| copy.requests > tomb.requests));
+        self.tombs.retain(|id, _| !sessions.contains_key(id));
+        self.sessions = sessions;
+        self.trim_tombs();
+        disputed
+    }
+
+    /// A new view while an exchange was under way: what waited is applied to the own database, as all replicas of
+    /// this class do; sessions that were started meanwhile stay without a primary until the next reassignment. Nobody
+    /// is refused, since another class may know better: who asks will ask again.
+    fn abandon_exchange(&mut self, open: &dyn Fn() -> Bytes) -> Vec<Effect> {
+        let Phase::Exchanging { waiting, .. } = core::mem::replace(&mut self.phase, Phase::Running) else {
+            return Vec::new();
+        };
+        let mut effects = Vec::new();
+        for (from, message) in waiting {
+            match message {
+                ContentMessage::Start { session, secret, gateway } => {
+                    effects.extend(self.insert(session, secret, gateway, open));
+                }
+                ContentMessage::Attach { .. }
+                | ContentMessage::Inquire { .. }
+                | ContentMessage::Propagate { .. }
+                | ContentMessage::End { .. }
+                | ContentMessage::Expire { .. }
+                | ContentMessage::State { .. } => effects.extend(self.apply(from, message, open)),
+            }
+        }
+        effects.retain(|effect| !matches!(effect, Effect::Refused { .. }));
+        effects
+    }
+}
+
+/// Copies are compared by what their clients have seen, then by anything at all, so that the choice is total.
+fn weight(session: &Session) -> impl Ord {
+    let allocation =
+        (session.primary, session.backups.clone(), session.gateway.clone(), session.context.clone());
+    (session.requests, session.responses, session.fence, session.version, allocation)
+}

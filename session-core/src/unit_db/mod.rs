@@ -1,0 +1,355 @@
+//! The unit database: the sessions of one content unit, replicated at every server that holds the unit [FK:unit-db].
+//!
+//! A deterministic state machine over the events of the content group: views and messages in their total order.
+//! Invariant (EI1): replicas in one another's `synced` sets have equal databases at equal places of that order
+//! [FK:consistent]. So a view that only removes members is acted upon at once, with no message exchanged
+//! [FK:failure-only]; any other view waits until each class of equal replicas has told its database, by one of its
+//! members [FK:state-exchange].
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+use model::{Digest, Fence, GroupView, GroupViewId, ProcessId, SessionId};
+use serde::{Deserialize, Serialize};
+
+use crate::assign::{Assignment, Loads};
+use crate::message::{AttachRefusal, ContentMessage, GatewayId, Secret, encode};
+
+/// How many ended sessions are remembered, so that a late copy of one does not come back to life.
+const TOMBS_MAX: usize = 4096;
+
+/// What a transition means for the server that made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// The session is new, or its primary, backups or fence may have changed.
+    Assigned(SessionId),
+    /// A start was repeated: the gateway may have missed the claim.
+    Repeated(SessionId),
+    /// The primary propagated the session's context.
+    Updated(SessionId),
+    /// The session's client is at another gateway; it was at this one.
+    Attached { session: SessionId, before: GatewayId },
+    /// The session is over; this is what was known of it.
+    Ended { session: SessionId, last: Box<Session> },
+    /// The gateway is to be told that it cannot attach.
+    Refused { session: SessionId, gateway: GatewayId, reason: AttachRefusal },
+    /// To be multicast in the content group.
+    Tell(ContentMessage),
+}
+
+/// Whether the database may be acted upon.
+#[derive(Clone, Debug)]
+enum Phase {
+    /// All members of the view have it.
+    Running,
+    /// Some members may have another: waiting for each class to tell its own. Other events wait too.
+    Exchanging { shares: BTreeMap<Vec<ProcessId>, Parts>, waiting: Vec<(ProcessId, ContentMessage)> },
+}
+
+/// The replica of the unit database at one server.
+#[derive(Clone, Debug)]
+pub struct Database {
+    me: ProcessId,
+    policy: Policy,
+    /// The last fence counter given out.
+    fences: u64,
+    /// How many sessions have ended.
+    buried: u64,
+    sessions: BTreeMap<SessionId, Session>,
+    tombs: BTreeMap<SessionId, Tomb>,
+    view: GroupViewId,
+    members: BTreeSet<ProcessId>,
+    /// Members whose database is known to equal this one.
+    synced: BTreeSet<ProcessId>,
+    phase: Phase,
+    loads: Loads,
+    limits: Limits,
+}
+
+/// Bounds of one database.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Moves for balance in one view.
+    pub(crate) moves_max: usize,
+    /// The size of one state message, in bytes.
+    pub(crate) state_bytes_max: usize,
+}
+
+impl Database {
+    /// An empty database, at a server that is in no view of the content group yet.
+    pub(crate) fn new(me: ProcessId, policy: Policy, limits: Limits) -> Database {
+        Database {
+            me,
+            policy,
+            fences: 0,
+            buried: 0,
+            sessions: BTreeMap::new(),
+            tombs: BTreeMap::new(),
+            view: GroupViewId::NONE,
+            members: BTreeSet::new(),
+            synced: BTreeSet::from([me]),
+            phase: Phase::Running,
+            loads: Loads::default(),
+            limits,
+        }
+    }
+
+    /// The sessions, by id.
+    pub fn sessions(&self) -> &BTreeMap<SessionId, Session> {
+        &self.sessions
+    }
+
+    /// The policy that all replicas follow.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// The view of the content group.
+    pub fn view(&self) -> GroupViewId {
+        self.view
+    }
+
+    /// The servers in that view.
+    pub fn members(&self) -> &BTreeSet<ProcessId> {
+        &self.members
+    }
+
+    /// Whether the database is that of all members; while it is not, nobody is appointed.
+    pub fn is_agreed(&self) -> bool {
+        matches!(self.phase, Phase::Running)
+    }
+
+    /// A fingerprint of all that replicas must agree on.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&encode(&self.share(self.sessions.clone().into_iter().collect(), self.entombed())))
+    }
+
+    /// The member that answers for all where any of them could.
+    pub(crate) fn is_spokesman(&self) -> bool {
+        self.members.first() == Some(&self.me)
+    }
+
+    /// A view of the content group.
+    pub(crate) fn on_view(&mut self, view: &GroupView, open: &dyn Fn() -> Bytes) -> Vec<Effect> {
+        let mut effects = self.abandon_exchange(open);
+        self.view = view.id;
+        self.members = view.members.iter().map(|member| member.process).collect();
+        let transitional: BTreeSet<_> = view.transitional.iter().copied().chain([self.me]).collect();
+        self.synced = self.synced.intersection(&transitional).copied().collect();
+        if self.members.is_subset(&self.synced) {
+            self.synced = self.members.clone();
+            effects.extend(self.reassign(BTreeSet::new()));
+        } else {
+            self.phase = Phase::Exchanging { shares: BTreeMap::new(), waiting: Vec::new() };
+            effects.extend(self.tell());
+        }
+        effects
+    }
+
+    /// A message of the content group. `open` makes the context of a new session.
+    pub(crate) fn on_message(
+        &mut self,
+        from: ProcessId,
+        message: ContentMessage,
+        open: &dyn Fn() -> Bytes,
+    ) -> Vec<Effect> {
+        match (&mut self.phase, message) {
+            (Phase::Running, ContentMessage::State { .. }) => Vec::new(),
+            (Phase::Running, message) => self.apply(from, message, open),
+            (Phase::Exchanging { shares, .. }, ContentMessage::State { view, class, part, parts, share }) => {
+                if view != self.view {
+                    return Vec::new();
+                }
+                shares.entry(class).or_default().insert(part, (parts, share));
+                self.try_merge(open)
+            }
+            (Phase::Exchanging { waiting, .. }, message) => {
+                waiting.push((from, message));
+                Vec::new()
+            }
+        }
+    }
+
+    fn apply(&mut self, from: ProcessId, message: ContentMessage, open: &dyn Fn() -> Bytes) -> Vec<Effect> {
+        match message {
+            ContentMessage::Start { session, secret, gateway } => {
+                let effects = self.insert(session, secret, gateway, open);
+                if effects.is_empty() { self.assign(session) } else { effects }
+            }
+            ContentMessage::Attach { session, secret, gateway } => self.attach(session, secret, gateway),
+            ContentMessage::Inquire { session, secret, gateway, fence } => {
+                self.inquire(session, secret, gateway, fence)
+            }
+            ContentMessage::Propagate { updates } => {
+                updates.into_iter().filter_map(|update| self.update(from, update)).collect()
+            }
+            ContentMessage::End { session, secret, gateway } => self.end(session, secret, gateway),
+            ContentMessage::Expire { session, gateway } => self.expire(session, gateway),
+            ContentMessage::State { .. } => Vec::new(),
+        }
+    }
+
+    /// Inserts a session without a primary. Returns an effect only if there is nothing to insert.
+    fn insert(
+        &mut self,
+        id: SessionId,
+        secret: Secret,
+        gateway: GatewayId,
+        open: &dyn Fn() -> Bytes,
+    ) -> Vec<Effect> {
+        if self.tombs.contains_key(&id) {
+            return Vec::from([Effect::Refused { session: id, gateway, reason: AttachRefusal::Ended }]);
+        }
+        if self.sessions.contains_key(&id) {
+            return Vec::from([Effect::Repeated(id)]);
+        }
+        let version = Version { fence: Fence::NONE, number: 0 };
+        let session = Session {
+            secret,
+            gateway,
+            primary: None,
+            backups: Vec::new(),
+            fence: Fence::NONE,
+            replaced: None,
+            version,
+            context: open(),
+            requests: 0,
+            responses: 0,
+        };
+        self.sessions.insert(id, session);
+        Vec::new()
+    }
+
+    fn assign(&mut self, id: SessionId) -> Vec<Effect> {
+        let (mut assignment, sessions) = self.assignment();
+        let Some(session) = sessions.get_mut(&id) else { return Vec::new() };
+        assignment.assign(id, session);
+        Vec::from([Effect::Assigned(id)])
+    }
+
+    fn attach(&mut self, id: SessionId, secret: Secret, gateway: GatewayId) -> Vec<Effect> {
+        let refused = |reason| Vec::from([Effect::Refused { session: id, gateway: gateway.clone(), reason }]);
+        match self.sessions.get_mut(&id) {
+            None if self.tombs.contains_key(&id) => refused(AttachRefusal::Ended),
+            None => refused(AttachRefusal::Unknown),
+            Some(session) if session.secret != secret => refused(AttachRefusal::WrongSecret),
+            Some(session) if session.gateway == gateway => Vec::from([Effect::Repeated(id)]),
+            Some(session) => {
+                let before = core::mem::replace(&mut session.gateway, gateway);
+                Vec::from([Effect::Attached { session: id, before }])
+            }
+        }
+    }
+
+    fn inquire(&mut self, id: SessionId, secret: Secret, gateway: GatewayId, fence: Fence) -> Vec<Effect> {
+        let reason = match self.sessions.get(&id) {
+            None if self.tombs.contains_key(&id) => AttachRefusal::Ended,
+            None => AttachRefusal::Unknown,
+            Some(session) if session.secret != secret => AttachRefusal::WrongSecret,
+            Some(session) if session.gateway != gateway => AttachRefusal::Elsewhere,
+            Some(session) if session.fence < fence => return self.outrank(id, fence),
+            Some(_) => return Vec::from([Effect::Repeated(id)]),
+        };
+        Vec::from([Effect::Refused { session: id, gateway, reason }])
+    }
+
+    /// The copies of a session whose primary had `fence` are lost, and its gateway takes nobody below that. In a later
+    /// view the session gets a fence above it; an earlier view is one that the others have left behind.
+    fn outrank(&mut self, id: SessionId, fence: Fence) -> Vec<Effect> {
+        if self.view <= fence.view() {
+            return Vec::new();
+        }
+        let (mut assignment, sessions) = self.assignment();
+        let Some(session) = sessions.get_mut(&id) else { return Vec::new() };
+        assignment.refence(session);
+        Vec::from([Effect::Assigned(id)])
+    }
+
+    /// Takes an update from the primary, or from the one before it if nothing newer is known.
+    fn update(&mut self, from: ProcessId, update: Update) -> Option<Effect> {
+        let session = self.sessions.get_mut(&update.session)?;
+        let current = session.primary == Some(from) && update.version.fence == session.fence;
+        let last_word = session.replaced == Some(Replaced { server: from, fence: update.version.fence })
+            && session.version.fence < session.fence;
+        if !(current || last_word) || update.version <= session.version {
+            return None;
+        }
+        session.version = update.version;
+        session.context = update.context;
+        session.requests = update.requests;
+        session.responses = update.responses;
+        Some(Effect::Updated(update.session))
+    }
+
+    fn end(&mut self, id: SessionId, secret: Secret, gateway: Option<GatewayId>) -> Vec<Effect> {
+        let refused = |reason| {
+            gateway.map(|gateway| Effect::Refused { session: id, gateway, reason }).into_iter().collect()
+        };
+        match self.sessions.get(&id) {
+            None if self.tombs.contains_key(&id) => refused(AttachRefusal::Ended),
+            None => refused(AttachRefusal::Unknown),
+            Some(session) if session.secret != secret => refused(AttachRefusal::WrongSecret),
+            Some(_) => self.bury(id).into_iter().collect(),
+        }
+    }
+
+    fn expire(&mut self, id: SessionId, gateway: GatewayId) -> Vec<Effect> {
+        let reason = match self.sessions.get(&id) {
+            None if self.tombs.contains_key(&id) => AttachRefusal::Ended,
+            None => AttachRefusal::Unknown,
+            Some(session) if session.gateway != gateway => AttachRefusal::Elsewhere,
+            Some(_) => return self.bury(id).into_iter().collect(),
+        };
+        Vec::from([Effect::Refused { session: id, gateway, reason }])
+    }
+
+    fn bury(&mut self, id: SessionId) -> Option<Effect> {
+        let last = self.sessions.remove(&id)?;
+        self.loads.remove(&last);
+        self.buried += 1;
+        self.tombs.insert(id, Tomb { order: self.buried, requests: last.requests });
+        self.trim_tombs();
+        Some(Effect::Ended { session: id, last: Box::new(last) })
+    }
+
+    fn trim_tombs(&mut self) {
+        while self.tombs.len() > TOMBS_MAX {
+            let oldest = self.tombs.iter().min_by_key(|(id, tomb)| (tomb.order, **id)).map(|(id, _)| *id);
+            let Some(oldest) = oldest else { break };
+            self.tombs.remove(&oldest);
+        }
+    }
+
+    fn assignment(&mut self) -> (Assignment<'_>, &mut BTreeMap<SessionId, Session>) {
+        let assignment = Assignment {
+            members: &self.members,
+            policy: self.policy,
+            view: self.view,
+            fences: &mut self.fences,
+            loads: &mut self.loads,
+        };
+        (assignment, &mut self.sessions)
+    }
+
+    /// Assigns every session anew among the members. Sessions in `disputed` get a new fence in any case.
+    fn reassign(&mut self, disputed: BTreeSet<SessionId>) -> Vec<Effect> {
+        self.loads = Loads::of(&self.members, self.sessions.values());
+        let (mut assignment, sessions) = self.assignment();
+        let mut effects = Vec::new();
+        for (id, session) in sessions.iter_mut() {
+            let fence = session.fence;
+            let changed = assignment.assign(*id, session);
+            if disputed.contains(id) && session.fence == fence {
+                assignment.refence(session);
+            }
+            if changed || session.fence != fence {
+                effects.push(Effect::Assigned(*id));
+            }
+        }
+        effects
+    }
+
+}

@@ -1,0 +1,87 @@
+//! What the unit database knows of a session, and what primaries tell it.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+use model::{Fence, ProcessId, SessionId};
+use serde::{Deserialize, Serialize};
+
+use crate::message::{GatewayId, Secret};
+
+/// How available the sessions of a unit are, and at what price [FK:parameters]. Part of the database, so that all
+/// replicas choose alike whatever their own settings say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Policy {
+    /// Servers beside the primary that apply every request.
+    pub backups: u8,
+    /// How often a primary propagates the contexts that changed.
+    pub period: Duration,
+}
+
+/// What the unit database knows of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// What its client shows.
+    pub secret: Secret,
+    /// Where its client is.
+    pub gateway: GatewayId,
+    /// Who responds; `None` only between a start in a broken-off exchange and the next complete one.
+    pub primary: Option<ProcessId>,
+    /// Who applies every request too, the first in line first.
+    pub backups: Vec<ProcessId>,
+    /// The primary's right to serve.
+    pub fence: Fence,
+    /// The primary before this one: its last word is still welcome.
+    pub replaced: Option<Replaced>,
+    /// Which propagation the context is from.
+    pub version: Version,
+    /// As last propagated, or as the service opened it.
+    pub context: Bytes,
+    /// How many requests the context reflects.
+    pub requests: u64,
+    /// How many responses the context reflects.
+    pub responses: u64,
+}
+
+/// A former primary of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Replaced {
+    /// Who.
+    pub server: ProcessId,
+    /// The fence that it had.
+    pub fence: Fence,
+}
+
+/// Orders the propagations of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Version {
+    /// The fence of the primary that propagated.
+    pub fence: Fence,
+    /// Its how-manieth propagation of the session.
+    pub number: u64,
+}
+
+/// What a primary propagates of one session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Update {
+    /// The session.
+    pub session: SessionId,
+    /// Which propagation this is.
+    pub version: Version,
+    /// The context.
+    pub context: Bytes,
+    /// How many requests it reflects.
+    pub requests: u64,
+    /// How many responses it reflects.
+    pub responses: u64,
+}
+
+/// An ended session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tomb {
+    /// When it ended, in ended sessions of this unit.
+    pub order: u64,
+    /// How many requests were known to be applied.
+    pub requests: u64,
+}

@@ -1,0 +1,314 @@
+//! Replicas of one unit database, told the same things in the same order.
+
+use super::*;
+use model::{Address, Boot, ConfigurationId, DaemonId, Member};
+
+const LIMITS: Limits = Limits { moves_max: 64, state_bytes_max: 2000 };
+
+fn server(name: &str) -> ProcessId {
+    ProcessId::new(DaemonId::new(name.parse().unwrap(), Boot::new(1)), 1)
+}
+
+fn database(name: &str) -> Database {
+    let policy = Policy { backups: 1, period: Duration::from_millis(500) };
+    Database::new(server(name), policy, LIMITS)
+}
+
+fn gateway(name: &str) -> GatewayId {
+    GatewayId { name: name.parse().unwrap(), boot: Boot::new(1), address: Address::new("localhost:1") }
+}
+
+fn context() -> Bytes {
+    Bytes::from_static(b"new")
+}
+
+/// View number `counter` with these members, of whom `along` came along.
+fn view(counter: u64, members: &[&str], along: &[&str]) -> GroupView {
+    let servers = |names: &[&str]| names.iter().map(|name| server(name)).collect::<Vec<_>>();
+    let member = |name: &&str| Member { process: server(name), name: name.parse().unwrap() };
+    GroupView {
+        group: model::GroupName::new("content/u").unwrap(),
+        id: GroupViewId { configuration: ConfigurationId::new(counter, 0), position: 0 },
+        members: members.iter().map(member).collect(),
+        joined: Vec::new(),
+        left: Vec::new(),
+        transitional: servers(along),
+    }
+}
+
+/// Replicas of one database, and the total order in which they are told things.
+struct Group {
+    replicas: Vec<(&'static str, Database)>,
+    order: Vec<(ProcessId, ContentMessage)>,
+    /// How many messages replicas told by themselves.
+    told: usize,
+}
+
+impl Group {
+    fn new(names: &[&'static str]) -> Group {
+        let replicas = names.iter().map(|name| (*name, database(name))).collect();
+        Group { replicas, order: Vec::new(), told: 0 }
+    }
+
+    /// A running group with these members.
+    fn running(names: &[&'static str]) -> Group {
+        let mut group = Group::new(names);
+        group.view(1, names, &[]);
+        group.settle();
+        group
+    }
+
+    /// Tells a view to its members; those not among `along` come from elsewhere.
+    fn view(&mut self, counter: u64, members: &[&str], along: &[&str]) {
+        self.replicas.retain(|(name, _)| members.contains(name));
+        for (name, replica) in &mut self.replicas {
+            let transitional = if along.contains(name) { along } else { &[*name] };
+            let effects = replica.on_view(&view(counter, members, transitional), &context);
+            for effect in effects {
+                if let Effect::Tell(message) = effect {
+                    self.told += 1;
+                    self.order.push((server(name), message));
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, from: &str, message: ContentMessage) -> Vec<Effect> {
+        self.order.push((server(from), message));
+        self.settle()
+    }
+
+    /// Delivers what was multicast, to all in one order. Returns the first replica's effects.
+    fn settle(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for (from, message) in core::mem::take(&mut self.order) {
+            for (place, (_, replica)) in self.replicas.iter_mut().enumerate() {
+                let theirs = replica.on_message(from, message.clone(), &context);
+                if place == 0 {
+                    effects.extend(theirs);
+                }
+            }
+        }
+        self.agree();
+        effects
+    }
+
+    fn agree(&self) {
+        let digests: BTreeSet<_> = self
+            .replicas
+            .iter()
+            .filter(|(_, replica)| replica.is_agreed())
+            .map(|(_, r)| r.digest())
+            .collect();
+        assert!(digests.len() <= 1, "replicas differ");
+    }
+
+    fn start(&mut self, id: u128) -> Vec<Effect> {
+        let (session, secret) = (SessionId::new(id), Secret::new(id));
+        self.say("g", ContentMessage::Start { session, secret, gateway: gateway("g") })
+    }
+
+    fn session(&self, id: u128) -> &Session {
+        &self.replicas[0].1.sessions()[&SessionId::new(id)]
+    }
+
+    fn propagate(&mut self, from: ProcessId, id: u128, fence: Fence, number: u64, context: &'static str) {
+        let update = Update {
+            session: SessionId::new(id),
+            version: Version { fence, number },
+            context: Bytes::from_static(context.as_bytes()),
+            requests: number,
+            responses: number,
+        };
+        self.order.push((from, ContentMessage::Propagate { updates: Vec::from([update]) }));
+        self.settle();
+    }
+
+    fn primaries(&self) -> BTreeMap<ProcessId, usize> {
+        let mut count = BTreeMap::new();
+        for session in self.replicas[0].1.sessions().values() {
+            *count.entry(session.primary.unwrap()).or_default() += 1;
+        }
+        count
+    }
+}
+
+fn name(server: ProcessId) -> alloc::string::String {
+    alloc::string::ToString::to_string(&server.daemon().name())
+}
+
+#[test]
+fn sessions_are_spread_evenly_each_with_a_backup_elsewhere() {
+    let mut group = Group::running(&["a", "b", "c"]);
+    (0..9).for_each(|id| drop(group.start(id)));
+    assert_eq!(group.primaries().into_values().collect::<Vec<_>>(), [3, 3, 3]);
+    for session in group.replicas[0].1.sessions().values() {
+        assert_eq!(session.backups.len(), 1);
+        assert_ne!(session.primary, session.backups.first().copied());
+    }
+}
+
+#[test]
+fn a_repeated_start_is_the_same_start() {
+    let mut group = Group::running(&["a", "b"]);
+    assert_eq!(group.start(1), [Effect::Assigned(SessionId::new(1))]);
+    let fence = group.session(1).fence;
+    assert_eq!(group.start(1), [Effect::Repeated(SessionId::new(1))]);
+    assert_eq!(group.session(1).fence, fence);
+}
+
+#[test]
+fn a_failure_moves_sessions_to_their_backups_without_a_message() {
+    let mut group = Group::running(&["a", "b", "c"]);
+    (0..9).for_each(|id| drop(group.start(id)));
+    let before = group.replicas[0].1.sessions().clone();
+    let told = group.told;
+    group.view(2, &["a", "b"], &["a", "b"]);
+    group.agree();
+    assert_eq!(group.told, told, "no message");
+    for (id, session) in group.replicas[0].1.sessions() {
+        let old = &before[id];
+        if old.primary == Some(server("c")) {
+            assert_eq!(session.primary, old.backups.first().copied());
+            assert!(session.fence > old.fence);
+        } else {
+            assert_eq!((session.primary, session.fence), (old.primary, old.fence));
+        }
+        assert_eq!(session.backups.len(), 1);
+    }
+}
+
+#[test]
+fn a_newcomer_is_told_the_database_and_takes_its_share() {
+    let mut group = Group::running(&["a", "b"]);
+    (0..9).for_each(|id| drop(group.start(id)));
+    group.replicas.push(("c", database("c")));
+    group.view(2, &["a", "b", "c"], &["a", "b"]);
+    assert!(group.order.len() > 3, "the database takes several messages, the newcomer's one");
+    assert!(!group.replicas[0].1.is_agreed());
+    group.settle();
+    assert_eq!(group.primaries().into_values().collect::<Vec<_>>(), [3, 3, 3]);
+    assert!(group.replicas.iter().all(|(_, replica)| replica.is_agreed()));
+}
+
+#[test]
+fn what_comes_during_an_exchange_waits_for_its_end() {
+    let mut group = Group::running(&["a", "b"]);
+    group.replicas.push(("c", database("c")));
+    group.view(2, &["a", "b", "c"], &["a", "b"]);
+    let states = core::mem::take(&mut group.order);
+    group.start(1);
+    assert!(group.replicas[0].1.sessions().is_empty());
+    group.order = states;
+    group.settle();
+    assert!(group.session(1).primary.is_some());
+}
+
+#[test]
+fn a_change_during_an_exchange_leaves_nobody_behind() {
+    let mut group = Group::running(&["a", "b"]);
+    group.start(1);
+    group.replicas.push(("c", database("c")));
+    group.view(2, &["a", "b", "c"], &["a", "b"]);
+    group.order.clear();
+    group.start(2);
+    // b fails before anybody's state was delivered: a and c still differ, although no one joins.
+    group.view(3, &["a", "c"], &["a", "c"]);
+    assert!(group.replicas.iter().all(|(_, replica)| !replica.is_agreed()));
+    assert_eq!(group.session(2).primary, None);
+    group.settle();
+    assert!(group.session(1).primary.is_some() && group.session(2).primary.is_some());
+    assert_eq!(group.replicas[1].1.sessions().len(), 2);
+}
+
+#[test]
+fn only_the_primary_propagates_and_the_one_before_it_has_a_last_word() {
+    let mut group = Group::running(&["a", "b", "c"]);
+    group.start(1);
+    let (first, fence) = (group.session(1).primary.unwrap(), group.session(1).fence);
+    let other = group.session(1).backups[0];
+    group.propagate(other, 1, fence, 1, "not the primary");
+    assert_eq!(group.session(1).context, "new");
+    group.propagate(first, 1, fence, 2, "second");
+    group.propagate(first, 1, fence, 1, "first");
+    assert_eq!(group.session(1).context, "second");
+
+    let (first_name, other_name) = (name(first), name(other));
+    let rest: Vec<&str> = ["a", "b", "c"].into_iter().filter(|name| *name != first_name).collect();
+    group.view(2, &rest, &rest);
+    assert_eq!(group.session(1).primary, Some(other), "{other_name}");
+    group.propagate(first, 1, fence, 3, "last word");
+    assert_eq!(group.session(1).context, "last word");
+    let new = group.session(1).fence;
+    group.propagate(other, 1, new, 1, "other's");
+    group.propagate(first, 1, fence, 4, "too late");
+    assert_eq!(group.session(1).context, "other's");
+}
+
+#[test]
+fn an_ended_session_stays_ended() {
+    let mut group = Group::running(&["a", "b"]);
+    group.start(1);
+    let session = SessionId::new(1);
+    let end = |secret| ContentMessage::End {
+        session,
+        secret: Secret::new(secret),
+        gateway: Some(gateway("h")),
+    };
+    let refused = |reason| [Effect::Refused { session, gateway: gateway("h"), reason }];
+    assert_eq!(group.say("g", end(2)), refused(AttachRefusal::WrongSecret));
+    assert!(matches!(group.say("g", end(1))[..], [Effect::Ended { .. }]));
+    assert_eq!(group.say("g", end(1)), refused(AttachRefusal::Ended));
+    assert!(matches!(group.start(1)[..], [Effect::Refused { reason: AttachRefusal::Ended, .. }]));
+    // A replica that did not hear of the end comes back with the session.
+    let mut stale = database("c");
+    stale.on_view(&view(1, &["c"], &[]), &context);
+    stale.insert(session, Secret::new(1), gateway("g"), &context);
+    group.replicas.push(("c", stale));
+    group.view(2, &["a", "b", "c"], &["a", "b"]);
+    group.settle();
+    assert!(group.replicas.iter().all(|(_, replica)| replica.sessions().is_empty()));
+}
+
+#[test]
+fn a_session_expires_only_where_its_client_is() {
+    let mut group = Group::running(&["a", "b"]);
+    group.start(1);
+    let (session, secret) = (SessionId::new(1), Secret::new(1));
+    let attached = group.say("g", ContentMessage::Attach { session, secret, gateway: gateway("h") });
+    assert_eq!(attached, [Effect::Attached { session, before: gateway("g") }]);
+    let expired = group.say("g", ContentMessage::Expire { session, gateway: gateway("g") });
+    let reason = AttachRefusal::Elsewhere;
+    assert_eq!(expired, [Effect::Refused { session, gateway: gateway("g"), reason }]);
+    let expired = group.say("h", ContentMessage::Expire { session, gateway: gateway("h") });
+    assert!(matches!(expired[..], [Effect::Ended { .. }]));
+}
+
+#[test]
+fn of_two_copies_the_one_that_reflects_more_wins_under_a_new_fence() {
+    let (mut left, mut right) = (Group::running(&["a"]), Group::running(&["b"]));
+    left.start(1);
+    right.start(1);
+    let (left_fence, right_fence) = (left.session(1).fence, right.session(1).fence);
+    left.propagate(server("a"), 1, left_fence, 1, "less");
+    right.propagate(server("b"), 1, right_fence, 2, "more");
+    let mut both = Group { replicas: left.replicas, order: Vec::new(), told: 0 };
+    both.replicas.extend(right.replicas);
+    both.view(5, &["a", "b"], &[]);
+    both.settle();
+    let session = both.session(1);
+    assert_eq!(session.context, "more");
+    assert!(session.fence > left_fence && session.fence > right_fence);
+}
+
+#[test]
+fn tombs_are_bounded() {
+    let mut database = database("a");
+    database.on_view(&view(1, &["a"], &[]), &context);
+    for id in 0..TOMBS_MAX as u128 + 10 {
+        database.insert(SessionId::new(id), Secret::new(0), gateway("g"), &context);
+        database.bury(SessionId::new(id));
+    }
+    assert_eq!(database.tombs.len(), TOMBS_MAX);
+    assert!(!database.tombs.contains_key(&SessionId::new(0)));
+}
