@@ -24,11 +24,11 @@ pub struct Share {
 }
 
 /// What has come of one class's database.
-type Parts = BTreeMap<u32, (u32, Share)>;
+pub(super) type Parts = BTreeMap<u32, (u32, Share)>;
 
 impl Database {
     /// If this member speaks for its class, tells the class's database.
-    fn tell(&self) -> Vec<Effect> {
+    pub(super) fn tell(&self) -> Vec<Effect> {
         let class: Vec<_> = self.synced.intersection(&self.members).copied().collect();
         if class.first() != Some(&self.me) {
             return Vec::new();
@@ -40,6 +40,11 @@ impl Database {
             Effect::Tell(ContentMessage::State { view, class, part, parts, share })
         };
         (0..).zip(shares).map(message).collect()
+    }
+
+    /// The database in one piece.
+    pub(super) fn whole(&self) -> Share {
+        self.share(self.sessions.clone().into_iter().collect(), self.entombed())
     }
 
     fn share(&self, sessions: Vec<(SessionId, Session)>, tombs: Vec<(SessionId, Tomb)>) -> Share {
@@ -70,7 +75,7 @@ impl Database {
     }
 
     /// Once all members have told their databases: makes one of them, and goes on.
-    fn try_merge(&mut self, open: &dyn Fn() -> Bytes) -> Vec<Effect> {
+    pub(super) fn try_merge(&mut self, open: &dyn Fn() -> Bytes) -> Vec<Effect> {
         let Phase::Exchanging { shares, .. } = &self.phase else { return Vec::new() };
         let whole = |parts: &Parts| parts.values().all(|(of, _)| parts.len() == *of as usize);
         let told: BTreeSet<_> = shares
@@ -161,7 +166,7 @@ impl Database {
     /// A new view while an exchange was under way: what waited is applied to the own database, as all replicas of
     /// this class do; sessions that were started meanwhile stay without a primary until the next reassignment. Nobody
     /// is refused, since another class may know better: who asks will ask again.
-    fn abandon_exchange(&mut self, open: &dyn Fn() -> Bytes) -> Vec<Effect> {
+    pub(super) fn abandon_exchange(&mut self, open: &dyn Fn() -> Bytes) -> Vec<Effect> {
         let Phase::Exchanging { waiting, .. } = core::mem::replace(&mut self.phase, Phase::Running) else {
             return Vec::new();
         };

@@ -6,17 +6,23 @@
 //! [FK:failure-only]; any other view waits until each class of equal replicas has told its database, by one of its
 //! members [FK:state-exchange].
 
+mod exchange;
+mod session;
+#[cfg(test)]
+mod tests;
+
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use bytes::Bytes;
 use model::{Digest, Fence, GroupView, GroupViewId, ProcessId, SessionId};
-use serde::{Deserialize, Serialize};
 
 use crate::assign::{Assignment, Loads};
 use crate::message::{AttachRefusal, ContentMessage, GatewayId, Secret, encode};
+use exchange::Parts;
+pub use exchange::Share;
+pub use session::{Policy, Replaced, Session, Tomb, Update, Version};
 
 /// How many ended sessions are remembered, so that a late copy of one does not come back to life.
 const TOMBS_MAX: usize = 4096;
@@ -124,7 +130,7 @@ impl Database {
 
     /// A fingerprint of all that replicas must agree on.
     pub fn digest(&self) -> Digest {
-        Digest::of(&encode(&self.share(self.sessions.clone().into_iter().collect(), self.entombed())))
+        Digest::of(&encode(&self.whole()))
     }
 
     /// The member that answers for all where any of them could.
@@ -351,5 +357,4 @@ impl Database {
         }
         effects
     }
-
 }

@@ -1,5 +1,7 @@
 //! Replicas of one unit database, told the same things in the same order.
 
+use core::time::Duration;
+
 use super::*;
 use model::{Address, Boot, ConfigurationId, DaemonId, Member};
 
@@ -250,11 +252,8 @@ fn an_ended_session_stays_ended() {
     let mut group = Group::running(&["a", "b"]);
     group.start(1);
     let session = SessionId::new(1);
-    let end = |secret| ContentMessage::End {
-        session,
-        secret: Secret::new(secret),
-        gateway: Some(gateway("h")),
-    };
+    let end =
+        |secret| ContentMessage::End { session, secret: Secret::new(secret), gateway: Some(gateway("h")) };
     let refused = |reason| [Effect::Refused { session, gateway: gateway("h"), reason }];
     assert_eq!(group.say("g", end(2)), refused(AttachRefusal::WrongSecret));
     assert!(matches!(group.say("g", end(1))[..], [Effect::Ended { .. }]));
@@ -311,4 +310,52 @@ fn tombs_are_bounded() {
     }
     assert_eq!(database.tombs.len(), TOMBS_MAX);
     assert!(!database.tombs.contains_key(&SessionId::new(0)));
+}
+
+#[test]
+fn nobody_is_refused_while_another_class_may_know_better() {
+    let mut group = Group::running(&["b", "c"]);
+    group.start(1);
+    let (session, secret) = (SessionId::new(1), Secret::new(1));
+    group.replicas.insert(0, ("a", database("a")));
+    group.view(2, &["a", "b", "c"], &["b", "c"]);
+    group.order.clear();
+    let attach = ContentMessage::Attach { session, secret, gateway: gateway("h") };
+    assert_eq!(group.say("g", attach), []);
+    // The exchange is broken off. The newcomer, which would speak for all, does not know the session.
+    for (name, replica) in &mut group.replicas {
+        let along = if *name == "a" { &["a"][..] } else { &["b"] };
+        let effects = replica.on_view(&view(3, &["a", "b"], along), &context);
+        assert!(
+            !effects.iter().any(|effect| matches!(effect, Effect::Refused { .. })),
+            "{name}: {effects:?}"
+        );
+    }
+}
+
+#[test]
+fn a_merge_tells_who_serves_where_the_client_is_and_what_is_known() {
+    let mut group = Group::running(&["a", "b"]);
+    group.start(1);
+    let session = SessionId::new(1);
+    let mut other = Group::new(&["b"]);
+    other.replicas[0].1 = group.replicas[1].1.clone();
+    group.view(2, &["a"], &["a"]);
+    other.view(2, &["b"], &["b"]);
+    let attach = ContentMessage::Attach { session, secret: Secret::new(1), gateway: gateway("h") };
+    other.say("h", attach);
+    let fence = other.session(1).fence;
+    other.propagate(server("b"), 1, fence, 1, "on");
+    group.replicas.append(&mut other.replicas);
+    group.view(3, &["a", "b"], &[]);
+    let effects = group.settle();
+    for effect in [
+        Effect::Assigned(session),
+        Effect::Attached { session, before: gateway("g") },
+        Effect::Updated(session),
+    ] {
+        assert!(effects.contains(&effect), "{effects:?}");
+    }
+    assert_eq!(group.session(1).context, "on");
+    assert!(group.session(1).fence > fence);
 }
