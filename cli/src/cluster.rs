@@ -109,6 +109,16 @@ impl Cluster {
             options.machines > 0 && options.gateways > 0 && options.replicas > 0,
             "a cluster has one of each"
         );
+        let films = options.films.len();
+        let is_idle = |machine: &usize| {
+            !(0..films).any(|film| holders(film, options.machines, options.replicas).contains(machine))
+        };
+        if let Some(machine) = (1..=options.machines).find(is_idle) {
+            let name = Service::Daemon.name(machine);
+            bail!(
+                "{name} would have nothing to serve: there are {films} films; ask for fewer machines or more replicas"
+            );
+        }
         let home = Home::take(&options.dir)?;
         let mut cluster = Cluster { options, home, children: Vec::new() };
         cluster.lay_out_content()?;

@@ -81,6 +81,13 @@ fn without_a_cluster_every_command_says_how_to_start_one() {
 }
 
 #[test]
+fn a_cluster_with_idle_machines_is_not_started() {
+    let output = run(&["up", "--machines", "8"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("machine-6 would have nothing to serve"), "{}", stderr(&output));
+}
+
+#[test]
 fn a_gateway_that_does_not_answer_is_named() {
     let output = run(&["status", "--gateway", "127.0.0.1:1"]);
     assert_eq!(output.status.code(), Some(69));
