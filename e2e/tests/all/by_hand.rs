@@ -147,7 +147,8 @@ async fn hold_a_session(buf: &Path, gateway: &Address) {
         units["contentUnits"].as_array().unwrap().iter().map(|it| it["name"].clone()).collect();
     assert_eq!(names, ["contentUnits/gradients", "contentUnits/life", "contentUnits/mandelbrot"]);
     let request = serde_json::json!({ "parent": "contentUnits/mandelbrot" });
-    let mut session = answer(buf, gateway, "CreateSession", request).await;
+    let created = answer(buf, gateway, "CreateSession", request).await;
+    let mut session = serde_json::json!({ "name": created["name"], "secret": created["secret"] });
     let mut attached = call(buf, gateway, "Attach", &session);
     attached.says("who serves", |line| line.contains("\"server-1\"")).await;
     attached.says("the third response", |line| line.contains("\"number\"") && line.contains("\"3\"")).await;
