@@ -313,6 +313,11 @@ impl Script {
         self.raw(Event::Open { gateway: gateway.parse().unwrap(), unit: unit(), session: session() })
     }
 
+    pub(crate) fn seats(self, gateway: &str, responses: u64, requests: u64) -> Script {
+        let (gateway, session) = (gateway.parse().unwrap(), session());
+        self.raw(Event::Seat { gateway, session, responses, requests })
+    }
+
     pub(crate) fn submits(self, gateway: &str, request: u64) -> Script {
         let digest = digest("request", request);
         self.raw(Event::Submit { gateway: gateway.parse().unwrap(), session: session(), request, digest })

@@ -100,6 +100,9 @@ pub enum Event {
     // Sessions, seen by a gateway.
     /// A client opened a session.
     Open { gateway: Name, unit: UnitId, session: SessionId },
+    /// A client attached that has everything up to response `responses`, which reflects `requests` requests. What was
+    /// acknowledged beyond that counts no more: the client sends it again if it wants it.
+    Seat { gateway: Name, session: SessionId, responses: u64, requests: u64 },
     /// A client's request was accepted under number `request`.
     Submit { gateway: Name, session: SessionId, request: u64, digest: Digest },
     /// A client's request was acknowledged to it.

@@ -6,6 +6,7 @@
 
 mod oracle;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -84,7 +85,8 @@ struct Session {
 #[derive(Clone, Debug)]
 struct Sent {
     operation: Bytes,
-    call: u64,
+    /// A call for it is not answered yet.
+    under_way: bool,
     acknowledged: bool,
 }
 
@@ -113,6 +115,8 @@ pub struct Client {
     gateway: usize,
     conn: Option<Conn>,
     calls: u64,
+    /// The calls for requests that are not answered yet.
+    submissions: BTreeMap<u64, u32>,
     /// The call that the phase waits for.
     awaited: u64,
     phase: Phase,
@@ -144,6 +148,7 @@ impl Client {
             gateway,
             conn: None,
             calls: 0,
+            submissions: BTreeMap::new(),
             awaited: 0,
             phase: Phase::Idle,
             wants: Wants::Nothing,
@@ -257,7 +262,7 @@ impl Client {
     pub fn request(&mut self, wish: Wish, scene: &mut Scene<'_>) -> u32 {
         let serial = self.requests.len() as u32 + 1;
         let request = Request { serial, wish };
-        self.requests.push(Sent { operation: request.encode(), call: 0, acknowledged: false });
+        self.requests.push(Sent { operation: request.encode(), under_way: false, acknowledged: false });
         self.oracle.asks(request);
         self.submit(serial, scene);
         serial
@@ -265,10 +270,19 @@ impl Client {
 
     /// Goes away without a word: the connection ends.
     pub fn vanish(&mut self, scene: &mut Scene<'_>) {
-        if let Some(conn) = self.conn.take() {
+        if let Some(conn) = self.conn {
+            self.hung_up();
             scene.close(conn);
         }
         self.leave(scene);
+    }
+
+    /// The connection is over: what was called on it will not be answered.
+    fn hung_up(&mut self) {
+        self.conn = None;
+        for serial in std::mem::take(&mut self.submissions).into_values() {
+            self.sent(serial).under_way = false;
+        }
     }
 
     /// Lets go of its attachment, and keeps the connection.
@@ -306,6 +320,7 @@ impl Client {
         };
         if self.phase == Phase::Away {
             self.phase = Phase::Attaching;
+            scene.trace(trace::Event::ClientAttach { session, after: self.responses() });
             let from = Position { resume: self.position.clone(), resends: true };
             self.awaited = self.call(Call::Attach { unit, session, secret, from }, scene);
         }
@@ -333,7 +348,9 @@ impl Client {
         let (Some(session), true) = (self.session.clone(), self.is_attached()) else { return };
         let (number, operation) = (Some(u64::from(serial)), self.sent(serial).operation.clone());
         let (session, secret) = (session.id, session.secret);
-        self.sent(serial).call = self.call(Call::Request { session, secret, number, operation }, scene);
+        let call = self.call(Call::Request { session, secret, number, operation }, scene);
+        self.submissions.insert(call, serial);
+        self.sent(serial).under_way = true;
     }
 
     fn sent(&mut self, serial: u32) -> &mut Sent {
@@ -344,7 +361,7 @@ impl Client {
     fn submit_open(&mut self, scene: &mut Scene<'_>) {
         self.resend = false;
         for serial in 1..=self.requests.len() as u32 {
-            if !self.sent(serial).acknowledged {
+            if !self.sent(serial).acknowledged && !self.sent(serial).under_way {
                 self.submit(serial, scene);
             }
         }
@@ -363,6 +380,7 @@ impl Client {
         self.position = Resume::Beginning;
         self.oracle = Oracle::default();
         self.requests.clear();
+        self.submissions.clear();
         self.unknown_since = None;
         self.finish = None;
         self.wants = Wants::Nothing;
@@ -370,8 +388,9 @@ impl Client {
     }
 
     fn answered(&mut self, call: u64, answer: Result<Answer, Failure>, scene: &mut Scene<'_>) {
-        if let Some(place) = self.requests.iter().position(|sent| sent.call == call) {
-            self.request_answered(place as u32 + 1, answer, scene);
+        if let Some(serial) = self.submissions.remove(&call) {
+            self.sent(serial).under_way = false;
+            self.request_answered(serial, answer, scene);
             return;
         }
         if call != self.awaited {
@@ -406,9 +425,6 @@ impl Client {
         self.phase = Phase::Attached(attachment);
         self.unknown_since = None;
         self.last_response = None;
-        if let Some(session) = self.session() {
-            scene.trace(trace::Event::ClientAttach { session, after: self.responses() });
-        }
         self.reopen_unreflected();
         self.submit_open(scene);
         if self.winding_down {
@@ -632,7 +648,7 @@ impl Host for Client {
         if self.conn != Some(conn) {
             return;
         }
-        self.conn = None;
+        self.hung_up();
         match self.phase {
             Phase::Opening(_) => self.phase = Phase::Idle,
             Phase::Attaching | Phase::Attached(_) => self.to_away(scene),

@@ -1,6 +1,6 @@
 //! What is acknowledged stays: a gateway acknowledges a request once, after it accepted it from its client; some
 //! replica has applied just that request by then; and every response that the gateway accepts from then on comes from
-//! a context that contains it. [FK:request-kept]
+//! a context that contains it, unless a client attaches that does not have it. [FK:request-kept]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,6 +70,10 @@ impl Property for AcknowledgedRequests {
             }
             Event::Submit { gateway, session, request, digest } => {
                 self.entry(*gateway, *session).open.insert(*request, *digest);
+            }
+            Event::Seat { gateway, session, requests, .. } => {
+                let entry = self.entry(*gateway, *session);
+                entry.acknowledged = entry.acknowledged.filter(|(request, _)| request <= requests);
             }
             Event::Acknowledge { gateway, session, request } => {
                 let entry = self.entry(*gateway, *session);
@@ -198,6 +202,14 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
         accepted("a gateway that crashes forgets what it acknowledged", {
             let taken_over =
                 applied.clone().gateway_crashes("gw").role("a/1", 2, Role::None).primary("b/1", 2);
+            taken_over.streams("b/1", 2, "gw", 1..=1, 0).quiescent_open("a b")
+        }),
+        accepted("a client that does not have it attaches again, and has to send it again", {
+            let taken_over = applied.clone().seats("gw", 0, 0).role("a/1", 2, Role::None).primary("b/1", 2);
+            taken_over.streams("b/1", 2, "gw", 1..=1, 0).quiescent_open("a b")
+        }),
+        rejected("a client that has it attaches again, and the next primary goes on without it", only, {
+            let taken_over = applied.clone().seats("gw", 0, 1).role("a/1", 2, Role::None).primary("b/1", 2);
             taken_over.streams("b/1", 2, "gw", 1..=1, 0).quiescent_open("a b")
         }),
         accepted("a gateway that releases the session forgets what it acknowledged", {

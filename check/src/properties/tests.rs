@@ -157,6 +157,7 @@ fn author(event: &Event) -> Option<String> {
         | Event::Respond { server, .. }
         | Event::Database { server, .. } => server.to_string(),
         Event::Open { gateway, .. }
+        | Event::Seat { gateway, .. }
         | Event::Submit { gateway, .. }
         | Event::Acknowledge { gateway, .. }
         | Event::Accept { gateway, .. }

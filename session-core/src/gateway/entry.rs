@@ -191,6 +191,15 @@ impl Entry {
         self.position = resume;
     }
 
+    /// How many responses the client has, and how many requests they reflect, if that is known.
+    pub(super) fn has(&self) -> Option<(u64, u64)> {
+        match &self.position {
+            Resume::Beginning => Some((0, 0)),
+            Resume::After(cursor) => Some((cursor.responses, cursor.requests)),
+            Resume::Anywhere => None,
+        }
+    }
+
     /// Seats a client, which has everything up to the cursor. Returns the one that had the seat.
     pub(super) fn seat(&mut self, attachment: Attachment) -> Option<Attachment> {
         let consumed = self.position.responses().unwrap_or(0);
