@@ -7,7 +7,9 @@
 )]
 
 mod checks;
+mod diagram;
 mod random;
 mod rng;
 mod scenarios;
+mod scripts;
 mod world;

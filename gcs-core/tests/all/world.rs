@@ -8,6 +8,8 @@ use gcs_core::{Daemon, Epoch, Input, Message, Notice, Output, Params, PeerFault,
 use model::trace::Event;
 use model::{Address, Boot, Configuration, DaemonId, GroupName, Machine, StartId, Time};
 
+use crate::diagram;
+
 /// A frame on its way, or what the receiver sends back on the same connection.
 enum Back {
     Resumed(u64),
@@ -57,6 +59,8 @@ pub struct World {
     /// Links on which nothing moves.
     held: BTreeSet<(DaemonId, DaemonId)>,
     orphans: Vec<Orphan>,
+    /// What happened, in the words of the protocol.
+    pub diagram: Vec<String>,
 }
 
 /// What was under way when its sender closed the connection or died: it may still arrive, up to some frame.
@@ -79,6 +83,7 @@ impl World {
             nodes: BTreeMap::new(),
             held: BTreeSet::new(),
             orphans: Vec::new(),
+            diagram: Vec::new(),
         }
     }
 
@@ -184,13 +189,17 @@ impl World {
                 Output::Refuse { from, fault } => self.node(id).refused.push((from, fault)),
                 Output::RefuseNotice(fault) => panic!("{id} refused a notice: {fault:?}"),
                 Output::Deliver { connections, event } => {
+                    self.diagram.extend(diagram::delivery(id, &connections, &event));
                     let node = self.node(id);
                     for connection in connections.iter() {
                         node.told.get_mut(connection).expect("attached").push(event.clone());
                     }
                 }
                 Output::Rejected { connection, reason } => self.node(id).rejected.push((connection, reason)),
-                Output::Throttle(_) | Output::Installed { .. } => {}
+                Output::Installed { configuration, transitional } => {
+                    self.diagram.push(diagram::install(id, &configuration, &transitional));
+                }
+                Output::Throttle(_) => {}
                 Output::Trace(event) => self.node(id).trace.push(event),
             }
         }
@@ -240,6 +249,7 @@ impl World {
         match action {
             Action::Notice(id) => {
                 if let Some(notice) = self.node(id).notices.pop_front() {
+                    self.diagram.push(diagram::notice(id, &notice));
                     self.input(id, Input::Membership(notice));
                 }
             }
@@ -259,6 +269,7 @@ impl World {
                 let connection = self.connection(id, peer).unwrap();
                 let epoch = connection.epoch;
                 let (number, message) = connection.frames.pop_front().unwrap();
+                self.diagram.extend(diagram::message(id, peer, &message));
                 self.input(peer, Input::Frame { from: id, epoch, number, message });
             }
             Action::Back(id, peer) => {
@@ -382,24 +393,7 @@ impl World {
     /// What a process was told since the last time, a line for each view and each message:
     /// `g {a1 b1} +b1 -c1`, and `g a1: text`.
     pub fn told(&mut self, id: DaemonId, connection: u32) -> Vec<String> {
-        let short = |p: &model::ProcessId| format!("{}{}", p.daemon().name(), p.connection());
         let events = std::mem::take(self.node(id).told.get_mut(&connection).unwrap());
-        let mut lines = Vec::new();
-        for event in events {
-            match event {
-                ProcessEvent::Views(views) => lines.extend(views.iter().map(|view| {
-                    let members: Vec<String> = view.members.iter().map(|m| short(&m.process)).collect();
-                    let joined = view.joined.iter().map(|p| format!(" +{}", short(p)));
-                    let left = view.left.iter().map(|p| format!(" -{}", short(p)));
-                    let changes: String = joined.chain(left).collect();
-                    format!("{} {{{}}}{changes}", view.group, members.join(" "))
-                })),
-                ProcessEvent::Message { group, id, payload, .. } => {
-                    let text = String::from_utf8_lossy(&payload);
-                    lines.push(format!("{group} {}: {text}", short(&id.sender())));
-                }
-            }
-        }
-        lines
+        events.iter().flat_map(diagram::event).collect()
     }
 }
