@@ -3,6 +3,7 @@
 //! - Every source file opens with what it is, and has one topic: at most 800 lines outside its tests.
 //! - Every claim cited in code, such as `[KK:cut]`, is defined in `docs/papers.toml`, and every claim there is cited.
 //! - Crates depend on each other in one direction.
+//! - Diagrams in `docs/protocol.md` are the outputs of the scripts that they name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -64,6 +65,7 @@ pub fn check() -> anyhow::Result<()> {
         }
     }
     breaches.extend(papers(&cited)?);
+    breaches.extend(diagrams()?);
     for (krate, allowed) in PURE {
         breaches.extend(dependencies(krate, allowed)?);
     }
@@ -138,6 +140,26 @@ fn papers(cited: &BTreeMap<String, PathBuf>) -> anyhow::Result<Vec<String>> {
         .filter(|claim| !claim.split_once(':').is_some_and(|(paper, _)| titles.contains(paper)))
         .map(|claim| format!("docs/papers.toml: [{claim}] names a paper that is not listed"));
     Ok(unknown.chain(idle).chain(homeless).collect())
+}
+
+/// Diagrams that are not what their scripts print.
+fn diagrams() -> anyhow::Result<Vec<String>> {
+    const PAGE: &str = "docs/protocol.md";
+    let page = fs::read_to_string(PAGE).context(PAGE)?;
+    let mut breaches = Vec::new();
+    for part in page.split("<!-- diagram: ").skip(1) {
+        let Some((path, rest)) = part.split_once(" -->\n```text\n") else {
+            breaches.push(format!("{PAGE}: no diagram after `{}`", part.lines().next().unwrap_or_default()));
+            continue;
+        };
+        let shown = rest.split("\n```").next().unwrap_or_default();
+        let script = fs::read_to_string(path).with_context(|| format!("{PAGE}: {path}"))?;
+        let printed = script.split_once("---\n").map_or("", |(_, output)| output.trim_end());
+        if shown != printed {
+            breaches.push(format!("{PAGE}: the diagram of {path} is not what the script prints"));
+        }
+    }
+    Ok(breaches)
 }
 
 fn dependencies(krate: &str, allowed: &[&str]) -> anyhow::Result<Vec<String>> {
