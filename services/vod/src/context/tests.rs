@@ -1,3 +1,5 @@
+//! A session from its first response to its last, with everything that can be asked for in between.
+
 use std::time::Duration;
 
 use super::*;

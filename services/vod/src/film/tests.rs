@@ -1,3 +1,5 @@
+//! Films that can be parsed, and files that cannot.
+
 use std::time::Duration;
 
 use bytes::Bytes;
