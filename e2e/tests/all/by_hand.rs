@@ -45,10 +45,9 @@ async fn serves(address: &Address, service: &str) {
     until("the health of a service", async || {
         let request = HealthCheckRequest { service: service.to_owned() };
         let status = client.check(request).await.map_err(|status| status.message().to_owned())?;
-        match status.into_inner().status() {
-            ServingStatus::Serving => Ok(()),
-            other => Err(format!("{service} at {address} is {}", other.as_str_name())),
-        }
+        let status = status.into_inner().status();
+        let serves = status == ServingStatus::Serving;
+        serves.then_some(()).ok_or_else(|| format!("{service} at {address} is {}", status.as_str_name()))
     })
     .await;
 }
