@@ -29,6 +29,11 @@ impl Catalogue {
         }
     }
 
+    /// Whether every member has said what it holds. A newcomer that answers before that would deny what there is.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.members.iter().all(|member| self.held.contains_key(member))
+    }
+
     /// Whose turn it is to answer question `query`: another member for each, so that a dead one is not asked twice.
     pub(crate) fn answerer(&self, query: u64) -> Option<ProcessId> {
         let count = self.members.len() as u64;

@@ -15,6 +15,9 @@ use crate::replica::{Base, decode_context, encode_context};
 use crate::service::ContentService;
 use crate::unit_db::{Effect, Session};
 
+/// Questions about the units that wait, at most; the oldest go first. They are asked again.
+const QUESTIONS_MAX: usize = 256;
+
 /// Groups to join and to leave, gathered over the effects of one event.
 #[derive(Default)]
 struct Moves {
@@ -30,8 +33,13 @@ impl<S: ContentService> Server<S> {
 
     pub(super) fn on_view(&mut self, now: Time, view: &GroupView, out: &mut Vec<Output>) {
         match Purpose::of(&view.group) {
-            Some(Purpose::Service) if self.catalogue.on_view(view) => self.announce(out),
-            Some(Purpose::Service) | None => {}
+            Some(Purpose::Service) => {
+                if self.catalogue.on_view(view) {
+                    self.announce(out);
+                }
+                self.answer(now, out);
+            }
+            None => {}
             Some(Purpose::Content(unit)) => {
                 let service = &self.service;
                 let Some(state) = self.units.get_mut(&unit) else { return };
@@ -83,9 +91,21 @@ impl<S: ContentService> Server<S> {
             ServiceMessage::Holds { units } => self.catalogue.on_holds(sender, units),
             ServiceMessage::List { gateway, query } => {
                 if self.me.is_some() && self.catalogue.answerer(query) == self.me {
-                    let units = self.catalogue.units();
-                    self.doors.send(now, &gateway, ToGateway::Units { query, units }, out);
+                    if self.questions.len() == QUESTIONS_MAX {
+                        self.questions.pop_front();
+                    }
+                    self.questions.push_back((gateway, query));
                 }
+            }
+        }
+        self.answer(now, out);
+    }
+
+    fn answer(&mut self, now: Time, out: &mut Vec<Output>) {
+        if self.catalogue.is_complete() {
+            for (gateway, query) in core::mem::take(&mut self.questions) {
+                let units = self.catalogue.units();
+                self.doors.send(now, &gateway, ToGateway::Units { query, units }, out);
             }
         }
     }

@@ -12,7 +12,7 @@ mod interface;
 mod tests;
 mod unit;
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use model::trace::Role;
@@ -20,6 +20,7 @@ use model::{Machine, ProcessId, SessionId, Time, UnitId};
 
 use crate::catalogue::Catalogue;
 use crate::held::{Held, Scene, Serving};
+use crate::message::GatewayId;
 use crate::names::Purpose;
 use crate::params::Params;
 use crate::replica;
@@ -46,6 +47,8 @@ pub struct Server<S: ContentService> {
     params: Params,
     me: Option<ProcessId>,
     catalogue: Catalogue,
+    /// Questions about the units, and who asked, until the catalogue is complete.
+    questions: VecDeque<(GatewayId, u64)>,
     units: BTreeMap<UnitId, Unit<S::Context>>,
     doors: Doors,
     /// Every held session's deadline.
@@ -64,6 +67,7 @@ impl<S: ContentService> Server<S> {
             params,
             me: None,
             catalogue: Catalogue::default(),
+            questions: VecDeque::new(),
             units: BTreeMap::new(),
             timers: Timers::new(),
             lineages: 0,
@@ -128,6 +132,7 @@ impl<S: ContentService> Server<S> {
         self.timers.clear();
         self.doors.clear(out);
         self.catalogue = Catalogue::default();
+        self.questions.clear();
     }
 
     fn content(&mut self, service: S, out: &mut Vec<Output>) {

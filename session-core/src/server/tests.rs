@@ -465,6 +465,21 @@ fn another_server_answers_each_question_about_the_units() {
 }
 
 #[test]
+fn a_newcomer_answers_once_it_has_heard_of_all_units() {
+    let mut cluster = Cluster::playing();
+    let params = cluster.servers["a"].params.clone();
+    let nothing = Counter { units: Vec::new(), paced: false };
+    cluster.servers.insert("c", Server::new(nothing, params));
+    cluster.step("c", Input::Attached(process("c")));
+    // It is asked after it came, and before the others tell it what they hold.
+    let message = ServiceMessage::List { gateway: gateway("g"), query: 2 };
+    let question = (process("g"), Purpose::Service.group(), encode(&message));
+    cluster.multicasts.push_front(question);
+    assert_eq!(cluster.run(), ["c: dial g"], "it is the turn of the newcomer");
+    assert_eq!(cluster.tell("c", Input::GatewayUp(gateway("g"))), ["c: answer 2: 1 units"]);
+}
+
+#[test]
 fn a_server_that_drains_serves_until_others_have_taken_over() {
     let mut cluster = Cluster::playing();
     cluster.grant("a", 1, Resume::Beginning, 2);
