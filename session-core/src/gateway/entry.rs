@@ -29,7 +29,7 @@ pub(super) enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Missing {
     Client,
-    /// A server, while there is a client.
+    /// A server that serves, while there is a client.
     Server,
 }
 
@@ -123,10 +123,17 @@ impl Entry {
 
     /// Brings up to date what follows from the rest: who is missing since when, and whether something is repeated.
     pub(super) fn review(&mut self, now: Time, params: &GatewayParams) {
-        let missing = match (&self.client, &self.server) {
-            (None, _) => Some(Missing::Client),
-            (Some(_), None) => Some(Missing::Server),
-            (Some(_), Some(_)) => None,
+        let missing = match (&self.phase, &self.client) {
+            (Phase::Open, None) => Some(Missing::Client),
+            (Phase::Open, Some(_)) if !self.is_served() => Some(Missing::Server),
+            (Phase::Open, Some(_)) => None,
+            (
+                Phase::Opening { .. }
+                | Phase::Attaching { .. }
+                | Phase::Closing { .. }
+                | Phase::Expiring { .. },
+                _,
+            ) => None,
         };
         self.missing = missing.map(|who| match self.missing {
             Some((before, since)) if before == who => (who, since),
@@ -145,6 +152,11 @@ impl Entry {
     /// What was to be repeated has been: again later.
     pub(super) fn repeated(&mut self) {
         self.retry_at = None;
+    }
+
+    /// Whether a server has begun to serve the client, and its stream is open.
+    pub(super) fn is_served(&self) -> bool {
+        self.server.is_some() && self.expected.is_some()
     }
 
     /// Whether a client waits for a server.

@@ -51,7 +51,7 @@ impl Gateway {
                 self.on_claim(now, Claim { link, unit, session, fence, requests }, out);
             }
             ToGateway::Started { session, stream, requests_lost, cursor } => {
-                self.on_started(Place { link, session, stream }, requests_lost, cursor, out);
+                self.on_started(now, Place { link, session, stream }, requests_lost, cursor, out);
             }
             ToGateway::Response { session, stream, cursor, payload, last } => {
                 self.on_response(Place { link, session, stream }, cursor, payload, last, out);
@@ -120,7 +120,14 @@ impl Gateway {
     }
 
     /// A stream starts where the client is, or, if that is not known, where the server is.
-    fn on_started(&mut self, place: Place, requests_lost: u64, cursor: Cursor, out: &mut Vec<Output>) {
+    fn on_started(
+        &mut self,
+        now: Time,
+        place: Place,
+        requests_lost: u64,
+        cursor: Cursor,
+        out: &mut Vec<Output>,
+    ) {
         let Place { link, session, .. } = place;
         let server = self.links.get(&link).copied();
         let Some(entry) = self.served(place, out) else { return };
@@ -137,6 +144,7 @@ impl Gateway {
             let event = ClientEvent::Serving { server, fence, takeover, requests_lost };
             out.push(Output::ToClient { session, attachment: reader.attachment, event });
         }
+        self.with(now, session, |_| ());
         self.top_up(session, out);
         self.repeat(session, out);
     }
@@ -195,8 +203,8 @@ impl Gateway {
     /// Counts if this gateway waits for an answer, or if the server that serves the session says it.
     fn on_refused(&mut self, link: LinkId, session: SessionId, reason: AttachRefusal, out: &mut Vec<Output>) {
         let Some(entry) = self.sessions.get(&session) else { return };
-        let in_use = matches!(entry.phase, Phase::Open);
-        if !in_use || entry.server.is_none_or(|server| server == link) {
+        let in_use = matches!(entry.phase, Phase::Open) && entry.is_served();
+        if !in_use || entry.server == Some(link) {
             self.remove(session, &reason.into(), out);
         }
     }
