@@ -163,6 +163,13 @@ impl<S: ContentService> Server<S> {
                     self.settle(now, unit, session, &mut moves, out);
                 }
                 Effect::Repeated(session) => self.reclaim(now, unit, session, out),
+                Effect::Missed(session) => {
+                    // If there is a stream here, word of it is on its way: to begin anew would be to lose it again.
+                    let streams = |held: &mut Held<_>| matches!(held.serving, Serving::Streaming { .. });
+                    if !self.held(unit, session).is_some_and(streams) {
+                        self.reclaim(now, unit, session, out);
+                    }
+                }
                 Effect::Updated(session) => {
                     self.hear(now, unit, session);
                     self.follow(unit, session, out);

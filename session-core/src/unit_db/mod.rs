@@ -34,6 +34,8 @@ pub(crate) enum Effect {
     Assigned(SessionId),
     /// A start was repeated: the gateway may have missed the claim.
     Repeated(SessionId),
+    /// The gateway has no stream of the session.
+    Missed(SessionId),
     /// The primary propagated the session's context.
     Updated(SessionId),
     /// The session's client is at another gateway; it was at this one.
@@ -257,7 +259,7 @@ impl Database {
             Some(session) if session.secret != secret => AttachRefusal::WrongSecret,
             Some(session) if session.gateway != gateway => AttachRefusal::Elsewhere,
             Some(session) if session.fence < fence => return self.outrank(id, fence),
-            Some(_) => return Vec::from([Effect::Repeated(id)]),
+            Some(_) => return Vec::from([Effect::Missed(id)]),
         };
         Vec::from([Effect::Refused { session: id, gateway, reason }])
     }
