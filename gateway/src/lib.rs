@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gcs_client::Target;
+use gcs_client::{ConnectError, Target};
 use model::Boot;
 use proto::gateway::v1::delivery_service_server::DeliveryServiceServer;
 use proto::gateway::v1::gateway_service_server::GatewayServiceServer;
@@ -32,11 +32,12 @@ use session_core::message::GatewayId;
 use svc_kit::dial::MESSAGE_BYTES_MAX;
 use svc_kit::driver::{self, Clock};
 use svc_kit::process;
-use svc_kit::serve::{self, Listener, Services};
+use svc_kit::serve::{self, Health, Listener, Services};
 use svc_kit::shutdown::Failure;
 use svc_kit::trace::TraceWriter;
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Admin;
@@ -71,73 +72,114 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
 
 /// Runs a gateway on a listener that is bound already.
 pub async fn serve(config: Config, listener: Listener, shutdown: CancellationToken) -> Result<(), Failure> {
-    let (clock, bound) = (Clock::start(), listener.bound());
-    let boot = Boot::new(clock.now().as_micros());
-    let id = GatewayId { name: config.name, boot, address: listener.advertised().clone() };
-    let trace = TraceWriter::create(config.trace.as_deref(), config.name, boot)?;
-    let (stop, draining, calls) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-    let _stop_everything = stop.clone().drop_guard();
+    let drain_timeout = config.drain_timeout;
+    let mut running = Running::start(config, listener).await?;
+    tracing::info!("started");
+    running.stay(&shutdown).await?;
+    let ended = running.leave(drain_timeout).await;
+    tracing::info!("stopped");
+    ended
+}
 
-    let (machine, inbox) = driver::inbox::<Gateway>(INBOX_MAX);
-    let (desk, counters) = (Arc::new(Desk::default()), Arc::new(Counters::default()));
-    let (commands, queued_commands) = mpsc::channel(COMMANDS_MAX);
-    let (process, seen_process) = watch::channel(None);
-    let params = config.params();
-    let sessions = Sessions {
-        machine: machine.clone(),
-        desk: desk.clone(),
-        queue_max: usize::try_from(params.window).unwrap_or(usize::MAX).saturating_add(CLIENT_EVENTS_MAX),
-        draining: draining.clone(),
-        calls: calls.clone(),
-    };
-    let delivery = Delivery {
-        cluster: config.cluster,
-        id: id.clone(),
-        machine: machine.clone(),
-        desk: desk.clone(),
-        counters: counters.clone(),
-        queue_max: params.sessions_max.saturating_mul(LINK_MESSAGES_PER_SESSION).max(COMMANDS_MAX),
-        stop: stop.clone(),
-    };
-    let admin =
-        Admin { id: id.clone(), machine: machine.clone(), counters: counters.clone(), process: seen_process };
-    let (server, health) = Services::new()
-        .with(SessionServiceServer::new(sessions).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .with(DeliveryServiceServer::new(delivery).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .with(GatewayServiceServer::new(admin))
-        .server(&config.keepalive, proto::FILE_DESCRIPTOR_SET)
-        .await?;
+/// The tasks of a gateway, and how they are brought to their end. They end when this is dropped.
+struct Running {
+    health: Health,
+    /// Cancelled when clients have to go elsewhere.
+    draining: CancellationToken,
+    /// Calls under way.
+    calls: TaskTracker,
+    machine: JoinHandle<()>,
+    attachment: JoinHandle<Option<Result<(), ConnectError>>>,
+    server: JoinHandle<Result<(), Failure>>,
+    stop: DropGuard,
+}
 
-    let effects = Effects { desk, commands, counters, trace };
-    let hosted = driver::drive(Gateway::new(id, params), inbox, effects, clock, stop.clone());
-    let target = Target {
-        addresses: config.gcs,
-        cluster: config.cluster,
-        name: config.name,
-        keepalive: config.keepalive,
-    };
-    let groups = Groups { target, machine, commands: queued_commands, process, health: health.clone() };
-    let attached = tokio::spawn(groups.keep());
-    let mut served = tokio::spawn(server.serve(listener, stop.clone()));
-    if let Some(file) = &config.ready_file {
-        serve::announce(file, bound)?;
+impl Running {
+    async fn start(config: Config, listener: Listener) -> Result<Running, Failure> {
+        let clock = Clock::start();
+        let boot = Boot::new(clock.now().as_micros());
+        let id = GatewayId { name: config.name, boot, address: listener.advertised().clone() };
+        let trace = TraceWriter::create(config.trace.as_deref(), config.name, boot)?;
+        let (machine, inbox) = driver::inbox::<Gateway>(INBOX_MAX);
+        let (desk, counters) = (Arc::new(Desk::default()), Arc::new(Counters::default()));
+        let (commands, queued_commands) = mpsc::channel(COMMANDS_MAX);
+        let (process, seen_process) = watch::channel(None);
+        let (stop, draining, calls) =
+            (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let params = config.params();
+        let sessions = Sessions {
+            machine: machine.clone(),
+            desk: desk.clone(),
+            queue_max: usize::try_from(params.window).unwrap_or(usize::MAX).saturating_add(CLIENT_EVENTS_MAX),
+            draining: draining.clone(),
+            calls: calls.clone(),
+        };
+        let delivery = Delivery {
+            cluster: config.cluster,
+            id: id.clone(),
+            machine: machine.clone(),
+            desk: desk.clone(),
+            counters: counters.clone(),
+            queue_max: params.sessions_max.saturating_mul(LINK_MESSAGES_PER_SESSION).max(COMMANDS_MAX),
+            stop: stop.clone(),
+        };
+        let admin = Admin {
+            id: id.clone(),
+            machine: machine.clone(),
+            counters: counters.clone(),
+            process: seen_process,
+        };
+        let (server, health) = Services::new()
+            .with(SessionServiceServer::new(sessions).max_decoding_message_size(MESSAGE_BYTES_MAX))
+            .with(DeliveryServiceServer::new(delivery).max_decoding_message_size(MESSAGE_BYTES_MAX))
+            .with(GatewayServiceServer::new(admin))
+            .server(&config.keepalive, proto::FILE_DESCRIPTOR_SET)
+            .await?;
+        let effects = Effects { desk, commands, counters, trace };
+        let Config { cluster, name, keepalive, gcs: addresses, .. } = config;
+        let target = Target { addresses, cluster, name, keepalive };
+        let groups = Groups { target, machine, commands: queued_commands, process, health: health.clone() };
+        let bound = listener.bound();
+        let running = Running {
+            health,
+            draining,
+            calls,
+            machine: driver::drive(Gateway::new(id, params), inbox, effects, clock, stop.clone()),
+            attachment: tokio::spawn(stop.clone().run_until_cancelled_owned(groups.keep())),
+            server: tokio::spawn(server.serve(listener, stop.clone())),
+            stop: stop.drop_guard(),
+        };
+        if let Some(file) = &config.ready_file {
+            serve::announce(file, bound)?;
+        }
+        Ok(running)
     }
 
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        _ = hosted => return Err(Failure::Ended("the machine")),
-        ended = attached => return Err(match ended {
-            Ok(Err(refused)) => Failure::Unreachable(refused.to_string()),
-            Ok(Ok(())) | Err(_) => Failure::Ended("the attachment to the group communication"),
-        }),
-        ended = &mut served => return ended.unwrap_or(Err(Failure::Ended("the gRPC server"))),
+    /// Waits for `shutdown`. None of the tasks may end before.
+    async fn stay(&mut self, shutdown: &CancellationToken) -> Result<(), Failure> {
+        tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            _ = &mut self.machine => Err(Failure::Ended("the machine")),
+            ended = &mut self.attachment => Err(match ended {
+                Ok(Some(Err(refused))) => Failure::Unreachable(refused.to_string()),
+                Ok(Some(Ok(())) | None) | Err(_) => Failure::Ended("the attachment to the group communication"),
+            }),
+            ended = &mut self.server => match ended {
+                Ok(Err(failure)) => Err(failure),
+                Ok(Ok(())) | Err(_) => Err(Failure::Ended("the gRPC server")),
+            },
+        }
     }
-    health.not_serving().await;
-    draining.cancel();
-    calls.close();
-    let finished = tokio::time::timeout(config.drain_timeout, calls.wait()).await;
-    stop.cancel();
-    // Who does not close its connection by then does not want to.
-    drop(tokio::time::timeout(CLOSE_TIMEOUT, served).await);
-    finished.map_err(|_| Failure::Undrained("calls of clients were under way".to_owned()))
+
+    /// Sends clients elsewhere, lets calls come to their end, and closes all connections.
+    async fn leave(self, drain_timeout: Duration) -> Result<(), Failure> {
+        self.health.not_serving().await;
+        self.draining.cancel();
+        self.calls.close();
+        let finished = tokio::time::timeout(drain_timeout, self.calls.wait()).await;
+        drop(self.stop);
+        // Who does not close its connection by then does not want to.
+        drop(tokio::time::timeout(CLOSE_TIMEOUT, self.server).await);
+        finished.map_err(|_| Failure::Undrained("calls of clients were under way".to_owned()))
+    }
 }

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gcs_client::Target;
+use gcs_client::{ConnectError, Target};
 use model::Boot;
 use model::trace::Role;
 use proto::server::v1::server_service_server::ServerServiceServer;
@@ -24,12 +24,13 @@ use session_core::Server;
 use session_core::server::Input;
 use svc_kit::driver::{self, Clock, Handle};
 use svc_kit::process;
-use svc_kit::serve::{self, Listener, Services};
+use svc_kit::serve::{self, Health, Listener, Services};
 use svc_kit::settings::SettingsError;
 use svc_kit::shutdown::Failure;
 use svc_kit::trace::TraceWriter;
 use tokio::sync::{Notify, mpsc};
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use vod::Vod;
 
 use crate::config::Config;
@@ -58,8 +59,116 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
 
 /// Runs a content server on a listener that is bound already.
 pub async fn serve(config: Config, listener: Listener, shutdown: CancellationToken) -> Result<(), Failure> {
-    let (clock, bound) = (Clock::start(), listener.bound());
-    let boot = Boot::new(clock.now().as_micros());
+    let drain_timeout = config.drain_timeout;
+    let mut running = Running::start(config, listener).await?;
+    tracing::info!("started");
+    running.stay(&shutdown).await?;
+    let ended = running.leave(drain_timeout).await;
+    tracing::info!("stopped");
+    ended
+}
+
+/// The tasks of a content server, and how they are brought to their end. They end when this is dropped.
+struct Running {
+    handle: Handle<Server<Vod>>,
+    health: Health,
+    /// Cancelled when all sessions are handed over.
+    drained: CancellationToken,
+    machine: JoinHandle<()>,
+    attachment: JoinHandle<Option<Result<(), ConnectError>>>,
+    server: JoinHandle<Result<(), Failure>>,
+    stop: DropGuard,
+}
+
+impl Running {
+    async fn start(config: Config, listener: Listener) -> Result<Running, Failure> {
+        let (clock, params) = (Clock::start(), config.params());
+        let (vod, library) = load(&config).await?;
+        let boot = Boot::new(clock.now().as_micros());
+        let trace = TraceWriter::create(config.trace.as_deref(), config.name, boot)?;
+        let (machine, inbox) = driver::inbox::<Server<Vod>>(INBOX_MAX);
+        let counters = Arc::new(Counters::default());
+        let (commands, queued_commands) = mpsc::channel(COMMANDS_MAX);
+        let overflow = Arc::new(Notify::new());
+        let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
+        let Config { cluster, name, keepalive, gcs: addresses, .. } = config;
+        let operators =
+            Operators { name, clock, machine: machine.clone(), counters: counters.clone(), library };
+        let (server, health) = Services::new()
+            .with(ServerServiceServer::new(operators))
+            .server(&keepalive, proto::FILE_DESCRIPTOR_SET)
+            .await?;
+        let effects = Effects {
+            dialler: Dialler {
+                cluster,
+                name,
+                keepalive,
+                machine: machine.clone(),
+                counters: counters.clone(),
+            },
+            doors: BTreeMap::new(),
+            commands,
+            overflow: overflow.clone(),
+            drained: drained.clone(),
+            counters,
+            trace,
+        };
+        let groups = Groups {
+            target: Target { addresses, cluster, name, keepalive },
+            machine: machine.clone(),
+            commands: queued_commands,
+            overflow,
+            health: health.clone(),
+        };
+        let bound = listener.bound();
+        let running = Running {
+            handle: machine,
+            health,
+            drained,
+            machine: driver::drive(Server::new(vod, params), inbox, effects, clock, stop.clone()),
+            attachment: tokio::spawn(stop.clone().run_until_cancelled_owned(groups.keep())),
+            server: tokio::spawn(server.serve(listener, stop.clone())),
+            stop: stop.drop_guard(),
+        };
+        if let Some(file) = &config.ready_file {
+            serve::announce(file, bound)?;
+        }
+        Ok(running)
+    }
+
+    /// Waits for `shutdown`. None of the tasks may end before.
+    async fn stay(&mut self, shutdown: &CancellationToken) -> Result<(), Failure> {
+        tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            _ = &mut self.machine => Err(Failure::Ended("the machine")),
+            ended = &mut self.attachment => Err(match ended {
+                Ok(Some(Err(refused))) => Failure::Unreachable(refused.to_string()),
+                Ok(Some(Ok(())) | None) | Err(_) => Failure::Ended("the attachment to the group communication"),
+            }),
+            ended = &mut self.server => match ended {
+                Ok(Err(failure)) => Err(failure),
+                Ok(Ok(())) | Err(_) => Err(Failure::Ended("the gRPC server")),
+            },
+        }
+    }
+
+    /// Hands all sessions over to other servers, and closes all connections.
+    async fn leave(self, drain_timeout: Duration) -> Result<(), Failure> {
+        let stopped = |_| Failure::Ended("the machine");
+        self.health.not_serving().await;
+        self.handle.send(Input::Drain).await.map_err(stopped)?;
+        let drained = tokio::time::timeout(drain_timeout, self.drained.cancelled()).await;
+        let primary = |server: &Server<Vod>| server.sessions().filter(|it| it.role == Role::Primary).count();
+        let left = self.handle.ask(primary).await.map_err(stopped)?;
+        drop(self.stop);
+        // Who does not close its connection by then does not want to.
+        drop(tokio::time::timeout(CLOSE_TIMEOUT, self.server).await);
+        drained.map_err(|_| Failure::Undrained(format!("sessions without another server: {left}")))
+    }
+}
+
+/// Reads the films, and where to read them again.
+async fn load(config: &Config) -> Result<(Vod, Library), Failure> {
     let library = Library {
         dir: config.content.clone(),
         selection: config.selection(),
@@ -67,90 +176,8 @@ pub async fn serve(config: Config, listener: Listener, shutdown: CancellationTok
     };
     let loading = library.clone();
     let loaded = tokio::task::spawn_blocking(move || loading.load()).await.map_err(std::io::Error::other)?;
-    let vod = loaded.map_err(|error| bad_content(&config, &error))?;
-    let trace = TraceWriter::create(config.trace.as_deref(), config.name, boot)?;
-    let stop = CancellationToken::new();
-    let _stop_everything = stop.clone().drop_guard();
-
-    let (machine, inbox) = driver::inbox::<Server<Vod>>(INBOX_MAX);
-    let counters = Arc::new(Counters::default());
-    let (commands, queued_commands) = mpsc::channel(COMMANDS_MAX);
-    let (overflow, drained) = (Arc::new(Notify::new()), CancellationToken::new());
-    let operators =
-        Operators { name: config.name, clock, machine: machine.clone(), counters: counters.clone(), library };
-    let (server, health) = Services::new()
-        .with(ServerServiceServer::new(operators))
-        .server(&config.keepalive, proto::FILE_DESCRIPTOR_SET)
-        .await?;
-
-    let dialler = Dialler {
-        cluster: config.cluster,
-        name: config.name,
-        keepalive: config.keepalive,
-        machine: machine.clone(),
-        counters: counters.clone(),
-    };
-    let effects = Effects {
-        dialler,
-        doors: BTreeMap::new(),
-        commands,
-        overflow: overflow.clone(),
-        drained: drained.clone(),
-        counters,
-        trace,
-    };
-    let hosted = driver::drive(Server::new(vod, config.params()), inbox, effects, clock, stop.clone());
-    let target = Target {
-        addresses: config.gcs,
-        cluster: config.cluster,
-        name: config.name,
-        keepalive: config.keepalive,
-    };
-    let (machine_of_groups, health_of_groups) = (machine.clone(), health.clone());
-    let groups = Groups {
-        target,
-        machine: machine_of_groups,
-        commands: queued_commands,
-        overflow,
-        health: health_of_groups,
-    };
-    let attached = tokio::spawn(groups.keep());
-    let mut served = tokio::spawn(server.serve(listener, stop.clone()));
-    if let Some(file) = &config.ready_file {
-        serve::announce(file, bound)?;
-    }
-
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        _ = hosted => return Err(Failure::Ended("the machine")),
-        ended = attached => return Err(match ended {
-            Ok(Err(refused)) => Failure::Unreachable(refused.to_string()),
-            Ok(Ok(())) | Err(_) => Failure::Ended("the attachment to the group communication"),
-        }),
-        ended = &mut served => return ended.unwrap_or(Err(Failure::Ended("the gRPC server"))),
-    }
-    health.not_serving().await;
-    let drain = hand_over(&machine, &drained, config.drain_timeout).await;
-    stop.cancel();
-    // Who does not close its connection by then does not want to.
-    drop(tokio::time::timeout(CLOSE_TIMEOUT, served).await);
-    drain
-}
-
-/// Hands all sessions over to other servers.
-async fn hand_over(
-    machine: &Handle<Server<Vod>>,
-    drained: &CancellationToken,
-    timeout: Duration,
-) -> Result<(), Failure> {
-    let stopped = |_| Failure::Ended("the machine");
-    machine.send(Input::Drain).await.map_err(stopped)?;
-    if tokio::time::timeout(timeout, drained.cancelled()).await.is_ok() {
-        return Ok(());
-    }
-    let primary = |server: &Server<Vod>| server.sessions().filter(|it| it.role == Role::Primary).count();
-    let left = machine.ask(primary).await.map_err(stopped)?;
-    Err(Failure::Undrained(format!("{left} sessions had no other server")))
+    let vod = loaded.map_err(|error| bad_content(config, &error))?;
+    Ok((vod, library))
 }
 
 fn bad_content(config: &Config, error: &vod::store::StoreError) -> Failure {

@@ -217,5 +217,5 @@ async fn sessions_that_nobody_takes_over_are_reported_at_the_end() {
     let failure = soon(bed.running).await.unwrap().unwrap_err();
     assert!(matches!(failure, Failure::Undrained(_)), "{failure}");
     assert_eq!(failure.exit(), Exit::Undrained);
-    assert_eq!(failure.to_string(), "the drain was cut short: 1 sessions had no other server");
+    assert_eq!(failure.to_string(), "the drain was cut short: sessions without another server: 1");
 }
