@@ -60,25 +60,12 @@ impl driver::Effects<Output> for Effects {
 impl Effects {
     /// Traces come first, so that what others can see is in the file before they see it.
     fn write_trace(&mut self, now: Time, orders: &mut Vec<Output>) {
-        if !self.trace.is_on() {
-            return;
-        }
-        let mut written = false;
-        orders.retain(|order| match order {
-            Output::Trace(event) => {
-                self.trace.record(now, event.clone());
-                written = true;
-                false
+        for order in orders.extract_if(.., |order| matches!(order, Output::Trace(_))) {
+            if let Output::Trace(event) = order {
+                self.trace.record(now, event);
             }
-            Output::Multicast { .. }
-            | Output::ToServer { .. }
-            | Output::Reply { .. }
-            | Output::ToClient { .. }
-            | Output::Stale { .. } => true,
-        });
-        if written {
-            self.trace.flush();
         }
+        self.trace.flush();
     }
 
     fn multicast(&self, command: Command) {

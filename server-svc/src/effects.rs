@@ -85,24 +85,11 @@ impl driver::Effects<Output> for Effects {
 impl Effects {
     /// Traces come first, so that what others can see is in the file before they see it.
     fn write_trace(&mut self, now: Time, orders: &mut Vec<Output>) {
-        if !self.trace.is_on() {
-            return;
-        }
-        orders.retain(|order| match order {
-            Output::Trace(event) => {
-                self.trace.record(now, event.clone());
-                false
+        for order in orders.extract_if(.., |order| matches!(order, Output::Trace(_))) {
+            if let Output::Trace(event) = order {
+                self.trace.record(now, event);
             }
-            Output::Join(_)
-            | Output::Leave(_)
-            | Output::Multicast { .. }
-            | Output::Dial(_)
-            | Output::Hangup(_)
-            | Output::Send(..)
-            | Output::RoleChanged { .. }
-            | Output::Refused { .. }
-            | Output::Drained => true,
-        });
+        }
         self.trace.flush();
     }
 
