@@ -63,6 +63,9 @@ fn run(only: Option<&str>) -> Result<bool, String> {
         toml::from_str(&read(&root.join("sim/mutants.toml"))?).map_err(|error| error.to_string())?;
     let bench = root.join("target/mutants");
     let copy = bench.join("source");
+    if copy.exists() {
+        fs::remove_dir_all(&copy).map_err(|error| format!("{}: {error}", copy.display()))?;
+    }
     let mut all_found = true;
     let sound =
         Mutant { name: "(none)".into(), file: String::new(), find: String::new(), replace: String::new() };
