@@ -118,8 +118,26 @@ impl Gateway {
             Phase::Open => self.seat(now, ticket, session, Some(from), out),
             Phase::Opening { .. } => out.push(refused(ticket, Failure::UnknownSession)),
             Phase::Attaching { .. } => self.displace_asker(now, session, ticket, from, out),
-            Phase::Closing { .. } | Phase::Expiring { .. } => out.push(refused(ticket, Failure::Ended)),
+            Phase::Closing { .. } => out.push(refused(ticket, Failure::Ended)),
+            Phase::Expiring { .. } => self.come_back(now, ticket, session, from, out),
         }
+    }
+
+    /// A client comes for a session that is about to be given up: perhaps in time.
+    fn come_back(
+        &mut self,
+        now: Time,
+        ticket: Ticket,
+        session: SessionId,
+        from: Position,
+        out: &mut Vec<Output>,
+    ) {
+        let until = now + self.params.no_replica_timeout;
+        self.with(now, session, |entry| {
+            entry.take_position(from);
+            entry.phase = Phase::Attaching { ticket, until };
+        });
+        self.repeat(session, out);
     }
 
     /// A client that asked to attach asks again before it was answered: the later call counts.

@@ -302,14 +302,17 @@ impl Entry {
         if number > expected {
             return Err(Failure::RequestGap { number, expected });
         }
-        let limit = params.requests_max;
+        // What is asked again has room of its own: new requests may wait for it.
+        let again = number < expected;
+        let beside = || self.requests.values().filter(|pending| pending.again == again).count();
         let waiting = self.requests.get(&number).map(|pending| pending.tickets.len());
-        if waiting.unwrap_or(self.requests.len()) >= limit {
+        let limit = params.requests_max;
+        if waiting.unwrap_or_else(beside) >= limit {
             return Err(Failure::TooManyRequests { limit });
         }
         Ok(match waiting {
             Some(_) => Admission::Pending { number },
-            None if number < expected => Admission::Again { number },
+            None if again => Admission::Again { number },
             None => Admission::New { number },
         })
     }

@@ -285,11 +285,12 @@ impl<S: ContentService> Server<S> {
         let known = self.units.get(unit).and_then(|state| state.database.sessions().get(&session));
         let Some(gateway) = known.map(|known| known.gateway.clone()) else { return };
         self.doors.dial(now, &gateway, out);
+        // It listens to the server that it thinks serves the session, which may be this one, primary or not.
+        self.doors.send_if_open(before, ToGateway::Moved { session }, out);
         let Some(held) = self.held(unit, session).filter(|held| held.role == Role::Primary) else { return };
         held.serving = Serving::Joining;
         let joined = held.joined;
         self.reschedule(unit, session);
-        self.doors.send_if_open(before, ToGateway::Moved { session }, out);
         if joined {
             self.claim(now, now, unit, session, out);
         }

@@ -424,7 +424,7 @@ fn a_client_that_moves_takes_its_session_along() {
     let mut cluster = Cluster::playing();
     cluster.grant("a", 1, Resume::Beginning, 1);
     let attach = |name| ContentMessage::Attach { session: SESSION, secret: SECRET, gateway: gateway(name) };
-    assert_eq!(cluster.multicast(attach("h")), ["a: dial h", "a: moved", "b: dial h"]);
+    assert_eq!(cluster.multicast(attach("h")), ["a: dial h", "a: moved", "b: dial h", "b: moved"]);
     assert_eq!(cluster.credit("a", 1, 9), NOTHING, "it is not at that gateway any more");
     assert_eq!(cluster.tell("a", Input::GatewayUp(gateway("h"))), ["a: claim 0"]);
     assert_eq!(cluster.multicast(attach("h")), ["a: claim 0"], "the claim may have been lost");
