@@ -299,7 +299,7 @@ impl Client {
     fn leave(&mut self, scene: &mut Scene<'_>) {
         if self.session.is_some() {
             self.wants = Wants::Pause;
-            self.to_away(scene);
+            self.go_away(scene);
         }
     }
 
@@ -507,11 +507,11 @@ impl Client {
                 return;
             }
         }
-        self.to_away(scene);
+        self.go_away(scene);
         scene.remind(RETRY, Timer::Retry);
     }
 
-    fn to_away(&mut self, scene: &mut Scene<'_>) {
+    fn go_away(&mut self, scene: &mut Scene<'_>) {
         if self.is_attached() {
             self.last_attached = scene.now;
         }
@@ -651,7 +651,7 @@ impl Host for Client {
         self.hung_up();
         match self.phase {
             Phase::Opening(_) => self.phase = Phase::Idle,
-            Phase::Attaching | Phase::Attached(_) => self.to_away(scene),
+            Phase::Attaching | Phase::Attached(_) => self.go_away(scene),
             Phase::Idle | Phase::Away | Phase::Closing | Phase::Done => {}
         }
         // Whichever gateway is alive will do.

@@ -30,8 +30,6 @@ pub struct ServerHost {
     daemon: Node,
     attachment: Option<Conn>,
     doors: BTreeMap<GatewayId, Door>,
-    /// It has handed everything over, and wants to stop.
-    drained: bool,
 }
 
 impl ServerHost {
@@ -44,18 +42,12 @@ impl ServerHost {
             daemon: Node::Daemon(machine),
             attachment: None,
             doors: BTreeMap::new(),
-            drained: false,
         }
     }
 
     /// The machine.
     pub fn server(&self) -> &Server<Toy> {
         &self.machine
-    }
-
-    /// Whether it has handed everything over.
-    pub fn is_drained(&self) -> bool {
-        self.drained
     }
 
     /// Orders it to hand everything over.
@@ -96,7 +88,7 @@ impl ServerHost {
                 Output::Refused { group, sender, error } => {
                     scene.complain(|| format!("refused what {sender} said in {group}: {error}"));
                 }
-                Output::Drained => self.drained = true,
+                Output::Drained => {}
                 Output::Trace(event) => scene.trace(event),
             }
         }
