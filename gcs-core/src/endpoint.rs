@@ -365,9 +365,11 @@ impl Endpoint {
         self.rank = rank.unwrap_or(self.rank);
         self.streams = vec![Stream::default(); self.members.len()];
         self.sent = 0;
+        // The syncs that led here stay: a membership server that does not know of an earlier one's start changes may
+        // give out an id again that was not told, and a view may then name the same sync again.
         for (member, start) in &self.configuration.members {
             if let Some(syncs) = self.syncs.get_mut(member) {
-                syncs.retain(|made_for, _| made_for > start);
+                syncs.retain(|made_for, _| made_for >= start);
             }
         }
         self.syncs.retain(|_, syncs| !syncs.is_empty());
@@ -574,14 +576,14 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_syncs_are_kept_and_used_ones_forgotten() {
+    fn the_newest_syncs_are_kept_and_those_before_the_used_ones_forgotten() {
         let mut e = endpoint(0, 0, 0);
         for number in 2..=5 {
             e.sync(daemon("p"), start(number), full(&e, [0; 4])).unwrap();
         }
         let kept = |e: &Endpoint| e.syncs[&daemon("p")].keys().copied().collect::<Vec<_>>();
         assert_eq!(kept(&e), [start(4), start(5)]);
-        e.install(view(2, "p:4 q:2"));
+        e.install(view(2, "p:5 q:2"));
         assert_eq!(kept(&e), [start(5)]);
         e.forget(daemon("p"));
         assert!(e.syncs.is_empty());

@@ -44,6 +44,7 @@ impl Runner for Script {
     fn run(&mut self, command: &Command, _: &Context) -> Result<String, Box<dyn Error>> {
         let mut args = command.consume_args();
         let proposed = args.take_key("proposed").unwrap_or_default();
+        let told = args.take_key("told").unwrap_or_default();
         let rest: Vec<String> = std::iter::from_fn(|| args.next_pos().map(str::to_owned)).collect();
         args.reject_next()?;
         match (command.name.as_str(), &rest[..]) {
@@ -67,7 +68,9 @@ impl Runner for Script {
             ("view", [counter, members @ ..]) => {
                 let members = self.daemons(members)?;
                 let view = self.world.agree(counter.parse()?, &members);
-                self.world.view(&members, &view);
+                let told: Vec<String> = told.split_whitespace().map(str::to_owned).collect();
+                let told = if told.is_empty() { members } else { self.daemons(&told)? };
+                self.world.view(&told, &view);
             }
             ("run", []) => self.world.run(),
             ("check", []) => {
