@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use clap::Parser;
 
+use crate::diagram::Detail;
 use crate::knobs::Knobs;
 use crate::report::Outcome;
 use crate::world::World;
@@ -102,7 +103,7 @@ fn one(seed: u64, args: &Args) -> Result<Outcome, String> {
     let run = || {
         let mut world = World::new(Knobs::from_seed(seed));
         if args.verbose {
-            world.draw();
+            world.draw(Detail::Everything);
         }
         let outcome = world.run();
         if let Some(diagram) = world.diagram() {

@@ -15,6 +15,8 @@ pub enum Strike {
     Kill(Node),
     /// A daemon and its content server are killed together, and start again later.
     Machine(usize),
+    /// A process is killed if it is still in this life of it.
+    Overdue(Node, u64),
     /// A content server hands its sessions over, stops, and starts again later.
     Drain(usize),
     /// Some connection breaks.

@@ -226,6 +226,14 @@ impl Net {
         }
     }
 
+    /// A process at `node` ends in order: it closes its connections.
+    pub fn leave(&mut self, now: Time, node: Node, queue: &mut Queue) {
+        let its = |(_, it): &(&Conn, &Connection)| side_of(it, node).is_some();
+        for conn in self.connections.iter().filter(its).map(|(conn, _)| *conn).collect::<Vec<_>>() {
+            self.close(now, conn, node, queue);
+        }
+    }
+
     /// Nobody is at `node` any more. Its peers see that one by one, and lose what arrives after it.
     pub fn vanish(&mut self, now: Time, node: Node, queue: &mut Queue) {
         let mut affected = Vec::new();

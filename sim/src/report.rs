@@ -1,5 +1,7 @@
 //! What a run came to, and what people need to know when it went wrong.
 
+use std::fmt;
+
 use crate::client::Tally;
 
 /// The verdict on a run.
@@ -30,5 +32,18 @@ impl Outcome {
             None if self.complaints.is_empty() => "good",
             None => "complaint",
         }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}: {}", self.seed, self.verdict())?;
+        for violation in &self.report.violations {
+            writeln!(f, "{violation}")?;
+        }
+        for complaint in &self.complaints {
+            writeln!(f, "{complaint}")?;
+        }
+        Ok(())
     }
 }

@@ -20,6 +20,8 @@ pub struct Log {
     pub moments: Vec<Moment>,
     /// What must not happen between honest hosts, or to a client.
     pub complaints: Vec<String>,
+    /// Processes that have nothing left to do, and end.
+    pub ended: Vec<Node>,
     /// Sessions that their clients gave up, since nobody knows them.
     pub lost: Vec<SessionId>,
     /// The run as a diagram, if somebody wants to see it.

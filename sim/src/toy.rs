@@ -159,7 +159,7 @@ impl ContentService for Toy {
         }
         let Some(response) = context.tape.respond() else { return Next::Idle };
         // The schedule is absolute; a start, or a long pause, begins a new one.
-        let begin = if now.since(context.due) > Duration::from_secs(2) { now } else { context.due };
+        let begin = if now.since(context.due) > Duration::from_secs(1) { now } else { context.due };
         context.due = begin + context.pace;
         let last = context.tape.position >= context.tape.length;
         let payload = Bytes::from(postcard::to_allocvec(&response).expect("responses are plain data"));

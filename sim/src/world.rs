@@ -15,7 +15,7 @@ use model::{Boot, DaemonId, Name, ServerId, Time};
 use session_core::message::GatewayId;
 
 use crate::client::{Client, Settings};
-use crate::diagram::Diagram;
+use crate::diagram::{Detail, Diagram};
 use crate::dice::Dice;
 use crate::fault::Ambush;
 use crate::hosts::{DaemonHost, GatewayHost, Manners, MembershipHost, ServerHost};
@@ -111,9 +111,9 @@ impl World {
         &self.log.records
     }
 
-    /// Draws diagrams from now on.
-    pub fn draw(&mut self) {
-        self.log.diagram = Some(Diagram::default());
+    /// Draws a diagram from now on.
+    pub fn draw(&mut self, detail: Detail) {
+        self.log.diagram = Some(Diagram::new(detail));
     }
 
     /// The diagram, if it is drawn.
@@ -237,10 +237,13 @@ impl World {
 
     /// Ends a life, without a word.
     pub fn crash(&mut self, node: Node) {
-        if !self.is_alive(node) {
-            return;
+        if self.is_alive(node) {
+            self.remark(|| format!("{node} crashes"));
+            self.end_life(node);
         }
-        self.remark(|| format!("{node} crashes"));
+    }
+
+    fn end_life(&mut self, node: Node) {
         let event = match node {
             Node::Daemon(n) => {
                 let daemon = self.daemons[n].host.as_ref().map(|host| host.daemon().id());
@@ -349,6 +352,7 @@ impl World {
             Event::Strike(strike) => self.strike(&strike),
         }
         self.look_for_moments();
+        self.bury_the_ended();
         true
     }
 
@@ -390,6 +394,21 @@ impl World {
             self.plan_wake(node, due - skew);
         }
         result
+    }
+
+    /// What `node` sees of the world.
+    fn scene(&mut self, node: Node) -> Scene<'_> {
+        let (skew, life) = (self.skew(node), self.life(node));
+        Scene {
+            now: self.now,
+            skew,
+            node,
+            life,
+            net: &mut self.net,
+            queue: &mut self.queue,
+            dice: &mut self.dice,
+            log: &mut self.log,
+        }
     }
 
     fn plan_wake(&mut self, node: Node, due: Time) {

@@ -246,15 +246,17 @@ impl Gateway {
                 out,
             );
         }
-        let group = self.with(now, session, |entry| {
+        let params = self.params.clone();
+        let entered = self.with(now, session, |entry| {
             let tickets = Vec::from([ticket]);
             entry.requests.insert(number, Pending { operation: operation.clone(), tickets, again });
             entry.last_request = entry.last_request.max(number);
-            Purpose::Session(entry.unit.clone(), session)
+            (Purpose::Session(entry.unit.clone(), session), entry.make_room(&params))
         });
-        if let Some(group) = group {
-            self.multicast(&group, &SessionMessage::Request { number, operation }, out);
-        }
+        let Some((group, gave_way)) = entered else { return };
+        let failure = Failure::TooManyRequests { limit: params.requests_max };
+        out.extend(gave_way.into_iter().map(|ticket| refused(ticket, failure.clone())));
+        self.multicast(&group, &SessionMessage::Request { number, operation }, out);
     }
 
     pub(super) fn close(&mut self, now: Time, call: Call, out: &mut Vec<Output>) {

@@ -302,9 +302,10 @@ impl Entry {
         if number > expected {
             return Err(Failure::RequestGap { number, expected });
         }
-        // What is asked again has room of its own: new requests may wait for it.
+        // What is asked again has room of its own, and the first of it comes first: what is behind may wait for it.
         let again = number < expected;
-        let beside = || self.requests.values().filter(|pending| pending.again == again).count();
+        let before = self.requests.range(..number);
+        let beside = || before.filter(|(_, pending)| pending.again == again).count();
         let waiting = self.requests.get(&number).map(|pending| pending.tickets.len());
         let limit = params.requests_max;
         if waiting.unwrap_or_else(beside) >= limit {
@@ -315,6 +316,14 @@ impl Entry {
             None if again => Admission::Again { number },
             None => Admission::New { number },
         })
+    }
+
+    /// Makes room among what was asked again, from the end. Returns whose calls gave way.
+    pub(super) fn make_room(&mut self, params: &GatewayParams) -> Vec<Ticket> {
+        let again = || self.requests.iter().filter(|(_, pending)| pending.again);
+        let last = again().nth(params.requests_max).and_then(|_| again().next_back());
+        let last = last.map(|(number, _)| *number);
+        last.and_then(|number| self.requests.remove(&number)).map_or_else(Vec::new, |pending| pending.tickets)
     }
 }
 

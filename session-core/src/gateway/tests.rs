@@ -431,6 +431,20 @@ fn a_request_that_is_repeated_later_has_the_outcome_that_it_had() {
 }
 
 #[test]
+fn of_what_is_asked_again_the_first_comes_first() {
+    let mut bench = Bench::new();
+    bench.attach(Resume::After(cursor(9, 9)));
+    bench.claim(A, 5, 9);
+    for number in [5, 6, 8] {
+        assert_eq!(bench.request(Some(number)), [format!("session: request {number}")]);
+    }
+    let full = "TooManyRequests { limit: 3 }";
+    assert_eq!(bench.request(Some(9)), [format!("reply 5: {full}")]);
+    assert_eq!(bench.request(Some(4)), [format!("reply 4: {full}"), "session: request 4".into()]);
+    assert_eq!(bench.request(None), ["session: request 10"], "new requests have room of their own");
+}
+
+#[test]
 fn requests_have_limits() {
     let mut bench = Bench::playing();
     assert_eq!(bench.request(Some(2)), ["reply 4: RequestGap { number: 2, expected: 1 }"]);

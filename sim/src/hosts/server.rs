@@ -50,7 +50,7 @@ impl ServerHost {
         &self.machine
     }
 
-    /// Orders it to hand everything over.
+    /// Orders it to hand everything over, and to end then.
     pub fn drain(&mut self, scene: &mut Scene<'_>) {
         self.tell(Input::Drain, scene);
     }
@@ -88,7 +88,7 @@ impl ServerHost {
                 Output::Refused { group, sender, error } => {
                     scene.complain(|| format!("refused what {sender} said in {group}: {error}"));
                 }
-                Output::Drained => {}
+                Output::Drained => scene.log.ended.push(scene.node),
                 Output::Trace(event) => scene.trace(event),
             }
         }

@@ -1,11 +1,16 @@
 //! Faults strike the world.
 
+use std::time::Duration;
+
 use model::SessionId;
 
 use crate::fault::{Kind, Strike, Victim};
 use crate::net::Event;
 use crate::packet::Node;
 use crate::world::World;
+
+/// How long a process may take to hand over what it does.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
 
 impl World {
     /// Faults happen from now on, until [`World::settle`].
@@ -87,6 +92,11 @@ impl World {
                 self.kill(Node::Daemon(*machine));
                 self.kill(Node::Server(*machine));
             }
+            Strike::Overdue(node, life) => {
+                if self.life(*node) == *life {
+                    self.kill(*node);
+                }
+            }
             Strike::Drain(machine) => self.drain(*machine),
             Strike::Reset => self.reset_some_connection(),
             Strike::PrimaryAndBackup => self.kill_primary_and_backup(),
@@ -97,12 +107,16 @@ impl World {
     fn kill(&mut self, node: Node) {
         if self.is_alive(node) {
             self.crash(node);
-            let at = self.now + self.fate.time(self.knobs.weather.down.clone());
-            self.queue.plan(at, Event::Restart { node });
+            self.plan_restart(node);
         }
     }
 
-    fn drain(&mut self, machine: usize) {
+    fn plan_restart(&mut self, node: Node) {
+        let at = self.now + self.fate.time(self.knobs.weather.down.clone());
+        self.queue.plan(at, Event::Restart { node });
+    }
+
+    pub(super) fn drain(&mut self, machine: usize) {
         let node = Node::Server(machine);
         if !self.is_alive(node) {
             return;
@@ -111,9 +125,20 @@ impl World {
         let mut host = self.servers[machine].host.take().expect("a living server");
         host.drain(&mut self.scene(node));
         self.servers[machine].host = Some(host);
-        // A supervisor's patience: long enough for sessions to move, unless something else goes wrong.
-        let at = self.now + self.knobs.weather.down.end().max(&crate::knobs::ms(400)).to_owned();
-        self.queue.plan(at, Event::Strike(Strike::Kill(node)));
+        let overdue = Strike::Overdue(node, self.life(node));
+        self.queue.plan(self.now + DRAIN_PATIENCE, Event::Strike(overdue));
+    }
+
+    /// Processes that have ended in order. They start again like the dead.
+    pub(super) fn bury_the_ended(&mut self) {
+        for node in std::mem::take(&mut self.log.ended) {
+            self.remark(|| format!("{node} ends"));
+            self.net.leave(self.now, node, &mut self.queue);
+            self.end_life(node);
+            if self.troubled {
+                self.plan_restart(node);
+            }
+        }
     }
 
     fn reset_some_connection(&mut self) {
@@ -136,7 +161,7 @@ impl World {
         let Some((primary, backups)) = self.assigned(session) else { return };
         self.kill(primary);
         if let Some(backup) = backups.first() {
-            let at = self.now + self.fate.time(std::time::Duration::ZERO..=self.knobs.sessions.policy.period);
+            let at = self.now + self.fate.time(Duration::ZERO..=self.knobs.sessions.policy.period);
             self.queue.plan(at, Event::Strike(Strike::Kill(*backup)));
         }
     }

@@ -1,18 +1,25 @@
-//! Stories: a world that a test directs, in the words of the domain.
+//! Stories: a world that somebody directs, in the words of the domain. It is quiet: nothing happens by itself.
 
 use std::time::Duration;
 
-use model::SessionId;
+use model::{SessionId, UnitId};
+use session_core::Policy;
 
 use crate::client::Client;
 use crate::happens::{Happens, Moment};
+use crate::knobs::{Knobs, Unit, name, us};
+use crate::net::Net;
 use crate::packet::Node;
 use crate::scene::Scene;
-use crate::world::World;
+use crate::toy::Wish;
+use crate::world::{Dice, World};
+
+/// How long a story waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A client that a story directs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Player(pub(super) usize);
+pub struct Player(usize);
 
 /// A fault of a story.
 pub(super) struct Planned {
@@ -48,6 +55,233 @@ impl Ambusher<'_> {
     }
 }
 
+/// The setting. To be told before anything happens.
+impl World {
+    /// A quiet world: three machines, one gateway, one film that all machines hold, one backup.
+    pub fn seeded(seed: u64) -> World {
+        World::new(Knobs::quiet(seed))
+    }
+
+    /// So many machines, all with the film.
+    #[must_use]
+    pub fn machines(mut self, count: usize) -> World {
+        self.knobs.machines = (1..=count).map(|n| name(&format!("machine-{n}"))).collect();
+        let everywhere = (0..count).collect();
+        self.knobs.units[0].holders = everywhere;
+        self
+    }
+
+    /// So many membership servers.
+    #[must_use]
+    pub fn membership_servers(mut self, count: usize) -> World {
+        self.knobs.membership_servers = count;
+        self
+    }
+
+    /// So many gateways.
+    #[must_use]
+    pub fn gateways(mut self, count: usize) -> World {
+        self.knobs.gateways = count;
+        self
+    }
+
+    /// So many backups for each session.
+    #[must_use]
+    pub fn backups(mut self, backups: u8) -> World {
+        let period = self.knobs.sessions.policy.period;
+        self.knobs.sessions.policy = Policy { backups, period };
+        self
+    }
+
+    /// Contexts are propagated so often.
+    #[must_use]
+    pub fn period(mut self, period: Duration) -> World {
+        self.knobs.sessions.policy.period = period;
+        self
+    }
+
+    /// Another film, on these machines.
+    #[must_use]
+    pub fn film(mut self, id: &str, holders: &[usize], length: u32) -> World {
+        let (id, holders) = (crate::knobs::unit(id), holders.iter().copied().collect());
+        self.knobs.units.retain(|unit| unit.id != id);
+        self.knobs.units.push(Unit { id, holders, length });
+        self
+    }
+
+    /// Every packet takes a millisecond, and nothing else takes time.
+    #[must_use]
+    pub fn measured(mut self) -> World {
+        let tick = Duration::from_millis(1);
+        self.knobs.pace.latency = tick..=tick;
+        self.knobs.pace.jitter = Duration::ZERO..=Duration::ZERO;
+        self.knobs.pace.detection = tick * 2..=tick * 2;
+        self.knobs.redial = tick * 5..=tick * 5;
+        self.knobs.idle = us(100)..=us(100);
+        self.net = Net::new(self.knobs.pace.clone(), Dice::new(self.knobs.seed, 2));
+        self
+    }
+}
+
+/// What happens.
+impl World {
+    /// Lets all daemons, servers and gateways find each other.
+    pub fn assemble(&mut self) {
+        self.start();
+        let daemons = self.daemons.len();
+        let together = self.await_that(PATIENCE, |world| {
+            let mut hosts = world.daemons.iter().filter_map(|slot| slot.host.as_ref());
+            hosts.all(|host| {
+                host.daemon().configuration().members.len() == daemons && host.daemon().phase() == "steady"
+            })
+        });
+        assert!(together, "daemons do not come together:\n{}", self.table());
+        self.pass(Duration::from_millis(200));
+    }
+
+    /// A client opens a session and attaches to it.
+    pub fn open_session(&mut self, unit: &str) -> Player {
+        let gateway = self.clients.len() % self.knobs.gateways;
+        self.open_session_at(unit, gateway)
+    }
+
+    /// A client opens a session at a gateway and attaches to it.
+    pub fn open_session_at(&mut self, unit: &str, gateway: usize) -> Player {
+        if !self.started {
+            self.assemble();
+        }
+        let index = self.add_client(None, UnitId::new(unit));
+        self.with_client(index, |client, scene| {
+            client.use_gateway(gateway, scene);
+            client.open(scene);
+        });
+        let player = Player(index);
+        self.expect(|world| world.client(player).is_attached());
+        player
+    }
+
+    /// The client receives so many further responses.
+    pub fn play(&mut self, player: Player, responses: u64) {
+        let wanted = self.client(player).responses() + responses;
+        self.expect(|world| world.client(player).responses() >= wanted);
+    }
+
+    /// The client sends a request. Nobody waits for it.
+    pub fn request(&mut self, player: Player, wish: Wish) {
+        self.with_client(player.0, |client, scene| client.request(wish, scene));
+    }
+
+    /// All requests of the client are acknowledged.
+    pub fn await_acknowledgements(&mut self, player: Player) {
+        self.expect(|world| world.client(player).is_acknowledged());
+    }
+
+    /// The client's connection ends, and it does not come back by itself.
+    pub fn vanish(&mut self, player: Player) {
+        self.with_client(player.0, |client, scene| client.vanish(scene));
+    }
+
+    /// The client attaches through this gateway.
+    pub fn come_back(&mut self, player: Player, gateway: usize) {
+        self.with_client(player.0, |client, scene| {
+            client.use_gateway(gateway, scene);
+            client.attach(scene);
+        });
+        self.expect(|world| world.client(player).is_attached());
+    }
+
+    /// The client ends its session.
+    pub fn close(&mut self, player: Player) {
+        self.with_client(player.0, |client, scene| client.close(scene));
+        self.expect(|world| world.client(player).session().is_none());
+    }
+
+    /// A machine dies: its daemon and its content server.
+    pub fn crash_machine(&mut self, machine: usize) {
+        self.crash(Node::Daemon(machine));
+        self.crash(Node::Server(machine));
+    }
+
+    /// A machine starts again.
+    pub fn restart_machine(&mut self, machine: usize) {
+        self.restart(Node::Daemon(machine));
+        self.restart(Node::Server(machine));
+    }
+
+    /// A content server hands over what it does, and ends.
+    pub fn drain_server(&mut self, machine: usize) {
+        self.drain(machine);
+        self.expect(|world| !world.is_alive(Node::Server(machine)));
+    }
+
+    /// When this happens the next time, something else does too.
+    pub fn on(&mut self, moment: Happens) -> Ambusher<'_> {
+        Ambusher { world: self, on: moment, at: None }
+    }
+
+    /// Waits for what must come.
+    pub fn expect(&mut self, what: impl FnMut(&World) -> bool) {
+        let came = self.await_that(PATIENCE, what);
+        assert!(came, "it does not come:\n{}", self.table());
+    }
+
+    /// Judges everything that happened.
+    ///
+    /// # Panics
+    /// If anything is wrong.
+    pub fn check(&mut self) {
+        let outcome = self.outcome();
+        assert!(outcome.is_good(), "{outcome}");
+    }
+}
+
+/// What can be seen.
+impl World {
+    /// Who serves the client's session, as the server with the newest word has it.
+    pub fn primary_of(&self, player: Player) -> Node {
+        self.assigned_to(player).0
+    }
+
+    /// Who mirrors the client's session.
+    pub fn backups_of(&self, player: Player) -> Vec<Node> {
+        self.assigned_to(player).1
+    }
+
+    fn assigned_to(&self, player: Player) -> (Node, Vec<Node>) {
+        let session = self.client(player).session();
+        let assigned = session.and_then(|session| self.assigned(session));
+        assigned.expect("an open session has a primary")
+    }
+
+    /// The gateway that the client uses.
+    pub fn gateway_of(&self, player: Player) -> Node {
+        Node::Gateway(self.client(player).gateway())
+    }
+
+    /// The longest time that the client, while attached, waited for a response.
+    pub fn gap_seen_by(&self, player: Player) -> Duration {
+        self.client(player).longest_gap()
+    }
+
+    /// The client itself.
+    pub fn client(&self, player: Player) -> &Client {
+        self.clients[player.0].host.as_ref().expect("clients do not die")
+    }
+
+    /// The primary and the backups of a session, as the server with the newest word has it.
+    pub(super) fn assigned(&self, session: SessionId) -> Option<(Node, Vec<Node>)> {
+        let servers = self.servers.iter().filter_map(|slot| slot.host.as_ref());
+        let known = servers.flat_map(|host| host.server().sessions()).filter(|known| known.id == session);
+        let newest = known.max_by_key(|known| known.session.fence)?;
+        let node = |process: &model::ProcessId| {
+            let place = self.knobs.machines.iter().position(|name| *name == process.daemon().name());
+            place.map(Node::Server)
+        };
+        let primary = newest.session.primary.as_ref().and_then(node)?;
+        Some((primary, newest.session.backups.iter().filter_map(node).collect()))
+    }
+}
+
 impl World {
     /// Whatever is planned for this moment strikes.
     pub(super) fn spring_planned(&mut self, moment: Moment) {
@@ -56,20 +290,6 @@ impl World {
             for node in self.planned.remove(place).victims {
                 self.crash(node);
             }
-        }
-    }
-
-    pub(super) fn scene(&mut self, node: Node) -> Scene<'_> {
-        let (skew, life) = (self.skew(node), self.life(node));
-        Scene {
-            now: self.now,
-            skew,
-            node,
-            life,
-            net: &mut self.net,
-            queue: &mut self.queue,
-            dice: &mut self.dice,
-            log: &mut self.log,
         }
     }
 
@@ -82,29 +302,5 @@ impl World {
         let result = act(&mut host, &mut self.scene(Node::Client(client)));
         self.clients[client].host = Some(host);
         result
-    }
-
-    /// The primary and the backups of a session, as the server with the newest word has it.
-    pub fn assigned(&self, session: SessionId) -> Option<(Node, Vec<Node>)> {
-        let servers = self.servers.iter().filter_map(|slot| slot.host.as_ref());
-        let known = servers.flat_map(|host| host.server().sessions()).filter(|known| known.id == session);
-        let newest = known.max_by_key(|known| known.session.fence)?;
-        let node = |process: &model::ProcessId| {
-            let place = self.knobs.machines.iter().position(|name| *name == process.daemon().name());
-            place.map(Node::Server)
-        };
-        let primary = newest.session.primary.as_ref().and_then(node)?;
-        Some((primary, newest.session.backups.iter().filter_map(node).collect()))
-    }
-
-    /// When this happens the next time, something else does too.
-    pub fn on(&mut self, moment: Happens) -> Ambusher<'_> {
-        Ambusher { world: self, on: moment, at: None }
-    }
-
-    /// Lets time pass, but no more than is needed for the next thing.
-    pub fn next(&mut self, limit: Duration) -> bool {
-        let until = self.now + limit;
-        self.step(until)
     }
 }

@@ -1,0 +1,5 @@
+//! The simulator's own tests: stories, scripts, and what must hold of the simulator itself.
+
+mod meta;
+mod scripts;
+mod stories;

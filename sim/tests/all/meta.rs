@@ -1,0 +1,37 @@
+//! The world tests the protocols; this tests the world.
+
+use sim::{Knobs, World};
+
+fn trace(seed: u64) -> Vec<String> {
+    let mut world = World::new(Knobs::from_seed(seed));
+    let outcome = world.run();
+    assert!(outcome.is_good(), "{outcome}");
+    world.records().iter().map(|record| serde_json::to_string(record).unwrap()).collect()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 1..=8 {
+        assert_eq!(trace(seed), trace(seed), "seed {seed}");
+    }
+}
+
+#[test]
+fn different_seeds_give_different_traces() {
+    assert_ne!(trace(1), trace(2));
+}
+
+#[test]
+fn some_runs_contain_what_they_are_for() {
+    let (mut views, mut takeovers, mut requests, mut responses) = (0, 0, 0, 0);
+    for seed in 0..40 {
+        let outcome = World::new(Knobs::from_seed(seed)).run();
+        assert!(outcome.is_good(), "{outcome}");
+        views += outcome.report.tally.views;
+        takeovers += outcome.report.tally.takeovers;
+        requests += outcome.report.tally.requests;
+        responses += outcome.report.tally.responses;
+    }
+    assert!(views >= 200 && takeovers >= 200, "{views} views, {takeovers} takeovers");
+    assert!(requests >= 1000 && responses >= 4000, "{requests} requests, {responses} responses");
+}
