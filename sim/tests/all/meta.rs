@@ -2,11 +2,12 @@
 
 use sim::{Knobs, World};
 
-fn trace(seed: u64) -> Vec<String> {
+fn trace(seed: u64) -> String {
     let mut world = World::new(Knobs::from_seed(seed));
     let outcome = world.run();
     assert!(outcome.is_good(), "{outcome}");
-    world.records().iter().map(|record| serde_json::to_string(record).unwrap()).collect()
+    let lines: Result<Vec<_>, _> = world.records().iter().map(serde_json::to_string).collect();
+    lines.map(|lines| lines.join("\n")).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]

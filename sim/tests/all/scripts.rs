@@ -62,10 +62,12 @@ impl Script {
             let world = self.world()?;
             return Ok(match *part {
                 "primary" => vec![world.primary_of(player)],
-                "machine" => match world.primary_of(player) {
-                    Node::Server(machine) => vec![Node::Daemon(machine), Node::Server(machine)],
-                    other => return Err(format!("{other} is no server").into()),
-                },
+                "machine" => {
+                    let Node::Server(machine) = world.primary_of(player) else {
+                        return Err("no server".into());
+                    };
+                    vec![Node::Daemon(machine), Node::Server(machine)]
+                }
                 "backups" => world.backups_of(player),
                 "gateway" => vec![world.gateway_of(player)],
                 other => return Err(format!("no `{other}`").into()),
