@@ -74,6 +74,8 @@ pub struct Weather {
     pub ambushes: Vec<Ambush>,
     /// How long the dead stay dead.
     pub down: RangeInclusive<Duration>,
+    /// Faults pass over machines while so many of a hundred are down.
+    pub down_max: usize,
     /// One fault at a time, and time to recover from it; then nothing may be lost.
     pub gentle: bool,
 }
@@ -108,6 +110,7 @@ impl Weather {
             strikes: Vec::new(),
             ambushes: Vec::new(),
             down: ms(300)..=ms(300),
+            down_max: 100,
             gentle: true,
         }
     }
@@ -125,6 +128,7 @@ impl Weather {
             strikes: vec![Kind::Server, Kind::Machine, Kind::Daemon, Kind::Reset, Kind::Drain],
             ambushes: Vec::new(),
             down: ms(20)..=ms(500),
+            down_max: 100,
             gentle: true,
         }
     }
@@ -148,6 +152,8 @@ impl Weather {
             strikes: all.into_iter().filter(|_| dice.percent(60)).collect(),
             ambushes: (0..dice.below(4)).map(|_| Ambush::from_dice(dice)).collect(),
             down: us(100)..=slowest,
+            // A session does not survive all its servers, and a run without sessions tests little.
+            down_max: dice.pick(&[30, 50, 100]),
             gentle: false,
         }
     }

@@ -353,6 +353,7 @@ impl World {
         }
         self.look_for_moments();
         self.bury_the_ended();
+        self.doubt_the_lost();
         true
     }
 

@@ -30,6 +30,7 @@ pub struct ServerHost {
     daemon: Node,
     attachment: Option<Conn>,
     doors: BTreeMap<GatewayId, Door>,
+    draining: bool,
 }
 
 impl ServerHost {
@@ -42,7 +43,13 @@ impl ServerHost {
             daemon: Node::Daemon(machine),
             attachment: None,
             doors: BTreeMap::new(),
+            draining: false,
         }
+    }
+
+    /// Whether it is to hand everything over.
+    pub fn is_draining(&self) -> bool {
+        self.draining
     }
 
     /// The machine.
@@ -52,6 +59,7 @@ impl ServerHost {
 
     /// Orders it to hand everything over, and to end then.
     pub fn drain(&mut self, scene: &mut Scene<'_>) {
+        self.draining = true;
         self.tell(Input::Drain, scene);
     }
 

@@ -93,8 +93,9 @@ impl World {
                 self.kill(Node::Server(*machine));
             }
             Strike::Overdue(node, life) => {
-                if self.life(*node) == *life {
-                    self.kill(*node);
+                if self.life(*node) == *life && self.is_alive(*node) {
+                    self.crash(*node);
+                    self.plan_restart(*node);
                 }
             }
             Strike::Drain(machine) => self.drain(*machine),
@@ -105,10 +106,18 @@ impl World {
 
     /// Kills a process, which starts again by itself.
     fn kill(&mut self, node: Node) {
-        if self.is_alive(node) {
+        if self.is_alive(node) && !self.is_spared(node) {
             self.crash(node);
             self.plan_restart(node);
         }
+    }
+
+    /// Whether so many machines are down already that this one has to stay.
+    fn is_spared(&self, node: Node) -> bool {
+        let (Node::Daemon(machine) | Node::Server(machine)) = node else { return false };
+        let is_up = |n: usize| self.is_alive(Node::Daemon(n)) && self.is_alive(Node::Server(n));
+        let down = (0..self.daemons.len()).filter(|n| !is_up(*n)).count();
+        is_up(machine) && (down + 1) * 100 > self.knobs.weather.down_max * self.daemons.len()
     }
 
     fn plan_restart(&mut self, node: Node) {
@@ -118,12 +127,11 @@ impl World {
 
     pub(super) fn drain(&mut self, machine: usize) {
         let node = Node::Server(machine);
-        if !self.is_alive(node) {
-            return;
+        let Some(mut host) = self.servers[machine].host.take() else { return };
+        if !host.is_draining() {
+            self.remark(|| format!("{node} drains"));
+            host.drain(&mut self.scene(node));
         }
-        self.remark(|| format!("{node} drains"));
-        let mut host = self.servers[machine].host.take().expect("a living server");
-        host.drain(&mut self.scene(node));
         self.servers[machine].host = Some(host);
         let overdue = Strike::Overdue(node, self.life(node));
         self.queue.plan(self.now + DRAIN_PATIENCE, Event::Strike(overdue));

@@ -41,6 +41,20 @@ impl World {
         self.calm_down();
     }
 
+    /// A session that its client gave up must be unknown to all servers.
+    pub(super) fn doubt_the_lost(&mut self) {
+        for session in std::mem::take(&mut self.log.lost) {
+            let servers = self.servers.iter().filter_map(|slot| slot.host.as_ref());
+            let staying = servers.filter(|host| !host.is_draining());
+            let knows = staying.flat_map(|host| host.server().sessions()).any(|known| known.id == session);
+            if knows {
+                self.log
+                    .complaints
+                    .push(format!("{session} was given up at {}, and some server has it", self.now));
+            }
+        }
+    }
+
     /// Waits until nothing happens any more.
     pub fn calm_down(&mut self) {
         let deadline = self.now + PATIENCE;
