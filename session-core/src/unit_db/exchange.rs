@@ -156,7 +156,7 @@ impl Database {
             }
         }
         self.policy = policy.map_or(self.policy, |(_, policy)| policy);
-        sessions.retain(|id, copy| self.tombs.get(id).is_none_or(|tomb| copy.requests > tomb.requests));
+        sessions.retain(|id, copy| self.tombs.get(id).is_none_or(|tomb| !tomb.covers(copy)));
         self.tombs.retain(|id, _| !sessions.contains_key(id));
         self.sessions = sessions;
         self.trim_tombs();
@@ -176,8 +176,9 @@ impl Database {
                 ContentMessage::Start { session, secret, gateway } => {
                     effects.extend(self.insert(session, secret, gateway, open));
                 }
+                // Nobody gives out a fence before all agree; the gateway will ask again.
+                ContentMessage::Inquire { .. } => {}
                 ContentMessage::Attach { .. }
-                | ContentMessage::Inquire { .. }
                 | ContentMessage::Propagate { .. }
                 | ContentMessage::End { .. }
                 | ContentMessage::Expire { .. }

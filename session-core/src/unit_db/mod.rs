@@ -16,7 +16,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use model::{Digest, Fence, GroupView, GroupViewId, ProcessId, SessionId};
+use model::{Boot, Digest, Fence, GroupView, GroupViewId, Name, ProcessId, SessionId};
 
 use crate::assign::{Assignment, Loads};
 use crate::message::{AttachRefusal, ContentMessage, GatewayId, Secret, encode};
@@ -300,7 +300,7 @@ impl Database {
             None if self.tombs.contains_key(&id) => refused(AttachRefusal::Ended),
             None => refused(AttachRefusal::Unknown),
             Some(session) if session.secret != secret => refused(AttachRefusal::WrongSecret),
-            Some(_) => self.bury(id).into_iter().collect(),
+            Some(_) => self.bury(id, None).into_iter().collect(),
         }
     }
 
@@ -309,16 +309,16 @@ impl Database {
             None if self.tombs.contains_key(&id) => AttachRefusal::Ended,
             None => AttachRefusal::Unknown,
             Some(session) if session.gateway != gateway => AttachRefusal::Elsewhere,
-            Some(_) => return self.bury(id).into_iter().collect(),
+            Some(_) => return self.bury(id, Some((gateway.name, gateway.boot))).into_iter().collect(),
         };
         Vec::from([Effect::Refused { session: id, gateway, reason }])
     }
 
-    fn bury(&mut self, id: SessionId) -> Option<Effect> {
+    fn bury(&mut self, id: SessionId, expired_at: Option<(Name, Boot)>) -> Option<Effect> {
         let last = self.sessions.remove(&id)?;
         self.loads.remove(&last);
         self.buried += 1;
-        self.tombs.insert(id, Tomb { order: self.buried, requests: last.requests });
+        self.tombs.insert(id, Tomb { order: self.buried, requests: last.requests, expired_at });
         self.trim_tombs();
         Some(Effect::Ended { session: id, last: Box::new(last) })
     }

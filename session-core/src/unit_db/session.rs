@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
-use model::{Fence, ProcessId, SessionId};
+use model::{Boot, Fence, Name, ProcessId, SessionId};
 use serde::{Deserialize, Serialize};
 
 use crate::message::{GatewayId, Secret};
@@ -84,4 +84,15 @@ pub struct Tomb {
     pub order: u64,
     /// How many requests were known to be applied.
     pub requests: u64,
+    /// The life of the gateway at which no client came, if that is why it ended.
+    pub expired_at: Option<(Name, Boot)>,
+}
+
+impl Tomb {
+    /// Whether `copy`, which others have, is over too. It is not if its client went on after all that is known here,
+    /// or came back elsewhere than where it was missed.
+    pub(super) fn covers(&self, copy: &Session) -> bool {
+        let elsewhere = |at| at != (copy.gateway.name, copy.gateway.boot);
+        copy.requests <= self.requests && !self.expired_at.is_some_and(elsewhere)
+    }
 }

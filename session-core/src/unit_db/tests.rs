@@ -306,7 +306,7 @@ fn tombs_are_bounded() {
     database.on_view(&view(1, &["a"], &[]), &context);
     for id in 0..TOMBS_MAX as u128 + 10 {
         database.insert(SessionId::new(id), Secret::new(0), gateway("g"), &context);
-        database.bury(SessionId::new(id));
+        database.bury(SessionId::new(id), None);
     }
     assert_eq!(database.tombs.len(), TOMBS_MAX);
     assert!(!database.tombs.contains_key(&SessionId::new(0)));
@@ -358,4 +358,37 @@ fn a_merge_tells_who_serves_where_the_client_is_and_what_is_known() {
     }
     assert_eq!(group.session(1).context, "on");
     assert!(group.session(1).fence > fence);
+}
+
+#[test]
+fn a_session_that_expires_on_one_side_lives_on_where_its_client_went() {
+    for (came, lives) in [("h", 1), ("g", 0)] {
+        let mut group = Group::running(&["a", "b"]);
+        group.start(1);
+        let session = SessionId::new(1);
+        let mut other = Group::new(&["b"]);
+        other.replicas[0].1 = group.replicas[1].1.clone();
+        group.view(2, &["a"], &["a"]);
+        other.view(2, &["b"], &["b"]);
+        other.say("b", ContentMessage::Attach { session, secret: Secret::new(1), gateway: gateway(came) });
+        group.say("a", ContentMessage::Expire { session, gateway: gateway("g") });
+        group.replicas.append(&mut other.replicas);
+        group.view(3, &["a", "b"], &[]);
+        group.settle();
+        assert!(group.replicas.iter().all(|(_, replica)| replica.sessions().len() == lives), "{came}");
+    }
+}
+
+#[test]
+fn a_gateway_that_saw_a_greater_fence_gets_one_above_it_once_all_agree() {
+    let mut group = Group::running(&["a", "b"]);
+    group.start(1);
+    let (session, secret, before) = (SessionId::new(1), Secret::new(1), group.session(1).fence);
+    let inquire = |fence| ContentMessage::Inquire { session, secret, gateway: gateway("g"), fence };
+    assert_eq!(group.say("g", inquire(before)), [Effect::Missed(session)]);
+    let lost = Fence::new(view(5, &[], &[]).id, 9);
+    assert_eq!(group.say("g", inquire(lost)), [], "a later view will come");
+    group.view(6, &["a", "b"], &["a", "b"]);
+    assert_eq!(group.say("g", inquire(lost)), [Effect::Assigned(session)]);
+    assert!(group.session(1).fence > lost);
 }
