@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::trace::{Event, Role};
 use model::{
-    Boot, Configuration, ConfigurationId, DaemonId, Digest, Fence, GroupName, GroupView, GroupViewId, Member,
-    MessageId, ProcessId, SessionId, StartId, UnitId,
+    Boot, Configuration, ConfigurationId, DaemonId, Digest, Fence, GroupName, GroupView, GroupViewId, Level,
+    Member, MessageId, ProcessId, SessionId, StartId, UnitId,
 };
 
 use crate::judge::{Judge, Report};
@@ -255,8 +255,10 @@ impl Script {
 
     pub(crate) fn sends(self, name: &str, to: &str, number: u64) -> Script {
         let process = process(name);
-        let message = MessageId::new(process, number);
-        self.raw(Event::GroupSend { process, group: group(to), message, digest: digest(name, number) })
+        let (group, message) = (group(to), MessageId::new(process, number));
+        let view = self.views.get(&(process, group.clone())).map(|view| view.id);
+        let (digest, level, only_in) = (digest(name, number), Level::Agreed, None);
+        self.raw(Event::GroupSend { process, group, message, digest, view, level, only_in })
     }
 
     /// Each of `names` is given message `number` of `sender`, in its view of the group `of`.

@@ -74,6 +74,11 @@ impl Groups {
         self.processes.get(&process).is_some_and(|process| process.groups.contains(group))
     }
 
+    /// The view of `group` that `process` was told last, if it is in it.
+    pub(crate) fn view_told(&self, process: ProcessId, group: &GroupName) -> Option<GroupViewId> {
+        if self.has(process, group) { self.view_of(group) } else { None }
+    }
+
     /// The view of `group` that its members were told last.
     pub(crate) fn view_of(&self, group: &GroupName) -> Option<GroupViewId> {
         self.groups.get(group).map(|group| group.view)

@@ -368,6 +368,26 @@ impl GroupName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether the group is strict: what a member sends is delivered in the view in which it was sent
+    /// [KK:sending-view], for which members are blocked while a view changes. Its name begins with `strict:` or
+    /// `strict+state:`. The mode is a part of the name so that no two members can disagree on it, not even members
+    /// that meet when a partition heals.
+    pub fn is_strict(&self) -> bool {
+        self.modes().any(|mode| mode == "strict")
+    }
+
+    /// Whether members that come from different views bring each other up to date: the name begins with `state:` or
+    /// `strict+state:`.
+    pub fn transfers_state(&self) -> bool {
+        self.modes().any(|mode| mode == "state")
+    }
+
+    fn modes(&self) -> impl Iterator<Item = &str> {
+        let prefix = self.0.split_once(':').map_or("", |(prefix, _)| prefix);
+        let known = matches!(prefix, "strict" | "state" | "strict+state");
+        prefix.split('+').filter(move |_| known)
+    }
 }
 
 /// A content unit: 1 to 127 lower-case letters, digits, `-`, `_` or `.`.
@@ -529,6 +549,20 @@ mod tests {
         assert!(GroupName::new("").is_none());
         assert!(UnitId::new("films/1").is_none());
         assert!(UnitId::new("film-1").is_some());
+    }
+
+    #[test]
+    fn the_modes_of_a_group_are_in_its_name() {
+        let modes = |text: &str| {
+            let group = GroupName::new(text).unwrap();
+            (group.is_strict(), group.transfers_state())
+        };
+        assert_eq!(modes("orders"), (false, false));
+        assert_eq!(modes("strict:orders"), (true, false));
+        assert_eq!(modes("state:orders"), (false, true));
+        assert_eq!(modes("strict+state:orders"), (true, true));
+        assert_eq!(modes("strict"), (false, false));
+        assert_eq!(modes("strict+fast:orders"), (false, false));
     }
 
     #[test]

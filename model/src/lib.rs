@@ -17,4 +17,4 @@ pub use ids::{
 };
 pub use machine::Machine;
 pub use time::Time;
-pub use view::{Address, Configuration, GroupView, GroupViewId, Member};
+pub use view::{Address, Configuration, GroupView, GroupViewId, Level, Member};

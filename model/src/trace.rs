@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Configuration, ConfigurationId, DaemonId, Digest, Fence, GroupName, GroupView, GroupViewId, MessageId,
-    Name, ProcessId, SessionId, StartId, Time, UnitId,
+    Configuration, ConfigurationId, DaemonId, Digest, Fence, GroupName, GroupView, GroupViewId, Level,
+    MessageId, Name, ProcessId, SessionId, StartId, Time, UnitId,
 };
 
 /// An event, and when its process saw it. Records of one process are in the order in which it saw them.
@@ -63,8 +63,30 @@ pub enum Event {
     Attach { process: ProcessId, name: Name },
     /// A process is gone: its connection closed, or it was evicted.
     Detach { process: ProcessId },
-    /// A process multicast `message` to `group`; it need not be a member.
-    GroupSend { process: ProcessId, group: GroupName, message: MessageId, digest: Digest },
+    /// A process multicast `message` to `group`; it need not be a member. `view` is the last view of the group that
+    /// it was told, if it is one. A message with `only_in` is for that view of the group, or for nobody.
+    GroupSend {
+        process: ProcessId,
+        group: GroupName,
+        message: MessageId,
+        digest: Digest,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        view: Option<GroupViewId>,
+        #[serde(default)]
+        level: Level,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        only_in: Option<GroupViewId>,
+    },
+    /// The sender of `message` was told that nobody is given it.
+    GroupRefuse { process: ProcessId, message: MessageId },
+    /// Every daemon of the configuration is known to hold `message`, sent at [`Level::Safe`], and all that comes
+    /// before it. The member is given the message next, in `view` of `group`. Without this record, the message came
+    /// at a change of configuration, and only those who came along are known to be given it.
+    GroupSafe { process: ProcessId, group: GroupName, message: MessageId, view: GroupViewId },
+    /// A member of a strict group was asked to send no more until it is told to go on.
+    GroupBlock { process: ProcessId, group: GroupName },
+    /// A member of a strict group was told to go on.
+    GroupUnblock { process: ProcessId, group: GroupName },
     /// A member was told a view.
     GroupInstall { process: ProcessId, view: GroupView },
     /// A process stopped being a member by its own wish: its leave took its place in the order.

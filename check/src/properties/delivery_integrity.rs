@@ -116,7 +116,7 @@ impl Property for DeliveryIntegrity {
                 self.left.insert((*daemon, *previous));
                 Ok(())
             }
-            Event::GroupSend { process, group, message, digest } => {
+            Event::GroupSend { process, group, message, digest, .. } => {
                 let stream = self.multicasts.entry(*process).or_default();
                 stream.see(at, message.number(), (group.clone(), *digest), true, process)
             }

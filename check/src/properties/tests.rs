@@ -149,6 +149,10 @@ fn author(event: &Event) -> Option<String> {
         Event::Attach { process, .. }
         | Event::Detach { process }
         | Event::GroupSend { process, .. }
+        | Event::GroupRefuse { process, .. }
+        | Event::GroupSafe { process, .. }
+        | Event::GroupBlock { process, .. }
+        | Event::GroupUnblock { process, .. }
         | Event::GroupInstall { process, .. }
         | Event::GroupLeave { process, .. }
         | Event::GroupDeliver { process, .. } => process.daemon().to_string(),

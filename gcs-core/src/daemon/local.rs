@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use model::trace::Event;
-use model::{Digest, GroupName, MessageId, Name, ProcessId};
+use model::{Digest, GroupName, Level, MessageId, Name, ProcessId};
 
 use super::Daemon;
 use crate::fault::Rejection;
@@ -51,7 +51,17 @@ impl Daemon {
         if let Some((group, digest)) = traced {
             self.trace(out, |daemon| {
                 let process = ProcessId::new(daemon, connection);
-                Event::GroupSend { process, group, message: MessageId::new(process, number), digest }
+                let message = MessageId::new(process, number);
+                let view = self.groups.view_told(process, &group);
+                Event::GroupSend {
+                    process,
+                    group,
+                    message,
+                    digest,
+                    view,
+                    level: Level::Agreed,
+                    only_in: None,
+                }
             });
         }
         Ok(())
