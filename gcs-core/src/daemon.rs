@@ -43,7 +43,7 @@ mod local;
 mod work;
 
 /// Where the daemon is on its way through configurations.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Phase {
     /// Before the first configuration.
     Starting,
@@ -58,7 +58,7 @@ enum Phase {
 }
 
 /// One member of configurations: the group communication end-point of a machine and its processes.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Daemon {
     id: DaemonId,
     params: Params,

@@ -38,14 +38,14 @@ use crate::params::Params;
 use crate::stream::Stream;
 
 /// What a peer cast in a configuration that is not installed here yet.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Early {
     configuration: ConfigurationId,
     stream: Stream,
 }
 
 /// What the syncs named by a view say together. The same at all members of the transitional set.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Agreement {
     /// The cuts of the transitional set.
     cuts: BTreeMap<Rank, Vec<u64>>,
@@ -61,7 +61,7 @@ impl Agreement {
 }
 
 /// The end-point's state inside its configuration, and the syncs.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Endpoint {
     me: DaemonId,
     configuration: Configuration,

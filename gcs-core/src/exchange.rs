@@ -27,14 +27,14 @@ use crate::fault::PeerFault;
 use crate::message::{Rank, Row, Table};
 
 /// Whether the tables of the configuration are the same.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Tables {
     Alike,
     Differ(Exchange),
 }
 
 /// What has been said so far.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Exchange {
     /// For these daemons nobody has spoken yet.
     missing: BTreeSet<Rank>,
@@ -47,7 +47,7 @@ struct Exchange {
 }
 
 /// Our class, and the exchange if one is going on.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Classes {
     class: BTreeSet<DaemonId>,
     tables: Tables,

@@ -22,7 +22,7 @@ use crate::processes::Processes;
 /// The views to tell, by connection of the local process.
 pub(crate) type Views = BTreeMap<u32, Vec<Arc<GroupView>>>;
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Group {
     view: GroupViewId,
     /// In the order of their ids.
@@ -31,7 +31,7 @@ struct Group {
     local: Arc<[u32]>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Process {
     member: Arc<Member>,
     groups: BTreeSet<GroupName>,
@@ -45,7 +45,7 @@ struct Change {
 }
 
 /// The table.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Groups {
     me: DaemonId,
     groups: BTreeMap<GroupName, Group>,

@@ -45,14 +45,14 @@ impl fmt::Display for Epoch {
 }
 
 /// Whether the host has a stream that takes frames.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Stream {
     Down,
     Up,
 }
 
 /// Our stream to a peer.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Outbound {
     epoch: Epoch,
     stream: Stream,
@@ -63,7 +63,7 @@ struct Outbound {
 }
 
 /// A peer's stream to us.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Inbound {
     boot: Boot,
     epoch: Epoch,
@@ -83,7 +83,7 @@ pub(crate) enum Frame {
 }
 
 /// All links of a daemon.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Links {
     outbound: BTreeMap<DaemonId, Outbound>,
     inbound: BTreeMap<Name, Inbound>,

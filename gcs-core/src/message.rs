@@ -34,7 +34,7 @@ impl Rank {
 }
 
 /// One message on a link.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
     /// The next entries of the sender's own stream in `configuration`.
     Entries {
@@ -77,7 +77,7 @@ pub enum Message {
 }
 
 /// What a daemon had when it stopped for a start change. Never changed once sent [KK:sync].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Sync {
     /// To members of the sender's configuration.
     Full {
@@ -103,7 +103,7 @@ impl Sync {
 }
 
 /// One element of a daemon's stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Entry {
     /// Something to deliver, at the place that the sequencer gives it.
     Payload(Payload),
@@ -112,7 +112,7 @@ pub enum Entry {
 }
 
 /// "Then the payloads of `origin` that have no place yet, up to index `upto` of its stream."
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Run {
     /// Whose stream.
     pub origin: Rank,
@@ -122,7 +122,7 @@ pub struct Run {
 
 /// What a daemon multicasts for its processes, or for itself. A process is named by its connection: the daemon is
 /// the owner of the stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Payload {
     /// A process's message to a group.
     Multicast {
@@ -161,7 +161,7 @@ pub enum Payload {
 }
 
 /// A part of the group table that the daemons of one class hold alike.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Table {
     /// Some of its rows.
     Rows(Arc<[Row]>),
@@ -173,7 +173,7 @@ pub enum Table {
 }
 
 /// A process and some of its groups. A process with many groups has several rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Row {
     /// The daemon that the process is attached to.
     pub daemon: Rank,

@@ -46,7 +46,7 @@ pub(crate) struct Place {
 }
 
 /// How far the order of one configuration has come here.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Order {
     /// By rank: the payloads of that stream have their places up to this index.
     placed: Vec<u64>,

@@ -4,7 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 /// A bound by number and by bytes: what reaches either has reached the limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limit {
     /// How many.
     pub entries: usize,
@@ -25,7 +25,7 @@ impl Limit {
 }
 
 /// The settings of a daemon. Members of one cluster are meant to have the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Params {
     /// A daemon's own payloads that some member has not delivered yet. More wait in the queue.
     pub window: Limit,

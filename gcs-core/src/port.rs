@@ -101,7 +101,7 @@ pub enum Input {
 }
 
 /// What the membership service says [KK:membership-service].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Notice {
     /// A change has begun: whoever will be in the coming view is in `proposed`.
     StartChange {
@@ -218,7 +218,7 @@ pub enum ProcessEvent {
 }
 
 /// Whether to read from local processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Throttle {
     /// Enough is waiting: read nothing.
     Hold,

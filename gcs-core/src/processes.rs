@@ -17,7 +17,7 @@ use crate::params::{Limit, Params};
 use crate::port::Throttle;
 
 /// An attached process.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Process {
     name: Name,
     /// Multicasts accepted so far.
@@ -26,7 +26,7 @@ struct Process {
 }
 
 /// Whether other daemons may know a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Standing {
     /// It never asked to join a group.
     Unknown,
@@ -35,7 +35,7 @@ enum Standing {
 }
 
 /// The local processes and the queue.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Processes {
     attached: BTreeMap<u32, Process>,
     waiting: VecDeque<Payload>,

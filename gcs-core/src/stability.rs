@@ -16,7 +16,7 @@ use crate::message::{Entry, Rank};
 use crate::params::{Limit, Params};
 
 /// What is known of deliveries in one configuration, and the window of our own stream.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Stability {
     /// By rank: how far that member has delivered our stream.
     reached: Vec<u64>,

@@ -8,7 +8,7 @@ use crate::fault::PeerFault;
 use crate::message::Entry;
 
 /// The entries of one member that are held, by index from 1.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Stream {
     /// Entries up to here are forgotten.
     base: u64,

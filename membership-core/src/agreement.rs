@@ -24,6 +24,7 @@ use model::{Configuration, DaemonId, ServerId, StartId};
 
 use crate::message::{Kind, Proposal};
 
+#[derive(Clone, Hash)]
 pub(crate) struct Agreement {
     me: ServerId,
     /// The newest change seen.
@@ -43,7 +44,7 @@ pub(crate) struct Agreement {
     used: BTreeMap<ServerId, u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Phase {
     /// No change was ever seen.
     New,

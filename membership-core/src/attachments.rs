@@ -9,12 +9,13 @@ use model::{Address, DaemonId, Name, StartId};
 
 use crate::message::{Attachment, Row};
 
-#[derive(Default)]
+#[derive(Clone, Default, Hash)]
 pub(crate) struct Attachments {
     version: u64,
     local: BTreeMap<Name, Local>,
 }
 
+#[derive(Clone, Hash)]
 struct Local {
     daemon: DaemonId,
     attachment: Attachment,

@@ -9,7 +9,7 @@ use model::{Address, DaemonId, ServerId, StartId};
 pub(crate) const CLAIM_MAX: u64 = 1 << 62;
 
 /// From one membership server to another.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
     /// Who is attached to the sender. The first message of a link.
     Row(Row),
@@ -18,7 +18,7 @@ pub enum Message {
 }
 
 /// The daemons attached to one server. A greater version replaces a smaller one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Row {
     /// Counts the changes of `daemons` in this life of the server.
     pub version: u64,
@@ -27,7 +27,7 @@ pub struct Row {
 }
 
 /// How a daemon is attached.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Attachment {
     /// Where it takes connections from other daemons.
     pub address: Address,
@@ -39,7 +39,7 @@ pub struct Attachment {
 }
 
 /// The vote of a server for the configuration of all daemons that are attached to the servers of `target`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Proposal {
     /// Counts the sender's proposals.
     pub number: u64,
@@ -57,7 +57,7 @@ pub struct Proposal {
 }
 
 /// The two paths to agreement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// One round, among servers that saw the same change [Moshe:fast].
     Fast,

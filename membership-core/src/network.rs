@@ -12,7 +12,7 @@ use model::{Boot, DaemonId, Name, ServerId, StartId};
 use crate::message::{Attachment, Row};
 
 /// The other servers that are up. One that has not announced itself yet is nobody's member.
-#[derive(Default)]
+#[derive(Clone, Default, Hash)]
 pub(crate) struct Network {
     rows: BTreeMap<ServerId, Option<Row>>,
 }
@@ -28,7 +28,7 @@ pub(crate) struct Census {
 pub(crate) type Claim = (Boot, StartId, ServerId);
 
 /// Where a daemon is attached.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Seat {
     pub(crate) server: ServerId,
     pub(crate) attachment: Attachment,

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 /// What the owner of a membership server may choose.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Params {
     /// How long a change that only adds daemons waits for more of its kind, so that daemons which start together
     /// become one configuration. A change that takes somebody away never waits.

@@ -86,7 +86,7 @@ pub enum Output {
 }
 
 /// What a daemon is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Notice {
     /// A change began; the configuration to come has no members but these.
     StartChange {

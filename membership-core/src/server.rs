@@ -18,6 +18,7 @@ use crate::params::Params;
 use crate::port::{Input, Notice, Output, Rejection};
 
 /// A membership server.
+#[derive(Clone, Hash)]
 pub struct Server {
     id: ServerId,
     params: Params,

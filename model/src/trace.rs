@@ -22,7 +22,7 @@ pub struct Record {
 }
 
 /// The part that a server plays in a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Responds to the client.
@@ -35,7 +35,7 @@ pub enum Role {
 
 /// Everything that can be observed.
 #[allow(missing_docs, reason = "the fields are named for what they are")]
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     // Membership interface, seen by a daemon.

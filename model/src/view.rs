@@ -40,7 +40,7 @@ impl fmt::Debug for Address {
 
 /// A view of daemons: the triple `<id, members, start ids>` of the membership service [KK:view]. The start id of a
 /// member says which of its syncs counts for the way into this configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Configuration {
     /// Grows along the history of each member.
     pub id: ConfigurationId,
@@ -103,7 +103,7 @@ pub struct Member {
 }
 
 /// A view of a group, as one of its members is told it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct GroupView {
     /// The group.
     pub group: GroupName,
@@ -120,7 +120,7 @@ pub struct GroupView {
 }
 
 /// How surely a message has reached the others when a member is given it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// It has its place in the total order.
