@@ -75,6 +75,10 @@ impl Property for Fifo {
                     member.last.entry(fellow.process).or_insert(0);
                 }
             }
+            Event::GroupLeave { process, group } => {
+                // Who comes back begins anew, with its own messages too.
+                self.members.entry(*process).or_default().remove(group);
+            }
             Event::GroupSend { process, group, message, .. } => self.sends(*process, group, *message)?,
             Event::GroupDeliver { process, group, message, .. } => {
                 self.gives(at, *process, group, *message)?
@@ -205,6 +209,13 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
         accepted("a process that was away misses messages", {
             let away = three.clone().receives("a/1 b/1", "g", "a/1", 1).leaves("b/1", "g");
             away.sends("a/1", "g", 4).views("g", 3, "a/1 b/1").receives("b/1", "g", "a/1", 4)
+        }),
+        accepted("a process that was away misses what it sent meanwhile", {
+            let away = three.clone().receives("a/1 b/1", "g", "a/1", 1).leaves("a/1", "g");
+            away.sends("a/1", "g", 4)
+                .views("g", 3, "a/1 b/1")
+                .sends("a/1", "g", 5)
+                .receives("a/1", "g", "a/1", 5)
         }),
         accepted(
             "messages of other groups leave gaps in the numbers",
