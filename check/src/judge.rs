@@ -7,6 +7,7 @@ use model::trace::{Event, Record, Role};
 use model::{ConfigurationId, Fence, SessionId};
 
 use crate::property::{Breach, Position, Property, Violation};
+use crate::unpromised::Unpromised;
 
 /// How much a trace contains: a verdict on a run in which nothing happened is worth nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +26,11 @@ pub struct Tally {
     pub requests: u64,
     /// Responses that gateways accepted.
     pub responses: u64,
+    /// Configurations from which daemons went different ways. Nothing is promised against that.
+    pub partings: u64,
+    /// Configurations whose messages have no one order for all who were ever in them. For messages that are not safe
+    /// nothing is promised against that.
+    pub reorderings: u64,
 }
 
 /// The verdict on a trace.
@@ -40,9 +46,14 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally { records, views, messages, deliveries, takeovers, requests, responses } = self.tally;
+        let Tally { records, views, messages, deliveries, takeovers, requests, responses, .. } = self.tally;
         writeln!(f, "{records} records: {views} views, {messages} messages, {deliveries} deliveries,")?;
         writeln!(f, "{takeovers} takeovers, {requests} requests, {responses} responses")?;
+        let Tally { partings, reorderings, .. } = self.tally;
+        writeln!(
+            f,
+            "not promised: {partings} configurations left by different ways, {reorderings} with two orders"
+        )?;
         let locate = |at: &Position| match self.sources.get(usize::from(at.source)) {
             Some(file) => format!("{file}:{}", at.line),
             None => format!("record {}", at.line),
@@ -62,6 +73,7 @@ pub struct Judge {
     tally: Tally,
     installed: BTreeSet<ConfigurationId>,
     primaries: BTreeMap<SessionId, BTreeSet<Fence>>,
+    unpromised: Unpromised,
 }
 
 impl Default for Judge {
@@ -72,6 +84,7 @@ impl Default for Judge {
             tally: Tally::default(),
             installed: BTreeSet::new(),
             primaries: BTreeMap::new(),
+            unpromised: Unpromised::default(),
         }
     }
 }
@@ -80,6 +93,7 @@ impl Judge {
     /// Puts the next record before the properties that are not broken yet.
     pub fn observe(&mut self, at: Position, event: &Event) {
         self.count(event);
+        self.unpromised.observe(at, event);
         self.ask(|property| property.observe(at, event));
     }
 
@@ -92,7 +106,9 @@ impl Judge {
     pub fn finish(mut self) -> Report {
         self.ask(|property| property.finish());
         let takeovers = self.primaries.values().map(|fences| fences.len() as u64 - 1).sum();
-        let tally = Tally { views: self.installed.len() as u64, takeovers, ..self.tally };
+        let views = self.installed.len() as u64;
+        let (partings, reorderings) = (self.unpromised.partings(), self.unpromised.reorderings());
+        let tally = Tally { views, takeovers, partings, reorderings, ..self.tally };
         Report { tally, violations: self.violations, sources: Vec::new() }
     }
 

@@ -16,6 +16,7 @@
 )]
 
 mod judge;
+mod lines;
 mod numbers;
 mod order;
 mod properties;
@@ -24,6 +25,7 @@ pub mod read;
 mod runs;
 #[cfg(test)]
 mod script;
+mod unpromised;
 
 pub use judge::{Judge, Report, Tally, judge};
 pub use properties::all;

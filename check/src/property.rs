@@ -3,6 +3,7 @@
 use std::fmt;
 
 use model::trace::Event;
+use model::{DaemonId, ProcessId};
 
 /// Where a record stands in a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +46,11 @@ pub struct Breach {
 /// The result that reports a breach.
 pub(crate) fn breach<T>(evidence: &[Position], what: String) -> Result<T, Breach> {
     Err(Breach { what, evidence: evidence.to_vec() })
+}
+
+/// All processes on a daemon, as a range of keys.
+pub(crate) fn of_daemon(daemon: DaemonId) -> std::ops::RangeInclusive<ProcessId> {
+    ProcessId::new(daemon, 0)..=ProcessId::new(daemon, u32::MAX)
 }
 
 /// A broken property.

@@ -261,6 +261,54 @@ impl Script {
         self.raw(Event::GroupSend { process, group, message, digest, view, level, only_in })
     }
 
+    /// A message of the safe level.
+    pub(crate) fn sends_safely(self, name: &str, to: &str, number: u64) -> Script {
+        self.sends(name, to, number).but(|event| {
+            if let Event::GroupSend { level, .. } = event {
+                *level = Level::Safe;
+            }
+        })
+    }
+
+    /// A message for one view of the group, that of the sender's configuration with this position.
+    pub(crate) fn sends_only_in(self, name: &str, to: &str, number: u64, position: u64) -> Script {
+        let configuration = self.current(process(name).daemon()).id;
+        self.sends(name, to, number).but(|event| {
+            if let Event::GroupSend { only_in, .. } = event {
+                *only_in = Some(GroupViewId { configuration, position });
+            }
+        })
+    }
+
+    pub(crate) fn refuses(self, name: &str, number: u64) -> Script {
+        let process = process(name);
+        self.raw(Event::GroupRefuse { process, message: MessageId::new(process, number) })
+    }
+
+    /// Each of `names` is told that message `number` of `sender` is safe.
+    pub(crate) fn safe(mut self, names: &str, of: &str, sender: &str, number: u64) -> Script {
+        let (group, message) = (group(of), MessageId::new(process(sender), number));
+        for process in processes(names) {
+            let view = self.views[&(process, group.clone())].id;
+            self.events.push(Event::GroupSafe { process, group: group.clone(), message, view });
+        }
+        self
+    }
+
+    /// Each of `names` is asked to send no more to the group.
+    pub(crate) fn blocks(mut self, names: &str, of: &str) -> Script {
+        let block = |process| Event::GroupBlock { process, group: group(of) };
+        self.events.extend(processes(names).into_iter().map(block));
+        self
+    }
+
+    /// Each of `names` is told to go on.
+    pub(crate) fn unblocks(mut self, names: &str, of: &str) -> Script {
+        let unblock = |process| Event::GroupUnblock { process, group: group(of) };
+        self.events.extend(processes(names).into_iter().map(unblock));
+        self
+    }
+
     /// Each of `names` is given message `number` of `sender`, in its view of the group `of`.
     pub(crate) fn receives(mut self, names: &str, of: &str, sender: &str, number: u64) -> Script {
         for process_ in processes(names) {

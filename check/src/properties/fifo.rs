@@ -1,8 +1,9 @@
 //! What one sender sends is delivered in the order in which it was sent, and without a gap: each stream of a daemon in
 //! a configuration from its first message on; the multicasts of a process in order over all groups, and without a gap
-//! in a group while sender and receiver are members together. [KK:reliable-fifo]
+//! in a group while sender and receiver are members together, but for messages that are meant for one view only.
+//! [KK:reliable-fifo]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::trace::Event;
 use model::{ConfigurationId, DaemonId, GroupName, MessageId, ProcessId};
@@ -29,6 +30,8 @@ pub(crate) struct Fifo {
     delivered: BTreeMap<DaemonId, BTreeMap<(ConfigurationId, DaemonId), u64>>,
     /// Per sender and group, the numbers of its messages.
     sent: BTreeMap<ProcessId, BTreeMap<GroupName, Vec<u64>>>,
+    /// Messages that need not be given to anybody.
+    conditional: BTreeSet<MessageId>,
     /// Per receiver and sender, the last message over all groups.
     given: BTreeMap<ProcessId, BTreeMap<ProcessId, u64>>,
     members: BTreeMap<ProcessId, BTreeMap<GroupName, Member>>,
@@ -79,7 +82,12 @@ impl Property for Fifo {
                 // Who comes back begins anew, with its own messages too.
                 self.members.entry(*process).or_default().remove(group);
             }
-            Event::GroupSend { process, group, message, .. } => self.sends(*process, group, *message)?,
+            Event::GroupSend { process, group, message, only_in, .. } => {
+                if only_in.is_some() {
+                    self.conditional.insert(*message);
+                }
+                self.sends(*process, group, *message)?;
+            }
             Event::GroupDeliver { process, group, message, .. } => {
                 self.gives(at, *process, group, *message)?
             }
@@ -133,7 +141,9 @@ impl Fifo {
         let numbers = self.sent.get(&message.sender()).and_then(|groups| groups.get(group));
         let sent = numbers.map_or(&[][..], Vec::as_slice);
         let next = sent.partition_point(|number| *number <= waiting.previous);
-        match sent.get(next) {
+        let sender = message.sender();
+        let counts = |number: &&u64| !self.conditional.contains(&MessageId::new(sender, **number));
+        match sent[next..].iter().find(counts) {
             Some(missed) if *missed < message.number() => breach(
                 &[waiting.at],
                 format!(
@@ -187,7 +197,8 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
         rejected(
             "a member misses a message, and clocks put the send last",
             only,
-            both.receives("b/1", "g", "a/1", 1)
+            both.clone()
+                .receives("b/1", "g", "a/1", 1)
                 .receives("b/1", "g", "a/1", 3)
                 .sends("a/1", "g", 1)
                 .sends("a/1", "g", 2)
@@ -217,6 +228,16 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
                 .sends("a/1", "g", 5)
                 .receives("a/1", "g", "a/1", 5)
         }),
+        accepted(
+            "a message for one view only leaves a gap",
+            both.clone()
+                .sends("a/1", "g", 1)
+                .sends_only_in("a/1", "g", 2, 9)
+                .sends("a/1", "g", 3)
+                .receives("b/1", "g", "a/1", 1)
+                .refuses("a/1", 2)
+                .receives("b/1", "g", "a/1", 3),
+        ),
         accepted(
             "messages of other groups leave gaps in the numbers",
             three.receives("b/1", "g", "a/1", 1).receives("b/1", "g", "a/1", 3),

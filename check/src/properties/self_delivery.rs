@@ -1,12 +1,13 @@
 //! Who sends, receives it too: a daemon delivers all that it cast in a configuration before it leaves that, and a
-//! process that multicasts to a group of its own, and stays in it, is given the message. [KK:self-delivery]
+//! process that multicasts to a group of its own, and stays in it, is given the message or told that it is refused.
+//! [KK:self-delivery]
 
 use std::collections::BTreeMap;
 
 use model::trace::Event;
 use model::{ConfigurationId, DaemonId, GroupName, MessageId, ProcessId};
 
-use crate::property::{Breach, Position, Property, breach};
+use crate::property::{Breach, Position, Property, breach, of_daemon};
 
 /// One daemon's own messages that it has not delivered yet.
 #[derive(Default)]
@@ -60,6 +61,13 @@ impl Property for SelfDelivery {
             }
             Event::GroupDeliver { process, group, message, .. } if *process == message.sender() => {
                 if let Some(undelivered) = self.undelivered(*process, group) {
+                    undelivered.remove(message);
+                }
+            }
+            Event::GroupRefuse { process, message } => {
+                for undelivered in
+                    self.processes.get_mut(process).into_iter().flat_map(|m| m.groups.values_mut())
+                {
                     undelivered.remove(message);
                 }
             }
@@ -117,8 +125,7 @@ impl SelfDelivery {
         {
             own.has_delivered(daemon, current, by)?;
         }
-        let of_daemon = ProcessId::new(daemon, 0)..=ProcessId::new(daemon, u32::MAX);
-        for (process, member) in self.processes.range(of_daemon) {
+        for (process, member) in self.processes.range(of_daemon(daemon)) {
             for (group, undelivered) in &member.groups {
                 if let Some((message, sent)) = undelivered.first_key_value() {
                     return breach(
@@ -137,16 +144,30 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
     use crate::script::*;
     let only = &["self_delivery"];
     let group = Script::new().forms(1, "a").attaches("a/1").views("g", 1, "a/1").sends("a/1", "g", 1);
+    let only_in_the_next = |event: &mut Event| match event {
+        Event::GroupSend { view, only_in, .. } => {
+            *only_in = view.map(|view| model::GroupViewId { position: view.position + 1, ..view });
+        }
+        _ => unreachable!("only sends are spoilt"),
+    };
     vec![
         rejected(
             "a forgets its own message when it moves on",
             only,
             Script::new().forms(1, "a").casts("a", 1).forms(2, "a"),
         ),
-        rejected("a process never hears itself", only, group.clone().quiescent("a")),
+        rejected(
+            "a process never hears itself",
+            &["self_delivery", "final_delivery"],
+            group.clone().quiescent("a"),
+        ),
         accepted(
             "a process leaves with its own message under way",
             group.clone().leaves("a/1", "g").quiescent("a"),
+        ),
+        accepted(
+            "a process is told that its message is refused",
+            group.clone().but(only_in_the_next).refuses("a/1", 1).quiescent("a"),
         ),
         accepted("a process is gone before its own message comes", group.detaches("a/1").quiescent("a")),
         accepted(

@@ -109,7 +109,22 @@ fn good_run() -> Script {
         .views("content", 6, "b/1 d/1")
         .sends("b/1", "content", 1)
         .receives("b/1 d/1", "content", "b/1", 1);
-    joined
+    let grouped = joined
+        .attaches("b/2 d/2")
+        .views("strict:g", 7, "b/2")
+        .blocks("b/2", "strict:g")
+        .views("strict:g", 8, "b/2 d/2")
+        .unblocks("b/2", "strict:g")
+        .sends_safely("b/2", "strict:g", 1)
+        .sends_only_in("b/2", "strict:g", 2, 8)
+        .sends_only_in("d/2", "strict:g", 1, 7)
+        .refuses("d/2", 1)
+        .casts("b", 2)
+        .delivers("b c d", "b", 2)
+        .safe("b/2 d/2", "strict:g", "b/2", 1)
+        .receives("b/2 d/2", "strict:g", "b/2", 1)
+        .receives("b/2 d/2", "strict:g", "b/2", 2);
+    grouped
         .client_attaches(7)
         .releases("gw1")
         .streams("b/1", 2, "gw2", 8..=9, 2)
@@ -129,11 +144,13 @@ fn a_good_run_is_accepted_and_counted() {
     let tally = Tally {
         records: run.events().len() as u64,
         views: 3,
-        messages: 4,
-        deliveries: 9,
+        messages: 5,
+        deliveries: 12,
         takeovers: 1,
         requests: 3,
         responses: 9,
+        partings: 0,
+        reorderings: 0,
     };
     assert_eq!(report, Report { tally, violations: Vec::new(), sources: Vec::new() }, "{report}");
 }

@@ -12,7 +12,7 @@ use model::{ConfigurationId, DaemonId, ProcessId};
 
 use crate::numbers::Numbers;
 use crate::order::disagreement;
-use crate::property::{Breach, Position, Property, breach};
+use crate::property::{Breach, Position, Property, breach, of_daemon};
 
 /// A sender's number, and its message's.
 type Message = (u32, u64);
@@ -111,10 +111,6 @@ impl TotalOrder {
     }
 }
 
-fn of_daemon(daemon: DaemonId) -> std::ops::RangeInclusive<ProcessId> {
-    ProcessId::new(daemon, 0)..=ProcessId::new(daemon, u32::MAX)
-}
-
 fn agree<M: Ord + Clone + Display>(lines: &Lines<M>, senders: &Numbers<M>) -> Result<(), Breach> {
     let sequences: Vec<&[Message]> = lines.iter().map(|line| line.messages.as_slice()).collect();
     let Some(steps) = disagreement(&sequences) else { return Ok(()) };
@@ -134,7 +130,11 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
     use crate::script::*;
     let only = &["total_order"];
     let two = Script::new().forms(1, "a b").casts("a", 1).casts("b", 1);
-    let crossed = two.delivers("a", "a", 1).delivers("a", "b", 1).delivers("b", "b", 1).delivers("b", "a", 1);
+    let crossed = |leaving: Script| {
+        let a = leaving.delivers("a", "a", 1).delivers("a", "b", 1);
+        a.delivers("b", "b", 1).delivers("b", "a", 1)
+    };
+    let apart = crossed(two.clone().agrees(2, "a").agrees(3, "b"));
     let groups = Script::new()
         .forms(1, "a b")
         .attaches("a/1 b/1")
@@ -147,10 +147,18 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
         .receives("b/1", "h", "b/1", 1)
         .receives("b/1", "g", "a/1", 1);
     vec![
-        rejected("a and b move on with two orders", only, crossed.clone().forms(2, "a b")),
-        rejected("a and b come to rest with two orders", only, crossed.clone().quiescent("a b")),
+        rejected(
+            "a and b move on with two orders",
+            only,
+            crossed(two.clone().agrees(2, "a b")).installs("a b", 2, "a b"),
+        ),
+        rejected(
+            "a and b come to rest with two orders",
+            &["reliable_total_order", "total_order"],
+            crossed(two).quiescent("a b"),
+        ),
         rejected("two processes see two groups in two orders", only, groups.quiescent("a b")),
-        accepted("a and b part with two orders", crossed.clone().forms(2, "a").forms(3, "b")),
-        accepted("b crashes with its own order", crossed.crashes("b").forms(2, "a")),
+        accepted("a and b part with two orders", apart.clone().installs("a", 2, "a").installs("b", 3, "b")),
+        accepted("b crashes with its own order", apart.crashes("b").installs("a", 2, "a")),
     ]
 }

@@ -9,7 +9,7 @@ use std::fmt::Display;
 use model::trace::Event;
 use model::{ConfigurationId, DaemonId, GroupName, GroupViewId, ProcessId};
 
-use crate::property::{Breach, Position, Property, breach};
+use crate::property::{Breach, Position, Property, breach, of_daemon};
 use crate::runs::Messages;
 
 /// Somebody who completed a view, and what it delivered there.
@@ -143,8 +143,7 @@ impl VirtualSynchrony {
                     }
                 }
             }
-            let of_daemon = ProcessId::new(*daemon, 0)..=ProcessId::new(*daemon, u32::MAX);
-            for (process, groups) in self.members.range(of_daemon) {
+            for (process, groups) in self.members.range(of_daemon(*daemon)) {
                 for (group, member) in groups {
                     let delivered = member.delivered.clone();
                     let mine = Witness { who: *process, at, with: Vec::new(), delivered };
@@ -187,12 +186,12 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
         ),
         rejected(
             "a and b come to rest with different messages",
-            &["virtual_synchrony", "liveness"],
+            &["virtual_synchrony", "final_delivery"],
             Script::new().forms(1, "a b").casts("a", 1).delivers("a", "a", 1).quiescent("a b"),
         ),
         rejected(
             "two members come to rest with different messages",
-            only,
+            &["virtual_synchrony", "group_view_agreement", "final_delivery"],
             group.clone().sends("b/2", "g", 1).receives("a/1 b/2", "g", "b/2", 1).quiescent("a b"),
         ),
         accepted(
@@ -214,7 +213,12 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
         ),
         accepted(
             "a member that left its group need not have what came after",
-            group.sends("b/2", "g", 1).leaves("a/1", "g").receives("b/1 b/2", "g", "b/2", 1).quiescent("a b"),
+            group
+                .sends("b/2", "g", 1)
+                .leaves("a/1", "g")
+                .views("g", 2, "b/1 b/2")
+                .receives("b/1 b/2", "g", "b/2", 1)
+                .quiescent("a b"),
         ),
     ]
 }
