@@ -45,7 +45,7 @@ impl Groups {
                         tracing::warn!(daemon = %attachment.address, %loss, "the daemon is lost");
                         break;
                     }
-                    Some(Event::Views(_) | Event::Message { .. }) => {}
+                    Some(Event::Views(_) | Event::Message { .. } | Event::Outcome { .. }) => {}
                     None => break,
                 },
                 command = self.commands.recv() => match command {

@@ -11,7 +11,7 @@ mod wire;
 pub use attach::{Attachment, Commands, ConnectError, Events, Target, TryCommandError};
 
 use bytes::Bytes;
-use model::{GroupName, GroupView, GroupViewId, MessageId};
+use model::{GroupName, GroupView, GroupViewId, Level, MessageId, Outcome, Terms};
 
 /// What a process can have done. Commands take effect in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum Command {
         group: GroupName,
         /// What.
         payload: Bytes,
+        /// On what terms.
+        terms: Terms,
     },
 }
 
@@ -42,8 +44,18 @@ pub enum Event {
         id: MessageId,
         /// The view in which it was delivered.
         view: GroupViewId,
+        /// How surely it has reached the others. A message sent as safe comes as agreed if the configuration ends
+        /// before it is known to be safe.
+        level: Level,
         /// What.
         payload: Bytes,
+    },
+    /// What became of one of the process's own multicasts.
+    Outcome {
+        /// Which of them, from 1.
+        number: u64,
+        /// What became of it.
+        outcome: Outcome,
     },
     /// The attachment is over. Nothing comes after this.
     Lost(Loss),

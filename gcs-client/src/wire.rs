@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use model::{GroupName, GroupView, GroupViewId, Member, MessageId};
+use model::{GroupName, GroupView, GroupViewId, Level, Member, MessageId, Outcome};
 use proto::gcs::v1 as pb;
 
 use crate::{Command, Event};
@@ -19,8 +19,18 @@ pub(crate) fn command(command: Command) -> pb::Command {
     let command = match command {
         Command::Join(groups) => pb::command::Command::Join(pb::Join { groups: texts(groups) }),
         Command::Leave(groups) => pb::command::Command::Leave(pb::Leave { groups: texts(groups) }),
-        Command::Multicast { group, payload } => {
-            pb::command::Command::Multicast(pb::Multicast { group: group.to_string(), payload })
+        Command::Multicast { group, payload, terms } => {
+            let level = match terms.level {
+                Level::Agreed => pb::Level::Agreed,
+                Level::Safe => pb::Level::Safe,
+            };
+            pb::command::Command::Multicast(pb::Multicast {
+                group: group.to_string(),
+                payload,
+                level: level.into(),
+                only_in: terms.only_in.map(write_group_view_id),
+                report: terms.report,
+            })
         }
     };
     pb::Command { command: Some(command) }
@@ -47,10 +57,40 @@ impl Reader {
                 group: group_name(&message.group)?,
                 id: MessageId::new(parse(&message.sender, "message.sender")?, message.number),
                 view: group_view_id(message.view)?,
+                level: level(message.level)?,
                 payload: message.payload,
             })),
+            pb::event::Event::Outcome(read) => {
+                Ok(Some(Event::Outcome { number: read.number, outcome: outcome(read)? }))
+            }
         }
     }
+}
+
+fn write_group_view_id(id: GroupViewId) -> pb::GroupViewId {
+    pb::GroupViewId { configuration: id.configuration.to_string(), position: id.position }
+}
+
+fn level(level: i32) -> Result<Level, Malformed> {
+    match pb::Level::try_from(level) {
+        Ok(pb::Level::Agreed | pb::Level::Unspecified) => Ok(Level::Agreed),
+        Ok(pb::Level::Safe) => Ok(Level::Safe),
+        Err(_) => Err(Malformed { field: "level" }),
+    }
+}
+
+fn outcome(read: pb::Outcome) -> Result<Outcome, Malformed> {
+    use pb::outcome::Outcome as Read;
+    Ok(match read.outcome.ok_or(Malformed { field: "outcome" })? {
+        Read::Delivered(delivered) => {
+            Outcome::Delivered { view: group_view_id(delivered.view)?, level: level(delivered.level)? }
+        }
+        Read::NoMembers(_) => Outcome::NoMembers,
+        Read::OtherView(other) => {
+            Outcome::OtherView { view: other.view.map(|view| group_view_id(Some(view))).transpose()? }
+        }
+        Read::Blocked(_) => Outcome::Blocked,
+    })
 }
 
 fn group_view(view: pb::GroupView) -> Result<GroupView, Malformed> {

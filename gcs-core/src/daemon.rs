@@ -25,7 +25,9 @@ use alloc::vec::Vec;
 use core::mem;
 
 use model::trace::Event;
-use model::{Address, Configuration, DaemonId, GroupName, GroupViewId, Machine, Member, StartId, Time};
+use model::{
+    Address, Configuration, DaemonId, GroupName, GroupViewId, Level, Machine, Member, StartId, Time,
+};
 
 use crate::endpoint::{Agreement, Endpoint};
 use crate::exchange::Classes;
@@ -37,6 +39,7 @@ use crate::order::Order;
 use crate::params::Params;
 use crate::port::{Input, Notice, Output};
 use crate::processes::Processes;
+use crate::safe::Safe;
 use crate::stability::Stability;
 
 mod local;
@@ -68,6 +71,7 @@ pub struct Daemon {
     endpoint: Endpoint,
     order: Order,
     stability: Stability,
+    safe: Safe,
     classes: Classes,
     groups: Groups,
     processes: Processes,
@@ -110,6 +114,7 @@ impl Daemon {
             endpoint: Endpoint::new(id, &params),
             order: Order::new(1),
             stability: Stability::new(1, &params),
+            safe: Safe::new(1),
             classes: Classes::new(id),
             groups: Groups::new(id),
             processes: Processes::new(&params),
@@ -208,8 +213,8 @@ impl Machine for Daemon {
             Input::Leave { connection, groups } => {
                 reject(connection, self.processes.leave(connection, groups), out);
             }
-            Input::Multicast { connection, group, payload } => {
-                reject(connection, self.multicast(connection, group, payload, out), out);
+            Input::Multicast { connection, group, payload, terms } => {
+                reject(connection, self.multicast(connection, group, payload, terms, out), out);
             }
         }
         self.advance(now, out);
@@ -222,7 +227,7 @@ impl Machine for Daemon {
             self.tell_progress(out);
             self.links.acknowledge(1, out);
         } else {
-            if self.stability.pressing() {
+            if self.pressing() {
                 self.tell_progress(out);
             }
             self.links.acknowledge(self.params.frames_per_ack, out);
@@ -234,7 +239,7 @@ impl Machine for Daemon {
         if self.steady() && (self.endpoint.unsent() || self.may_place()) {
             return Some((Time::ZERO, "send"));
         }
-        if self.stability.pressing() || self.links.unacknowledged() >= self.params.frames_per_ack {
+        if self.pressing() || self.links.unacknowledged() >= self.params.frames_per_ack {
             return Some((Time::ZERO, "acknowledge"));
         }
         self.news_due.map(|due| (due, "tell progress"))
@@ -333,18 +338,25 @@ impl Daemon {
     fn install(&mut self, view: Configuration, agreement: &Agreement, out: &mut Vec<Output>) {
         let ranks = agreement.transitional();
         self.endpoint.cut(agreement);
+        for (place, payload) in self.safe.end() {
+            self.deliver(place, payload, Level::Agreed, out);
+        }
         let order = mem::replace(&mut self.order, Order::new(view.members.len()));
         for place in order.close(self.endpoint.streams(), &ranks, fingerprint(&view)) {
-            self.deliver(place, out);
+            self.deliver(place, self.payload(place), Level::Agreed, out);
         }
 
         let came_along = |rank: &Rank| self.endpoint.members().get(rank.index()).copied();
         let transitional: BTreeSet<DaemonId> = ranks.iter().filter_map(came_along).collect();
         let previous = self.endpoint.configuration().id;
-        for (from, fault) in self.endpoint.install(view.clone()) {
-            out.push(Output::Refuse { from, fault });
-        }
         self.stability = Stability::new(view.members.len(), &self.params);
+        self.safe = Safe::new(view.members.len());
+        for (from, adopted) in self.endpoint.install(view.clone()) {
+            match adopted {
+                Ok((rank, position)) => self.safe.reached(rank, position),
+                Err(fault) => out.push(Output::Refuse { from, fault }),
+            }
+        }
         let mut reliable = view.set();
         reliable.remove(&self.id);
         self.links.follow(&reliable, &[].into(), out);

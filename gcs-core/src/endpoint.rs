@@ -42,7 +42,19 @@ use crate::stream::Stream;
 struct Early {
     configuration: ConfigurationId,
     stream: Stream,
+    /// How far it has come in the total order.
+    position: u64,
 }
+
+impl Early {
+    fn new(configuration: ConfigurationId) -> Early {
+        Early { configuration, stream: Stream::default(), position: 0 }
+    }
+}
+
+/// A member that was in a configuration before us: its rank there and how far it has come in the total order, or how it
+/// broke the protocol.
+pub(crate) type Adopted = (DaemonId, Result<(Rank, u64), PeerFault>);
 
 /// What the syncs named by a view say together. The same at all members of the transitional set.
 #[derive(Clone, Debug, Hash)]
@@ -188,18 +200,37 @@ impl Endpoint {
         first: u64,
         entries: Vec<Entry>,
     ) -> Result<(), PeerFault> {
-        let early =
-            self.early.entry(from).or_insert_with(|| Early { configuration, stream: Stream::default() });
+        let held_max = self.held_max;
+        let early = self.early(from, configuration)?;
+        if early.stream.held() + entries.len() > held_max {
+            return Err(PeerFault::WindowExceeded);
+        }
+        early.stream.store(first, entries)
+    }
+
+    /// Keeps what a peer says of its progress in a configuration that it installed before us. Of that only the
+    /// position matters: nobody can have delivered anything of ours there.
+    pub(crate) fn position_early(
+        &mut self,
+        from: DaemonId,
+        configuration: ConfigurationId,
+        position: u64,
+    ) -> Result<(), PeerFault> {
+        let early = self.early(from, configuration)?;
+        early.position = early.position.max(position);
+        Ok(())
+    }
+
+    /// What is kept of a peer for a configuration that is not installed here yet.
+    fn early(&mut self, from: DaemonId, configuration: ConfigurationId) -> Result<&mut Early, PeerFault> {
+        let early = self.early.entry(from).or_insert_with(|| Early::new(configuration));
         if configuration < early.configuration {
             return Err(PeerFault::ForeignConfiguration);
         }
         if configuration > early.configuration {
-            *early = Early { configuration, stream: Stream::default() };
+            *early = Early::new(configuration);
         }
-        if early.stream.held() + entries.len() > self.held_max {
-            return Err(PeerFault::WindowExceeded);
-        }
-        early.stream.store(first, entries)
+        Ok(early)
     }
 
     /// Stores entries of a third member's stream, which the sender was to forward.
@@ -354,9 +385,8 @@ impl Endpoint {
         }
     }
 
-    /// Moves into `view`, and takes up what its members cast in it already. Reports early entries that turn out to
-    /// be wrong.
-    pub(crate) fn install(&mut self, view: Configuration) -> Vec<(DaemonId, PeerFault)> {
+    /// Moves into `view`, and takes up what its members cast in it already. Returns who they are.
+    pub(crate) fn install(&mut self, view: Configuration) -> Vec<Adopted> {
         assert!(view.id > self.configuration.id, "views grow [VKCD:local-monotonicity]");
         self.members = view.members.keys().copied().collect();
         self.configuration = view;
@@ -376,8 +406,8 @@ impl Endpoint {
         self.adopt_early()
     }
 
-    fn adopt_early(&mut self) -> Vec<(DaemonId, PeerFault)> {
-        let mut faults = Vec::new();
+    fn adopt_early(&mut self) -> Vec<Adopted> {
+        let mut adopted = Vec::new();
         let (now, later) = core::mem::take(&mut self.early)
             .into_iter()
             .filter(|(_, early)| early.configuration >= self.configuration.id)
@@ -389,12 +419,12 @@ impl Endpoint {
                 check_orders(rank, self.members.len(), early.stream.iter())?;
                 Ok(rank)
             });
-            match checked {
-                Ok(rank) => self.streams[rank.index()] = early.stream,
-                Err(fault) => faults.push((from, fault)),
+            if let Ok(rank) = checked {
+                self.streams[rank.index()] = early.stream;
             }
+            adopted.push((from, checked.map(|rank| (rank, early.position))));
         }
-        faults
+        adopted
     }
 }
 
@@ -535,7 +565,9 @@ mod tests {
         let back = e.entries(daemon("p"), never.id, 5, entries(1));
         assert_eq!(back, Err(PeerFault::ForeignConfiguration), "a peer does not go back");
         e.entries(daemon("z"), next.id, 1, entries(1)).unwrap();
-        assert_eq!(e.install(next), [(daemon("z"), PeerFault::NotAMember)]);
+        e.position_early(daemon("p"), next.id, 7).unwrap();
+        let adopted = [(daemon("p"), Ok((Rank::new(0), 7))), (daemon("z"), Err(PeerFault::NotAMember))];
+        assert_eq!(e.install(next), adopted);
         assert_eq!(e.streams().iter().map(Stream::end).collect::<Vec<_>>(), [2, 0]);
         e.entries(daemon("p"), never.id, 5, entries(3)).unwrap();
         assert_eq!(e.late(), 3);

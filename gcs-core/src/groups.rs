@@ -84,10 +84,9 @@ impl Groups {
         self.groups.get(group).map(|group| group.view)
     }
 
-    /// Who is to be given a message to `group` here, and their view of it.
-    pub(crate) fn audience(&self, group: &GroupName) -> Option<(&Arc<[u32]>, GroupViewId)> {
-        let group = self.groups.get(group)?;
-        (!group.local.is_empty()).then_some((&group.local, group.view))
+    /// Who is to be given a message to `group` here.
+    pub(crate) fn audience(&self, group: &GroupName) -> &Arc<[u32]> {
+        self.groups.get(group).map_or(&self.nobody, |group| &group.local)
     }
 
     /// A process joins groups.
@@ -375,7 +374,7 @@ mod tests {
         groups.join(member("a", 1), &names("g g"), id(1), &here);
         assert!(groups.join(member("a", 1), &names("g"), id(2), &here).is_empty());
         assert!(groups.leave(member("a", 2).process, &names("g"), id(3), &here).is_empty());
-        assert_eq!(groups.audience(&names("g")[0]).map(|(_, view)| view), Some(id(1)));
+        assert_eq!(groups.view_of(&names("g")[0]), Some(id(1)));
     }
 
     #[test]
@@ -397,7 +396,7 @@ mod tests {
         here.detach(1).unwrap();
         groups.detach(1);
         let group = &names("g")[0];
-        assert_eq!(groups.audience(group).map(|(local, _)| &local[..]), Some(&[2][..]));
+        assert_eq!(groups.audience(group)[..], [2]);
         let views = groups.join(member("b", 1), &names("g"), id(3), &here);
         assert_eq!(short(&views), ["2: g a1,a2,b1 +b1 - =a1,a2"]);
     }

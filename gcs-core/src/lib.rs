@@ -8,6 +8,7 @@
 //! - `endpoint`: the streams of a configuration's members, the syncs, and what they agree on [KK:end-point];
 //! - `stability`: who has delivered what, hence what may be forgotten and who may send more;
 //! - `order`: one total order over the streams of a configuration;
+//! - `safe`: what waits until every member is known to have it;
 //! - `groups` and `exchange`: the table of groups that every daemon holds, and how tables are merged;
 //! - `processes`: the local processes and what they have handed in.
 //!
@@ -28,6 +29,7 @@ mod order;
 mod params;
 mod port;
 mod processes;
+mod safe;
 mod stability;
 mod stream;
 

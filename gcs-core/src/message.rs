@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use model::{ConfigurationId, Digest, GroupName, Name, StartId};
+use model::{ConfigurationId, Digest, GroupName, Level, Name, StartId, Terms};
 
 /// The place of a daemon among the members of a configuration, in the order of their ids, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,6 +71,8 @@ pub enum Message {
         configuration: ConfigurationId,
         /// By rank: the sender has delivered that member's stream up to here.
         delivered: Vec<u64>,
+        /// The sender has come to this position in the total order.
+        position: u64,
         /// The sender's own stream has been delivered by every member up to here.
         stable: u64,
     },
@@ -134,6 +136,8 @@ pub enum Payload {
         group: GroupName,
         /// What.
         bytes: Bytes,
+        /// On what terms.
+        terms: Terms,
     },
     /// A process joins groups.
     Join {
@@ -212,6 +216,16 @@ impl Payload {
         }
     }
 
+    /// How surely it must have reached the others when it is delivered.
+    pub(crate) fn level(&self) -> Level {
+        match self {
+            Payload::Multicast { terms, .. } => terms.level,
+            Payload::Join { .. } | Payload::Leave { .. } | Payload::Gone { .. } | Payload::Table(_) => {
+                Level::Agreed
+            }
+        }
+    }
+
     /// A fingerprint for traces.
     pub(crate) fn digest(&self) -> Digest {
         let tagged = |tag: u8, number: u64| Digest::of(&[tag]).and(&number.to_le_bytes());
@@ -219,11 +233,13 @@ impl Payload {
             names.iter().fold(digest, |digest, name| digest.and(name.as_str().as_bytes()).and(&[0]))
         };
         match self {
-            Payload::Multicast { connection, number, group, bytes } => tagged(1, u64::from(*connection))
-                .and(&number.to_le_bytes())
-                .and(group.as_str().as_bytes())
-                .and(&[0])
-                .and(bytes),
+            Payload::Multicast { connection, number, group, bytes, terms: _ } => {
+                tagged(1, u64::from(*connection))
+                    .and(&number.to_le_bytes())
+                    .and(group.as_str().as_bytes())
+                    .and(&[0])
+                    .and(bytes)
+            }
             Payload::Join { connection, groups, .. } => names(tagged(2, u64::from(*connection)), groups),
             Payload::Leave { connection, groups } => names(tagged(3, u64::from(*connection)), groups),
             Payload::Gone { connection } => tagged(4, u64::from(*connection)),

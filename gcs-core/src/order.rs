@@ -33,7 +33,7 @@ pub(crate) const SEQUENCER: Rank = Rank::new(0);
 const UNRECORDED: u64 = 1 << 63;
 
 /// A payload's place in the total order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     pub(crate) origin: Rank,
     /// In the origin's stream.
@@ -126,6 +126,11 @@ impl Order {
                 }
             }
         }
+    }
+
+    /// The position of the last payload that has its place. Everything up to it is here.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
     }
 
     /// How far `rank`'s stream has been delivered: entries up to there serve no purpose here any more, but to be

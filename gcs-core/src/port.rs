@@ -6,7 +6,10 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use model::trace::Event;
-use model::{Address, Configuration, DaemonId, GroupName, GroupView, GroupViewId, MessageId, Name, StartId};
+use model::{
+    Address, Configuration, DaemonId, GroupName, GroupView, GroupViewId, Level, MessageId, Name, Outcome,
+    StartId, Terms,
+};
 
 use crate::fault::{NoticeFault, PeerFault, Rejection};
 use crate::link::Epoch;
@@ -97,6 +100,8 @@ pub enum Input {
         group: GroupName,
         /// What.
         payload: Bytes,
+        /// On what terms.
+        terms: Terms,
     },
 }
 
@@ -212,8 +217,19 @@ pub enum ProcessEvent {
         id: MessageId,
         /// The receiver's view of the group.
         view: GroupViewId,
+        /// How surely it has reached the others. A message sent as safe is given as agreed if the configuration ends
+        /// before it is known to be safe: then those who came along are given it too, and of others nothing is known.
+        level: Level,
         /// The content.
         payload: Bytes,
+    },
+    /// What became of one of the process's own multicasts. It takes the place of the message in the order; if the
+    /// process is given the message too, that comes first.
+    Outcome {
+        /// Which of its multicasts, from 1.
+        number: u64,
+        /// What became of it.
+        outcome: Outcome,
     },
 }
 

@@ -9,7 +9,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use model::{GroupName, Name};
+use model::{GroupName, Name, Terms};
 
 use crate::fault::Rejection;
 use crate::message::Payload;
@@ -112,6 +112,7 @@ impl Processes {
         connection: u32,
         group: GroupName,
         bytes: Bytes,
+        terms: Terms,
     ) -> Result<u64, Rejection> {
         if bytes.len() > self.payload_bytes_max {
             return Err(Rejection::PayloadTooLong { bytes: bytes.len(), max: self.payload_bytes_max });
@@ -120,7 +121,7 @@ impl Processes {
         let process = self.attached.get_mut(&connection).ok_or(Rejection::NotAttached)?;
         process.multicasts += 1;
         let number = process.multicasts;
-        self.push(Payload::Multicast { connection, number, group, bytes });
+        self.push(Payload::Multicast { connection, number, group, bytes, terms });
         Ok(number)
     }
 
@@ -196,7 +197,10 @@ mod tests {
         assert_eq!(p.join(1, [].into()), Err(Rejection::NoGroups));
         assert_eq!(p.join(3, [group()].into()), Err(Rejection::NotAttached));
         let long = Bytes::from_static(b"elevenbytes");
-        assert_eq!(p.multicast(1, group(), long), Err(Rejection::PayloadTooLong { bytes: 11, max: 10 }));
+        assert_eq!(
+            p.multicast(1, group(), long, Terms::default()),
+            Err(Rejection::PayloadTooLong { bytes: 11, max: 10 })
+        );
         assert_eq!(p.detach(3), Err(Rejection::NotAttached));
         assert_eq!(p.waiting(), 0);
     }
@@ -206,11 +210,11 @@ mod tests {
         let mut p = processes();
         let mut throttled = Vec::new();
         for _ in 0..8 {
-            p.multicast(1, group(), Bytes::new()).unwrap();
+            p.multicast(1, group(), Bytes::new(), Terms::default()).unwrap();
             throttled.extend(p.throttle());
         }
         assert_eq!(throttled, [Throttle::Hold]);
-        assert_eq!(p.multicast(1, group(), Bytes::new()), Err(Rejection::Overloaded));
+        assert_eq!(p.multicast(1, group(), Bytes::new(), Terms::default()), Err(Rejection::Overloaded));
         p.pop().unwrap();
         p.join(1, [group()].into()).unwrap();
         p.detach(1).unwrap();
@@ -237,7 +241,8 @@ mod tests {
     fn multicasts_are_numbered_for_each_process() {
         let mut p = processes();
         p.attach(2, "q".parse().unwrap()).unwrap();
-        let numbers = [1, 2, 1].map(|connection| p.multicast(connection, group(), Bytes::new()).unwrap());
+        let numbers = [1, 2, 1]
+            .map(|connection| p.multicast(connection, group(), Bytes::new(), Terms::default()).unwrap());
         assert_eq!(numbers, [1, 1, 2]);
     }
 }

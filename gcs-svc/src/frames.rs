@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use gcs_core::{Entry, Message, Payload, Rank, Row, Run, Sync, Table};
-use model::{Boot, ConfigurationId, GroupName, StartId};
+use model::{Boot, ConfigurationId, GroupName, GroupViewId, Level, StartId, Terms};
 use proto::gcs::v1 as pb;
 
 use crate::wire::{self, Malformed};
@@ -37,11 +37,12 @@ pub fn write(number: u64, message: &Message) -> pb::Frame {
                 entries: entries.iter().map(write_entry).collect(),
             })
         }
-        Message::Progress { configuration, delivered, stable } => {
+        Message::Progress { configuration, delivered, position, stable } => {
             pb::frame::Message::Progress(pb::Progress {
                 configuration: Some(write_configuration(*configuration)),
                 delivered: delivered.clone(),
                 stable: *stable,
+                position: *position,
             })
         }
     };
@@ -56,12 +57,16 @@ fn write_entry(entry: &Entry) -> pb::Entry {
     use pb::entry::Entry as Written;
     let texts = |groups: &[GroupName]| groups.iter().map(GroupName::to_string).collect();
     let entry = match entry {
-        Entry::Payload(Payload::Multicast { connection, number, group, bytes }) => {
+        Entry::Payload(Payload::Multicast { connection, number, group, bytes, terms }) => {
             Written::Multicast(pb::EntryMulticast {
                 connection: *connection,
                 number: *number,
                 group: group.to_string(),
                 payload: bytes.clone(),
+                safe: terms.level == Level::Safe,
+                only_in: terms.only_in.map(|view| write_configuration(view.configuration)),
+                only_in_position: terms.only_in.map_or(0, |view| view.position),
+                report: terms.report,
             })
         }
         Entry::Payload(Payload::Join { connection, name, groups }) => Written::Join(pb::EntryJoin {
@@ -124,6 +129,7 @@ pub fn read(frame: pb::Frame) -> Result<(u64, Message), Malformed> {
         pb::frame::Message::Progress(progress) => Message::Progress {
             configuration: read_configuration(progress.configuration)?,
             delivered: progress.delivered,
+            position: progress.position,
             stable: progress.stable,
         },
     };
@@ -148,6 +154,14 @@ fn read_entry(entry: pb::Entry) -> Result<Entry, Malformed> {
             number: multicast.number,
             group: wire::group_name(&multicast.group, "multicast.group")?,
             bytes: multicast.payload,
+            terms: Terms {
+                level: if multicast.safe { Level::Safe } else { Level::Agreed },
+                only_in: multicast.only_in.map(|id| GroupViewId {
+                    configuration: ConfigurationId::new(id.counter, id.digest),
+                    position: multicast.only_in_position,
+                }),
+                report: multicast.report,
+            },
         },
         Written::Join(join) => Payload::Join {
             connection: join.connection,
@@ -199,9 +213,16 @@ mod tests {
         let (name, bytes) = ("p".parse().unwrap(), Bytes::from_static(b"hello"));
         let group = GroupName::new("g").unwrap();
         let (daemon, groups) = (Rank::new(1), groups(&["g", "h"]));
+        let configuration = ConfigurationId::new(3, 0xfeed);
+        let only_in = Some(GroupViewId { configuration, position: 5 });
+        let multicast = |number, terms| {
+            let (group, bytes) = (group.clone(), bytes.clone());
+            Payload::Multicast { connection: 1, number, group, bytes, terms }
+        };
         let row = Row { daemon, connection: 3, name, groups: Arc::clone(&groups) };
         vec![
-            Entry::Payload(Payload::Multicast { connection: 1, number: 7, group, bytes }),
+            Entry::Payload(multicast(7, Terms::default())),
+            Entry::Payload(multicast(8, Terms { level: Level::Safe, only_in, report: true })),
             Entry::Payload(Payload::Join { connection: 1, name, groups: Arc::clone(&groups) }),
             Entry::Payload(Payload::Leave { connection: 1, groups }),
             Entry::Payload(Payload::Gone { connection: 1 }),
@@ -221,7 +242,7 @@ mod tests {
             Message::Sync { start, sync: Sync::Full { configuration, cut: Vec::new() } },
             Message::Sync { start, sync: Sync::Compact { configuration } },
             Message::Forward { configuration, origin: Rank::new(2), first: 1, entries: every_entry() },
-            Message::Progress { configuration, delivered: vec![1, 2, 3], stable: 1 },
+            Message::Progress { configuration, delivered: vec![1, 2, 3], position: 6, stable: 1 },
         ] {
             assert_eq!(read(write(12, &message)), Ok((12, message)));
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
 use gcs_core::ProcessEvent;
-use model::ProcessId;
+use model::{Outcome, ProcessId};
 use proto::gcs::v1 as pb;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -206,6 +206,20 @@ impl Told {
         stream::once(std::future::ready(Ok(first))).chain(events)
     }
 
+    /// Waits for what became of the process's only multicast. The call may end before.
+    pub async fn outcome(&mut self) -> Option<Outcome> {
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = self.call.over() => None,
+                event = self.events.recv() => event,
+            };
+            if let ProcessEvent::Outcome { outcome, .. } = event?.1 {
+                return Some(outcome);
+            }
+        }
+    }
+
     async fn next(&mut self) -> Option<Result<pb::AttachResponse, Status>> {
         tokio::select! {
             biased;
@@ -255,6 +269,7 @@ mod tests {
             group: GroupName::new("g").unwrap(),
             id: MessageId::new("d1#1/1".parse().unwrap(), 1),
             view: GroupViewId { configuration, position: 1 },
+            level: model::Level::Agreed,
             payload: vec![0; bytes].into(),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use gcs_core::{NoticeFault, PeerFault, Rejection};
+use model::{GroupName, GroupViewId};
 use svc_kit::dial::MESSAGE_BYTES_MAX;
 use svc_kit::status;
 use tonic::{Code, Status};
@@ -84,6 +85,20 @@ pub fn no_configuration() -> Status {
 /// The daemon does not read from processes until it has caught up.
 pub fn holding() -> Status {
     status::exhausted("OVERLOADED", "too many requests are waiting", RETRY)
+}
+
+/// Nobody is in the group.
+pub fn no_members(group: &GroupName) -> Status {
+    status::because(Code::NotFound, "NO_MEMBERS", format!("nobody is in group {group}"))
+}
+
+/// The group is in another view than the caller meant.
+pub fn other_view(group: &GroupName, view: Option<GroupViewId>) -> Status {
+    let now = match view {
+        Some(view) => format!("group {group} is in view {view}"),
+        None => format!("group {group} is in no view: nobody is in it"),
+    };
+    status::because(Code::FailedPrecondition, "OTHER_VIEW", now)
 }
 
 /// The caller belongs to another cluster.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::Stream;
 use gcs_core::{Daemon, Input, Params, Throttle};
-use model::{DaemonId, GroupName, Name, ProcessId, Time};
+use model::{DaemonId, GroupName, Name, Outcome, ProcessId, Time};
 use proto::gcs::v1 as pb;
 use proto::gcs::v1::group_service_server::GroupService;
 use svc_kit::driver::{Clock, Handle, Stopped};
@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::effects::{Mode, Standing};
 use crate::links::Links;
-use crate::processes::{Call, Processes};
+use crate::processes::{Admitted, Call, Processes};
 use crate::refusals::{self, Refusals};
 use crate::wire::{self, Malformed};
 
@@ -147,6 +147,22 @@ struct Process {
     requests: Streaming<pb::AttachRequest>,
 }
 
+/// A process that exists for the time of a unary call. When the caller goes away, so does it.
+struct Guest<'a> {
+    admitted: Admitted,
+    server: &'a GroupServer,
+}
+
+impl Drop for Guest<'_> {
+    fn drop(&mut self) {
+        let connection = self.admitted.connection;
+        self.server.processes.close(connection);
+        let machine = self.server.machine.clone();
+        // A machine that has stopped has nobody attached.
+        self.server.serving.spawn(async move { machine.send(Input::Detach { connection }).await });
+    }
+}
+
 type Responses = Pin<Box<dyn Stream<Item = Result<pb::AttachResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -180,29 +196,34 @@ impl GroupService for GroupServer {
             let cluster = wire::parse(&request.cluster, "cluster")?;
             let name = wire::parse(&request.name, "name")?;
             let group = wire::group_name(&request.group, "group")?;
-            Ok((cluster, name, group, wire::payload(request.payload.clone(), &self.params)?))
+            let payload = wire::payload(request.payload.clone(), &self.params)?;
+            let terms = wire::terms(request.level, request.only_in.clone(), true)?;
+            Ok((cluster, name, group, payload, terms))
         };
-        let (cluster, name, group, payload) = read().map_err(|malformed| self.malformed(malformed))?;
+        let (cluster, name, group, payload, terms) = read().map_err(|malformed| self.malformed(malformed))?;
         self.check_entry(cluster)?;
         if self.mode.borrow().throttle == Throttle::Hold {
             return Err(refusals::holding());
         }
-        let admitted = self.processes.admit()?;
-        let connection = admitted.connection;
-        let taken = async {
+        let mut guest = Guest { admitted: self.processes.admit()?, server: self };
+        let connection = guest.admitted.connection;
+        let sent = async {
             self.machine.send(Input::Attach { connection, name }).await?;
-            self.hand_over(vec![Input::Multicast { connection, group, payload }]).await?;
-            self.machine.send(Input::Detach { connection }).await?;
-            self.machine.ask(|_| ()).await
+            let multicast = Input::Multicast { connection, group: group.clone(), payload, terms };
+            self.hand_over(vec![multicast]).await
         };
-        let taken = taken.await;
-        self.processes.close(connection);
-        taken.map_err(|Stopped| refusals::draining())?;
-        match admitted.call.reason() {
-            Some(reason) => Err(reason),
-            None => {
-                let sender = ProcessId::new(self.me, connection).to_string();
-                Ok(Response::new(pb::MulticastResponse { sender }))
+        sent.await.map_err(|Stopped| refusals::draining())?;
+        match guest.admitted.told.outcome().await {
+            Some(Outcome::Delivered { view, level }) => Ok(Response::new(pb::MulticastResponse {
+                sender: ProcessId::new(self.me, connection).to_string(),
+                view: Some(wire::group_view_id(view)),
+                level: wire::write_level(level).into(),
+            })),
+            Some(Outcome::NoMembers) => Err(refusals::no_members(&group)),
+            Some(Outcome::OtherView { view }) => Err(refusals::other_view(&group, view)),
+            // Only members are blocked, and a guest is none; nor does its call end without a reason.
+            Some(Outcome::Blocked) | None => {
+                Err(guest.admitted.call.reason().unwrap_or_else(refusals::draining))
             }
         }
     }

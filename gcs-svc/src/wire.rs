@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gcs_core::{Input, Params, ProcessEvent};
-use model::{GroupName, GroupView, GroupViewId, Member, Name};
+use model::{GroupName, GroupView, GroupViewId, Level, Member, Name, Outcome, Terms};
 use prost::Message as _;
 use proto::gcs::v1 as pb;
 use svc_kit::status;
@@ -83,9 +83,24 @@ pub fn command(connection: u32, command: pb::Command, params: &Params) -> Result
             let inside = |malformed: Malformed| malformed.inside("multicast");
             let group = group_name(&multicast.group, "group").map_err(inside)?;
             let payload = payload(multicast.payload, params).map_err(inside)?;
-            Ok(Input::Multicast { connection, group, payload })
+            let terms = terms(multicast.level, multicast.only_in, multicast.report).map_err(inside)?;
+            Ok(Input::Multicast { connection, group, payload, terms })
         }
     }
+}
+
+/// Reads the terms of a multicast.
+pub fn terms(level: i32, only_in: Option<pb::GroupViewId>, report: bool) -> Result<Terms, Malformed> {
+    let level = match pb::Level::try_from(level) {
+        Ok(pb::Level::Unspecified | pb::Level::Agreed) => Level::Agreed,
+        Ok(pb::Level::Safe) => Level::Safe,
+        Err(_) => return Err(Malformed::new("level", "must be LEVEL_AGREED or LEVEL_SAFE")),
+    };
+    let read = |id: pb::GroupViewId| {
+        let configuration = parse(&id.configuration, "only_in.configuration")?;
+        Ok(GroupViewId { configuration, position: id.position })
+    };
+    Ok(Terms { level, only_in: only_in.map(read).transpose()?, report })
 }
 
 /// Roughly the bytes of a command in memory.
@@ -125,6 +140,7 @@ pub fn event_cost(event: &ProcessEvent) -> usize {
     match event {
         ProcessEvent::Views(views) => views.iter().map(|view| view_cost(view)).sum(),
         ProcessEvent::Message { group, payload, .. } => 128 + group.as_str().len() + payload.len(),
+        ProcessEvent::Outcome { .. } => 64,
     }
 }
 
@@ -136,14 +152,18 @@ fn view_cost(view: &GroupView) -> usize {
 pub fn events(event: ProcessEvent) -> Vec<pb::Event> {
     let wrap = |event| pb::Event { event: Some(event) };
     match event {
-        ProcessEvent::Message { group, id, view, payload } => {
+        ProcessEvent::Message { group, id, view, level, payload } => {
             vec![wrap(pb::event::Event::Message(pb::Message {
                 group: group.to_string(),
                 sender: id.sender().to_string(),
                 number: id.number(),
                 view: Some(group_view_id(view)),
                 payload,
+                level: write_level(level).into(),
             }))]
+        }
+        ProcessEvent::Outcome { number, outcome } => {
+            vec![wrap(pb::event::Event::Outcome(write_outcome(number, outcome)))]
         }
         ProcessEvent::Views(views) => {
             let mut parts = Vec::new();
@@ -164,6 +184,28 @@ pub fn events(event: ProcessEvent) -> Vec<pb::Event> {
     }
 }
 
+/// Writes a level.
+pub fn write_level(level: Level) -> pb::Level {
+    match level {
+        Level::Agreed => pb::Level::Agreed,
+        Level::Safe => pb::Level::Safe,
+    }
+}
+
+fn write_outcome(number: u64, outcome: Outcome) -> pb::Outcome {
+    use pb::outcome::{Blocked, Delivered, NoMembers, OtherView, Outcome as Written};
+    let outcome = match outcome {
+        Outcome::Delivered { view, level } => {
+            let view = Some(group_view_id(view));
+            Written::Delivered(Delivered { view, level: write_level(level).into() })
+        }
+        Outcome::NoMembers => Written::NoMembers(NoMembers {}),
+        Outcome::OtherView { view } => Written::OtherView(OtherView { view: view.map(group_view_id) }),
+        Outcome::Blocked => Written::Blocked(Blocked {}),
+    };
+    pb::Outcome { number, outcome: Some(outcome) }
+}
+
 fn group_view(view: &GroupView) -> pb::GroupView {
     let member = |member: &Member| pb::Member {
         process: member.process.to_string(),
@@ -179,7 +221,8 @@ fn group_view(view: &GroupView) -> pb::GroupView {
     }
 }
 
-fn group_view_id(id: GroupViewId) -> pb::GroupViewId {
+/// Writes the id of a view.
+pub fn group_view_id(id: GroupViewId) -> pb::GroupViewId {
     pb::GroupViewId { configuration: id.configuration.to_string(), position: id.position }
 }
 
@@ -245,6 +288,7 @@ mod tests {
             group: GroupName::new("g").unwrap(),
             id,
             view: view("g").id,
+            level: Level::Agreed,
             payload: vec![0; 1000].into(),
         };
         for event in [message, ProcessEvent::Views(vec![view("g"), view("h")])] {

@@ -7,6 +7,7 @@ extern crate alloc;
 
 mod ids;
 mod machine;
+mod multicast;
 mod time;
 pub mod trace;
 mod view;
@@ -16,5 +17,6 @@ pub use ids::{
     ServerId, SessionId, StartId, UnitId,
 };
 pub use machine::Machine;
+pub use multicast::{Level, Outcome, Terms};
 pub use time::Time;
-pub use view::{Address, Configuration, GroupView, GroupViewId, Level, Member};
+pub use view::{Address, Configuration, GroupView, GroupViewId, Member};

@@ -118,15 +118,3 @@ pub struct GroupView {
     /// Who came along from the same previous view, and so delivered the same messages in it [VKCD:transitional-set].
     pub transitional: Vec<ProcessId>,
 }
-
-/// How surely a message has reached the others when a member is given it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// It has its place in the total order.
-    #[default]
-    Agreed,
-    /// It has its place in the total order, and every daemon of the configuration holds it and all that comes before
-    /// it: whoever lives and stays is given it too [VKCD:safe].
-    Safe,
-}

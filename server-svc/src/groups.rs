@@ -68,9 +68,10 @@ async fn listen(machine: &Handle<Server<Vod>>, mut events: gcs_client::Events) -
     while let Some(event) = events.next().await {
         let fact = match event {
             Event::Views(views) => Input::Views(views),
-            Event::Message { group, id, view: _, payload } => {
+            Event::Message { group, id, payload, view: _, level: _ } => {
                 Input::Message { group, sender: id.sender(), payload }
             }
+            Event::Outcome { .. } => continue,
             Event::Lost(loss) => return Ok(loss.to_string()),
         };
         machine.send(fact).await?;

@@ -205,6 +205,7 @@ async fn a_daemon_takes_frames_and_processes_of_its_own_cluster_only_and_counts_
         name: "stranger".to_owned(),
         group: "content/gradients".to_owned(),
         payload: bytes::Bytes::from_static(b"nonsense"),
+        ..gcs::MulticastRequest::default()
     };
     assert_refused(within("an answer", client.multicast(multicast)).await, FOREIGN_CLUSTER);
     let refused = daemon_status(&address).await.refused;
@@ -227,6 +228,7 @@ async fn entries_of_a_foreign_configuration_are_refused_and_counted_and_delivere
         number: 1,
         group: "content/life".to_owned(),
         payload: bytes::Bytes::from_static(b"nonsense"),
+        ..gcs::EntryMulticast::default()
     });
     let entries = vec![gcs::Entry { entry: Some(entry) }];
     let configuration = Some(gcs::ConfigurationId { counter: 99, digest: 1 });

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use model::trace::Event;
-use model::{Digest, GroupName, Level, MessageId, Name, ProcessId};
+use model::{Digest, GroupName, GroupViewId, Level, MessageId, Name, Outcome, ProcessId, Terms};
 
 use super::Daemon;
 use crate::fault::Rejection;
@@ -44,24 +44,18 @@ impl Daemon {
         connection: u32,
         group: GroupName,
         payload: Bytes,
+        terms: Terms,
         out: &mut Vec<Output>,
     ) -> Result<(), Rejection> {
         let traced = self.params.trace.then(|| (group.clone(), Digest::of(&payload)));
-        let number = self.processes.multicast(connection, group, payload)?;
+        let number = self.processes.multicast(connection, group, payload, terms)?;
         if let Some((group, digest)) = traced {
             self.trace(out, |daemon| {
                 let process = ProcessId::new(daemon, connection);
                 let message = MessageId::new(process, number);
                 let view = self.groups.view_told(process, &group);
-                Event::GroupSend {
-                    process,
-                    group,
-                    message,
-                    digest,
-                    view,
-                    level: Level::Agreed,
-                    only_in: None,
-                }
+                let Terms { level, only_in, report: _ } = terms;
+                Event::GroupSend { process, group, message, digest, view, level, only_in }
             });
         }
         Ok(())
@@ -76,20 +70,56 @@ impl Daemon {
         }
     }
 
-    /// Gives a message to the members that are here.
-    pub(super) fn give(&self, id: MessageId, group: GroupName, payload: Bytes, out: &mut Vec<Output>) {
-        let Some((local, view)) = self.groups.audience(&group) else { return };
+    /// Gives a message to the members that are here, unless it is for another view.
+    pub(super) fn give(
+        &self,
+        id: MessageId,
+        group: GroupName,
+        payload: Bytes,
+        level: Level,
+        only_in: Option<GroupViewId>,
+        out: &mut Vec<Output>,
+    ) -> Outcome {
+        let view = self.groups.view_of(&group);
+        if only_in.is_some() && only_in != view {
+            return Outcome::OtherView { view };
+        }
+        let Some(view) = view else { return Outcome::NoMembers };
+        let local = self.groups.audience(&group);
+        if local.is_empty() {
+            return Outcome::Delivered { view, level };
+        }
         for connection in local.iter() {
-            self.trace(out, |daemon| Event::GroupDeliver {
-                process: ProcessId::new(daemon, *connection),
-                group: group.clone(),
-                message: id,
-                view,
-                digest: Digest::of(&payload),
+            let process = ProcessId::new(self.id, *connection);
+            if level == Level::Safe {
+                self.trace(out, |_| Event::GroupSafe { process, group: group.clone(), message: id, view });
+            }
+            self.trace(out, |_| {
+                let (group, digest) = (group.clone(), Digest::of(&payload));
+                Event::GroupDeliver { process, group, message: id, view, digest }
             });
         }
-        let event = ProcessEvent::Message { group, id, view, payload };
-        out.push(Output::Deliver { connections: Arc::clone(local), event });
+        let connections = Arc::clone(local);
+        let event = ProcessEvent::Message { group, id, view, level, payload };
+        out.push(Output::Deliver { connections, event });
+        Outcome::Delivered { view, level }
+    }
+
+    /// Tells the sender of a message what became of it, if it is here and wants to know or has to.
+    pub(super) fn tell_outcome(&self, id: MessageId, report: bool, outcome: Outcome, out: &mut Vec<Output>) {
+        let process = id.sender();
+        if process.daemon() != self.id || !self.processes.attached(process.connection()) {
+            return;
+        }
+        match outcome {
+            Outcome::Delivered { .. } | Outcome::NoMembers if !report => return,
+            Outcome::Delivered { .. } => {}
+            Outcome::NoMembers | Outcome::OtherView { .. } | Outcome::Blocked => {
+                self.trace(out, |_| Event::GroupRefuse { process, message: id });
+            }
+        }
+        let event = ProcessEvent::Outcome { number: id.number(), outcome };
+        out.push(Output::Deliver { connections: [process.connection()].into(), event });
     }
 
     pub(super) fn tell_views(&self, views: Views, out: &mut Vec<Output>) {

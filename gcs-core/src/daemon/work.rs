@@ -2,9 +2,10 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use model::trace::Event;
-use model::{DaemonId, GroupViewId, Member, MessageId, ProcessId};
+use model::{DaemonId, GroupViewId, Level, Member, MessageId, ProcessId};
 
 use super::Daemon;
 use crate::exchange::Told;
@@ -28,11 +29,13 @@ impl Daemon {
             Message::Forward { configuration, origin, first, entries } => {
                 self.endpoint.forwarded(from, configuration, origin, first, entries)
             }
-            Message::Progress { configuration, delivered, stable } => {
-                // Before we are in a configuration nobody can have delivered anything of ours in it, so nothing is
-                // lost by passing over what comes early.
-                if configuration != self.endpoint.configuration().id {
-                    return Ok(());
+            Message::Progress { configuration, delivered, position, stable } => {
+                match configuration.cmp(&self.endpoint.configuration().id) {
+                    Ordering::Equal => {}
+                    Ordering::Less => return Ok(()),
+                    Ordering::Greater => {
+                        return self.endpoint.position_early(from, configuration, position);
+                    }
                 }
                 let member = self.endpoint.rank_of(from).ok_or(PeerFault::NotAMember)?;
                 let reached = match delivered.get(self.endpoint.rank().index()) {
@@ -44,6 +47,7 @@ impl Daemon {
                 }
                 self.forget_stable(from, stable)?;
                 self.stability.reached(member, reached);
+                self.safe.reached(member, position);
                 Ok(())
             }
         }
@@ -88,14 +92,20 @@ impl Daemon {
         self.deliver_ready(out);
     }
 
+    /// Whether others may be waiting for news of us.
+    pub(super) fn pressing(&self) -> bool {
+        self.endpoint.members().len() > 1 && (self.stability.pressing() || self.safe.pressing())
+    }
+
     /// Tells the other members what we have delivered.
     pub(super) fn tell_progress(&mut self, out: &mut Vec<Output>) {
-        if !self.stability.news() {
+        if !self.stability.news() && !self.safe.pressing() {
             return;
         }
         let stable = self.stability.announce();
         let configuration = self.endpoint.configuration().id;
-        let message = Message::Progress { configuration, delivered: self.stability.tell(), stable };
+        let position = self.safe.tell(self.endpoint.rank());
+        let message = Message::Progress { configuration, delivered: self.stability.tell(), position, stable };
         let message = Arc::new(message);
         for peer in self.endpoint.others() {
             self.links.send(peer, Arc::clone(&message), out);
@@ -127,36 +137,47 @@ impl Daemon {
     /// Delivers what has its place and is here, and forgets what everybody has delivered.
     pub(super) fn deliver_ready(&mut self, out: &mut Vec<Output>) {
         while let Some(place) = self.order.next(self.endpoint.streams()) {
-            self.deliver(place, out);
+            let payload = self.payload(place);
+            self.stability.delivered(payload.cost());
+            if let Some(payload) = self.safe.place(place, payload) {
+                self.deliver(place, payload, Level::Agreed, out);
+            }
         }
         for rank in Rank::all(self.endpoint.members().len()) {
             let delivered = self.order.delivered(rank, self.endpoint.streams());
             self.stability.have(rank, delivered);
         }
         let own = self.endpoint.rank();
+        self.safe.reached(own, self.order.position());
+        while let Some((place, payload)) = self.safe.next() {
+            let level = payload.level();
+            self.deliver(place, payload, level, out);
+        }
         let stable = self.stability.stable(own);
         while let Some(entry) = self.endpoint.forget_first(own, stable) {
             self.stability.forgotten(&entry);
         }
     }
 
-    /// Delivers the payload at `place`.
-    pub(super) fn deliver(&mut self, place: Place, out: &mut Vec<Output>) {
-        let Some(Entry::Payload(payload)) = self.endpoint.streams()[place.origin.index()].get(place.index)
-        else {
-            unreachable!("the order places payloads that are held");
-        };
-        let payload = payload.clone();
+    /// The payload at `place`.
+    pub(super) fn payload(&self, place: Place) -> Payload {
+        match self.endpoint.streams()[place.origin.index()].get(place.index) {
+            Some(Entry::Payload(payload)) => payload.clone(),
+            Some(Entry::Order(_)) | None => unreachable!("the order places payloads that are held"),
+        }
+    }
+
+    /// Delivers the payload at `place`, of which this much is known.
+    pub(super) fn deliver(&mut self, place: Place, payload: Payload, level: Level, out: &mut Vec<Output>) {
         let origin = self.endpoint.members()[place.origin.index()];
         let configuration = self.endpoint.configuration().id;
-        self.stability.delivered(payload.cost());
         let index = place.payload;
         self.trace(out, |daemon| {
             let digest = payload.digest();
             Event::Deliver { daemon, configuration, origin, index, digest }
         });
         let id = GroupViewId { configuration, position: place.position };
-        if let Err(fault) = self.apply(place.origin, payload, id, out) {
+        if let Err(fault) = self.apply(place.origin, payload, level, id, out) {
             out.push(Output::Refuse { from: origin, fault });
         }
     }
@@ -166,6 +187,7 @@ impl Daemon {
         &mut self,
         sender: Rank,
         payload: Payload,
+        level: Level,
         id: GroupViewId,
         out: &mut Vec<Output>,
     ) -> Result<(), PeerFault> {
@@ -185,8 +207,10 @@ impl Daemon {
             {
                 return Err(PeerFault::WrongTable);
             }
-            Payload::Multicast { connection, number, group, bytes } => {
-                self.give(MessageId::new(of(connection), number), group, bytes, out);
+            Payload::Multicast { connection, number, group, bytes, terms } => {
+                let id = MessageId::new(of(connection), number);
+                let outcome = self.give(id, group, bytes, level, terms.only_in, out);
+                self.tell_outcome(id, terms.report, outcome, out);
                 return Ok(());
             }
             Payload::Join { connection, name, groups } => {

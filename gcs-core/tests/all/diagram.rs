@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use gcs_core::{Entry, Message, Notice, Payload, ProcessEvent, Sync};
-use model::{Configuration, DaemonId, Name, ProcessId};
+use model::{Configuration, DaemonId, Level, Name, Outcome, ProcessId};
 
 fn names(daemons: impl Iterator<Item = Name>) -> String {
     let names: Vec<String> = daemons.map(|name| name.to_string()).collect();
@@ -86,6 +86,17 @@ pub fn delivery(at: DaemonId, connections: &[u32], told: &ProcessEvent) -> Vec<S
     event(told).into_iter().map(|line| format!("{} ⇐ {line}", to.join(" "))).collect()
 }
 
+fn outcome(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Delivered { level: Level::Agreed, .. } => "delivered",
+        Outcome::Delivered { level: Level::Safe, .. } => "delivered, and safe",
+        Outcome::NoMembers => "for nobody: no members",
+        Outcome::OtherView { view: Some(_) } => "for nobody: another view",
+        Outcome::OtherView { view: None } => "for nobody: no members any more",
+        Outcome::Blocked => "for nobody: blocked",
+    }
+}
+
 /// What a process is told: `g {a1 b1} +b1 -c1`, and `g a1: text`.
 pub fn event(event: &ProcessEvent) -> Vec<String> {
     match event {
@@ -99,9 +110,11 @@ pub fn event(event: &ProcessEvent) -> Vec<String> {
                 format!("{} {{{}}}{changes}", view.group, members.join(" "))
             })
             .collect(),
-        ProcessEvent::Message { group, id, payload, .. } => {
+        ProcessEvent::Message { group, id, level, payload, .. } => {
             let text = String::from_utf8_lossy(payload);
-            vec![format!("{group} {}: {text}", short(&id.sender()))]
+            let safe = if *level == Level::Safe { " (safe)" } else { "" };
+            vec![format!("{group} {}: {text}{safe}", short(&id.sender()))]
         }
+        ProcessEvent::Outcome { number, outcome } => vec![format!("#{number} {}", self::outcome(outcome))],
     }
 }

@@ -8,6 +8,7 @@
 
 mod checks;
 mod diagram;
+mod levels;
 mod random;
 mod rng;
 mod scenarios;

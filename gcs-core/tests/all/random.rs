@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use gcs_core::{Limit, Params};
-use model::{Configuration, DaemonId};
+use model::{Configuration, DaemonId, Level, Terms};
 
 use crate::checks::check;
 use crate::rng::Rng;
-use crate::world::{Action, World};
+use crate::world::{Action, World, group as group_name};
 
 const SEEDS: u64 = 240;
 
@@ -123,7 +123,11 @@ impl Run {
             }
             _ => {
                 self.sent += 1;
-                self.world.multicast(id, connection, group, &format!("message {}", self.sent));
+                let level = if self.rng.chance(15) { Level::Safe } else { Level::Agreed };
+                let view = self.world.daemon(id).view_of(&group_name(group));
+                let only_in = if self.rng.chance(10) { view } else { None };
+                let terms = Terms { level, only_in, report: self.rng.chance(10) };
+                self.world.multicast_on(terms, id, connection, group, &format!("message {}", self.sent));
             }
         }
     }

@@ -487,6 +487,7 @@ fn what_a_peer_may_not_say_is_refused_and_nothing_else_happens() {
     let progress = |delivered: &[u64], stable| Message::Progress {
         configuration: here,
         delivered: delivered.into(),
+        position: 0,
         stable,
     };
     let forward = Message::Forward {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use gcs_core::{Daemon, Epoch, Input, Message, Notice, Output, Params, PeerFault, ProcessEvent, Rejection};
 use model::trace::Event;
-use model::{Address, Boot, Configuration, DaemonId, GroupName, Machine, StartId, Time};
+use model::{Address, Boot, Configuration, DaemonId, GroupName, Machine, StartId, Terms, Time};
 
 use crate::diagram;
 
@@ -386,8 +386,12 @@ impl World {
     }
 
     pub fn multicast(&mut self, id: DaemonId, connection: u32, to: &str, text: &str) {
+        self.multicast_on(Terms::default(), id, connection, to, text);
+    }
+
+    pub fn multicast_on(&mut self, terms: Terms, id: DaemonId, connection: u32, to: &str, text: &str) {
         let payload = Bytes::copy_from_slice(text.as_bytes());
-        self.input(id, Input::Multicast { connection, group: group(to), payload });
+        self.input(id, Input::Multicast { connection, group: group(to), payload, terms });
     }
 
     /// What a process was told since the last time, a line for each view and each message:

@@ -9,7 +9,7 @@ use gcs_client::{Attachment, Command, Event, Target};
 use gcs_core::{Daemon, Input, Notice};
 use gcs_svc::Enrolment;
 use gcs_svc::config::{Config, Limits};
-use model::{Address, Configuration, DaemonId, GroupName, GroupView, Name, StartId};
+use model::{Address, Configuration, DaemonId, GroupName, GroupView, Name, StartId, Terms};
 use proto::gcs::v1::group_service_client::GroupServiceClient;
 use svc_kit::dial::{self, Keepalive};
 use svc_kit::driver::Handle;
@@ -206,7 +206,10 @@ pub async fn join(process: &Attachment, name: &str) {
 }
 
 pub async fn multicast(process: &Attachment, to: &str, text: String) {
-    process.commands.send(Command::Multicast { group: group(to), payload: text.into() }).await;
+    process
+        .commands
+        .send(Command::Multicast { group: group(to), payload: text.into(), terms: Terms::default() })
+        .await;
 }
 
 /// Waits for a view of `name` with `count` members.
@@ -235,7 +238,7 @@ pub async fn messages(process: &mut Attachment, count: usize) -> Vec<String> {
         while read.len() < count {
             match process.events.next().await.expect("attached") {
                 Event::Message { payload, .. } => read.push(String::from_utf8(payload.to_vec()).unwrap()),
-                Event::Views(_) => {}
+                Event::Views(_) | Event::Outcome { .. } => {}
                 Event::Lost(loss) => panic!("lost: {loss}"),
             }
         }

@@ -2,6 +2,7 @@
 
 use gcs_client::{Attachment, Command, ConnectError, Event, Loss};
 use gcs_svc::config::Limits;
+use model::Terms;
 use proto::gcs::v1 as pb;
 use svc_kit::status;
 use tokio::sync::mpsc;
@@ -29,7 +30,9 @@ async fn three_daemons_deliver_everything_in_one_order() {
         tokio::spawn(async move {
             for number in 0..EACH {
                 let payload = format!("{sender}:{number:03}").into();
-                commands.send(Command::Multicast { group: group("g"), payload }).await;
+                commands
+                    .send(Command::Multicast { group: group("g"), payload, terms: Terms::default() })
+                    .await;
             }
         })
     });
@@ -122,7 +125,11 @@ fn commands(commands: Vec<pb::command::Command>) -> pb::AttachRequest {
 }
 
 fn to_group(group: &str, payload: Vec<u8>) -> pb::command::Command {
-    pb::command::Command::Multicast(pb::Multicast { group: group.into(), payload: payload.into() })
+    pb::command::Command::Multicast(pb::Multicast {
+        group: group.into(),
+        payload: payload.into(),
+        ..pb::Multicast::default()
+    })
 }
 
 fn join_groups(groups: &[&str]) -> pb::command::Command {
@@ -261,7 +268,9 @@ async fn during_a_change_processes_wait_and_nothing_is_rejected() {
         tokio::spawn(async move {
             for number in 0..EACH {
                 let payload = format!("{number:05}").into();
-                commands.send(Command::Multicast { group: group("g"), payload }).await;
+                commands
+                    .send(Command::Multicast { group: group("g"), payload, terms: Terms::default() })
+                    .await;
             }
         })
     });
@@ -278,6 +287,7 @@ async fn during_a_change_processes_wait_and_nothing_is_rejected() {
         name: "curl".into(),
         group: "g".into(),
         payload: "hello".into(),
+        ..pb::MulticastRequest::default()
     };
     assert_eq!(client.multicast(refused).await.unwrap_err().code(), Code::ResourceExhausted);
     change.complete();

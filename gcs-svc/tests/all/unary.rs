@@ -1,8 +1,10 @@
 //! What people call by hand.
 
 use proto::gcs::v1 as pb;
+use proto::gcs::v1::group_service_client::GroupServiceClient;
 use svc_kit::status;
 use tonic::Code;
+use tonic::transport::Channel;
 
 use crate::bed::*;
 
@@ -38,6 +40,11 @@ async fn groups_are_listed_in_pages_and_found_by_name() {
     assert_eq!(client.list_groups(bad).await.unwrap_err().code(), Code::InvalidArgument);
 }
 
+async fn group_of(client: &mut GroupServiceClient<Channel>, name: &str) -> pb::Group {
+    let request = pb::GetGroupRequest { name: name.into() };
+    client.get_group(request).await.unwrap().into_inner().group.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_can_be_sent_without_staying() {
     let membership = Membership::default();
@@ -51,10 +58,19 @@ async fn a_message_can_be_sent_without_staying() {
         name: "curl".into(),
         group: "g".into(),
         payload: "hello".into(),
+        level: pb::Level::Safe.into(),
+        only_in: None,
     };
-    client.multicast(request.clone()).await.unwrap();
+    let sent = client.multicast(request.clone()).await.unwrap().into_inner();
+    assert_eq!(sent.level(), pb::Level::Safe);
+    let view = sent.view.unwrap();
+    assert_eq!(Some(&view), group_of(&mut client, "g").await.view.as_ref());
     assert_eq!(messages(&mut process, 1).await, ["hello"]);
+    let another = pb::GroupViewId { position: view.position + 1, ..view };
     for (request, code) in [
+        (pb::MulticastRequest { group: "nobody".into(), ..request.clone() }, Code::NotFound),
+        (pb::MulticastRequest { only_in: Some(another), ..request.clone() }, Code::FailedPrecondition),
+        (pb::MulticastRequest { level: 7, ..request.clone() }, Code::InvalidArgument),
         (pb::MulticastRequest { cluster: "other".into(), ..request.clone() }, Code::FailedPrecondition),
         (
             pb::MulticastRequest { payload: vec![0; (1 << 20) + 1].into(), ..request.clone() },

@@ -96,8 +96,8 @@ fn view_id(position: u64) -> Option<pb::GroupViewId> {
 }
 
 fn message(sender: &str, number: u64, group: &str, payload: Bytes) -> pb::Event {
-    let (group, sender, view) = (group.into(), sender.into(), view_id(1));
-    pb::Event { event: Some(Event::Message(pb::Message { group, sender, number, view, payload })) }
+    let (group, sender, view, level) = (group.into(), sender.into(), view_id(1), pb::Level::Agreed.into());
+    pb::Event { event: Some(Event::Message(pb::Message { group, sender, number, view, payload, level })) }
 }
 
 #[derive(Clone)]
@@ -161,7 +161,7 @@ fn perform(
             (leave.groups.iter().map(|group| format!("leave {group}")).collect(), vec![])
         }
         Command::Multicast(multicast) => {
-            let pb::Multicast { group, payload } = multicast;
+            let pb::Multicast { group, payload, .. } = multicast;
             let back = groups.contains(&group).then(|| message(process, *position, &group, payload));
             (vec![format!("multicast to {group}")], back.into_iter().collect())
         }

@@ -233,7 +233,9 @@ impl DaemonHost {
             let input = match packet {
                 Packet::Join(groups) => Input::Join { connection, groups },
                 Packet::Leave(groups) => Input::Leave { connection, groups },
-                Packet::Multicast { group, payload } => Input::Multicast { connection, group, payload },
+                Packet::Multicast { group, payload } => {
+                    Input::Multicast { connection, group, payload, terms: model::Terms::default() }
+                }
                 other => unreachable!("{other:?} from a process"),
             };
             self.tell(input, scene);

@@ -219,7 +219,9 @@ impl Host for GatewayHost {
     fn hear(&mut self, conn: Conn, packet: Packet, scene: &mut Scene<'_>) {
         match packet {
             Packet::Attached(_) => self.tell(Input::GroupsUp, scene),
-            Packet::Event(ProcessEvent::Views(_) | ProcessEvent::Message { .. }) => {
+            Packet::Event(
+                ProcessEvent::Views(_) | ProcessEvent::Message { .. } | ProcessEvent::Outcome { .. },
+            ) => {
                 unreachable!("a gateway is in no group");
             }
             Packet::Door { server, gateway } => self.greeted_by_server(conn, server, &gateway, scene),
