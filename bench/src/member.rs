@@ -93,7 +93,7 @@ impl Member {
     async fn event(&mut self) -> anyhow::Result<Event> {
         match self.events.next().await.context("the attachment is over")? {
             Event::Lost(loss) => bail!("the attachment is lost: {loss}"),
-            event @ (Event::Views(_) | Event::Message { .. }) => Ok(event),
+            event @ (Event::Views(_) | Event::Message { .. } | Event::Outcome { .. }) => Ok(event),
         }
     }
 
@@ -144,7 +144,7 @@ impl Member {
         let mut nanos = Vec::with_capacity(count);
         for number in 0..warm_up + count {
             let start = Instant::now();
-            self.commands.send(Command::Multicast { group: group.clone(), payload: payload.clone() }).await;
+            self.commands.send(Command::multicast(group.clone(), payload.clone())).await;
             while !matches!(self.event().await?, Event::Message { .. }) {}
             if number >= warm_up {
                 nanos.push(start.elapsed().as_nanos());
@@ -226,7 +226,7 @@ enum Line {
 async fn send_until(commands: Commands, group: GroupName, bytes: usize, end: Instant) {
     let payload = Bytes::from(vec![0; bytes]);
     while Instant::now() < end {
-        commands.send(Command::Multicast { group: group.clone(), payload: payload.clone() }).await;
+        commands.send(Command::multicast(group.clone(), payload.clone())).await;
     }
 }
 

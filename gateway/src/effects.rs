@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gcs_client::Command;
-use model::{Terms, Time};
+use model::Time;
 use session_core::gateway::{Attachment, ClientEvent, Failure, LinkId, Output, Reply, Ticket};
 use session_core::message::ToServer;
 use svc_kit::driver;
@@ -41,10 +41,7 @@ impl driver::Effects<Output> for Effects {
         let mut waiting = desk.waiting();
         for order in orders.drain(..) {
             match order {
-                Output::Multicast { group, payload } => {
-                    let terms = Terms::default();
-                    self.multicast(Command::Multicast { group, payload, terms });
-                }
+                Output::Multicast { group, payload } => self.multicast(Command::multicast(group, payload)),
                 Output::ToServer { link, message } => to_server(&mut waiting, link, message),
                 Output::Reply { ticket, reply } => answer(&mut waiting, ticket, reply),
                 Output::ToClient { session: _, attachment, event } => {

@@ -379,7 +379,7 @@ mod tests {
         let group = GroupName::new("g").unwrap();
         attachment.commands.send(Command::Join(vec![group.clone()])).await;
         let payload = bytes::Bytes::from_static(b"hello");
-        attachment.commands.try_send(Command::Multicast { group, payload, terms: model::Terms::default() }).unwrap();
+        attachment.commands.try_send(Command::multicast(group, payload)).unwrap();
         let hello = heard.recv().await.unwrap().hello.unwrap();
         assert_eq!((hello.cluster.as_str(), hello.name.as_str()), ("test", "me"));
         let mut commands = Vec::new();

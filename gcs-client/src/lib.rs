@@ -31,6 +31,13 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// A multicast on the usual terms: agreed, whatever the view, without a report.
+    pub fn multicast(group: GroupName, payload: Bytes) -> Command {
+        Command::Multicast { group, payload, terms: Terms::default() }
+    }
+}
+
 /// What a process is told. The order of events is the order of the group communication service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {

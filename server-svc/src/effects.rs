@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gcs_client::Command;
-use model::{GroupName, Terms, Time};
+use model::{GroupName, Time};
 use session_core::message::GatewayId;
 use session_core::server::Output;
 use svc_kit::driver;
@@ -57,10 +57,7 @@ impl driver::Effects<Output> for Effects {
             match order {
                 Output::Join(groups) => self.command_groups(groups, Command::Join),
                 Output::Leave(groups) => self.command_groups(groups, Command::Leave),
-                Output::Multicast { group, payload } => {
-                    let terms = Terms::default();
-                    self.command(Command::Multicast { group, payload, terms });
-                }
+                Output::Multicast { group, payload } => self.command(Command::multicast(group, payload)),
                 Output::Dial(gateway) => {
                     let door = self.dialler.open(gateway.clone());
                     self.doors.insert(gateway, door);

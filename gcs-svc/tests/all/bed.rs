@@ -9,7 +9,7 @@ use gcs_client::{Attachment, Command, Event, Target};
 use gcs_core::{Daemon, Input, Notice};
 use gcs_svc::Enrolment;
 use gcs_svc::config::{Config, Limits};
-use model::{Address, Configuration, DaemonId, GroupName, GroupView, Name, StartId, Terms};
+use model::{Address, Configuration, DaemonId, GroupName, GroupView, Name, StartId};
 use proto::gcs::v1::group_service_client::GroupServiceClient;
 use svc_kit::dial::{self, Keepalive};
 use svc_kit::driver::Handle;
@@ -206,10 +206,7 @@ pub async fn join(process: &Attachment, name: &str) {
 }
 
 pub async fn multicast(process: &Attachment, to: &str, text: String) {
-    process
-        .commands
-        .send(Command::Multicast { group: group(to), payload: text.into(), terms: Terms::default() })
-        .await;
+    process.commands.send(Command::multicast(group(to), text.into())).await;
 }
 
 /// Waits for a view of `name` with `count` members.

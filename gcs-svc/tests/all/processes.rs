@@ -2,7 +2,6 @@
 
 use gcs_client::{Attachment, Command, ConnectError, Event, Loss};
 use gcs_svc::config::Limits;
-use model::Terms;
 use proto::gcs::v1 as pb;
 use svc_kit::status;
 use tokio::sync::mpsc;
@@ -30,9 +29,7 @@ async fn three_daemons_deliver_everything_in_one_order() {
         tokio::spawn(async move {
             for number in 0..EACH {
                 let payload = format!("{sender}:{number:03}").into();
-                commands
-                    .send(Command::Multicast { group: group("g"), payload, terms: Terms::default() })
-                    .await;
+                commands.send(Command::multicast(group("g"), payload)).await;
             }
         })
     });
@@ -268,9 +265,7 @@ async fn during_a_change_processes_wait_and_nothing_is_rejected() {
         tokio::spawn(async move {
             for number in 0..EACH {
                 let payload = format!("{number:05}").into();
-                commands
-                    .send(Command::Multicast { group: group("g"), payload, terms: Terms::default() })
-                    .await;
+                commands.send(Command::multicast(group("g"), payload)).await;
             }
         })
     });
