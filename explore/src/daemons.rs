@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gcs_core::{Daemon, Input, Message, Output, Params};
-use model::{Boot, DaemonId, GroupName, Name, Time};
+use model::{Boot, DaemonId, GroupName, Name, Terms, Time};
 
 use crate::fingerprint::Part;
 use crate::search::World;
@@ -288,7 +288,10 @@ impl World for Daemons {
             Action::Send(place) => {
                 self.left.messages -= 1;
                 let payload = Bytes::from(format!("{}", self.left.messages));
-                self.input(place, Input::Multicast { connection: 1, group: group(), payload });
+                self.input(
+                    place,
+                    Input::Multicast { connection: 1, group: group(), payload, terms: Terms::default() },
+                );
             }
             Action::Notice(place) => {
                 if let Some(notice) = self.nodes[place].notices.pop_front() {
