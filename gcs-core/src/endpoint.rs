@@ -155,6 +155,11 @@ impl Endpoint {
         self.streams[rank.index()].forget_first(upto)
     }
 
+    /// Our entries up to here have been handed to the links: nobody can have delivered more.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// Whether own entries have not been handed to the links.
     pub(crate) fn unsent(&self) -> bool {
         self.sent < self.own().end()

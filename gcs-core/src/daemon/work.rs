@@ -42,7 +42,7 @@ impl Daemon {
                     Some(reached) if delivered.len() == self.endpoint.members().len() => *reached,
                     Some(_) | None => return Err(PeerFault::WrongProgress),
                 };
-                if reached > self.endpoint.own().end() {
+                if reached > self.endpoint.sent() {
                     return Err(PeerFault::WrongProgress);
                 }
                 self.forget_stable(from, stable)?;

@@ -7,6 +7,7 @@
 )]
 
 mod checks;
+mod corrupt;
 mod diagram;
 mod levels;
 mod random;

@@ -43,9 +43,9 @@ impl Membership {
     }
 }
 
-struct Run {
-    world: World,
-    rng: Rng,
+pub struct Run {
+    pub world: World,
+    pub rng: Rng,
     membership: Membership,
     /// The next connection of each daemon, and those that are attached.
     connections: BTreeMap<DaemonId, (u32, Vec<u32>)>,
@@ -53,7 +53,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(seed: u64) -> Run {
+    pub fn new(seed: u64) -> Run {
         let mut rng = Rng::new(seed);
         let tight = rng.chance(50);
         let window = if tight { Limit { entries: 4, bytes: 400 } } else { Params::lan().window };
@@ -90,7 +90,7 @@ impl Run {
         self.world.join(id, connection, &["g0"]);
     }
 
-    fn step(&mut self, hostile: bool) {
+    pub fn step(&mut self, hostile: bool) {
         let dice = self.rng.below(100);
         match dice {
             0..15 => self.traffic(),

@@ -206,7 +206,8 @@ impl World {
     }
 
     fn back(&mut self, to: DaemonId, from: DaemonId, epoch: Epoch, back: Back) {
-        if let Some(dialler) = self.node(to).diallers.get_mut(&from)
+        if let Some(node) = self.nodes.get_mut(&to)
+            && let Some(dialler) = node.diallers.get_mut(&from)
             && let Some(connection) = dialler.connection.as_mut()
             && connection.epoch == epoch
         {
@@ -282,6 +283,13 @@ impl World {
                 self.input(id, input);
             }
         }
+    }
+
+    /// Takes the next frame from `id` to `peer` off its connection, for whoever delivers something in its place.
+    pub fn intercept(&mut self, id: DaemonId, peer: DaemonId) -> Option<(Epoch, u64, Message)> {
+        let connection = self.connection(id, peer)?;
+        let (number, message) = connection.frames.pop_front()?;
+        Some((connection.epoch, number, message))
     }
 
     fn connection(&mut self, id: DaemonId, peer: DaemonId) -> Option<&mut Connection> {
