@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask <command>
 
-  ci     format, lints, unit tests, scripts, simulation, mutants, contracts, end-to-end tests
+  ci     format, lints, unit tests, scripts, simulation, mutants, contracts, end-to-end tests,
+         chaos on real networks (needs root), the main job
   tidy   the rules that no other tool checks: claims, dependencies between crates, file sizes
 ";
 

@@ -32,6 +32,7 @@ pub fn ci() -> anyhow::Result<()> {
     step("mutants", &|| cargo(&["run", "--release", "--quiet", "--package", "sim", "--bin", "mutants"]))?;
     step("contracts", &contracts)?;
     step("end to end", &|| cargo(&["test", "--package", "e2e", "--quiet"]))?;
+    step("chaos", &chaos)?;
     step("main job", &|| handover(&["demo"]))?;
 
     println!("\n=== all steps passed");
@@ -58,6 +59,22 @@ fn contracts() -> anyhow::Result<()> {
         ]))?;
     }
     run(Command::new(buf).args(["lint", "proto"]))
+}
+
+/// Three minutes of faults on real networks, by a new seed each time. Installs what that needs, where it is missing.
+fn chaos() -> anyhow::Result<()> {
+    let is_there = |tool: &&str| Command::new(tool).arg("-V").output().is_ok();
+    if !["ip", "tc", "nft"].iter().all(is_there) {
+        let apt = |args: &[&str]| {
+            run(Command::new("apt-get").args(args))
+                .context("install iproute2 and nftables, or run this as root")
+        };
+        apt(&["update", "--quiet"])?;
+        apt(&["install", "--quiet", "--yes", "iproute2", "nftables"])?;
+    }
+    let packages = ["chaos", "gcs-svc", "membership-svc"].iter().flat_map(|package| ["--package", package]);
+    run(Command::new(env!("CARGO")).args(["build", "--release", "--quiet", "--bins"]).args(packages))?;
+    run(Command::new("target/release/chaos").args(["--seconds", "180"]))
 }
 
 fn cargo(args: &[&str]) -> anyhow::Result<()> {

@@ -1,0 +1,63 @@
+//! A run, from its first process to the verdict.
+
+use model::trace::Event;
+use model::{Boot, Name};
+use svc_kit::driver::Clock;
+use svc_kit::trace::TraceWriter;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep_until};
+
+use crate::network;
+use crate::plan::{Edge, Plan};
+use crate::rest;
+use crate::stage::{Places, Stage};
+use crate::verdict::Verdict;
+
+/// The name under which the runner writes its own trace.
+const NAME: Name = Name::literal("chaos");
+
+/// Plays `plan`, and judges what came of it.
+pub async fn run(plan: &Plan, places: &Places) -> anyhow::Result<Verdict> {
+    let (mut terminated, mut interrupted) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut stage = Stage::set(plan, places).await?;
+    let played = tokio::select! {
+        played = play(&mut stage, places) => played,
+        _ = terminated.recv() => anyhow::bail!("terminated"),
+        _ = interrupted.recv() => anyhow::bail!("interrupted"),
+    };
+    let mut troubles = Vec::new();
+    match played {
+        Ok(()) => troubles.extend(stage.strike().await?),
+        Err(error) => troubles.push(format!("{error:#}")),
+    }
+    let packets = network::packets().await?;
+    stage.listen();
+    let reports = std::mem::take(&mut stage.reports);
+    // Whoever is still there is killed, so that traces do not grow while they are read.
+    drop(stage);
+    Ok(Verdict::new(plan, packets, &reports, &places.traces(), troubles))
+}
+
+/// All incidents, and the time until the cluster is at rest.
+async fn play(stage: &mut Stage, places: &Places) -> anyhow::Result<()> {
+    let start = Instant::now();
+    for (at, edge, place) in stage.plan().steps() {
+        sleep_until(start + at).await;
+        stage.all_run()?;
+        stage.listen();
+        if edge == Edge::Begin {
+            println!("{}", stage.plan().incidents[place]);
+        }
+        stage.perform(edge, place).await?;
+    }
+    stage.rest().await?;
+    let healed = Instant::now();
+    let daemons = rest::awaited(stage).await?;
+    println!("at rest {:.1} s after the last fault", healed.elapsed().as_secs_f64());
+    let clock = Clock::start();
+    let mut trace = TraceWriter::create(Some(&places.traces()), NAME, Boot::new(clock.now().as_micros()))?;
+    trace.record(clock.now(), Event::Quiescent { daemons, sessions: Vec::new() });
+    trace.flush();
+    Ok(())
+}

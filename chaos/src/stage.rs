@@ -1,0 +1,223 @@
+//! The processes of a run on their network, and what is done to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use model::Address;
+use nix::sys::signal::Signal;
+use tokio::sync::mpsc;
+
+use crate::member::REST;
+use crate::network::{self, Weather};
+use crate::plan::{Edge, Fault, Node, Plan, Who};
+use crate::process::Process;
+use crate::report::{Report, Rest};
+
+const CLUSTER: &str = "chaos";
+const PORT: u16 = 7400;
+
+/// The groups that members join and send to.
+pub const GROUPS: [&str; 3] = ["red", "green", "blue"];
+
+/// Another process may be silent for about this long before it counts as gone. Half of it passes before it is asked
+/// for a sign of life, the other half until it has to have given one.
+const SILENCE: Duration = Duration::from_millis(1000);
+
+/// Everything on its feet.
+pub struct Stage {
+    plan: Plan,
+    processes: BTreeMap<Who, Process>,
+    /// Incidents that go on.
+    present: BTreeSet<usize>,
+    inbox: mpsc::UnboundedReceiver<(Who, Report)>,
+    /// What members have reported, in the order in which it came.
+    pub reports: Vec<Report>,
+    /// How those members stand who rest.
+    pub rests: BTreeMap<Who, Rest>,
+}
+
+/// Where things are.
+pub struct Places {
+    /// The directory with the programs of the services.
+    pub programs: PathBuf,
+    /// This program.
+    pub chaos: PathBuf,
+    /// Where everything is written.
+    pub dir: PathBuf,
+}
+
+impl Places {
+    /// Where traces are written.
+    pub fn traces(&self) -> PathBuf {
+        self.dir.join("trace")
+    }
+}
+
+/// Where the service of a node takes calls.
+pub fn service_address(node: Node) -> Address {
+    Address::new(&format!("{}:{PORT}", network::address(node)))
+}
+
+impl Stage {
+    /// Lays the network and starts all processes.
+    pub async fn set(plan: &Plan, places: &Places) -> anyhow::Result<Stage> {
+        for part in ["trace", "logs", "ready", "members"] {
+            fs::create_dir_all(places.dir.join(part))?;
+        }
+        network::lay(&plan.nodes).await.context("the network cannot be made")?;
+        Weather::default().set().await?;
+        let (reports, inbox) = mpsc::unbounded_channel();
+        let whos = plan.nodes.iter().copied().map(Who::Service).chain(plan.members.iter().copied());
+        let process = |who| {
+            let (program, arguments) = command_line(who, plan, places);
+            (who, Process::new(who, program, arguments, &places.dir, reports.clone()))
+        };
+        let processes = whos.map(process).collect();
+        let (present, reports, rests) = (BTreeSet::new(), Vec::new(), BTreeMap::new());
+        let mut stage = Stage { plan: plan.clone(), processes, present, inbox, reports, rests };
+        for process in stage.processes.values_mut() {
+            process.start().await?;
+        }
+        Ok(stage)
+    }
+
+    /// An incident begins, or is over.
+    pub async fn perform(&mut self, edge: Edge, place: usize) -> anyhow::Result<()> {
+        match edge {
+            Edge::Begin => self.present.insert(place),
+            Edge::End => self.present.remove(&place),
+        };
+        match (&self.plan.incidents[place].fault.clone(), edge) {
+            (Fault::Cut(_) | Fault::Loss(..) | Fault::Delay(..), _) => {
+                let faults = self.present.iter().map(|place| &self.plan.incidents[*place].fault);
+                Weather::of(faults).set().await
+            }
+            (Fault::Stop(who), Edge::Begin) => self.each(who, |process| process.signal(Signal::SIGSTOP)),
+            (Fault::Stop(who), Edge::End) => self.each(who, |process| process.signal(Signal::SIGCONT)),
+            (Fault::Kill(who), Edge::Begin) => {
+                for who in who {
+                    self.process(*who)?.kill().await?;
+                    self.rests.remove(who);
+                }
+                Ok(())
+            }
+            (Fault::Kill(who), Edge::End) => {
+                for who in who {
+                    self.process(*who)?.start().await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Fails if a process has ended that nobody killed.
+    pub fn all_run(&mut self) -> anyhow::Result<()> {
+        for process in self.processes.values_mut() {
+            if let Some(death) = process.fallen()? {
+                anyhow::bail!(death);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks all members to rest.
+    pub async fn rest(&mut self) -> anyhow::Result<()> {
+        for process in self.processes.values_mut() {
+            process.tell(REST).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what members have reported.
+    pub fn listen(&mut self) {
+        while let Ok((who, report)) = self.inbox.try_recv() {
+            match &report {
+                Report::Resting(rest) => drop(self.rests.insert(who, rest.clone())),
+                Report::Attached { .. } | Report::Lost { .. } => drop(self.rests.remove(&who)),
+                Report::Moved(_) | Report::Wrong { .. } => {}
+            }
+            self.reports.push(report);
+        }
+    }
+
+    /// Ends all processes in good order: members, daemons, membership servers. Returns who did not end well.
+    pub async fn strike(&mut self) -> anyhow::Result<Vec<String>> {
+        let mut ill = Vec::new();
+        for (who, process) in self.processes.iter_mut().rev() {
+            if let Some(status) = process.end().await?.filter(|status| !status.success()) {
+                ill.push(format!("{who}, asked to end, ended with {status}"));
+            }
+        }
+        Ok(ill)
+    }
+
+    /// What is planned.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn process(&mut self, who: Who) -> anyhow::Result<&mut Process> {
+        self.processes.get_mut(&who).with_context(|| format!("{who} is nobody"))
+    }
+
+    fn each(&mut self, who: &[Who], act: impl Fn(&Process) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        who.iter().try_for_each(|who| act(self.process(*who)?))
+    }
+}
+
+/// The program that `who` runs, and its arguments.
+fn command_line(who: Who, plan: &Plan, places: &Places) -> (PathBuf, Vec<OsString>) {
+    let half = format!("{}ms", SILENCE.as_millis() / 2);
+    let service = |node| {
+        let mut arguments = arguments(&[
+            ("--name", who.to_string()),
+            ("--cluster", CLUSTER.to_owned()),
+            ("--listen", service_address(node).to_string()),
+            ("--keepalive-interval", half.clone()),
+            ("--keepalive-timeout", half.clone()),
+            ("--log-level", "debug,h2=info,hyper=info,tonic=info,tower=info,hyper_util=info".to_owned()),
+            ("--log-format", "text".to_owned()),
+        ]);
+        arguments.extend(["--trace".into(), places.traces().into()]);
+        arguments
+    };
+    let servers: Vec<Node> = plan.servers().collect();
+    match who {
+        Who::Service(node @ Node::Server(_)) => {
+            let peers: Vec<_> =
+                servers.iter().map(|peer| format!("{peer}={}", service_address(*peer))).collect();
+            let own = arguments(&[("--peers", peers.join(","))]);
+            (program(places, "membership-svc"), [service(node), own].concat())
+        }
+        Who::Service(node @ Node::Machine(number)) => {
+            // Not everybody prefers the same server.
+            let mut servers: Vec<_> = servers.into_iter().map(|it| service_address(it).to_string()).collect();
+            let preferred = usize::from(number) % servers.len();
+            servers.rotate_left(preferred);
+            let own = arguments(&[("--membership", servers.join(","))]);
+            (program(places, "gcs-svc"), [service(node), own].concat())
+        }
+        Who::Member(machine, _) => {
+            let arguments = arguments(&[
+                ("--name", who.to_string()),
+                ("--cluster", CLUSTER.to_owned()),
+                ("--daemon", service_address(Node::Machine(machine)).to_string()),
+                ("--groups", GROUPS.join(",")),
+                ("--silence", SILENCE.as_millis().to_string()),
+            ]);
+            (places.chaos.clone(), [vec!["member".into()], arguments].concat())
+        }
+    }
+}
+
+fn program(places: &Places, name: &str) -> PathBuf {
+    Path::new(&places.programs).join(name)
+}
+
+fn arguments(pairs: &[(&str, String)]) -> Vec<OsString> {
+    pairs.iter().flat_map(|(flag, value)| [OsString::from(flag), value.into()]).collect()
+}

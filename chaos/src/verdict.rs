@@ -1,0 +1,156 @@
+//! What is to be said of a run: what happened in it, and what happened that may not.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+use std::path::Path;
+
+use check::Tally;
+use check::read::Trace;
+
+use crate::plan::{Fault, Plan};
+use crate::report::{Move, Report};
+
+/// The verdict on a run.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    faults: BTreeMap<&'static str, usize>,
+    packets: BTreeMap<&'static str, u64>,
+    tally: Tally,
+    lives: usize,
+    moves: usize,
+    /// What may not have happened.
+    pub violations: Vec<String>,
+}
+
+impl Verdict {
+    /// Judges what members reported and all traces in `traces`. `packets` met a fate by the hand of the network;
+    /// `troubles` are violations already known.
+    pub fn new(
+        plan: &Plan,
+        packets: BTreeMap<&'static str, u64>,
+        reports: &[Report],
+        traces: &Path,
+        troubles: Vec<String>,
+    ) -> Verdict {
+        let mut verdict = Verdict { packets, violations: troubles, ..Verdict::default() };
+        for incident in &plan.incidents {
+            *verdict.faults.entry(incident.kind).or_default() += 1;
+        }
+        verdict.hear(reports);
+        match Trace::open(traces).and_then(Trace::judge) {
+            Ok(report) => {
+                verdict.tally = report.tally;
+                if !report.violations.is_empty() {
+                    verdict.violations.push(report.to_string());
+                }
+            }
+            Err(error) => verdict.violations.push(format!("the traces cannot be read: {error}")),
+        }
+        verdict.demand_substance(plan);
+        verdict
+    }
+
+    /// A verdict on a run in which nothing happened is worth nothing.
+    fn demand_substance(&mut self, plan: &Plan) {
+        if self.tally.messages == 0 || self.moves == 0 {
+            self.violations.push("no message was cast, or no member went from view to view".to_owned());
+        }
+        let has_weather = plan
+            .incidents
+            .iter()
+            .any(|it| matches!(it.fault, Fault::Cut(_) | Fault::Loss(..) | Fault::Delay(..)));
+        if has_weather && self.packets.values().sum::<u64>() == 0 {
+            self.violations.push("no packet was harmed".to_owned());
+        }
+    }
+
+    /// All who went from one view to the next were given the same messages in the same order.
+    fn hear(&mut self, reports: &[Report]) {
+        let mut known: BTreeMap<_, &Move> = BTreeMap::new();
+        for report in reports {
+            match report {
+                Report::Attached { .. } => self.lives += 1,
+                Report::Moved(step) => {
+                    self.moves += 1;
+                    match known.entry((&step.group, step.from, step.to)) {
+                        Entry::Vacant(entry) => drop(entry.insert(step)),
+                        Entry::Occupied(entry) => {
+                            let other = entry.get();
+                            if (other.messages, other.digest) != (step.messages, step.digest) {
+                                self.violations.push(format!("not given the same: {other:?}, {step:?}"));
+                            }
+                        }
+                    }
+                }
+                Report::Wrong { process, what } => {
+                    self.violations.push(format!("{process} was told: {what}"))
+                }
+                Report::Lost { .. } | Report::Resting(_) => {}
+            }
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let faults: usize = self.faults.values().sum();
+        let kinds: Vec<_> = self.faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        writeln!(f, "{faults} faults: {}", kinds.join(", "))?;
+        let packets: Vec<_> = self.packets.iter().map(|(fate, count)| format!("{count} {fate}")).collect();
+        writeln!(f, "packets: {}", packets.join(", "))?;
+        let Tally { records, views, messages, deliveries, .. } = self.tally;
+        writeln!(
+            f,
+            "{records} records: {views} configurations, {messages} messages, {deliveries} deliveries"
+        )?;
+        writeln!(
+            f,
+            "{} attachments of members, which went from view to view {} times",
+            self.lives, self.moves
+        )?;
+        for violation in &self.violations {
+            writeln!(f, "violation: {violation}")?;
+        }
+        write!(f, "{} violations", self.violations.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{ConfigurationId, Digest, GroupName, GroupViewId};
+
+    fn step(from: u64, to: u64, order: &[u8]) -> Report {
+        let id = |position| GroupViewId { configuration: ConfigurationId::new(1, 1), position };
+        Report::Moved(Move {
+            process: "machine-1#1/1".parse().unwrap(),
+            group: GroupName::new("red").unwrap(),
+            from: id(from),
+            to: id(to),
+            messages: 2,
+            digest: Digest::of(order),
+        })
+    }
+
+    fn violations(reports: &[Report]) -> usize {
+        let mut verdict = Verdict::default();
+        verdict.hear(reports);
+        verdict.violations.len()
+    }
+
+    #[test]
+    fn who_takes_the_same_step_was_given_the_same() {
+        assert_eq!(
+            violations(&[step(1, 2, b"ab"), step(1, 2, b"ab"), step(1, 3, b"ba"), step(2, 3, b"")]),
+            0
+        );
+        assert_eq!(violations(&[step(1, 2, b"ab"), step(1, 2, b"ba")]), 1);
+    }
+
+    #[test]
+    fn what_a_member_found_is_a_violation() {
+        let process = "machine-1#1/1".parse().unwrap();
+        assert_eq!(violations(&[Report::Wrong { process, what: "nonsense".to_owned() }]), 1);
+    }
+}
