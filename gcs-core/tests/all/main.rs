@@ -10,6 +10,7 @@ mod checks;
 mod corrupt;
 mod diagram;
 mod levels;
+mod latency;
 mod random;
 mod rng;
 mod scenarios;

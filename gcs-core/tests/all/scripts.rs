@@ -9,7 +9,7 @@ use goldenscript::{Command, Context, Runner};
 use model::DaemonId;
 
 use crate::checks::check;
-use crate::world::World;
+use crate::world::{Action, World};
 
 struct Script {
     world: World,
@@ -23,6 +23,12 @@ impl Script {
 
     fn daemons(&self, names: &[String]) -> Result<Vec<DaemonId>, Box<dyn Error>> {
         names.iter().map(|name| self.daemon(name)).collect()
+    }
+
+    /// Everything that is under way arrives; what it leads to is under way next.
+    fn round(&mut self, number: &str) {
+        self.world.diagram.push(format!("-- round {number}"));
+        self.world.round();
     }
 
     /// Daemons in configuration 1, each with a process in group `g`.
@@ -58,6 +64,17 @@ impl Runner for Script {
                 self.world.node(daemon).starts = count.parse()?;
             }
             ("cast", [name, text]) => self.world.multicast(self.daemon(name)?, 1, "g", text),
+            ("cast", [name, text, group]) => self.world.multicast(self.daemon(name)?, 1, group, text),
+            ("join", [name, groups @ ..]) => {
+                let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+                self.world.join(self.daemon(name)?, 1, &groups);
+            }
+            ("attach", [name]) => self.world.attach(self.daemon(name)?, 1),
+            ("frames", [from, to, count]) => {
+                let action = Action::Frame(self.daemon(from)?, self.daemon(to)?);
+                (0..count.parse()?).for_each(|_| self.world.act(action));
+            }
+            ("round", [number]) => self.round(number),
             ("kill-process", [name]) => self.world.detach(self.daemon(name)?, 1),
             ("start-change", told) => {
                 let told = self.daemons(told)?;

@@ -329,6 +329,41 @@ impl World {
         panic!("it never ends");
     }
 
+    /// Lets arrive what is under way now, and daemons do what follows at once. What they send is under way next.
+    pub fn round(&mut self) {
+        self.follow_up();
+        let under_way: Vec<Action> =
+            self.actions().into_iter().flat_map(|action| self.copies(action)).collect();
+        under_way.into_iter().for_each(|action| self.act(action));
+        self.follow_up();
+    }
+
+    /// Everything that takes no message to a daemon.
+    pub fn follow_up(&mut self) {
+        let takes_none = |action: &Action| !matches!(action, Action::Notice(_) | Action::Frame(..));
+        while let Some(action) = self.actions().into_iter().find(takes_none) {
+            self.act(action);
+        }
+    }
+
+    /// The action as often as there is something for it to act on.
+    fn copies(&self, action: Action) -> Vec<Action> {
+        let count = match action {
+            Action::Notice(id) => self.nodes[&id].notices.len(),
+            Action::Frame(from, to) => self.under_way(from, to),
+            Action::Open(..) | Action::Back(..) | Action::Wake(_) => 0,
+        };
+        vec![action; count]
+    }
+
+    /// How many frames are on the connection from `from` to `to`.
+    pub fn under_way(&self, from: DaemonId, to: DaemonId) -> usize {
+        let dialler = self.nodes[&from].diallers.get(&to);
+        dialler
+            .and_then(|dialler| dialler.connection.as_ref())
+            .map_or(0, |connection| connection.frames.len())
+    }
+
     /// Lets everything happen that can, timers included.
     pub fn settle(&mut self) {
         self.run();
