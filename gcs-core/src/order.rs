@@ -17,6 +17,13 @@
 //! Nobody in the set has delivered any of these before, since delivery stops at a gap, and what is decided depends on
 //! the agreed streams alone, so all members of the set decide the same [VKCD:weak-total-order]. To do a part of it
 //! earlier would be wrong: if another start change came between, the next transitional set might decide otherwise.
+//!
+//! So what a hole costs is this. Everybody, in whatever transitional set, delivers the same sequence up to its first hole
+//! or to the end of the records it has [VKCD:reliable-total-order]. From there on another part of the configuration may
+//! have delivered what is skipped here, and the rest in another order; the two sides never agree on that again, which
+//! matters to nobody who waits for messages to be safe. Causality is not at stake, and nothing that is delivered lacks a
+//! cause: payloads before the hole have theirs before them, and members of the set, whose payloads follow it, had
+//! delivered only what comes before [VKCD:reliable-causal]. Nor is self delivery: a hole's origin is never in the set.
 
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
