@@ -9,8 +9,8 @@
 mod checks;
 mod corrupt;
 mod diagram;
-mod levels;
 mod latency;
+mod levels;
 mod random;
 mod rng;
 mod scenarios;
