@@ -8,7 +8,7 @@ use std::sync::Arc;
 use gcs_core::{
     Entry, Epoch, Input, Message, Params, Payload, PeerFault, Rank, Row, Run as Places, Sync, Table,
 };
-use model::{Boot, Configuration, ConfigurationId, DaemonId, Machine, StartId};
+use model::{Boot, Configuration, ConfigurationId, DaemonId, GroupViewId, Level, Machine, StartId, Terms};
 
 use crate::random::Run;
 use crate::rng::Rng;
@@ -159,11 +159,15 @@ fn changed(message: Message, rng: &mut Rng) -> Message {
             2 => Message::Forward { configuration, origin, first: odd(first, rng), entries },
             _ => Message::Forward { configuration, origin, first, entries: changed_entries(entries, rng) },
         },
-        Message::Progress { configuration, mut delivered, stable } => match rng.below(3) {
-            0 => Message::Progress { configuration, delivered, stable: odd(stable, rng) },
+        Message::Progress { configuration, mut delivered, position, stable } => match rng.below(4) {
+            0 => Message::Progress { configuration, delivered, position, stable: odd(stable, rng) },
             1 => {
+                let position = odd(position, rng);
+                Message::Progress { configuration, delivered, position, stable }
+            }
+            2 => {
                 change_numbers(&mut delivered, rng);
-                Message::Progress { configuration, delivered, stable }
+                Message::Progress { configuration, delivered, position, stable }
             }
             _ => {
                 let configuration = odd_configuration(configuration, rng);
@@ -232,6 +236,7 @@ fn any_entry(rng: &mut Rng) -> Entry {
             number: odd(1, rng),
             group: group("g0"),
             bytes: bytes::Bytes::new(),
+            terms: any_terms(rng),
         },
         1 => Payload::Join { connection, name, groups: groups(rng) },
         2 => Payload::Leave { connection, groups: groups(rng) },
@@ -247,6 +252,16 @@ fn any_entry(rng: &mut Rng) -> Entry {
         }
     };
     Entry::Payload(payload)
+}
+
+fn any_terms(rng: &mut Rng) -> Terms {
+    let configuration = ConfigurationId::new(odd(3, rng), rng.below(3) as u64);
+    let view = GroupViewId { configuration, position: odd(3, rng) };
+    Terms {
+        level: if rng.chance(50) { Level::Agreed } else { Level::Safe },
+        only_in: rng.chance(30).then_some(view),
+        report: rng.chance(30),
+    }
 }
 
 /// What the corrupted run of one seed had refused, by the name of the fault.
@@ -318,7 +333,7 @@ fn nobody_has_delivered_what_is_not_sent() {
     // Here b has cast its group table, and not sent it.
     let order = Entry::Order([Places { origin: Rank::new(1), upto: 1 }].into());
     say(2, Message::Entries { configuration, first: 1, stable: 0, entries: vec![order] });
-    say(3, Message::Progress { configuration, delivered: vec![0, 1], stable: 0 });
+    say(3, Message::Progress { configuration, delivered: vec![0, 1], position: 0, stable: 0 });
     assert_eq!(world.node(b).refused, [(a, PeerFault::WrongProgress)]);
     world.act(Action::Wake(b));
     assert_ne!(world.daemon(b).next_wake().map(|(_, what)| what), Some("send"));
