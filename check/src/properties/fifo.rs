@@ -1,6 +1,7 @@
 //! What one sender sends is delivered in the order in which it was sent, and without a gap: each stream of a daemon in
 //! a configuration from its first message on; the multicasts of a process in order over all groups, and without a gap
-//! in a group while sender and receiver are members together, but for messages that are meant for one view only.
+//! in a group while sender and receiver are members together, but for messages that are meant for one view only, or were
+//! refused before the next was sent.
 //! [KK:reliable-fifo]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,8 +31,8 @@ pub(crate) struct Fifo {
     delivered: BTreeMap<DaemonId, BTreeMap<(ConfigurationId, DaemonId), u64>>,
     /// Per sender and group, the numbers of its messages.
     sent: BTreeMap<ProcessId, BTreeMap<GroupName, Vec<u64>>>,
-    /// Messages that need not be given to anybody.
-    conditional: BTreeSet<MessageId>,
+    /// Messages that need not be given to anybody: for one view only, or refused.
+    excused: BTreeSet<MessageId>,
     /// Per receiver and sender, the last message over all groups.
     given: BTreeMap<ProcessId, BTreeMap<ProcessId, u64>>,
     members: BTreeMap<ProcessId, BTreeMap<GroupName, Member>>,
@@ -84,10 +85,11 @@ impl Property for Fifo {
             }
             Event::GroupSend { process, group, message, only_in, .. } => {
                 if only_in.is_some() {
-                    self.conditional.insert(*message);
+                    self.excused.insert(*message);
                 }
                 self.sends(*process, group, *message)?;
             }
+            Event::GroupRefuse { message, .. } => drop(self.excused.insert(*message)),
             Event::GroupDeliver { process, group, message, .. } => {
                 self.gives(at, *process, group, *message)?
             }
@@ -142,7 +144,7 @@ impl Fifo {
         let sent = numbers.map_or(&[][..], Vec::as_slice);
         let next = sent.partition_point(|number| *number <= waiting.previous);
         let sender = message.sender();
-        let counts = |number: &&u64| !self.conditional.contains(&MessageId::new(sender, **number));
+        let counts = |number: &&u64| !self.excused.contains(&MessageId::new(sender, **number));
         match sent[next..].iter().find(counts) {
             Some(missed) if *missed < message.number() => breach(
                 &[waiting.at],

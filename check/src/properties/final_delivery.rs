@@ -43,7 +43,7 @@ pub(crate) struct FinalDelivery {
     /// The last message of a process to a group that it is not in, sent in its daemon's present configuration.
     outside: BTreeMap<ProcessId, BTreeMap<GroupName, MessageId>>,
     /// Messages that may be refused, with their groups and the views in which they were sent.
-    conditional: BTreeMap<MessageId, (GroupName, GroupViewId)>,
+    refusable: BTreeMap<MessageId, (GroupName, GroupViewId)>,
 }
 
 impl Property for FinalDelivery {
@@ -79,15 +79,15 @@ impl Property for FinalDelivery {
                 if let Some(member) = self.member(*process, group) {
                     member.sent += 1;
                 }
-                if only_in.is_some() {
-                    self.conditional.insert(*message, (group.clone(), *view));
+                if only_in.is_some() || group.is_strict() {
+                    self.refusable.insert(*message, (group.clone(), *view));
                 }
             }
             Event::GroupSend { process, group, message, view: None, only_in: None, .. } => {
                 self.outside.entry(*process).or_default().insert(group.clone(), *message);
             }
             Event::GroupRefuse { process, message } => {
-                if let Some((group, view)) = self.conditional.remove(message)
+                if let Some((group, view)) = self.refusable.remove(message)
                     && let Some(member) = self.member(*process, &group)
                     && member.view == view
                 {

@@ -47,6 +47,7 @@ pub(crate) struct SafePrefix {
     promises: BTreeMap<MessageId, Promise>,
     /// In which view of a group a process was when it left or was gone.
     parted: BTreeMap<(ProcessId, GroupName), BTreeSet<GroupViewId>>,
+    gone: BTreeSet<ProcessId>,
     /// The last message of each sender that is known to be sent.
     known: BTreeMap<ProcessId, u64>,
     /// Who was given a message of the safe level, or one whose level is not known yet.
@@ -83,6 +84,7 @@ impl Property for SafePrefix {
                 }
             }
             Event::Detach { process } => {
+                self.gone.insert(*process);
                 for (group, told) in self.told.remove(process).unwrap_or_default() {
                     self.parted.entry((*process, group)).or_default().insert(told.view);
                 }
@@ -162,9 +164,11 @@ impl SafePrefix {
         let through = self.through.get(&promise.configuration);
         for member in promise.members.iter() {
             let Some((_, at)) = through.and_then(|through| through.get(&member.daemon())) else { continue };
-            let parted = self.parted.get(&(*member, promise.group.clone()));
-            let left_before =
-                parted.is_some_and(|views| views.first().is_some_and(|view| *view <= promise.view));
+            // Who is gone before it is told any view may be a member to others for a while.
+            let left_before = match self.parted.get(&(*member, promise.group.clone())) {
+                Some(views) => views.first().is_some_and(|view| *view <= promise.view),
+                None => self.gone.contains(member),
+            };
             let given = self.given.get(&message).is_some_and(|given| given.contains(member));
             if !left_before && !given {
                 return breach(
@@ -184,6 +188,9 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
     let two = Script::new().forms(1, "a b").attaches("a/1 b/1").views("g", 1, "a/1 b/1");
     let sent = two.clone().sends_safely("a/1", "g", 1).casts("a", 1);
     let told = sent.clone().delivers("a", "a", 1).safe("a/1", "g", "a/1", 1).receives("a/1", "g", "a/1", 1);
+    let newcomer_is_gone = Script::new().forms(1, "a b").attaches("a/1 b/1").detaches("b/1");
+    let newcomer_is_gone =
+        newcomer_is_gone.told("a/1", "g", 1, "a/1 b/1").sends_safely("a/1", "g", 1).casts("a", 1);
     vec![
         rejected(
             "b moves on, apart from a, without a message that is safe",
@@ -202,6 +209,14 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
         }),
         accepted("b dies", told.clone().crashes("b").forms(2, "a")),
         accepted("b's process leaves", told.clone().delivers("b", "a", 1).detaches("b/1").forms(2, "a b")),
+        accepted(
+            "a process of b is gone before it is told that it is a member",
+            newcomer_is_gone
+                .delivers("a b", "a", 1)
+                .safe("a/1", "g", "a/1", 1)
+                .receives("a/1", "g", "a/1", 1)
+                .forms(2, "a b"),
+        ),
         accepted(
             "b is given it on its way out",
             told.agrees(2, "a b")

@@ -1,10 +1,12 @@
-//! What must hold of every run, judged from the daemons' traces. Plain and quadratic on purpose.
+//! What must hold of every run, judged from the daemons' traces twice: by the properties that judge all runs, and by
+//! checks that are plain, quadratic, and owe nothing to those.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::trace::Event;
+use model::trace::{Event, Record};
 use model::{
-    Configuration, ConfigurationId, DaemonId, Digest, GroupName, GroupView, GroupViewId, MessageId, ProcessId,
+    Configuration, ConfigurationId, DaemonId, Digest, GroupName, GroupView, GroupViewId, MessageId,
+    ProcessId, Time,
 };
 
 use crate::world::World;
@@ -52,6 +54,24 @@ pub fn check(world: &World, quiescent: bool) {
     }
     check_causality(&stays);
     check_groups(world, quiescent);
+    if quiescent {
+        judge(world);
+    }
+}
+
+/// Puts a run that is over before the properties. They may count on everybody alive being together, if that is so.
+fn judge(world: &World) {
+    let mut events: Vec<Event> = world.nodes.values().flat_map(|node| node.trace.iter().cloned()).collect();
+    let alive = world.alive();
+    let dead = world.nodes.keys().filter(|daemon| !alive.contains(daemon));
+    events.extend(dead.map(|daemon| Event::DaemonCrash { daemon: *daemon }));
+    let set: BTreeSet<DaemonId> = alive.iter().copied().collect();
+    if alive.iter().all(|daemon| world.daemon(*daemon).configuration().set() == set) {
+        events.push(Event::Quiescent { daemons: alive, sessions: Vec::new() });
+    }
+    let records: Vec<Record> = events.into_iter().map(|event| Record { at: Time::ZERO, event }).collect();
+    let report = check::judge(&records);
+    assert!(report.violations.is_empty(), "{report}");
 }
 
 fn collect_casts(trace: &[Event], digests: &mut BTreeMap<Payload, Digest>) {
