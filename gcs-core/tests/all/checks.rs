@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ::check::Tally;
 use model::trace::{Event, Record};
 use model::{
     Configuration, ConfigurationId, DaemonId, Digest, GroupName, GroupView, GroupViewId, MessageId,
@@ -26,8 +27,9 @@ struct Stay {
     next: Option<ConfigurationId>,
 }
 
-/// Checks everything. `quiescent`: all living daemons are at rest in their last configuration.
-pub fn check(world: &World, quiescent: bool) {
+/// Checks everything. `quiescent`: all living daemons are at rest in their last configuration; then the run is over, and
+/// what is returned says how much was in it.
+pub fn check(world: &World, quiescent: bool) -> Tally {
     let mut digests: BTreeMap<Payload, Digest> = BTreeMap::new();
     let mut stays = Vec::new();
     for (id, node) in &world.nodes {
@@ -54,13 +56,11 @@ pub fn check(world: &World, quiescent: bool) {
     }
     check_causality(&stays);
     check_groups(world, quiescent);
-    if quiescent {
-        judge(world);
-    }
+    if quiescent { judge(world) } else { Tally::default() }
 }
 
 /// Puts a run that is over before the properties. They may count on everybody alive being together, if that is so.
-fn judge(world: &World) {
+fn judge(world: &World) -> Tally {
     let mut events: Vec<Event> = world.nodes.values().flat_map(|node| node.trace.iter().cloned()).collect();
     let alive = world.alive();
     let dead = world.nodes.keys().filter(|daemon| !alive.contains(daemon));
@@ -70,8 +70,9 @@ fn judge(world: &World) {
         events.push(Event::Quiescent { daemons: alive, sessions: Vec::new() });
     }
     let records: Vec<Record> = events.into_iter().map(|event| Record { at: Time::ZERO, event }).collect();
-    let report = check::judge(&records);
+    let report = ::check::judge(&records);
     assert!(report.violations.is_empty(), "{report}");
+    report.tally
 }
 
 fn collect_casts(trace: &[Event], digests: &mut BTreeMap<Payload, Digest>) {

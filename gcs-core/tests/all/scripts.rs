@@ -6,10 +6,10 @@ use std::path::Path;
 
 use gcs_core::Params;
 use goldenscript::{Command, Context, Runner};
-use model::DaemonId;
+use model::{DaemonId, Level, Terms};
 
 use crate::checks::check;
-use crate::world::{Action, World};
+use crate::world::{Action, World, group};
 
 struct Script {
     world: World,
@@ -23,6 +23,19 @@ impl Script {
 
     fn daemons(&self, names: &[String]) -> Result<Vec<DaemonId>, Box<dyn Error>> {
         names.iter().map(|name| self.daemon(name)).collect()
+    }
+
+    /// On what terms a message to `g` is sent.
+    fn terms(&self, sender: DaemonId, text: &str) -> Result<Terms, Box<dyn Error>> {
+        match text {
+            "" => Ok(Terms::default()),
+            "safe" => Ok(Terms { level: Level::Safe, ..Terms::default() }),
+            "in this view" => {
+                let only_in = self.world.daemon(sender).view_of(&group("g"));
+                Ok(Terms { only_in, ..Terms::default() })
+            }
+            text => Err(format!("no such terms: {text}").into()),
+        }
     }
 
     /// Everything that is under way arrives; what it leads to is under way next.
@@ -51,6 +64,7 @@ impl Runner for Script {
         let mut args = command.consume_args();
         let proposed = args.take_key("proposed").unwrap_or_default();
         let told = args.take_key("told").unwrap_or_default();
+        let terms = args.take_key("terms").unwrap_or_default();
         let rest: Vec<String> = std::iter::from_fn(|| args.next_pos().map(str::to_owned)).collect();
         args.reject_next()?;
         match (command.name.as_str(), &rest[..]) {
@@ -63,12 +77,17 @@ impl Runner for Script {
                 let daemon = self.daemon(name)?;
                 self.world.node(daemon).starts = count.parse()?;
             }
-            ("cast", [name, text]) => self.world.multicast(self.daemon(name)?, 1, "g", text),
+            ("cast", [name, text]) => {
+                let daemon = self.daemon(name)?;
+                let terms = self.terms(daemon, terms)?;
+                self.world.multicast_on(terms, daemon, 1, "g", text);
+            }
             ("cast", [name, text, group]) => self.world.multicast(self.daemon(name)?, 1, group, text),
             ("join", [name, groups @ ..]) => {
                 let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
                 self.world.join(self.daemon(name)?, 1, &groups);
             }
+            ("leave", [name]) => self.world.leave(self.daemon(name)?, 1, &["g"]),
             ("attach", [name]) => self.world.attach(self.daemon(name)?, 1),
             ("frames", [from, to, count]) => {
                 let action = Action::Frame(self.daemon(from)?, self.daemon(to)?);
