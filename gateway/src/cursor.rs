@@ -111,4 +111,17 @@ mod tests {
         let made_up = Cursor { responses: u64::MAX, ..cursor() };
         assert_eq!(decode(SESSION, &encode(SESSION, made_up)), Err(CursorError::Malformed));
     }
+
+    #[test]
+    fn corrupted_cursors_are_refused_or_read_back() {
+        let samples = [encode(SESSION, cursor()).to_vec(), beginning(SESSION).to_vec()];
+        fuzz::bytes(&samples, |bytes| match decode(SESSION, bytes) {
+            Ok(Resume::After(cursor)) => {
+                assert_eq!(decode(SESSION, &encode(SESSION, cursor.clone())), Ok(Resume::After(cursor)));
+                true
+            }
+            Ok(Resume::Beginning | Resume::Anywhere) => true,
+            Err(_) => false,
+        });
+    }
 }

@@ -378,4 +378,79 @@ mod tests {
             assert_eq!(malformed.field, field);
         }
     }
+
+    #[test]
+    fn corrupted_messages_of_servers_are_refused_or_read() {
+        let session = Bytes::from(vec![7; 16]);
+        let fence =
+            delivery::Fence { counter: 3, configuration_counter: 2, configuration_digest: 9, position: 1 };
+        let cursor =
+            || Some(delivery::Cursor { responses: 41, requests: 3, context: Bytes::from_static(b"context") });
+        let refusal =
+            delivery::Refusal { kind: delivery::RefusalKind::OutOfRange.into(), message: "too far".into() };
+        let unit = delivery::UnitInfo {
+            unit: "film-1".into(),
+            title: "A film".into(),
+            media_type: "video/mp4".into(),
+            duration: Some(prost_types::Duration { seconds: 60, nanos: 5 }),
+            size_bytes: 1 << 20,
+        };
+        let samples = [
+            FromServer::Hello(delivery::ServerHello {
+                cluster: "handover".into(),
+                server: "server-1".into(),
+                gateway: "gateway-1".into(),
+                gateway_boot: 7,
+            }),
+            FromServer::Claim(delivery::Claim {
+                unit: "film-1".into(),
+                session: session.clone(),
+                fence: Some(fence),
+                requests: 2,
+            }),
+            FromServer::Started(delivery::Started {
+                session: session.clone(),
+                stream: 4,
+                requests_lost: 2,
+                cursor: cursor(),
+            }),
+            FromServer::Response(delivery::Response {
+                session: session.clone(),
+                stream: 4,
+                cursor: cursor(),
+                payload: Bytes::from_static(b"payload"),
+                last: false,
+            }),
+            FromServer::Applied(delivery::Applied {
+                session: session.clone(),
+                stream: 4,
+                number: 9,
+                refusal: Some(refusal),
+                cursor: cursor(),
+            }),
+            FromServer::Refused(delivery::Refused { session, reason: delivery::AttachRefusal::Ended.into() }),
+            FromServer::Units(delivery::Units { query: 5, units: vec![unit] }),
+        ]
+        .map(request);
+        fuzz::messages(&samples, |request| {
+            let is_hello = Hello::try_from(request.clone()).is_ok();
+            from_server(request).is_ok() || is_hello
+        });
+    }
+
+    #[test]
+    fn corrupted_names_are_refused_or_read_back() {
+        let samples = [session_name(&UnitId::new("film-1").unwrap(), SessionId::new(0xabc)).into_bytes()];
+        fuzz::bytes(&samples, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let (parent, shown) = (unit("parent", &text), secret("secret", &text));
+            match session("name", &text) {
+                Ok((unit, id)) => {
+                    assert_eq!(session("name", &session_name(&unit, id)), Ok((unit, id)));
+                    true
+                }
+                Err(_) => parent.is_ok() || shown.is_ok(),
+            }
+        });
+    }
 }

@@ -174,4 +174,25 @@ mod tests {
         let stranger = pb::GroupView { members: vec![member("nobody", false, false)], ..view("a") };
         assert_eq!(field(views(vec![stranger], false)), Some("view.members.process"));
     }
+
+    #[test]
+    fn corrupted_events_are_refused_or_read() {
+        let message = pb::Message {
+            group: "g".into(),
+            sender: "m-1#7/1".into(),
+            number: 3,
+            view: view("g").id,
+            payload: b"payload".as_slice().into(),
+            level: pb::Level::Safe.into(),
+        };
+        let delivered = pb::outcome::Delivered { view: view("g").id, level: pb::Level::Agreed.into() };
+        let outcome = pb::Outcome { number: 3, outcome: Some(pb::outcome::Outcome::Delivered(delivered)) };
+        let samples = [
+            views(vec![view("a"), view("b")], false),
+            views(vec![view("a")], true),
+            pb::Event { event: Some(pb::event::Event::Message(message)) },
+            pb::Event { event: Some(pb::event::Event::Outcome(outcome)) },
+        ];
+        fuzz::messages(&samples, |event| Reader::default().read(event).is_ok());
+    }
 }

@@ -232,20 +232,36 @@ mod tests {
         ]
     }
 
-    #[test]
-    fn every_message_reads_back() {
+    fn every_message() -> Vec<Message> {
         let configuration = ConfigurationId::new(4, 0xbeef);
         let start = StartId::new(Boot::new(7), 3);
-        for message in [
+        vec![
             Message::Entries { configuration, first: 5, stable: 2, entries: every_entry() },
             Message::Sync { start, sync: Sync::Full { configuration, cut: vec![4, 0, 9] } },
             Message::Sync { start, sync: Sync::Full { configuration, cut: Vec::new() } },
             Message::Sync { start, sync: Sync::Compact { configuration } },
             Message::Forward { configuration, origin: Rank::new(2), first: 1, entries: every_entry() },
             Message::Progress { configuration, delivered: vec![1, 2, 3], position: 6, stable: 1 },
-        ] {
+        ]
+    }
+
+    #[test]
+    fn every_message_reads_back() {
+        for message in every_message() {
             assert_eq!(read(write(12, &message)), Ok((12, message)));
         }
+    }
+
+    #[test]
+    fn corrupted_frames_are_refused_or_read_back() {
+        let samples: Vec<_> = (1..).zip(every_message()).map(|(number, it)| write(number, &it)).collect();
+        fuzz::messages(&samples, |frame| match read(frame) {
+            Ok((number, message)) => {
+                assert_eq!(read(write(number, &message)), Ok((number, message)));
+                true
+            }
+            Err(_) => false,
+        });
     }
 
     #[test]

@@ -297,4 +297,35 @@ mod tests {
             assert!((bytes..2 * bytes + 256).contains(&cost), "{cost} for {bytes} bytes");
         }
     }
+
+    #[test]
+    fn corrupted_commands_are_refused_or_read() {
+        let groups = || vec!["g".to_owned(), "session/film-1".to_owned()];
+        let multicast = pb::Multicast {
+            group: "g".into(),
+            payload: Bytes::from_static(b"payload"),
+            level: pb::Level::Safe.into(),
+            only_in: Some(group_view_id(view("g").id)),
+            report: true,
+        };
+        let samples = [
+            pb::command::Command::Join(pb::Join { groups: groups() }),
+            pb::command::Command::Leave(pb::Leave { groups: groups() }),
+            pb::command::Command::Multicast(multicast),
+        ]
+        .map(|command| pb::Command { command: Some(command) });
+        let params = Params { payload_bytes_max: 10, groups_per_request_max: 3, ..Params::lan() };
+        fuzz::messages(&samples, |sample| match command(1, sample, &params) {
+            Ok(Input::Join { groups, .. } | Input::Leave { groups, .. }) => {
+                assert!((1..=3).contains(&groups.len()));
+                true
+            }
+            Ok(Input::Multicast { payload, .. }) => {
+                assert!(payload.len() <= 10);
+                true
+            }
+            Ok(other) => panic!("no command: {other:?}"),
+            Err(_) => false,
+        });
+    }
 }

@@ -269,8 +269,7 @@ mod tests {
         }
     }
 
-    #[test]
-    fn servers_understand_each_other() {
+    fn every_peer_message() -> Vec<Message> {
         let server = |name: &str| ServerId::new(name.parse().unwrap(), Boot::new(1));
         let daemon = DaemonId::new("machine-1".parse().unwrap(), Boot::new(7));
         let start = StartId::new(Boot::new(7), 3);
@@ -284,13 +283,35 @@ mod tests {
             counter: 9,
             used: BTreeMap::from([(server("m-1"), 4), (server("m-2"), 0)]),
         };
-        for message in [
+        vec![
             Message::Row(row),
             Message::Proposal(proposal(Kind::Fast)),
             Message::Proposal(proposal(Kind::Slow { round: 6 })),
-        ] {
+        ]
+    }
+
+    #[test]
+    fn servers_understand_each_other() {
+        for message in every_peer_message() {
             assert_eq!(read_peer_message(Some(peer_message(message.clone()))), Ok(message));
         }
         assert!(read_peer_message(None).is_err());
+    }
+
+    #[test]
+    fn corrupted_messages_of_servers_are_refused_or_read_back() {
+        let samples: Vec<_> = every_peer_message().into_iter().map(peer_message).collect();
+        fuzz::messages(&samples, |message| match read_peer_message(Some(message)) {
+            Ok(read) => {
+                assert_eq!(read_peer_message(Some(peer_message(read.clone()))), Ok(read));
+                true
+            }
+            Err(_) => false,
+        });
+    }
+
+    #[test]
+    fn corrupted_hellos_are_refused_or_read() {
+        fuzz::messages(&[request()], |request| hello(request).is_ok());
     }
 }

@@ -222,4 +222,30 @@ mod tests {
         let Some(ForGateway::Response(message)) = for_gateway(response).message else { panic!("a response") };
         assert_eq!(message.payload.as_ptr(), payload.as_ptr());
     }
+
+    #[test]
+    fn corrupted_messages_of_gateways_are_refused_or_read() {
+        let session = Bytes::from(vec![7; 16]);
+        let fence = pb::Fence { counter: 3, configuration_counter: 2, configuration_digest: 9, position: 1 };
+        let cursor = pb::Cursor { responses: 41, requests: 3, context: Bytes::from_static(b"context") };
+        let serve = |resume| pb::Serve {
+            session: session.clone(),
+            fence: Some(fence),
+            stream: 4,
+            resume,
+            credit: 16,
+            repeats_from: 2,
+        };
+        let samples = [
+            FromGateway::Hello(pb::GatewayHello {}),
+            FromGateway::Serve(serve(Some(pb::serve::Resume::After(cursor)))),
+            FromGateway::Serve(serve(Some(pb::serve::Resume::Beginning(pb::Beginning {})))),
+            FromGateway::Serve(serve(None)),
+            FromGateway::Credit(pb::Credit { session: session.clone(), stream: 4, up_to: 70_000 }),
+            FromGateway::Fenced(pb::Fenced { session: session.clone(), fence: Some(fence) }),
+            FromGateway::Unknown(pb::Unknown { session }),
+        ]
+        .map(|message| pb::DeliverResponse { message: Some(message) });
+        fuzz::messages(&samples, |response| from_gateway(response).is_ok());
+    }
 }

@@ -5,6 +5,8 @@ use core::time::Duration;
 use super::*;
 use model::{Address, Boot, ConfigurationId, DaemonId, Member};
 
+mod corrupt;
+
 const LIMITS: Limits = Limits { moves_max: 64, state_bytes_max: 2000 };
 
 fn server(name: &str) -> ProcessId {

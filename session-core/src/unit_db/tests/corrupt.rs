@@ -1,0 +1,100 @@
+//! Corrupted messages: what can be read of them is told to all replicas, which must go on, and stay the same.
+
+use alloc::vec;
+
+use super::*;
+use crate::message::{ServiceMessage, SessionMessage, decode, encode};
+use crate::service::UnitInfo;
+
+/// So many cases meet the same replicas.
+const CASES_TOGETHER: usize = 20;
+
+/// Replicas of which one has just come, before anybody has told its database.
+fn in_exchange() -> Group {
+    let mut group = Group::running(&["a", "b"]);
+    (1..4).for_each(|id| drop(group.start(id)));
+    group.replicas.push(("c", database("c")));
+    group.view(2, &["a", "b", "c"], &["a", "b"]);
+    group
+}
+
+/// What is said in a content group, databases included.
+fn every_content_message() -> Vec<ContentMessage> {
+    let (session, secret, gateway) = (SessionId::new(1), Secret::new(1), gateway("g"));
+    let group = in_exchange();
+    let fence = group.session(1).fence;
+    let update = Update {
+        session,
+        version: Version { fence, number: 1 },
+        context: context(),
+        requests: 1,
+        responses: 1,
+    };
+    let said = [
+        ContentMessage::Start { session, secret, gateway: gateway.clone() },
+        ContentMessage::Attach { session, secret, gateway: gateway.clone() },
+        ContentMessage::Propagate { updates: vec![update.clone(), update] },
+        ContentMessage::Inquire { session, secret, gateway: gateway.clone(), fence },
+        ContentMessage::End { session, secret, gateway: Some(gateway.clone()) },
+        ContentMessage::Expire { session, gateway },
+    ];
+    said.into_iter().chain(group.order.into_iter().map(|(_, message)| message)).collect()
+}
+
+#[test]
+fn replicas_that_are_told_the_same_nonsense_stay_the_same() {
+    let samples: Vec<_> = every_content_message().iter().map(|message| encode(message).to_vec()).collect();
+    let (mut group, mut cases) = (in_exchange(), 0);
+    fuzz::bytes(&samples, |bytes| {
+        let Ok(message) = decode::<ContentMessage>(bytes) else { return false };
+        assert_eq!(decode(&encode(&message)), Ok(message.clone()));
+        cases += 1;
+        // Every other time the exchange is over when the nonsense begins.
+        if cases % CASES_TOGETHER == 0 {
+            group = in_exchange();
+            if cases % (2 * CASES_TOGETHER) == 0 {
+                group.settle();
+            }
+        }
+        let from = ["a", "b", "c", "g"][cases % 4];
+        group.order.insert(0, (server(from), message));
+        if cases % 5 == 0 {
+            group.settle();
+        } else {
+            let rest = group.order.split_off(1);
+            group.settle();
+            group.order = rest;
+        }
+        true
+    });
+}
+
+#[test]
+fn corrupted_group_messages_are_refused_or_read_back() {
+    let unit = UnitInfo {
+        unit: model::UnitId::new("film-1").unwrap(),
+        title: "A film".into(),
+        media_type: "video/mp4".into(),
+        duration: Duration::from_secs(60),
+        size: 1 << 20,
+    };
+    let samples = [
+        encode(&ServiceMessage::Holds { units: vec![unit] }).to_vec(),
+        encode(&ServiceMessage::List { gateway: gateway("g"), query: 7 }).to_vec(),
+    ];
+    fuzz::bytes(&samples, |bytes| match decode::<ServiceMessage>(bytes) {
+        Ok(message) => {
+            assert_eq!(decode(&encode(&message)), Ok(message));
+            true
+        }
+        Err(_) => false,
+    });
+    let request = SessionMessage::Request { number: 300, operation: Bytes::from_static(b"operation") };
+    fuzz::bytes(&[encode(&request).to_vec()], |bytes| match decode::<SessionMessage>(bytes) {
+        Ok(message) => {
+            assert_eq!(decode(&encode(&message)), Ok(message));
+            true
+        }
+        Err(_) => false,
+    });
+}
