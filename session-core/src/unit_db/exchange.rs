@@ -23,6 +23,9 @@ pub struct Share {
     tombs: Vec<(SessionId, Tomb)>,
 }
 
+/// Counts that others tell are taken up to here, so that there is room to count on. No database gets this far.
+const COUNT_MAX: u64 = 1 << 62;
+
 /// What has come of one class's database.
 pub(super) type Parts = BTreeMap<u32, (u32, Share)>;
 
@@ -139,8 +142,8 @@ impl Database {
         self.tombs.clear();
         for share in shares {
             policy = policy.max(Some((share.fences, share.policy)));
-            self.fences = self.fences.max(share.fences);
-            self.buried = self.buried.max(share.buried);
+            self.fences = self.fences.max(share.fences.min(COUNT_MAX));
+            self.buried = self.buried.max(share.buried.min(COUNT_MAX));
             self.tombs.extend(share.tombs);
             for (id, copy) in share.sessions {
                 match sessions.get(&id) {
@@ -195,4 +198,23 @@ fn weight(session: &Session) -> impl Ord {
     let allocation =
         (session.primary, session.backups.clone(), session.gateway.clone(), session.context.clone());
     (session.requests, session.responses, session.fence, session.version, allocation)
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use super::*;
+    use crate::unit_db::Limits;
+    use model::{Boot, DaemonId, Name, ProcessId};
+
+    #[test]
+    fn counts_that_leave_no_room_are_not_taken() {
+        let me = ProcessId::new(DaemonId::new(Name::literal("a"), Boot::new(1)), 1);
+        let policy = Policy { backups: 1, period: Duration::from_secs(1) };
+        let mut database = Database::new(me, policy, Limits { moves_max: 1, state_bytes_max: 1 });
+        let share = Share { fences: u64::MAX, buried: u64::MAX, ..database.whole() };
+        database.merge([share].into_iter());
+        assert_eq!((database.fences, database.buried), (COUNT_MAX, COUNT_MAX));
+    }
 }

@@ -1,0 +1,233 @@
+//! Corrupted servers: one server hears rows and votes of two others that are nearly right. What the three agree on then
+//! is worth nothing; but the server must not panic, must tell its daemon greater start ids always, and once the others
+//! are gone, must come to a configuration of its own.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use membership_core::{Attachment, Input, Kind, Message, Notice, Output, Params, Proposal, Row, Server};
+use model::{Address, Boot, Configuration, DaemonId, Machine, ServerId, StartId, Time};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+/// Schedules, each of [`STEPS`] messages.
+const SEEDS: u64 = 300;
+const STEPS: usize = 300;
+
+/// The server, its daemon, and what the daemon was told.
+struct Bench {
+    dice: ChaCha8Rng,
+    now: Time,
+    server: Server,
+    daemon: DaemonId,
+    attached: bool,
+    last_start: StartId,
+    view: Option<Configuration>,
+    views: usize,
+    /// The server's last vote: the others mostly vote as it does.
+    proposal: Option<Proposal>,
+    /// What the others announced last.
+    rows: BTreeMap<ServerId, Row>,
+    /// Counts what the others say.
+    said: u64,
+    refused: BTreeMap<String, usize>,
+}
+
+fn server(name: &str) -> ServerId {
+    ServerId::new(name.parse().unwrap(), Boot::new(1))
+}
+
+fn daemon(name: &str) -> DaemonId {
+    DaemonId::new(name.parse().unwrap(), Boot::new(1))
+}
+
+impl Bench {
+    fn new(seed: u64) -> Bench {
+        Bench {
+            dice: ChaCha8Rng::seed_from_u64(seed),
+            now: Time::ZERO,
+            server: Server::new(server("p"), Params { daemons_max: 2, ..Params::sim() }),
+            daemon: daemon("a"),
+            attached: false,
+            last_start: StartId::new(Boot::new(1), 0),
+            view: None,
+            views: 0,
+            proposal: None,
+            rows: BTreeMap::new(),
+            said: 0,
+            refused: BTreeMap::new(),
+        }
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.dice.next_u64() % bound
+    }
+
+    /// A number near `number`, or far from all. The greatest that is accepted leaves no room to count, so it is not there.
+    fn odd(&mut self, number: u64) -> u64 {
+        match self.below(600) {
+            0 => u64::MAX,
+            1 => 1 << 61,
+            2..20 => number.wrapping_sub(1),
+            20..40 => self.below(20),
+            40..100 => number.wrapping_add(1),
+            _ => number,
+        }
+    }
+
+    fn tell(&mut self, input: Input) {
+        let mut out = Vec::new();
+        self.server.handle(self.now, input, &mut out);
+        self.obey(out);
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now = self.now + time;
+        let mut out = Vec::new();
+        self.server.wake(self.now, &mut out);
+        self.obey(out);
+    }
+
+    fn obey(&mut self, out: Vec<Output>) {
+        for order in out {
+            match order {
+                Output::Notify { daemon, notice } => {
+                    assert_eq!(daemon, self.daemon, "nobody else is attached here");
+                    match notice {
+                        Notice::StartChange { start, proposed } => {
+                            assert!(start > self.last_start, "{start} after {}", self.last_start);
+                            assert!(proposed.contains_key(&daemon));
+                            self.last_start = start;
+                        }
+                        Notice::View(view) => {
+                            self.views += 1;
+                            self.view = Some(view);
+                        }
+                    }
+                }
+                Output::Rejected { .. } => self.attached = false,
+                Output::Send { message: Message::Row(_), .. } => {}
+                Output::Send { message: Message::Proposal(proposal), .. } => self.proposal = Some(proposal),
+                Output::Refuse { fault, .. } => *self.refused.entry(format!("{fault:?}")).or_default() += 1,
+                Output::Agreed { .. } => {}
+            }
+        }
+    }
+
+    fn attach(&mut self) {
+        self.attached = true;
+        let input = Input::Attach {
+            daemon: self.daemon,
+            address: Address::new("a:1"),
+            last_start: Some(self.last_start),
+            last_configuration: self.view.as_ref().map(|view| view.id),
+        };
+        self.tell(input);
+    }
+
+    fn step(&mut self) {
+        let from = server(["q", "r"][self.below(2) as usize]);
+        match self.below(100) {
+            0 => self.tell(Input::PeerDown { server: from }),
+            1..6 => self.tell(Input::PeerUp { server: from }),
+            6 => self.tell(Input::Detach { daemon: self.daemon }),
+            7..9 if !self.attached => self.attach(),
+            9..20 => self.wait(Duration::from_secs(1)),
+            20..28 => {
+                let row = self.any_row();
+                self.rows.insert(from, row.clone());
+                self.tell(Input::Peer { from, message: Message::Row(row) });
+            }
+            _ => {
+                let message = Message::Proposal(self.any_proposal(from));
+                self.tell(Input::Peer { from, message });
+            }
+        }
+    }
+
+    fn any_row(&mut self) -> Row {
+        let mut daemons = BTreeMap::new();
+        for _ in 0..self.below(4) {
+            let boot = Boot::new(self.below(2));
+            let name = ["a", "b", "c", "d", "e", "f"][self.below(6) as usize];
+            let after = StartId::new(if self.below(30) > 0 { boot } else { Boot::new(9) }, self.odd(3));
+            let attachment = Attachment { address: Address::new("x:1"), after, since: self.odd(2) };
+            daemons.insert(DaemonId::new(name.parse().unwrap(), boot), attachment);
+        }
+        self.said += 1;
+        Row { version: self.odd(self.said), daemons }
+    }
+
+    fn any_proposal(&mut self, from: ServerId) -> Proposal {
+        let mine = self.proposal.clone();
+        let mut target = mine.as_ref().map(|it| it.target.clone()).unwrap_or_default();
+        for name in ["p", "q", "r", "s"] {
+            match self.below(60) {
+                0 => drop(target.remove(&server(name))),
+                1 => drop(target.insert(server(name), self.odd(1))),
+                _ => {}
+            }
+        }
+        target.entry(from).or_insert(1);
+        let row = self.rows.get(&from).cloned().unwrap_or_default();
+        if self.below(4) > 0 {
+            target.insert(from, row.version);
+        }
+        let mut starts: BTreeMap<DaemonId, StartId> =
+            row.daemons.into_keys().map(|it| (it, self.start_of(it))).collect();
+        if self.below(8) == 0 {
+            starts.insert(daemon("b"), self.start_of(daemon("b")));
+        }
+        let used = target.keys().map(|server| (*server, self.below(6))).collect();
+        let kind = match self.below(3) {
+            0 => Kind::Slow { round: self.odd(2) },
+            _ => mine.as_ref().map_or(Kind::Fast, |it| it.kind),
+        };
+        let counter = mine.map_or(0, |it| it.counter);
+        self.said += 1;
+        Proposal { number: self.odd(self.said), kind, target, starts, counter: self.odd(counter), used }
+    }
+
+    fn start_of(&mut self, daemon: DaemonId) -> StartId {
+        StartId::new(daemon.boot(), self.odd(4))
+    }
+
+    /// The others are gone, and time goes by.
+    fn rest(&mut self) {
+        for name in ["q", "r"] {
+            self.tell(Input::PeerDown { server: server(name) });
+        }
+        self.tell(Input::Detach { daemon: self.daemon });
+        self.attach();
+        assert!(self.attached, "nobody has a better claim to its name");
+        (0..3).for_each(|_| self.wait(Duration::from_secs(60)));
+    }
+}
+
+/// `FUZZ=100` runs a hundred times as many seeds.
+fn times() -> u64 {
+    std::env::var("FUZZ").map_or(1, |times| times.parse().unwrap())
+}
+
+#[test]
+fn corrupted_servers_are_refused_and_stop_nobody() {
+    let (mut refused, mut views) = (BTreeMap::new(), 0);
+    for seed in 0..SEEDS * times() {
+        let mut bench = Bench::new(seed);
+        bench.attach();
+        for _ in 0..STEPS {
+            bench.step();
+        }
+        bench.rest();
+        let view = bench.view.expect("a view in the end");
+        assert_eq!(view.members, BTreeMap::from([(bench.daemon, bench.last_start)]), "seed {seed}");
+        for (fault, count) in bench.refused {
+            *refused.entry(fault).or_insert(0) += count;
+        }
+        views += bench.views;
+    }
+    assert!(views > 3 * SEEDS as usize, "{refused:?}, {views} views");
+    for fault in ["NotUp", "TooManyDaemons", "NotAddressed", "NotAnnounced", "ForeignStart", "OutOfRange"] {
+        assert!(refused.contains_key(fault), "no {fault} in {refused:?}");
+    }
+}
