@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use crate::diagram::Detail;
 use crate::knobs::Knobs;
@@ -27,6 +27,9 @@ pub struct Args {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     pub from: u64,
+    /// What is simulated.
+    #[arg(long, value_enum, default_value_t = Scope::Sessions)]
+    pub world: Scope,
     /// Write the trace of the last run to this file, as JSON lines.
     #[arg(long)]
     pub trace: Option<PathBuf>,
@@ -36,6 +39,24 @@ pub struct Args {
     /// Print every run as a diagram.
     #[arg(long)]
     pub verbose: bool,
+}
+
+/// What is simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scope {
+    /// Sessions and everything below them: processes crash and start again, connections break.
+    Sessions,
+    /// Group communication alone, on machines that crash, stand still, are slow, and lose each other.
+    Multicast,
+}
+
+impl Scope {
+    fn knobs(self, seed: u64) -> Knobs {
+        match self {
+            Scope::Sessions => Knobs::from_seed(seed),
+            Scope::Multicast => Knobs::multicast(seed),
+        }
+    }
 }
 
 /// What many runs came to.
@@ -64,7 +85,7 @@ pub fn run(args: Args) -> ExitCode {
     let began = Instant::now();
     let sum = sweep(&args);
     let seconds = began.elapsed().as_secs_f64();
-    print_sum(&sum, seconds);
+    print_sum(&sum, seconds, args.world);
     if sum.bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -101,7 +122,7 @@ fn sweep(args: &Args) -> Sum {
 /// Runs one seed. An assertion that fails in a core is a verdict too.
 fn one(seed: u64, args: &Args) -> Result<Outcome, String> {
     let run = || {
-        let mut world = World::new(Knobs::from_seed(seed));
+        let mut world = World::new(args.world.knobs(seed));
         if args.verbose {
             world.draw(Detail::Everything);
         }
@@ -159,21 +180,24 @@ impl Sum {
     }
 }
 
-fn print_sum(sum: &Sum, seconds: f64) {
+fn print_sum(sum: &Sum, seconds: f64, world: Scope) {
     let Sum { runs, events, views, messages, takeovers, requests, responses, sessions, lost, bad } = sum;
     println!("seeds       {runs}");
     println!("events      {events}");
     println!("views       {views}");
     println!("messages    {messages}");
-    println!("sessions    {sessions} ({lost} lost with all their servers)");
-    println!("takeovers   {takeovers}");
-    println!("requests    {requests}");
-    println!("responses   {responses}");
+    if world == Scope::Sessions {
+        println!("sessions    {sessions} ({lost} lost with all their servers)");
+        println!("takeovers   {takeovers}");
+        println!("requests    {requests}");
+        println!("responses   {responses}");
+    }
     println!("violations  {}", bad.len());
     println!("time        {seconds:.1} s, {:.0} seeds/s", *runs as f64 / seconds);
     if let Some(first) = bad.first() {
         println!("\nseed {}: {}\n{}", first.seed, first.verdict, first.text);
-        println!("\nreplay: handover sim --seeds 1 --from {} --verbose", first.seed);
+        let world = if world == Scope::Multicast { " --world multicast" } else { "" };
+        println!("\nreplay: handover sim --seeds 1 --from {} --verbose{world}", first.seed);
     }
     let mut kinds = BTreeMap::<&str, Vec<u64>>::new();
     for failure in bad {

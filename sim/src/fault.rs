@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::dice::Dice;
 use crate::happens::{Happens, Moment};
 use crate::knobs::{ms, us};
+use crate::net::Barrier;
 use crate::packet::Node;
 
 /// Something bad.
@@ -23,6 +24,33 @@ pub enum Strike {
     Reset,
     /// The primary of some session is killed, and soon after it the first backup.
     PrimaryAndBackup,
+    /// The machines fall into parts, which do not reach each other.
+    Partition,
+    /// Two parts become one again.
+    Merge,
+    /// A machine is cut off from all others, until the next merge.
+    CutOff(usize),
+    /// Barriers between machines go up, and down again later.
+    Raise(Fence, Vec<Barrier>),
+    /// They go down.
+    Lower(Vec<Barrier>),
+    /// A process stands still, and goes on later.
+    Pause(Node),
+    /// A process becomes slow, and quick again later.
+    Slow(Node),
+    /// A process goes on as before, if this is still what holds it.
+    GoOn(Node, u64),
+}
+
+/// How barriers stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fence {
+    /// From one machine to another, and not back.
+    OneWay,
+    /// Between two machines that both still reach others: who reaches whom is not transitive.
+    BothWays,
+    /// What is under way between two machines is late; connections stay.
+    Stall,
 }
 
 /// Whom a fault at a named moment hits.
@@ -44,6 +72,18 @@ pub enum Victim {
     Membership,
     /// Some connection.
     Connection,
+    /// The process that it happens to stands still.
+    ActorPaused,
+    /// The process that it happens to is slow.
+    ActorSlow,
+    /// The machine of whoever it happens to is cut off.
+    ActorCutOff,
+    /// All machines: they fall into parts.
+    Parts,
+    /// Two parts: they become one.
+    Merge,
+    /// The way between two machines, in this manner.
+    Way(Fence),
 }
 
 /// A fault that waits for its moment.
@@ -76,6 +116,10 @@ pub struct Weather {
     pub down: RangeInclusive<Duration>,
     /// Faults pass over machines while so many of a hundred are down.
     pub down_max: usize,
+    /// How long cuts, pauses and slowness last.
+    pub spell: RangeInclusive<Duration>,
+    /// How long a slow process takes over each thing.
+    pub drag: RangeInclusive<Duration>,
     /// One fault at a time, and time to recover from it; then nothing may be lost.
     pub gentle: bool,
 }
@@ -99,6 +143,20 @@ pub enum Kind {
     Reset,
     /// [`Strike::PrimaryAndBackup`].
     PrimaryAndBackup,
+    /// [`Strike::Kill`] of a process that uses groups.
+    Process,
+    /// [`Strike::Partition`].
+    Partition,
+    /// [`Strike::Merge`].
+    Merge,
+    /// [`Strike::CutOff`].
+    CutOff,
+    /// [`Strike::Raise`].
+    Raise(Fence),
+    /// [`Strike::Pause`].
+    Pause,
+    /// [`Strike::Slow`].
+    Slow,
 }
 
 impl Weather {
@@ -111,6 +169,8 @@ impl Weather {
             ambushes: Vec::new(),
             down: ms(300)..=ms(300),
             down_max: 100,
+            spell: ms(100)..=ms(100),
+            drag: ms(1)..=ms(1),
             gentle: true,
         }
     }
@@ -126,10 +186,8 @@ impl Weather {
             lasts: Duration::from_secs(dice.between(8..=14)),
             every: Duration::from_secs(3)..=Duration::from_secs(4),
             strikes: vec![Kind::Server, Kind::Machine, Kind::Daemon, Kind::Reset, Kind::Drain],
-            ambushes: Vec::new(),
             down: ms(20)..=ms(500),
-            down_max: 100,
-            gentle: true,
+            ..Weather::fair()
         }
     }
 
@@ -155,13 +213,49 @@ impl Weather {
             // A session does not survive all its servers, and a run without sessions tests little.
             down_max: dice.pick(&[30, 50, 100]),
             gentle: false,
+            ..Weather::fair()
+        }
+    }
+
+    /// Everything that can happen to machines and to the network between them.
+    pub fn storm(dice: &mut Dice) -> Weather {
+        let all = [
+            Kind::Daemon,
+            Kind::Machine,
+            Kind::Membership,
+            Kind::Process,
+            Kind::Reset,
+            Kind::Reset,
+            Kind::Partition,
+            Kind::Partition,
+            Kind::Merge,
+            Kind::Merge,
+            Kind::CutOff,
+            Kind::Raise(Fence::OneWay),
+            Kind::Raise(Fence::BothWays),
+            Kind::Raise(Fence::Stall),
+            Kind::Pause,
+            Kind::Slow,
+        ];
+        let pause = dice.pick(&[ms(15), ms(60), ms(200)]);
+        let (longest, slowest) = (dice.pick(&[ms(20), ms(200), ms(1000)]), dice.pick(&[ms(10), ms(200)]));
+        Weather {
+            lasts: ms(dice.between(100..=800)),
+            every: us(1)..=pause,
+            strikes: all.into_iter().filter(|_| dice.percent(60)).collect(),
+            ambushes: (0..dice.below(5)).map(|_| Ambush::on_machines(dice)).collect(),
+            down: us(100)..=slowest,
+            down_max: dice.pick(&[50, 100]),
+            spell: us(100)..=longest,
+            drag: us(50)..=dice.pick(&[us(300), ms(2)]),
+            gentle: false,
         }
     }
 }
 
 impl Ambush {
     fn from_dice(dice: &mut Dice) -> Ambush {
-        let on = dice.pick(&Happens::ALL);
+        let on = dice.pick(&Happens::STACK);
         // What happens all the time is hit rarely, so that the fault does not always hit the first time.
         let percent = match on {
             Happens::Response | Happens::Propagate | Happens::RequestSubmitted | Happens::RequestApplied => 3,
@@ -180,6 +274,29 @@ impl Ambush {
         ];
         let latest = dice.pick(&[Duration::ZERO, us(300), ms(5)]);
         let (victim, times) = (dice.pick(&victims), 1 + dice.below(3));
+        Ambush { on, percent, victim, after: Duration::ZERO..=latest, times }
+    }
+
+    fn on_machines(dice: &mut Dice) -> Ambush {
+        let victims = [
+            Victim::Actor,
+            Victim::ActorsMachine,
+            Victim::Sequencer,
+            Victim::Machine,
+            Victim::Membership,
+            Victim::Connection,
+            Victim::ActorPaused,
+            Victim::ActorSlow,
+            Victim::ActorCutOff,
+            Victim::Parts,
+            Victim::Merge,
+            Victim::Way(Fence::OneWay),
+            Victim::Way(Fence::BothWays),
+            Victim::Way(Fence::Stall),
+        ];
+        let (on, percent) = (dice.pick(&Happens::DAEMONS), dice.pick(&[10, 30, 80]));
+        let latest = dice.pick(&[Duration::ZERO, us(300), ms(3)]);
+        let (victim, times) = (dice.pick(&victims), 1 + dice.below(4));
         Ambush { on, percent, victim, after: Duration::ZERO..=latest, times }
     }
 

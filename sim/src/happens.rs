@@ -19,6 +19,18 @@ pub enum Happens {
     Install,
     /// A daemon tells its class's group table.
     TableSent,
+    /// A daemon stops while it holds payloads that have no place in the order.
+    Residue,
+    /// A daemon installed a configuration with daemons that have other group tables.
+    Merge,
+    /// A daemon stops while group tables are being exchanged.
+    BrokenExchange,
+    /// A daemon has the tables of all classes.
+    TablesMerged,
+    /// A link resumes where it broke.
+    Resume,
+    /// A daemon is sent entries of a configuration that it has not installed.
+    Early,
     /// A server tells its class's unit database.
     StateSent,
     /// A gateway starts a session.
@@ -42,8 +54,8 @@ pub enum Happens {
 }
 
 impl Happens {
-    /// All of them.
-    pub const ALL: [Happens; 17] = [
+    /// Those that random faults wait for in a world with sessions.
+    pub const STACK: [Happens; 17] = [
         Happens::StartChange,
         Happens::SyncSent,
         Happens::BetweenSyncAndView,
@@ -62,6 +74,29 @@ impl Happens {
         Happens::Response,
         Happens::ClientMoves,
     ];
+
+    /// Those of daemons.
+    pub const DAEMONS: [Happens; 13] = [
+        Happens::StartChange,
+        Happens::SyncSent,
+        Happens::BetweenSyncAndView,
+        Happens::BetweenViewAndInstall,
+        Happens::Forward,
+        Happens::Install,
+        Happens::TableSent,
+        Happens::Residue,
+        Happens::Merge,
+        Happens::BrokenExchange,
+        Happens::TablesMerged,
+        Happens::Resume,
+        Happens::Early,
+    ];
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Happens> {
+        let more = Happens::DAEMONS.into_iter().filter(|moment| !Happens::STACK.contains(moment));
+        Happens::STACK.into_iter().chain(more)
+    }
 }
 
 /// A moment that has come.

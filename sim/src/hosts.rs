@@ -4,11 +4,13 @@
 mod daemon;
 mod gateway;
 mod membership;
+mod process;
 mod server;
 
 pub use daemon::DaemonHost;
 pub use gateway::GatewayHost;
 pub use membership::MembershipHost;
+pub use process::{Leanings, ProcessHost};
 pub use server::ServerHost;
 
 use std::ops::RangeInclusive;

@@ -10,7 +10,10 @@ use session_core::{GatewayParams, Policy};
 
 use crate::dice::Dice;
 use crate::fault::Weather;
+use crate::hosts::Leanings;
 use crate::net::Pace;
+
+mod multicast;
 
 /// A content unit of the toy service.
 #[derive(Clone, Debug)]
@@ -59,6 +62,10 @@ pub struct Knobs {
     pub units: Vec<Unit>,
     /// What the clients do.
     pub habits: Habits,
+    /// Processes that do nothing but use groups.
+    pub processes: usize,
+    /// What they do.
+    pub leanings: Option<Leanings>,
     /// The network.
     pub pace: Pace,
     /// Until a host dials again.
@@ -111,7 +118,14 @@ impl Knobs {
                 moves: 50,
                 takes: us(0)..=ms(20),
             },
-            pace: Pace { latency: us(200)..=ms(1), jitter: us(0)..=us(200), detection: us(100)..=ms(10) },
+            processes: 0,
+            leanings: None,
+            pace: Pace {
+                latency: us(200)..=ms(1),
+                jitter: us(0)..=us(200),
+                detection: us(100)..=ms(10),
+                silence: ms(20)..=ms(40),
+            },
             redial: ms(5)..=ms(40),
             idle: us(0)..=us(100),
             skew: Duration::ZERO,
@@ -188,7 +202,9 @@ fn shape_network(knobs: &mut Knobs, dice: &mut Dice) {
     let slowest = *[ms(1), ms(3), ms(20), ms(80)].get(dice.below(4)).unwrap_or(&ms(1));
     let jitter = *[us(50), ms(1), ms(10)].get(dice.below(3)).unwrap_or(&ms(1));
     let detection = *[ms(1), ms(20), ms(200)].get(dice.below(3)).unwrap_or(&ms(1));
-    knobs.pace = Pace { latency: us(50)..=slowest, jitter: us(0)..=jitter, detection: us(10)..=detection };
+    knobs.pace.latency = us(50)..=slowest;
+    knobs.pace.jitter = us(0)..=jitter;
+    knobs.pace.detection = us(10)..=detection;
     knobs.redial = ms(1)..=*[ms(10), ms(100)].get(dice.below(2)).unwrap_or(&ms(10));
     knobs.idle = us(0)..=*[us(10), us(500), ms(5)].get(dice.below(3)).unwrap_or(&us(10));
 }

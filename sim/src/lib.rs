@@ -1,5 +1,5 @@
-//! A deterministic world in which the membership, group communication and session cores run together: from one seed
-//! come topology, delays, clients and faults, and a trace that the properties judge.
+//! A deterministic world in which the membership, group communication and session cores run together, or the former two
+//! alone: from one seed come topology, delays, clients and faults, and a trace that the properties judge.
 //!
 //! | part | topic |
 //! | --- | --- |

@@ -3,7 +3,12 @@
 //! A connection is a pair of streams, each first in, first out; every packet takes a random time. It ends at each of
 //! its ends on its own: what arrives at an end that has closed is lost. So a crash loses a ragged tail, different at
 //! each peer, and a reset loses what is under way. All that hosts say to each other passes through [`Net::dial`] and
-//! [`Net::send`]: whatever is to come between two hosts belongs here.
+//! [`Net::send`]; what comes between two machines is [`Reach`]. What cannot pass waits, and each end gives its connection
+//! up on its own once it has heard nothing for some time; if the way is free again before that, nothing is lost.
+
+mod reach;
+
+pub use reach::{Barrier, Reach};
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -61,6 +66,15 @@ pub enum Timer {
     Taken(Attachment, u64),
 }
 
+/// Why an end of a connection hears nothing from the other one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// The way is cut since this change of [`Reach`].
+    Cut(u64),
+    /// The process at the other end stands still, for the so-manieth time.
+    Pause(Node, u64),
+}
+
 /// Something that is going to happen.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "the fields are named for what they are")]
@@ -69,12 +83,16 @@ pub enum Event {
     Arrive { conn: Conn, side: Side, packet: Packet },
     /// An end of a connection closes.
     Close { conn: Conn, side: Side },
+    /// An end of a connection has heard nothing for so long that it gives up, if it still hears nothing.
+    Silence { conn: Conn, side: Side, why: Silence },
     /// A machine has something due.
-    Wake { node: Node, life: u64 },
+    Wake { node: Node, life: u64, due: Time },
     /// A host has something due.
     Timer { node: Node, life: u64, timer: Timer },
     /// A dead process starts again.
     Restart { node: Node },
+    /// A slow process gets round to the next thing, if it is still slow.
+    Turn { node: Node, stop: u64 },
     /// The next fault at random is due.
     Trouble,
     /// A fault that waited for its moment strikes.
@@ -144,6 +162,15 @@ pub struct Pace {
     pub jitter: RangeInclusive<Duration>,
     /// Until an end sees that the other one is gone.
     pub detection: RangeInclusive<Duration>,
+    /// Until an end that hears nothing gives up.
+    pub silence: RangeInclusive<Duration>,
+}
+
+/// What waits until the way is free.
+enum Held {
+    Packet(Packet),
+    /// The other end closed.
+    Close,
 }
 
 struct End {
@@ -151,12 +178,16 @@ struct End {
     open: bool,
     /// Nothing arrives before what was sent before.
     last_arrival: Time,
+    /// What is to arrive here and cannot.
+    held: Vec<Held>,
 }
 
 struct Connection {
     dialer: End,
     listener: End,
     latency: Duration,
+    /// The change of [`Reach`] that cut it, while it is cut.
+    cut: Option<u64>,
 }
 
 impl Connection {
@@ -174,21 +205,93 @@ pub struct Net {
     last: u64,
     pace: Pace,
     dice: Dice,
+    reach: Reach,
+    /// How often the reach has changed.
+    changes: u64,
 }
 
 impl Net {
-    /// A network without connections.
-    pub fn new(pace: Pace, dice: Dice) -> Net {
-        Net { connections: BTreeMap::new(), last: 0, pace, dice }
+    /// A network of so many machines without connections.
+    pub fn new(machines: usize, pace: Pace, dice: Dice) -> Net {
+        Net { connections: BTreeMap::new(), last: 0, pace, dice, reach: Reach::new(machines), changes: 0 }
+    }
+
+    /// What stands between machines.
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    /// Changes what stands between machines: connections on ways that are cut will break, and what waited for ways that
+    /// are free again goes on.
+    pub fn reshape(&mut self, now: Time, queue: &mut Queue, change: impl FnOnce(&mut Reach)) {
+        change(&mut self.reach);
+        self.changes += 1;
+        let conns: Vec<Conn> = self.connections.keys().copied().collect();
+        for conn in conns {
+            self.look_at_cuts(now, conn, queue);
+            self.release(now, conn, queue);
+        }
+    }
+
+    /// Lets both ends of a connection give up, each after its time, if it is cut and was not before.
+    fn look_at_cuts(&mut self, now: Time, conn: Conn, queue: &mut Queue) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        if !self.reach.breaks(connection.dialer.node, connection.listener.node) {
+            connection.cut = None;
+        } else if connection.cut.is_none() {
+            connection.cut = Some(self.changes);
+            for side in [Side::Dialer, Side::Listener] {
+                let at = now + self.dice.time(self.pace.silence.clone());
+                queue.plan(at, Event::Silence { conn, side, why: Silence::Cut(self.changes) });
+            }
+        }
+    }
+
+    /// Sends what waited on its way, as far as the way is free.
+    fn release(&mut self, now: Time, conn: Conn, queue: &mut Queue) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        let latency = connection.latency;
+        for side in [Side::Dialer, Side::Listener] {
+            let from = connection.end(side.other()).node;
+            let to = connection.end(side);
+            if !self.reach.passes(from, to.node) || to.held.is_empty() {
+                continue;
+            }
+            to.last_arrival = to.last_arrival.max(now + latency);
+            for held in std::mem::take(&mut to.held) {
+                let event = match held {
+                    Held::Packet(packet) => Event::Arrive { conn, side, packet },
+                    Held::Close => Event::Close { conn, side },
+                };
+                queue.plan(to.last_arrival, event);
+            }
+        }
+    }
+
+    /// The ends of open connections that hear nothing while `node` stands still: they give up, each after its time.
+    pub fn fall_silent(&mut self, now: Time, node: Node, stop: u64, queue: &mut Queue) {
+        for (conn, connection) in &self.connections {
+            let Some(side) = side_of(connection, node) else { continue };
+            let at = now + self.dice.time(self.pace.silence.clone());
+            let why = Silence::Pause(node, stop);
+            queue.plan(at, Event::Silence { conn: *conn, side: side.other(), why });
+        }
+    }
+
+    /// Whether the connection is still cut by that change of the reach.
+    pub fn is_cut_since(&self, conn: Conn, change: u64) -> bool {
+        self.connections.get(&conn).is_some_and(|connection| connection.cut == Some(change))
     }
 
     /// Opens a connection and sends the greeting on it. It may lead nowhere; then it closes.
     pub fn dial(&mut self, now: Time, from: Node, to: Node, greeting: Packet, queue: &mut Queue) -> Conn {
         self.last += 1;
         let conn = Conn(self.last);
-        let end = |node| End { node, open: true, last_arrival: now };
+        let end = |node| End { node, open: true, last_arrival: now, held: Vec::new() };
         let latency = self.dice.time(self.pace.latency.clone());
-        self.connections.insert(conn, Connection { dialer: end(from), listener: end(to), latency });
+        let connection = Connection { dialer: end(from), listener: end(to), latency, cut: None };
+        self.connections.insert(conn, connection);
+        self.look_at_cuts(now, conn, queue);
         self.send(now, conn, from, greeting, queue);
         conn
     }
@@ -200,6 +303,10 @@ impl Net {
         let Some(side) = side_of(connection, from) else { return };
         let latency = connection.latency;
         let to = connection.end(side.other());
+        if !self.reach.passes(from, to.node) {
+            to.held.push(Held::Packet(packet));
+            return;
+        }
         to.last_arrival = to.last_arrival.max(now + latency + jitter);
         if to.open {
             queue.plan(to.last_arrival, Event::Arrive { conn, side: side.other(), packet });
@@ -213,8 +320,12 @@ impl Net {
         connection.end(side).open = false;
         let latency = connection.latency;
         let to = connection.end(side.other());
-        to.last_arrival = to.last_arrival.max(now + latency);
-        queue.plan(to.last_arrival, Event::Close { conn, side: side.other() });
+        if self.reach.passes(from, to.node) {
+            to.last_arrival = to.last_arrival.max(now + latency);
+            queue.plan(to.last_arrival, Event::Close { conn, side: side.other() });
+        } else {
+            to.held.push(Held::Close);
+        }
         self.forget_if_closed(conn);
     }
 
@@ -240,7 +351,12 @@ impl Net {
         for (conn, connection) in &mut self.connections {
             if let Some(side) = side_of(connection, node) {
                 connection.end(side).open = false;
-                affected.push((*conn, side.other()));
+                let to = connection.end(side.other());
+                if self.reach.passes(node, to.node) {
+                    affected.push((*conn, side.other()));
+                } else {
+                    to.held.push(Held::Close);
+                }
             }
         }
         for (conn, side) in affected {

@@ -26,6 +26,8 @@ pub enum Node {
     Gateway(usize),
     /// A client.
     Client(usize),
+    /// A process that does nothing but use groups.
+    Process(usize),
 }
 
 impl Node {
@@ -48,6 +50,7 @@ impl fmt::Display for Node {
             Node::Server(n) => write!(f, "server-{}", n + 1),
             Node::Gateway(n) => write!(f, "gateway-{}", n + 1),
             Node::Client(n) => write!(f, "client-{}", n + 1),
+            Node::Process(n) => write!(f, "process-{}", n + 1),
         }
     }
 }
@@ -64,6 +67,7 @@ impl FromStr for Node {
             "server" => Ok(Node::Server(index)),
             "gateway" => Ok(Node::Gateway(index)),
             "client" => Ok(Node::Client(index)),
+            "process" => Ok(Node::Process(index)),
             _ => Err(()),
         }
     }

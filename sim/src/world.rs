@@ -6,8 +6,10 @@
 mod describe;
 mod faults;
 mod settle;
+mod stops;
 mod story;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::trace::{self, Record};
@@ -18,7 +20,7 @@ use crate::client::{Client, Settings};
 use crate::diagram::{Detail, Diagram};
 use crate::dice::Dice;
 use crate::fault::Ambush;
-use crate::hosts::{DaemonHost, GatewayHost, Manners, MembershipHost, ServerHost};
+use crate::hosts::{DaemonHost, GatewayHost, Manners, MembershipHost, ProcessHost, ServerHost};
 use crate::knobs::{Knobs, name, us};
 use crate::net::{Event, Net, Queue};
 use crate::packet::Node;
@@ -60,6 +62,10 @@ pub struct World {
     servers: Vec<Slot<ServerHost>>,
     gateways: Vec<Slot<GatewayHost>>,
     clients: Vec<Slot<Client>>,
+    locals: Vec<Slot<ProcessHost>>,
+    /// Who stands still or is slow.
+    stops: BTreeMap<Node, stops::Stop>,
+    stops_used: u64,
     /// How far the clock of each machine is ahead.
     skews: Vec<Duration>,
     ambushes: Vec<Ambush>,
@@ -67,6 +73,8 @@ pub struct World {
     planned: Vec<story::Planned>,
     started: bool,
     troubled: bool,
+    /// Nobody does anything of its own any more.
+    at_rest: bool,
     events: u64,
 }
 
@@ -77,7 +85,7 @@ impl World {
         World {
             now: Time::from_micros(1_000_000),
             queue: Queue::default(),
-            net: Net::new(knobs.pace.clone(), Dice::new(seed, 2)),
+            net: Net::new(knobs.machines.len(), knobs.pace.clone(), Dice::new(seed, 2)),
             dice: Dice::new(seed, 3),
             fate: Dice::new(seed, 4),
             log: Log::default(),
@@ -86,11 +94,15 @@ impl World {
             servers: Vec::new(),
             gateways: Vec::new(),
             clients: Vec::new(),
+            locals: Vec::new(),
+            stops: BTreeMap::new(),
+            stops_used: 0,
             skews: Vec::new(),
             ambushes: Vec::new(),
             planned: Vec::new(),
             started: false,
             troubled: false,
+            at_rest: false,
             events: 0,
             knobs,
         }
@@ -136,6 +148,7 @@ impl World {
         self.daemons = (0..self.knobs.machines.len()).map(|_| Slot::unborn()).collect();
         self.servers = (0..self.knobs.machines.len()).map(|_| Slot::unborn()).collect();
         self.gateways = (0..self.knobs.gateways).map(|_| Slot::unborn()).collect();
+        self.locals = (0..self.knobs.processes).map(|_| Slot::unborn()).collect();
         for node in self.processes() {
             self.restart(node);
         }
@@ -151,7 +164,8 @@ impl World {
         let daemons = (0..self.daemons.len()).map(Node::Daemon);
         let servers = (0..self.servers.len()).filter(|_| self.knobs.servers).map(Node::Server);
         let gateways = (0..self.gateways.len()).map(Node::Gateway);
-        memberships.chain(daemons).chain(servers).chain(gateways).collect()
+        let locals = (0..self.locals.len()).map(Node::Process);
+        memberships.chain(daemons).chain(servers).chain(gateways).chain(locals).collect()
     }
 
     fn add_client(&mut self, habits: Option<crate::knobs::Habits>, unit: Option<model::UnitId>) -> usize {
@@ -197,6 +211,7 @@ impl World {
             Node::Server(n) => self.servers[n].host.is_some(),
             Node::Gateway(n) => self.gateways[n].host.is_some(),
             Node::Client(n) => self.clients[n].host.is_some(),
+            Node::Process(n) => self.locals[n].host.is_some(),
         }
     }
 
@@ -228,6 +243,11 @@ impl World {
                     GatewayId { name: name(&format!("gateway-{}", n + 1)), boot, address: node.address() };
                 self.gateways[n].host = Some(GatewayHost::new(id, n, self.knobs.gateway.clone(), manners));
             }
+            Node::Process(n) => {
+                let (name, machine) = (name(&node.to_string()), n % self.knobs.machines.len());
+                let leanings = self.knobs.leanings.clone().filter(|_| !self.at_rest);
+                self.locals[n].host = Some(ProcessHost::new(name, machine, leanings, manners.redial));
+            }
             Node::Client(_) => unreachable!("clients do not die"),
         }
         *self.life_mut(node) = life;
@@ -253,7 +273,7 @@ impl World {
                 let gateway = self.gateways[n].host.as_ref().map(|host| host.id().name);
                 gateway.map(|gateway| trace::Event::GatewayCrash { gateway })
             }
-            Node::Membership(_) | Node::Server(_) | Node::Client(_) => None,
+            Node::Membership(_) | Node::Server(_) | Node::Client(_) | Node::Process(_) => None,
         };
         let at = self.now + self.skew(node);
         self.log.records.extend(event.map(|event| Record { at, event }));
@@ -263,7 +283,9 @@ impl World {
             Node::Server(n) => self.servers[n].host = None,
             Node::Gateway(n) => self.gateways[n].host = None,
             Node::Client(n) => self.clients[n].host = None,
+            Node::Process(n) => self.locals[n].host = None,
         }
+        self.stops.remove(&node);
         *self.wake_mut(node) = None;
         self.net.vanish(self.now, node, &mut self.queue);
     }
@@ -275,6 +297,7 @@ impl World {
             Node::Server(n) => self.servers[n].life,
             Node::Gateway(n) => self.gateways[n].life,
             Node::Client(n) => self.clients[n].life,
+            Node::Process(n) => self.locals[n].life,
         }
     }
 
@@ -285,6 +308,7 @@ impl World {
             Node::Server(n) => &mut self.servers[n].life,
             Node::Gateway(n) => &mut self.gateways[n].life,
             Node::Client(n) => &mut self.clients[n].life,
+            Node::Process(n) => &mut self.locals[n].life,
         }
     }
 
@@ -295,6 +319,7 @@ impl World {
             Node::Server(n) => &mut self.servers[n].wake,
             Node::Gateway(n) => &mut self.gateways[n].wake,
             Node::Client(n) => &mut self.clients[n].wake,
+            Node::Process(n) => &mut self.locals[n].wake,
         }
     }
 
@@ -303,7 +328,7 @@ impl World {
         match node {
             Node::Daemon(n) | Node::Server(n) => self.skews[n],
             Node::Gateway(n) => self.skews[self.knobs.machines.len() + n],
-            Node::Membership(_) | Node::Client(_) => Duration::ZERO,
+            Node::Membership(_) | Node::Client(_) | Node::Process(_) => Duration::ZERO,
         }
     }
 
@@ -324,6 +349,16 @@ impl World {
         self.now = at;
         self.events += 1;
         assert!(self.events < EVENTS_MAX, "seed {}: no end of events", self.knobs.seed);
+        if let Some(event) = self.set_aside(event) {
+            self.happen(event);
+        }
+        self.look_for_moments();
+        self.bury_the_ended();
+        self.doubt_the_lost();
+        true
+    }
+
+    fn happen(&mut self, event: Event) {
         match event {
             Event::Arrive { conn, side, packet } => {
                 if let Some(node) = self.net.owner(conn, side) {
@@ -341,7 +376,17 @@ impl World {
                     self.with(node, |host, scene| host.lose(conn, scene));
                 }
             }
-            Event::Wake { node, life } => self.wake(node, life),
+            Event::Silence { conn, side, why } => {
+                if self.lasts(conn, why)
+                    && let Some(node) = self.net.owner(conn, side)
+                {
+                    self.net.close(self.now, conn, node, &mut self.queue);
+                    if self.is_alive(node) {
+                        self.with(node, |host, scene| host.lose(conn, scene));
+                    }
+                }
+            }
+            Event::Wake { node, life, due } => self.wake(node, life, due),
             Event::Timer { node, life, timer } => {
                 if self.is_alive(node) && self.life(node) == life {
                     self.with(node, |host, scene| host.remember(timer, scene));
@@ -349,17 +394,13 @@ impl World {
             }
             Event::Restart { node } => self.restart(node),
             Event::Trouble => self.trouble(),
+            Event::Turn { node, stop } => self.turn(node, stop),
             Event::Strike(strike) => self.strike(&strike),
         }
-        self.look_for_moments();
-        self.bury_the_ended();
-        self.doubt_the_lost();
-        true
     }
 
-    fn wake(&mut self, node: Node, life: u64) {
-        let now = self.now;
-        if !self.is_alive(node) || self.life(node) != life || *self.wake_mut(node) != Some(now) {
+    fn wake(&mut self, node: Node, life: u64, due: Time) {
+        if !self.is_alive(node) || self.life(node) != life || *self.wake_mut(node) != Some(due) {
             return;
         }
         *self.wake_mut(node) = None;
@@ -389,6 +430,7 @@ impl World {
             Node::Server(n) => self.servers[n].host.as_mut().expect("a living host"),
             Node::Gateway(n) => self.gateways[n].host.as_mut().expect("a living host"),
             Node::Client(n) => self.clients[n].host.as_mut().expect("a living host"),
+            Node::Process(n) => self.locals[n].host.as_mut().expect("a living host"),
         };
         let result = act(host, &mut scene);
         if let Some(due) = host.next_wake() {
@@ -425,7 +467,7 @@ impl World {
         if planned.is_none_or(|planned| at < planned) {
             *self.wake_mut(node) = Some(at);
             let life = self.life(node);
-            self.queue.plan(at, Event::Wake { node, life });
+            self.queue.plan(at, Event::Wake { node, life, due: at });
         }
     }
 

@@ -46,6 +46,10 @@ impl World {
                     host.gateway().sessions().map(|session| format!("{session:?}")).collect();
                 format!("sessions {sessions:#?}")
             }
+            Node::Process(n) => {
+                let Some(host) = &self.locals[n].host else { return String::new() };
+                format!("attached as {:?}, in {} groups", host.me(), host.wanted().len())
+            }
             Node::Client(_) => String::new(),
         }
     }

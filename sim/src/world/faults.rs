@@ -1,11 +1,12 @@
 //! Faults strike the world.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::SessionId;
 
-use crate::fault::{Kind, Strike, Victim};
-use crate::net::Event;
+use crate::fault::{Fence, Kind, Strike, Victim};
+use crate::net::{Barrier, Event, Reach};
 use crate::packet::Node;
 use crate::world::World;
 
@@ -40,6 +41,16 @@ impl World {
             Kind::Drain => Strike::Drain(machine),
             Kind::Reset => Strike::Reset,
             Kind::PrimaryAndBackup => Strike::PrimaryAndBackup,
+            Kind::Process => Strike::Kill(Node::Process(self.fate.below(self.locals.len()))),
+            Kind::Partition => Strike::Partition,
+            Kind::Merge => Strike::Merge,
+            Kind::CutOff => Strike::CutOff(machine),
+            Kind::Raise(fence) => self.fence(fence, machine),
+            Kind::Pause | Kind::Slow if self.processes().is_empty() => Strike::Reset,
+            kind @ (Kind::Pause | Kind::Slow) => {
+                let node = self.somebody();
+                if kind == Kind::Pause { Strike::Pause(node) } else { Strike::Slow(node) }
+            }
         };
         self.strike(&strike);
         self.plan_trouble();
@@ -81,7 +92,37 @@ impl World {
                 Strike::Kill(Node::Membership(self.fate.below(self.memberships.len())))
             }
             (Victim::Connection, _) => Strike::Reset,
+            (Victim::ActorPaused, actor) => Strike::Pause(actor),
+            (Victim::ActorSlow, actor) => Strike::Slow(actor),
+            (Victim::ActorCutOff, actor) => Strike::CutOff(self.net.reach().place(actor).unwrap_or(machine)),
+            (Victim::Parts, _) => Strike::Partition,
+            (Victim::Merge, _) => Strike::Merge,
+            (Victim::Way(fence), actor) => {
+                self.fence(fence, self.net.reach().place(actor).unwrap_or(machine))
+            }
         }
+    }
+
+    /// Some process, most likely a daemon.
+    fn somebody(&mut self) -> Node {
+        if self.fate.percent(60) {
+            return Node::Daemon(self.fate.below(self.daemons.len()));
+        }
+        let processes = self.processes();
+        self.fate.pick(&processes)
+    }
+
+    /// A fence between `machine` and some other one, in one direction or the other.
+    fn fence(&mut self, fence: Fence, machine: usize) -> Strike {
+        let machines = self.daemons.len();
+        let other = (machine + 1 + self.fate.below(machines.max(2) - 1)) % machines;
+        let (from, to) = if self.fate.percent(50) { (machine, other) } else { (other, machine) };
+        let barriers = match fence {
+            Fence::OneWay => vec![Barrier::Cut(from, to)],
+            Fence::BothWays => vec![Barrier::Cut(from, to), Barrier::Cut(to, from)],
+            Fence::Stall => vec![Barrier::Stall(from, to)],
+        };
+        Strike::Raise(fence, barriers)
     }
 
     /// A fault happens.
@@ -89,8 +130,9 @@ impl World {
         match strike {
             Strike::Kill(node) => self.kill(*node),
             Strike::Machine(machine) => {
-                self.kill(Node::Daemon(*machine));
-                self.kill(Node::Server(*machine));
+                for node in self.on_machine(*machine) {
+                    self.kill(node);
+                }
             }
             Strike::Overdue(node, life) => {
                 if self.life(*node) == *life && self.is_alive(*node) {
@@ -101,7 +143,85 @@ impl World {
             Strike::Drain(machine) => self.drain(*machine),
             Strike::Reset => self.reset_some_connection(),
             Strike::PrimaryAndBackup => self.kill_primary_and_backup(),
+            Strike::GoOn(node, stop) => self.go_on(*node, *stop),
+            Strike::Lower(barriers) => {
+                self.remark(|| format!("down: {barriers:?}"));
+                self.reshape(|reach| barriers.iter().for_each(|barrier| reach.lower(*barrier)));
+            }
+            // What was planned before faults stopped does not happen after it.
+            _ if !self.troubled => {}
+            Strike::Partition => self.fall_into_parts(),
+            Strike::Merge => self.merge_parts(),
+            Strike::CutOff(machine) => self.cut_off(*machine),
+            Strike::Raise(fence, barriers) => {
+                self.remark(|| format!("{fence:?}: {barriers:?}"));
+                self.reshape(|reach| barriers.iter().for_each(|barrier| reach.raise(*barrier)));
+                self.plan_end_of_spell(Strike::Lower(barriers.clone()));
+            }
+            Strike::Pause(node) => {
+                if let Some(stop) = self.pause(*node) {
+                    self.plan_end_of_spell(Strike::GoOn(*node, stop));
+                }
+            }
+            Strike::Slow(node) => {
+                let takes = self.fate.time(self.knobs.weather.drag.clone());
+                if let Some(stop) = self.slow_down(*node, takes) {
+                    self.plan_end_of_spell(Strike::GoOn(*node, stop));
+                }
+            }
         }
+    }
+
+    fn plan_end_of_spell(&mut self, end: Strike) {
+        let at = self.now + self.fate.time(self.knobs.weather.spell.clone());
+        self.queue.plan(at, Event::Strike(end));
+    }
+
+    /// Changes who reaches whom.
+    pub(super) fn reshape(&mut self, change: impl FnOnce(&mut Reach)) {
+        self.net.reshape(self.now, &mut self.queue, change);
+    }
+
+    fn fall_into_parts(&mut self) {
+        let machines = self.daemons.len();
+        let count = 2 + self.fate.below(machines.max(2) - 1);
+        let parts: Vec<usize> = (0..machines).map(|_| self.fate.below(count)).collect();
+        self.divide(parts);
+    }
+
+    /// The machines are in these parts from now on.
+    pub fn divide(&mut self, parts: Vec<usize>) {
+        self.remark(|| format!("the machines are in parts {parts:?}"));
+        self.reshape(|reach| reach.divide(parts));
+    }
+
+    fn merge_parts(&mut self) {
+        let mut parts = self.net.reach().parts().to_vec();
+        let distinct: Vec<usize> = parts.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        if distinct.len() < 2 {
+            return;
+        }
+        let (one, other) = (self.fate.pick(&distinct), self.fate.pick(&distinct));
+        // Most merges are of two parts, some of all at once.
+        let all = self.fate.percent(30);
+        parts.iter_mut().filter(|part| all || **part == other).for_each(|part| *part = one);
+        self.divide(parts);
+    }
+
+    fn cut_off(&mut self, machine: usize) {
+        let mut parts = self.net.reach().parts().to_vec();
+        let alone = parts.iter().max().map_or(0, |last| last + 1);
+        if let Some(part) = parts.get_mut(machine) {
+            *part = alone;
+        }
+        self.divide(parts);
+    }
+
+    /// Who lives on a machine. Where nothing comes between machines, membership servers have their own.
+    fn on_machine(&self, machine: usize) -> Vec<Node> {
+        let all = self.processes().into_iter();
+        let elsewhere = |node: &Node| matches!(node, Node::Membership(_)) && self.knobs.servers;
+        all.filter(|node| self.net.reach().place(*node) == Some(machine) && !elsewhere(node)).collect()
     }
 
     /// Kills a process, which starts again by itself.
@@ -115,7 +235,9 @@ impl World {
     /// Whether so many machines are down already that this one has to stay.
     fn is_spared(&self, node: Node) -> bool {
         let (Node::Daemon(machine) | Node::Server(machine)) = node else { return false };
-        let is_up = |n: usize| self.is_alive(Node::Daemon(n)) && self.is_alive(Node::Server(n));
+        let is_up = |n: usize| {
+            self.is_alive(Node::Daemon(n)) && (!self.knobs.servers || self.is_alive(Node::Server(n)))
+        };
         let down = (0..self.daemons.len()).filter(|n| !is_up(*n)).count();
         is_up(machine) && (down + 1) * 100 > self.knobs.weather.down_max * self.daemons.len()
     }

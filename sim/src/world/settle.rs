@@ -1,11 +1,16 @@
 //! The end of a run: faults stop, everybody is there again, and everything must come to rest.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gcs_core::Daemon;
 use model::trace::{Event, Record};
+use model::{GroupName, Member, ProcessId};
 
+use crate::hosts::{DaemonHost, ProcessHost};
 use crate::knobs::ms;
+use crate::net::Reach;
 use crate::packet::Node;
 use crate::report::Outcome;
 use crate::world::World;
@@ -31,7 +36,13 @@ impl World {
     pub fn settle(&mut self) {
         self.start();
         self.troubled = false;
+        self.at_rest = true;
         self.ambushes.clear();
+        self.net.reshape(self.now, &mut self.queue, Reach::heal);
+        self.all_go_on();
+        for local in &mut self.locals {
+            local.host.iter_mut().for_each(ProcessHost::rest);
+        }
         for node in self.processes() {
             self.restart(node);
         }
@@ -73,7 +84,36 @@ impl World {
                 return;
             }
         }
+        self.compare_tables();
         self.note_quiescence();
+    }
+
+    /// All daemons hold one group table, and it has every process in the groups that it wants to be in.
+    fn compare_tables(&mut self) {
+        let daemons = || self.daemons.iter().filter_map(|slot| slot.host.as_ref()).map(DaemonHost::daemon);
+        let table = |daemon: &Daemon| -> BTreeMap<GroupName, Vec<ProcessId>> {
+            let ids = |members: &[Arc<Member>]| members.iter().map(|member| member.process).collect();
+            daemon.groups().map(|(group, members)| (group.clone(), ids(members))).collect()
+        };
+        let Some(first) = daemons().next().map(table) else { return };
+        let mut complaints = Vec::new();
+        for daemon in daemons().filter(|daemon| table(daemon) != first) {
+            complaints.push(format!("{} holds another group table than the first daemon", daemon.id()));
+        }
+        let mut wanted: BTreeMap<GroupName, Vec<ProcessId>> = BTreeMap::new();
+        for local in self.locals.iter().filter_map(|slot| slot.host.as_ref()) {
+            match local.me() {
+                Some(me) => local.wanted().iter().for_each(|group| {
+                    wanted.entry(group.clone()).or_default().push(me);
+                }),
+                None => complaints.push("some process is not attached in the end".into()),
+            }
+        }
+        wanted.values_mut().for_each(|members| members.sort_unstable());
+        if !self.locals.is_empty() && wanted != first {
+            complaints.push("the group table is not what the processes asked for".into());
+        }
+        self.log.complaints.extend(complaints);
     }
 
     fn is_at_rest(&self) -> bool {

@@ -68,7 +68,7 @@ impl World {
         self.knobs.machines = (1..=count).map(|n| name(&format!("machine-{n}"))).collect();
         let everywhere = (0..count).collect();
         self.knobs.units[0].holders = everywhere;
-        self
+        self.with_fresh_net()
     }
 
     /// So many membership servers.
@@ -118,7 +118,12 @@ impl World {
         self.knobs.pace.detection = tick * 2..=tick * 2;
         self.knobs.redial = tick * 5..=tick * 5;
         self.knobs.idle = us(100)..=us(100);
-        self.net = Net::new(self.knobs.pace.clone(), Dice::new(self.knobs.seed, 2));
+        self.with_fresh_net()
+    }
+
+    fn with_fresh_net(mut self) -> World {
+        self.net =
+            Net::new(self.knobs.machines.len(), self.knobs.pace.clone(), Dice::new(self.knobs.seed, 2));
         self
     }
 }

@@ -2,8 +2,8 @@
 
 use sim::{Knobs, World};
 
-fn trace(seed: u64) -> String {
-    let mut world = World::new(Knobs::from_seed(seed));
+fn trace(knobs: Knobs) -> String {
+    let mut world = World::new(knobs);
     let outcome = world.run();
     assert!(outcome.is_good(), "{outcome}");
     let lines: Result<Vec<_>, _> = world.records().iter().map(serde_json::to_string).collect();
@@ -13,13 +13,15 @@ fn trace(seed: u64) -> String {
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 1..=8 {
-        assert_eq!(trace(seed), trace(seed), "seed {seed}");
+        assert_eq!(trace(Knobs::from_seed(seed)), trace(Knobs::from_seed(seed)), "seed {seed}");
+        assert_eq!(trace(Knobs::multicast(seed)), trace(Knobs::multicast(seed)), "seed {seed}");
     }
 }
 
 #[test]
 fn different_seeds_give_different_traces() {
-    assert_ne!(trace(1), trace(2));
+    assert_ne!(trace(Knobs::from_seed(1)), trace(Knobs::from_seed(2)));
+    assert_ne!(trace(Knobs::multicast(1)), trace(Knobs::multicast(2)));
 }
 
 #[test]

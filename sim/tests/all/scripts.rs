@@ -82,7 +82,7 @@ impl Script {
     }
 
     fn moment(name: &str) -> Result<Happens> {
-        let known = Happens::ALL.into_iter().find(|moment| format!("{moment:?}") == name);
+        let known = Happens::all().find(|moment| format!("{moment:?}") == name);
         known.ok_or_else(|| format!("no moment `{name}`").into())
     }
 }

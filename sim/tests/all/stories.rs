@@ -26,7 +26,9 @@ fn end(mut world: World) {
 fn machine(node: Node) -> usize {
     match node {
         Node::Daemon(n) | Node::Server(n) => n,
-        Node::Membership(_) | Node::Gateway(_) | Node::Client(_) => panic!("{node} is no machine"),
+        Node::Membership(_) | Node::Gateway(_) | Node::Client(_) | Node::Process(_) => {
+            panic!("{node} is no machine")
+        }
     }
 }
 

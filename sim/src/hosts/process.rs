@@ -1,0 +1,242 @@
+//! A process that does nothing but use groups: it joins, leaves, multicasts, and attaches again, as its leanings have
+//! it, and looks at what its daemon gives it as any process would.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gcs_core::ProcessEvent;
+use model::{GroupName, GroupView, GroupViewId, Name, ProcessId, Time};
+
+use crate::net::{Conn, Timer};
+use crate::packet::{Node, Packet};
+use crate::scene::{Host, Scene};
+
+/// How a process behaves that nobody directs.
+#[derive(Clone, Debug)]
+pub struct Leanings {
+    /// How often it does something.
+    pub acts: RangeInclusive<Duration>,
+    /// How many groups there are.
+    pub groups: usize,
+    /// In how many of a hundred acts it multicasts.
+    pub multicasts: u64,
+    /// How many multicasts it makes at once.
+    pub burst: RangeInclusive<u64>,
+    /// In how many of a hundred multicasts the payload is large.
+    pub large: u64,
+    /// The length of a large payload.
+    pub large_bytes: RangeInclusive<u64>,
+    /// How many groups it joins or leaves at once.
+    pub at_once: RangeInclusive<u64>,
+    /// In how many of a hundred acts it detaches, and attaches again.
+    pub detaches: u64,
+}
+
+/// A process, and what it has been told.
+pub struct ProcessHost {
+    name: Name,
+    daemon: Node,
+    redial: RangeInclusive<Duration>,
+    leanings: Option<Leanings>,
+    attachment: Option<Conn>,
+    me: Option<ProcessId>,
+    /// The groups that it is in once its requests are fulfilled.
+    wanted: BTreeSet<GroupName>,
+    /// The last view of each group that it was told; none where it asked to leave, for then what comes may be of
+    /// any view until the leave has its place.
+    views: BTreeMap<GroupName, Option<GroupViewId>>,
+}
+
+impl ProcessHost {
+    /// A process that is attached to nobody. Without leanings it does only what it is told.
+    pub fn new(
+        name: Name,
+        machine: usize,
+        leanings: Option<Leanings>,
+        redial: RangeInclusive<Duration>,
+    ) -> ProcessHost {
+        ProcessHost {
+            name,
+            daemon: Node::Daemon(machine),
+            redial,
+            leanings,
+            attachment: None,
+            me: None,
+            wanted: BTreeSet::new(),
+            views: BTreeMap::new(),
+        }
+    }
+
+    /// Who it is, while it is attached.
+    pub fn me(&self) -> Option<ProcessId> {
+        self.me
+    }
+
+    /// The groups that it is in once its requests are fulfilled.
+    pub fn wanted(&self) -> &BTreeSet<GroupName> {
+        &self.wanted
+    }
+
+    /// Does nothing more of its own.
+    pub fn rest(&mut self) {
+        self.leanings = None;
+    }
+
+    /// Joins groups.
+    pub fn join(&mut self, groups: Vec<GroupName>, scene: &mut Scene<'_>) {
+        let Some(conn) = self.attached() else { return };
+        self.wanted.extend(groups.iter().cloned());
+        scene.send(conn, Packet::Join(groups));
+    }
+
+    /// Leaves groups.
+    pub fn leave(&mut self, groups: Vec<GroupName>, scene: &mut Scene<'_>) {
+        let Some(conn) = self.attached() else { return };
+        for group in &groups {
+            self.wanted.remove(group);
+            self.views.insert(group.clone(), None);
+        }
+        scene.send(conn, Packet::Leave(groups));
+    }
+
+    /// Multicasts so many bytes to a group.
+    pub fn multicast(&mut self, group: GroupName, bytes: usize, scene: &mut Scene<'_>) {
+        let Some(conn) = self.attached() else { return };
+        let mut payload = vec![0; bytes];
+        let tag = scene.dice.bits().to_le_bytes();
+        payload.iter_mut().zip(tag).for_each(|(byte, tag)| *byte = tag);
+        scene.send(conn, Packet::Multicast { group, payload: Bytes::from(payload) });
+    }
+
+    fn attached(&self) -> Option<Conn> {
+        self.attachment.filter(|_| self.me.is_some())
+    }
+
+    fn attach(&mut self, scene: &mut Scene<'_>) {
+        self.attachment = Some(scene.dial(self.daemon, Packet::Attach { name: self.name }));
+    }
+
+    /// The attachment is over; there will be another one, under another id and in no group.
+    fn detached(&mut self, scene: &mut Scene<'_>) {
+        self.attachment = None;
+        self.me = None;
+        self.wanted.clear();
+        self.views.clear();
+        let again = scene.dice.time(self.redial.clone());
+        scene.remind(again, Timer::Attach);
+    }
+
+    fn act(&mut self, scene: &mut Scene<'_>) {
+        let Some(leanings) = self.leanings.clone() else { return };
+        let next = scene.dice.time(leanings.acts.clone());
+        scene.remind(next, Timer::Act);
+        let Some(conn) = self.attached() else { return };
+        let roll = scene.dice.between(0..=99);
+        if roll < leanings.detaches {
+            scene.close(conn);
+            self.detached(scene);
+        } else if roll < leanings.detaches + leanings.multicasts {
+            self.multicast_some(&leanings, scene);
+        } else if self.wanted.is_empty() || scene.dice.percent(60) {
+            let groups = some_groups(&leanings, scene);
+            self.join(groups, scene);
+        } else {
+            let groups = some_groups(&leanings, scene);
+            self.leave(groups, scene);
+        }
+    }
+
+    fn multicast_some(&mut self, leanings: &Leanings, scene: &mut Scene<'_>) {
+        for _ in 0..scene.dice.between(leanings.burst.clone()) {
+            let in_groups: Vec<GroupName> = self.wanted.iter().cloned().collect();
+            let group = if in_groups.is_empty() || scene.dice.percent(20) {
+                group(scene.dice.below(leanings.groups))
+            } else {
+                scene.dice.pick(&in_groups)
+            };
+            let is_large = scene.dice.percent(leanings.large);
+            let lengths = if is_large { leanings.large_bytes.clone() } else { 0..=16 };
+            let bytes = scene.dice.between(lengths) as usize;
+            self.multicast(group, bytes, scene);
+        }
+    }
+
+    fn told(&mut self, view: &GroupView, scene: &mut Scene<'_>) {
+        let is_member = self.me.is_some_and(|me| view.members.iter().any(|member| member.process == me));
+        if !is_member {
+            scene.complain(|| format!("was told {} of {} without being in it", view.id, view.group));
+        }
+        let known = self.views.entry(view.group.clone()).or_insert(None);
+        if known.is_some_and(|known| known >= view.id) {
+            scene.complain(|| format!("was told {} of {} after {known:?}", view.id, view.group));
+        }
+        if self.wanted.contains(&view.group) {
+            *known = Some(view.id);
+        }
+    }
+
+    /// Views and messages come in one stream, each message in the view that was told before it.
+    fn given(&mut self, group: &GroupName, view: GroupViewId, scene: &mut Scene<'_>) {
+        match self.views.get(group) {
+            None => scene.complain(|| format!("was given a message to {group} before any view of it")),
+            Some(Some(told)) if *told != view => {
+                scene.complain(|| format!("was given a message in {view} of {group} after {told}"));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn group(number: usize) -> GroupName {
+    GroupName::new(&format!("group-{number}")).expect("groups in the simulator are well spelt")
+}
+
+fn some_groups(leanings: &Leanings, scene: &mut Scene<'_>) -> Vec<GroupName> {
+    let first = scene.dice.below(leanings.groups);
+    let count = scene.dice.between(leanings.at_once.clone()) as usize;
+    (0..count.min(leanings.groups)).map(|n| group((first + n) % leanings.groups)).collect()
+}
+
+impl Host for ProcessHost {
+    fn start(&mut self, scene: &mut Scene<'_>) {
+        self.attach(scene);
+        if let Some(leanings) = &self.leanings {
+            let first = scene.dice.time(leanings.acts.clone());
+            scene.remind(first, Timer::Act);
+        }
+    }
+
+    fn hear(&mut self, conn: Conn, packet: Packet, scene: &mut Scene<'_>) {
+        if self.attachment != Some(conn) {
+            return;
+        }
+        match packet {
+            Packet::Attached(me) => self.me = Some(me),
+            Packet::Event(ProcessEvent::Views(views)) => views.iter().for_each(|view| self.told(view, scene)),
+            Packet::Event(ProcessEvent::Message { group, view, .. }) => self.given(&group, view, scene),
+            other => unreachable!("{other:?} at a process"),
+        }
+    }
+
+    fn lose(&mut self, conn: Conn, scene: &mut Scene<'_>) {
+        if self.attachment == Some(conn) {
+            self.detached(scene);
+        }
+    }
+
+    fn remember(&mut self, timer: Timer, scene: &mut Scene<'_>) {
+        match timer {
+            Timer::Attach => self.attach(scene),
+            Timer::Act => self.act(scene),
+            other => unreachable!("{other:?} at a process"),
+        }
+    }
+
+    fn wake(&mut self, _: &mut Scene<'_>) {}
+
+    fn next_wake(&self) -> Option<Time> {
+        None
+    }
+}
