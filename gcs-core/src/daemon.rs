@@ -159,6 +159,11 @@ impl Daemon {
         self.groups.view_of(group)
     }
 
+    /// Whether the daemon holds payloads that have no place in the order yet.
+    pub fn holds_unplaced(&self) -> bool {
+        self.order.leaves_out(self.endpoint.streams())
+    }
+
     /// How full the daemon is.
     pub fn windows(&self) -> Windows {
         let (unstable, unstable_bytes) = self.stability.in_window();
@@ -342,7 +347,8 @@ impl Daemon {
             self.deliver(place, payload, Level::Agreed, out);
         }
         let order = mem::replace(&mut self.order, Order::new(view.members.len()));
-        for place in order.close(self.endpoint.streams(), &ranks, fingerprint(&view)) {
+        let (places, rest) = order.close(self.endpoint.streams(), &ranks, fingerprint(&view));
+        for place in places {
             self.deliver(place, self.payload(place), Level::Agreed, out);
         }
 
@@ -367,7 +373,8 @@ impl Daemon {
             previous,
             transitional: set.clone(),
         });
-        out.push(Output::Installed { configuration: view.clone(), transitional: transitional.clone() });
+        let (configuration, transitional) = (view.clone(), transitional);
+        out.push(Output::Installed { configuration, transitional: transitional.clone(), rest });
         self.install_tables(&view, &transitional, out);
     }
 

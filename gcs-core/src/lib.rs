@@ -37,5 +37,6 @@ pub use daemon::{Daemon, Windows};
 pub use fault::{NoticeFault, PeerFault, Rejection};
 pub use link::Epoch;
 pub use message::{Entry, Message, Payload, Rank, Row, Run, Sync, Table};
+pub use order::Rest;
 pub use params::{Limit, Params, ParamsError};
 pub use port::{Input, Notice, Output, ProcessEvent, Throttle};

@@ -39,6 +39,19 @@ pub(crate) const SEQUENCER: Rank = Rank::new(0);
 /// Positions from here on are of payloads that no sound order covers; see [`Order::close`].
 const UNRECORDED: u64 = 1 << 63;
 
+/// What was not delivered in the order of the records, on the way out of a configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rest {
+    /// Gaps: places of payloads that nobody who came along has.
+    pub holes: u64,
+    /// Payloads after a gap that were dropped, since their origin did not come along.
+    pub orphans: u64,
+    /// Payloads without a record that were delivered by rule.
+    pub residue: u64,
+    /// Payloads without a record that were dropped, since their origin did not come along.
+    pub dropped: u64,
+}
+
 /// A payload's place in the total order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
@@ -165,6 +178,11 @@ impl Order {
         }
     }
 
+    /// Whether there are payloads that have no place here.
+    pub(crate) fn leaves_out(&self, streams: &[Stream]) -> bool {
+        streams.iter().zip(&self.placed).any(|(stream, placed)| stream.last_payload() > *placed)
+    }
+
     /// Whether the sequencer has payloads to place.
     pub(crate) fn unrecorded(&self, streams: &[Stream]) -> bool {
         streams.iter().zip(&self.recorded).any(|(stream, recorded)| stream.last_payload() > *recorded)
@@ -194,8 +212,9 @@ impl Order {
         streams: &[Stream],
         transitional: &BTreeSet<Rank>,
         fingerprint: u32,
-    ) -> Vec<Place> {
+    ) -> (Vec<Place>, Rest) {
         let mut places = Vec::new();
+        let mut rest = Rest::default();
         let mut unsound = 0;
         let mut mark = |place: Place| {
             unsound += 1;
@@ -208,6 +227,8 @@ impl Order {
                     places.push(place);
                 } else if transitional.contains(&place.origin) {
                     places.push(mark(place));
+                } else {
+                    rest.orphans += 1;
                 }
             }
             if self.run >= self.record.len() {
@@ -215,21 +236,23 @@ impl Order {
             }
             // The stream of this run's origin has ended: the rest of the run is a hole.
             hole = true;
+            rest.holes += 1;
             self.run += 1;
         }
-        for origin in transitional {
-            let stream = &streams[origin.index()];
+        for (origin, stream) in Rank::all(streams.len()).zip(streams) {
             for index in self.placed[origin.index()] + 1..=stream.end() {
                 match stream.get(index) {
-                    Some(Entry::Payload(_)) => {
-                        let place = self.place(*origin, index, 0);
+                    Some(Entry::Payload(_)) if transitional.contains(&origin) => {
+                        let place = self.place(origin, index, 0);
                         places.push(mark(place));
+                        rest.residue += 1;
                     }
+                    Some(Entry::Payload(_)) => rest.dropped += 1,
                     Some(Entry::Order(_)) | None => {}
                 }
             }
         }
-        places
+        (places, rest)
     }
 }
 
@@ -317,8 +340,9 @@ mod tests {
     #[test]
     fn residue_of_the_transitional_set_follows_by_rank_and_the_rest_is_dropped() {
         let s = streams(&[&["2:1", "."], &[".", "."], &["."], &["."]]);
-        let places = Order::new(4).close(&s, &set(&[1, 2]), 7);
+        let (places, rest) = Order::new(4).close(&s, &set(&[1, 2]), 7);
         assert_eq!(short(&places), [(2, 1), (1, 1), (1, 2)]);
+        assert_eq!(rest, Rest { residue: 2, dropped: 2, ..Rest::default() });
     }
 
     #[test]
@@ -327,14 +351,15 @@ mod tests {
         let s = streams(&[&["3:2 0:2 1:1", ".", "3:3 2:1"], &["."], &["."], &["."]]);
         let mut order = Order::new(4);
         assert_eq!(ready(&mut order, &s), [(3, 1)]);
-        let places = order.close(&s, &set(&[1, 2]), 7);
+        let (places, rest) = order.close(&s, &set(&[1, 2]), 7);
         assert_eq!(short(&places), [(1, 1), (2, 1)]);
+        assert_eq!(rest, Rest { holes: 2, orphans: 1, ..Rest::default() });
     }
 
     #[test]
     fn positions_increase_and_unsound_ones_carry_the_fingerprint() {
         let s = streams(&[&[".", "0:1 1:2 2:1"], &["."], &["."]]);
-        let places = Order::new(3).close(&s, &set(&[2]), 7);
+        let (places, _) = Order::new(3).close(&s, &set(&[2]), 7);
         assert_eq!(short(&places), [(0, 1), (1, 1), (2, 1)]);
         let positions: Vec<u64> = places.iter().map(|place| place.position).collect();
         assert_eq!(positions, [4, 5, UNRECORDED | 1 << 32 | 7]);
@@ -343,7 +368,7 @@ mod tests {
     #[test]
     fn an_absurd_run_is_skipped_in_one_step() {
         let s = streams(&[&["1:18446744073709551615 2:1"], &["."], &["."]]);
-        let places = Order::new(3).close(&s, &set(&[1, 2]), 0);
+        let (places, _) = Order::new(3).close(&s, &set(&[1, 2]), 0);
         assert_eq!(short(&places), [(1, 1), (2, 1)]);
     }
 }

@@ -14,6 +14,7 @@ use model::{
 use crate::fault::{NoticeFault, PeerFault, Rejection};
 use crate::link::Epoch;
 use crate::message::Message;
+use crate::order::Rest;
 
 /// A fact that the host tells the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,6 +200,8 @@ pub enum Output {
         configuration: Configuration,
         /// Who came along from the same previous one [KK:transitional-set].
         transitional: BTreeSet<DaemonId>,
+        /// What the previous one left.
+        rest: Rest,
     },
     /// Something that an observer may want to see. Only with [`crate::Params::trace`].
     Trace(Event),

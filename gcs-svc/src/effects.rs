@@ -105,9 +105,9 @@ impl Performer {
                 tracing::debug!(?throttle, "reading from processes");
                 self.mode.send_modify(|mode| mode.throttle = throttle);
             }
-            Output::Installed { configuration, transitional } => {
+            Output::Installed { configuration, transitional, rest } => {
                 let members = configuration.members.len();
-                tracing::info!(configuration = %configuration.id, members, together = transitional.len(), "installed");
+                tracing::info!(configuration = %configuration.id, members, together = transitional.len(), ?rest, "installed");
                 self.mode.send_modify(|mode| mode.standing = Standing::Member);
             }
             Output::Trace(_) => {}

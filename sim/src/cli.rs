@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 
+use crate::coverage::Coverage;
 use crate::diagram::Detail;
 use crate::knobs::Knobs;
 use crate::report::Outcome;
@@ -30,6 +31,9 @@ pub struct Args {
     /// What is simulated.
     #[arg(long, value_enum, default_value_t = Scope::Sessions)]
     pub world: Scope,
+    /// Print how often each kind of fault struck, and what happened.
+    #[arg(long)]
+    pub coverage: bool,
     /// Write the trace of the last run to this file, as JSON lines.
     #[arg(long)]
     pub trace: Option<PathBuf>,
@@ -71,6 +75,7 @@ struct Sum {
     responses: u64,
     sessions: u64,
     lost: u64,
+    coverage: Coverage,
     bad: Vec<Failure>,
 }
 
@@ -86,6 +91,9 @@ pub fn run(args: Args) -> ExitCode {
     let sum = sweep(&args);
     let seconds = began.elapsed().as_secs_f64();
     print_sum(&sum, seconds, args.world);
+    if args.coverage {
+        println!("\n{}", sum.coverage);
+    }
     if sum.bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -165,6 +173,7 @@ impl Sum {
         };
         let tally = outcome.report.tally;
         self.events += outcome.events;
+        self.coverage.add(&outcome.coverage);
         self.views += tally.views;
         self.messages += tally.messages;
         self.takeovers += tally.takeovers;
@@ -181,7 +190,7 @@ impl Sum {
 }
 
 fn print_sum(sum: &Sum, seconds: f64, world: Scope) {
-    let Sum { runs, events, views, messages, takeovers, requests, responses, sessions, lost, bad } = sum;
+    let Sum { runs, events, views, messages, takeovers, requests, responses, sessions, lost, bad, .. } = sum;
     println!("seeds       {runs}");
     println!("events      {events}");
     println!("views       {views}");

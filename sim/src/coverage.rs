@@ -1,12 +1,11 @@
 //! Where runs went: which faults struck, at which moments, and what the protocols came across. A table of many runs says
 //! whether the faults reach what they are meant to reach; what never happened is a zero in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use model::trace::{Event, Record};
 use model::{ConfigurationId, DaemonId};
-use std::collections::BTreeSet;
 
 use crate::fault::Strike;
 use crate::happens::Happens;
@@ -112,7 +111,9 @@ impl Coverage {
         let mut members: BTreeMap<ConfigurationId, BTreeSet<DaemonId>> = BTreeMap::new();
         let mut histories: BTreeMap<ConfigurationId, BTreeSet<ConfigurationId>> = BTreeMap::new();
         for record in records {
-            let Event::Install { configuration, previous, transitional, .. } = &record.event else { continue };
+            let Event::Install { configuration, previous, transitional, .. } = &record.event else {
+                continue;
+            };
             self.count(Fact::Install, 1);
             if members.get(previous).is_some_and(|before| transitional.len() < before.len()) {
                 self.count(Fact::TransitionalSetSmaller, 1);
@@ -139,30 +140,30 @@ impl Coverage {
         other.facts.iter().for_each(|(fact, times)| self.count(*fact, *times));
     }
 
-    /// What never happened: faults and moments of daemons, and facts.
-    pub fn zeros(&self) -> Vec<String> {
-        let faults = Strike::NAMES.iter().filter(|name| !self.faults.contains_key(*name));
-        let moments = Happens::DAEMONS.iter().filter(|moment| !self.moments.contains_key(moment));
-        let facts = Fact::ALL.iter().filter(|(fact, _)| self.of(*fact) == 0);
-        let faults = faults.map(|name| (*name).to_owned());
-        faults.chain(moments.map(|moment| format!("{moment:?}"))).chain(facts.map(|(_, name)| (*name).to_owned())).collect()
+    /// What happened, fault by fault and fact by fact, under its name in the table.
+    pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let faults =
+            Strike::NAMES.into_iter().map(|name| (name, self.faults.get(name).copied().unwrap_or(0)));
+        faults.chain(Fact::ALL.into_iter().map(|(fact, name)| (name, self.of(fact))))
+    }
+
+    /// How often each moment of daemons came, and how often a fault that waited for it struck.
+    pub fn moments(&self) -> impl Iterator<Item = (Happens, u64, u64)> {
+        Happens::DAEMONS.into_iter().map(|moment| {
+            let Moments { came, hit } = self.moments.get(&moment).copied().unwrap_or_default();
+            (moment, came, hit)
+        })
     }
 }
 
 impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:>12}  faults", "times")?;
-        for name in Strike::NAMES {
-            writeln!(f, "{:>12}  {name}", self.faults.get(name).copied().unwrap_or(0))?;
+        for (name, times) in self.rows() {
+            writeln!(f, "{times:>10}  {name}")?;
         }
-        writeln!(f, "\n{:>12}  {:>8}  moments of daemons", "times", "hit")?;
-        for moment in Happens::DAEMONS {
-            let Moments { came, hit } = self.moments.get(&moment).copied().unwrap_or_default();
-            writeln!(f, "{came:>12}  {hit:>8}  {moment:?}")?;
-        }
-        writeln!(f, "\n{:>12}  what happened", "times")?;
-        for (fact, name) in Fact::ALL {
-            writeln!(f, "{:>12}  {name}", self.of(fact))?;
+        writeln!(f, "\n      came       hit  moments of daemons")?;
+        for (moment, came, hit) in self.moments() {
+            writeln!(f, "{came:>10}  {hit:>8}  {moment:?}")?;
         }
         Ok(())
     }

@@ -42,6 +42,57 @@ pub enum Strike {
     GoOn(Node, u64),
 }
 
+impl Strike {
+    /// The names of the kinds of faults, for tables.
+    pub const NAMES: [&'static str; 18] = [
+        "membership server killed",
+        "daemon killed",
+        "content server killed",
+        "gateway killed",
+        "process killed",
+        "machine killed",
+        "content server drained",
+        "connection reset",
+        "primary and backup killed",
+        "partition",
+        "merge of parts",
+        "machine cut off",
+        "cut in one direction",
+        "cut in both directions",
+        "way stalled",
+        "pause",
+        "slowness",
+        "barrier down",
+    ];
+
+    /// Its kind, if it is a fault and not the end of one.
+    pub fn name(&self) -> Option<&'static str> {
+        Some(match self {
+            Strike::Kill(node) | Strike::Overdue(node, _) => match node {
+                Node::Membership(_) => "membership server killed",
+                Node::Daemon(_) => "daemon killed",
+                Node::Server(_) => "content server killed",
+                Node::Gateway(_) => "gateway killed",
+                Node::Process(_) | Node::Client(_) => "process killed",
+            },
+            Strike::Machine(_) => "machine killed",
+            Strike::Drain(_) => "content server drained",
+            Strike::Reset => "connection reset",
+            Strike::PrimaryAndBackup => "primary and backup killed",
+            Strike::Partition => "partition",
+            Strike::Merge => "merge of parts",
+            Strike::CutOff(_) => "machine cut off",
+            Strike::Raise(Fence::OneWay, _) => "cut in one direction",
+            Strike::Raise(Fence::BothWays, _) => "cut in both directions",
+            Strike::Raise(Fence::Stall, _) => "way stalled",
+            Strike::Pause(_) => "pause",
+            Strike::Slow(_) => "slowness",
+            Strike::Lower(_) => "barrier down",
+            Strike::GoOn(..) => return None,
+        })
+    }
+}
+
 /// How barriers stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fence {
@@ -294,7 +345,12 @@ impl Ambush {
             Victim::Way(Fence::BothWays),
             Victim::Way(Fence::Stall),
         ];
-        let (on, percent) = (dice.pick(&Happens::DAEMONS), dice.pick(&[10, 30, 80]));
+        let on = dice.pick(&Happens::DAEMONS);
+        // What seldom happens is to be hit when it does.
+        let percent = match on {
+            Happens::Forward | Happens::Residue | Happens::BrokenExchange | Happens::Resume => 80,
+            _ => dice.pick(&[10, 30, 80]),
+        };
         let latest = dice.pick(&[Duration::ZERO, us(300), ms(3)]);
         let (victim, times) = (dice.pick(&victims), 1 + dice.below(4));
         Ambush { on, percent, victim, after: Duration::ZERO..=latest, times }

@@ -9,6 +9,7 @@
 //! | `client`, `toy` | clients that can compute what they must be sent, by a service made for that |
 //! | `fault`, `happens` | faults, at random times and at named moments |
 //! | `knobs`, `dice` | all parameters, and all randomness |
+//! | `coverage` | what struck and what happened, in numbers |
 //! | `diagram` | a run as text |
 //! | `report`, `cli` | verdicts |
 #![deny(missing_docs)]
@@ -20,6 +21,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod coverage;
 pub mod diagram;
 pub mod dice;
 pub mod fault;

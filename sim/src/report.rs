@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::client::Tally;
+use crate::coverage::Coverage;
 
 /// The verdict on a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct Outcome {
     pub complaints: Vec<String>,
     /// What the properties say.
     pub report: check::Report,
+    /// What struck and what happened.
+    pub coverage: Coverage,
     /// What became of the clients' sessions.
     pub tallies: Vec<Tally>,
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use model::trace::{self, Record};
 use model::{SessionId, Time};
 
+use crate::coverage::{Coverage, Fact};
 use crate::diagram::Diagram;
 use crate::dice::Dice;
 use crate::happens::{Happens, Moment};
@@ -24,6 +25,8 @@ pub struct Log {
     pub ended: Vec<Node>,
     /// Sessions that their clients gave up, since nobody knows them.
     pub lost: Vec<SessionId>,
+    /// What struck and what happened.
+    pub coverage: Coverage,
     /// The run as a diagram, if somebody wants to see it.
     pub diagram: Option<Diagram>,
 }
@@ -94,6 +97,11 @@ impl Scene<'_> {
             diagram.seen(self.now, self.node, &event);
         }
         self.log.records.push(Record { at, event });
+    }
+
+    /// Something worth counting happened so often.
+    pub fn count(&mut self, fact: Fact, times: u64) {
+        self.log.coverage.count(fact, times);
     }
 
     /// A moment has come.

@@ -4,6 +4,7 @@
 //! fault is a throw of the dice. The same seed gives the same trace, to the byte.
 
 mod describe;
+mod direct;
 mod faults;
 mod settle;
 mod stops;

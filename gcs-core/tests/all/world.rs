@@ -196,7 +196,7 @@ impl World {
                     }
                 }
                 Output::Rejected { connection, reason } => self.node(id).rejected.push((connection, reason)),
-                Output::Installed { configuration, transitional } => {
+                Output::Installed { configuration, transitional, .. } => {
                     self.diagram.push(diagram::install(id, &configuration, &transitional));
                 }
                 Output::Throttle(_) => {}

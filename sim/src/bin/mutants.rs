@@ -1,24 +1,51 @@
-//! Plants one fault at a time in the protocols, and demands that the simulation finds each.
+//! Plants faults in the protocols, and demands that the simulation, or a script, finds each.
 //!
-//! `sim/mutants.toml` lists the faults: a file, a text in it that occurs once, and what stands there instead. The pure
-//! crates are copied, the fault is planted in the copy, and the copy's simulator runs a fixed range of seeds. It has
-//! to report a violation. A mutant that no longer fits the code is an error, and so is one that survives.
+//! `sim/mutants.toml` lists the faults: a file, a text in it that occurs once and lies in one function, what stands
+//! there instead, and who is to find it. The pure crates are copied, and every fault is planted in the one copy, asleep:
+//! a function with faults gets a body for each of them, and an environment variable says at run time which fault is awake.
+//! So there is one build for all. With no fault awake everything must be found good. A mutant that no longer fits the
+//! code is an error, and so is one that survives.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
 /// The crates that the simulator is built from.
 const CRATES: [&str; 6] = ["model", "check", "membership-core", "gcs-core", "session-core", "sim"];
 
-/// How many seeds a mutant may survive.
-const SEEDS: u64 = 400;
+/// The crate whose tests find some mutants.
+const TESTED: &str = "gcs-core";
+
+/// Says which mutant is awake.
+const AWAKE: &str = "HANDOVER_MUTANT";
+
+/// What the crate below all others gets, so that every crate can ask.
+const QUESTION: &str = r#"
+extern crate std;
+
+/// Whether mutant `number` is awake.
+pub fn mutant(number: u32) -> bool {
+    static AWAKE: std::sync::OnceLock<Option<u32>> = std::sync::OnceLock::new();
+    let read = || std::env::var("HANDOVER_MUTANT").ok()?.parse().ok();
+    *AWAKE.get_or_init(read) == Some(number)
+}
+
+std::thread_local! {
+    /// What one place of a mutant tells another.
+    pub static NOTE: core::cell::Cell<bool> = const { core::cell::Cell::new(false) };
+}
+"#;
 
 /// Quick to build, and quick enough to run.
 const PROFILE: &str = "\n[profile.dev]\nopt-level = 1\ndebug = false\n";
+
+/// A run that takes longer than this goes round in circles.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,18 +58,68 @@ struct List {
 struct Mutant {
     /// The claim that it breaks.
     name: String,
+    finder: Finder,
+    /// Which test, if it is found by one.
+    test: Option<String>,
+    file: String,
+    find: String,
+    replace: String,
+    /// Another place that belongs to the same fault.
+    also: Option<Place>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Place {
     file: String,
     find: String,
     replace: String,
 }
 
-/// What came of a mutant.
+/// Who finds a mutant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Finder {
+    /// Some seed of the world with sessions.
+    Sessions,
+    /// Some seed of the world without.
+    Multicast,
+    /// A directed test of group communication.
+    Script,
+}
+
+impl Finder {
+    const ALL: [Finder; 3] = [Finder::Multicast, Finder::Sessions, Finder::Script];
+
+    /// How many seeds a mutant may survive.
+    const fn seeds(self) -> &'static str {
+        match self {
+            Finder::Sessions => "400",
+            Finder::Multicast => "600",
+            Finder::Script => "0",
+        }
+    }
+}
+
+/// What came of a run.
 enum Fate {
-    /// The simulation reported this verdict, at this seed.
+    /// Something was wrong, and this is what.
     Found(String),
     Survived,
-    /// It could not be planted, or does not build.
-    Unfit(String),
+}
+
+/// The programs that find mutants.
+struct Programs {
+    sim: PathBuf,
+    tests: PathBuf,
+}
+
+/// A text to put in the place of another, while mutant `number` is awake.
+struct Edit<'a> {
+    number: usize,
+    name: &'a str,
+    find: &'a str,
+    replace: &'a str,
 }
 
 fn main() -> ExitCode {
@@ -61,35 +138,40 @@ fn run(only: Option<&str>) -> Result<bool, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let list: List =
         toml::from_str(&read(&root.join("sim/mutants.toml"))?).map_err(|error| error.to_string())?;
+    let began = Instant::now();
     let bench = root.join("target/mutants");
     let copy = bench.join("source");
     if copy.exists() {
         fs::remove_dir_all(&copy).map_err(|error| format!("{}: {error}", copy.display()))?;
     }
-    let mut all_found = true;
-    let sound =
-        Mutant { name: "(none)".into(), file: String::new(), find: String::new(), replace: String::new() };
-    let chosen = list.mutant.iter().filter(|mutant| only.is_none_or(|only| mutant.name.contains(only)));
-    for mutant in std::iter::once(&sound).chain(chosen) {
+    lay_out(&root, &copy)?;
+    plant(&copy, &list.mutant)?;
+    let programs = build(&copy, &bench.join("build"))?;
+    println!("{} mutants, built in {:.1} s", list.mutant.len(), began.elapsed().as_secs_f64());
+
+    let mut all_as_hoped = true;
+    let sound = Finder::ALL.map(|finder| (0, "(none)", finder, None));
+    let chosen = (1..).zip(&list.mutant).filter(|(_, it)| only.is_none_or(|only| it.name.contains(only)));
+    let chosen = chosen.map(|(number, it)| (number, it.name.as_str(), it.finder, it.test.as_deref()));
+    for (number, name, finder, test) in sound.into_iter().chain(chosen) {
         let began = Instant::now();
-        lay_out(&root, &copy)?;
-        let fate = plant(&copy, mutant).map_or_else(Fate::Unfit, |()| simulate(&copy, &bench.join("build")));
-        let (word, detail, as_hoped) = match &fate {
-            Fate::Found(verdict) => ("found", verdict.as_str(), !mutant.file.is_empty()),
-            Fate::Survived => ("survived", "", mutant.file.is_empty()),
-            Fate::Unfit(error) => ("unfit", error.as_str(), false),
+        let fate = programs.try_out(number, finder, test)?;
+        let (word, detail, is_found) = match &fate {
+            Fate::Found(verdict) => ("found", verdict.as_str(), true),
+            Fate::Survived => ("survived", "", false),
         };
-        println!("{:<55} {word:<9} {detail:<40} {:>5.1} s", mutant.name, began.elapsed().as_secs_f64());
-        all_found &= as_hoped;
+        all_as_hoped &= is_found == (number > 0);
+        let by = format!("{finder:?}").to_lowercase();
+        println!("{name:<66} {by:<9} {word:<8} {detail:<40} {:>5.1} s", began.elapsed().as_secs_f64());
     }
-    Ok(all_found)
+    println!("in all {:.1} s", began.elapsed().as_secs_f64());
+    Ok(all_as_hoped)
 }
 
 fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Copies the crates, touching only files that differ, so that a build takes up what has changed.
 fn lay_out(root: &Path, copy: &Path) -> Result<(), String> {
     let mut manifest: toml::Table = read(&root.join("Cargo.toml"))?.parse().map_err(|e| format!("{e}"))?;
     let workspace = manifest.get_mut("workspace").and_then(toml::Value::as_table_mut);
@@ -101,17 +183,17 @@ fn lay_out(root: &Path, copy: &Path) -> Result<(), String> {
     write(&copy.join("Cargo.lock"), &read(&root.join("Cargo.lock"))?)?;
     for krate in CRATES {
         write(&copy.join(krate).join("Cargo.toml"), &read(&root.join(krate).join("Cargo.toml"))?)?;
-        copy_sources(&root.join(krate).join("src"), &copy.join(krate).join("src"))?;
+        copy_tree(&root.join(krate).join("src"), &copy.join(krate).join("src"))?;
     }
-    Ok(())
+    copy_tree(&root.join(TESTED).join("tests"), &copy.join(TESTED).join("tests"))
 }
 
-fn copy_sources(from: &Path, to: &Path) -> Result<(), String> {
+fn copy_tree(from: &Path, to: &Path) -> Result<(), String> {
     for entry in fs::read_dir(from).map_err(|error| format!("{}: {error}", from.display()))? {
         let path: PathBuf = entry.map_err(|error| error.to_string())?.path();
         let Some(name) = path.file_name() else { continue };
         if path.is_dir() {
-            copy_sources(&path, &to.join(name))?;
+            copy_tree(&path, &to.join(name))?;
         } else {
             write(&to.join(name), &read(&path)?)?;
         }
@@ -120,47 +202,149 @@ fn copy_sources(from: &Path, to: &Path) -> Result<(), String> {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {
-    if fs::read_to_string(path).is_ok_and(|there| there == text) {
-        return Ok(());
-    }
     let made = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, text));
     made.map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn plant(copy: &Path, mutant: &Mutant) -> Result<(), String> {
-    if mutant.file.is_empty() {
-        return Ok(());
+/// Plants all mutants. They are numbered from 1, in the order of the list.
+fn plant(copy: &Path, mutants: &[Mutant]) -> Result<(), String> {
+    let below = copy.join("model/src/lib.rs");
+    write(&below, &format!("{}{QUESTION}", read(&below)?))?;
+    let mut files: BTreeMap<&str, Vec<Edit<'_>>> = BTreeMap::new();
+    for (number, mutant) in (1..).zip(mutants) {
+        let name = mutant.name.as_str();
+        let edit = Edit { number, name, find: &mutant.find, replace: &mutant.replace };
+        files.entry(&mutant.file).or_default().push(edit);
+        if let Some(Place { file, find, replace }) = &mutant.also {
+            files.entry(file).or_default().push(Edit { number, name, find, replace });
+        }
     }
-    let path = copy.join(&mutant.file);
-    let text = read(&path)?;
-    match text.matches(&mutant.find).count() {
-        1 => write(&path, &text.replace(&mutant.find, &mutant.replace)),
-        count => Err(format!("its text occurs {count} times in {}", mutant.file)),
+    for (file, edits) in files {
+        let path = copy.join(file);
+        let text = with_edits(&read(&path)?, &edits).map_err(|error| format!("{file}: {error}"))?;
+        write(&path, &text)?;
     }
+    Ok(())
 }
 
-fn simulate(copy: &Path, build: &Path) -> Fate {
-    let cargo = |args: &[&str]| {
-        let mut command = Command::new(env!("CARGO"));
-        command.args(args).current_dir(copy).env("CARGO_TARGET_DIR", build).output()
-    };
-    match cargo(&["build", "--quiet", "--offline", "--bin", "sim"]) {
-        Err(error) => return Fate::Unfit(error.to_string()),
-        Ok(built) if !built.status.success() => {
-            let text = String::from_utf8_lossy(&built.stderr).into_owned();
-            let first = text.lines().find(|line| line.starts_with("error")).unwrap_or("does not build");
-            return Fate::Unfit(first.to_owned());
-        }
-        Ok(_) => {}
+/// `text` with a further body for each edit, in the function in which it lies.
+fn with_edits(text: &str, edits: &[Edit<'_>]) -> Result<String, String> {
+    let mut bodies: BTreeMap<(usize, usize), Vec<(&Edit<'_>, usize)>> = BTreeMap::new();
+    for edit in edits {
+        let mut places = text.match_indices(edit.find).map(|(place, _)| place);
+        let (Some(place), None) = (places.next(), places.next()) else {
+            let count = text.matches(edit.find).count();
+            return Err(format!("the text of \"{}\" occurs {count} times", edit.name));
+        };
+        let body = body_around(text, place..place + edit.find.len())
+            .ok_or_else(|| format!("\"{}\" does not lie in one function", edit.name))?;
+        bodies.entry(body).or_default().push((edit, place));
     }
-    let seeds = SEEDS.to_string();
-    match Command::new(build.join("debug/sim")).args(["--stop", "--seeds", &seeds]).output() {
-        Err(error) => Fate::Unfit(error.to_string()),
-        Ok(ran) if ran.status.success() => Fate::Survived,
-        Ok(ran) => {
-            let text = String::from_utf8_lossy(&ran.stdout).into_owned();
-            let first = text.lines().find(|line| line.starts_with("seed ")).unwrap_or("crashed");
-            Fate::Found(first.to_owned())
+    let mut changed = text.to_owned();
+    let mut last_start = text.len();
+    for ((start, end), edits) in bodies.into_iter().rev() {
+        if end > last_start {
+            return Err(format!(
+                "\"{}\" lies in a function within another one with mutants",
+                edits[0].0.name
+            ));
         }
+        last_start = start;
+        let body = &text[start..end];
+        let mut all = String::from("\n");
+        for (edit, place) in edits {
+            let (before, after) = body.split_at(place - start);
+            let after = &after[edit.find.len()..];
+            all.push_str(&format!(
+                "if ::model::mutant({}) {{{before}{}{after}}} else ",
+                edit.number, edit.replace
+            ));
+        }
+        changed.replace_range(start..end, &format!("{all}{{{body}}}\n"));
+    }
+    Ok(changed)
+}
+
+/// What stands between the braces of the innermost function around `range`. The source is formatted, so a function ends
+/// at the first line that is a closing brace with the indentation of its beginning.
+fn body_around(text: &str, range: std::ops::Range<usize>) -> Option<(usize, usize)> {
+    let mut lines = Vec::new();
+    let mut offset = 0;
+    for line in text.split_inclusive('\n') {
+        lines.push((offset, line));
+        offset += line.len();
+    }
+    let is_function = |line: &str| {
+        let words = line.trim_start().split(' ').take(3);
+        words.take_while(|word| *word == "fn" || word.starts_with("pub")).any(|word| word == "fn")
+    };
+    let before = lines.iter().take_while(|(offset, _)| *offset <= range.start).count();
+    lines[..before].iter().enumerate().rev().filter(|(_, (_, line))| is_function(line)).find_map(|(at, _)| {
+        let line = lines[at].1;
+        let closing = format!("{}}}\n", &line[..line.len() - line.trim_start().len()]);
+        let (opens, opening) = lines[at..].iter().find(|(_, line)| line.trim_end().ends_with('{'))?;
+        let (end, _) = lines[at + 1..].iter().find(|(_, line)| *line == closing)?;
+        let start = opens + opening.trim_end().len();
+        (start <= range.start && range.end <= *end).then_some((start, *end))
+    })
+}
+
+fn build(copy: &Path, target: &Path) -> Result<Programs, String> {
+    cargo(copy, target, &["build", "--bin", "sim"])?;
+    let told = cargo(copy, target, &["test", "--package", TESTED, "--test", "all", "--no-run"])?;
+    let executable = told.lines().find(|line| line.trim_start().starts_with("Executable"));
+    let tests = executable.and_then(|line| line.rsplit_once('(')?.1.strip_suffix(')'));
+    let tests = copy.join(tests.ok_or("cargo does not say where the tests are")?);
+    Ok(Programs { sim: target.join("debug/sim"), tests })
+}
+
+/// Runs cargo on the copy, and returns what it says.
+fn cargo(copy: &Path, target: &Path, args: &[&str]) -> Result<String, String> {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(args).arg("--offline").current_dir(copy).env("CARGO_TARGET_DIR", target);
+    let ran = command.output().map_err(|error| error.to_string())?;
+    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+    if ran.status.success() {
+        return Ok(told);
+    }
+    let errors: Vec<&str> = told.lines().skip_while(|line| !line.starts_with("error")).take(12).collect();
+    Err(format!("the mutants do not build:\n{}", errors.join("\n")))
+}
+
+impl Programs {
+    /// Wakes a mutant, and lets its finder look for it.
+    fn try_out(&self, number: usize, finder: Finder, test: Option<&str>) -> Result<Fate, String> {
+        let mut command = match finder {
+            Finder::Script => {
+                let mut command = Command::new(&self.tests);
+                command.args(test);
+                command
+            }
+            Finder::Sessions | Finder::Multicast => {
+                let mut command = Command::new(&self.sim);
+                let world = format!("{finder:?}").to_lowercase();
+                command.args(["--stop", "--seeds", finder.seeds(), "--world", &world]);
+                command
+            }
+        };
+        let output = PathBuf::from(format!("{}.out", self.sim.display()));
+        let file = fs::File::create(&output).map_err(|error| error.to_string())?;
+        let command = command.env(AWAKE, number.to_string()).stdout(file).stderr(Stdio::null());
+        let mut child = command.spawn().map_err(|error| error.to_string())?;
+        let began = Instant::now();
+        loop {
+            match child.try_wait().map_err(|error| error.to_string())? {
+                Some(status) if status.success() => return Ok(Fate::Survived),
+                Some(_) => break,
+                None if began.elapsed() > PATIENCE => {
+                    child.kill().and_then(|()| child.wait()).map_err(|error| error.to_string())?;
+                    return Ok(Fate::Found("does not end".into()));
+                }
+                None => thread::sleep(Duration::from_millis(10)),
+            }
+        }
+        let text = read(&output)?;
+        let is_verdict = |line: &&str| line.starts_with("seed ") || line.ends_with("... FAILED");
+        Ok(Fate::Found(text.lines().find(is_verdict).unwrap_or("crashed").to_owned()))
     }
 }

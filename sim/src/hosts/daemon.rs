@@ -1,11 +1,15 @@
 //! The host of a daemon: its membership server, its links with other daemons, and its processes.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use gcs_core::{Daemon, Entry, Epoch, Input, Message, Notice, Output, Params, Payload, Throttle};
+use gcs_core::{
+    Daemon, Entry, Epoch, Input, Message, Notice, NoticeFault, Output, Params, Payload, Rest, Throttle,
+};
 use model::{Address, ConfigurationId, DaemonId, Machine, ProcessId, StartId, Time};
 
+use crate::coverage::Fact;
 use crate::happens::Happens;
 use crate::hosts::Manners;
 use crate::net::{Conn, Timer};
@@ -18,6 +22,10 @@ struct Outbound {
     epoch: Epoch,
     conn: Option<Conn>,
     up: bool,
+    /// It was up before.
+    used: bool,
+    /// The greatest number sent.
+    sent: u64,
 }
 
 /// A peer's stream to us.
@@ -79,8 +87,25 @@ impl DaemonHost {
     /// Tells the machine what came on `conn`.
     fn tell_on(&mut self, conn: Option<Conn>, input: Input, scene: &mut Scene<'_>) {
         let mut out = Vec::new();
+        let phase = self.machine.phase();
         self.machine.handle(scene.clock(), input, &mut out);
         self.perform(conn, out, scene);
+        self.note_exchange(phase, scene);
+    }
+
+    /// Notes what became of an exchange of tables, if it goes on no longer.
+    fn note_exchange(&self, phase_before: &str, scene: &mut Scene<'_>) {
+        match (phase_before, self.machine.phase()) {
+            ("exchanging", "steady") => {
+                scene.happens(Happens::TablesMerged);
+                scene.count(Fact::ExchangeCompleted, 1);
+            }
+            ("exchanging", "changing") => {
+                scene.happens(Happens::BrokenExchange);
+                scene.count(Fact::ExchangeInterrupted, 1);
+            }
+            _ => {}
+        }
     }
 
     fn perform(&mut self, conn: Option<Conn>, orders: Vec<Output>, scene: &mut Scene<'_>) {
@@ -89,7 +114,10 @@ impl DaemonHost {
         for order in orders {
             match order {
                 Output::Connect { peer, address, epoch } => {
-                    self.outbound.insert(peer, Outbound { address, epoch, conn: None, up: false });
+                    self.outbound.insert(
+                        peer,
+                        Outbound { address, epoch, conn: None, up: false, used: false, sent: 0 },
+                    );
                     self.dial_link(peer, scene);
                 }
                 Output::Disconnect { peer } => {
@@ -110,6 +138,7 @@ impl DaemonHost {
                     }
                 }
                 Output::Refuse { from, fault } => scene.complain(|| format!("refused {from}: {fault:?}")),
+                Output::RefuseNotice(NoticeFault::OutOfDateView) => scene.count(Fact::ViewRefused, 1),
                 Output::RefuseNotice(fault) => scene.complain(|| format!("refused a notice: {fault:?}")),
                 Output::Deliver { connections, event } => {
                     for connection in connections.iter() {
@@ -124,12 +153,10 @@ impl DaemonHost {
                 }
                 Output::Throttle(throttle) => {
                     self.throttle = throttle;
+                    scene.count(Fact::ProcessHeld, u64::from(throttle == Throttle::Hold));
                     go |= throttle == Throttle::Go;
                 }
-                Output::Installed { .. } => {
-                    self.installed = true;
-                    scene.happens(Happens::Install);
-                }
+                Output::Installed { rest, .. } => self.note_install(rest, scene),
                 Output::Trace(event) => scene.trace(event),
             }
         }
@@ -142,10 +169,26 @@ impl DaemonHost {
         }
     }
 
+    fn note_install(&mut self, rest: Rest, scene: &mut Scene<'_>) {
+        self.installed = true;
+        scene.happens(Happens::Install);
+        if self.machine.phase() == "exchanging" {
+            scene.happens(Happens::Merge);
+            scene.count(Fact::ExchangeBegun, 1);
+        }
+        scene.count(Fact::Hole, rest.holes);
+        scene.count(Fact::Orphan, rest.orphans);
+        scene.count(Fact::Residue, rest.residue);
+        scene.count(Fact::ResidueDropped, rest.dropped);
+    }
+
     fn send(&mut self, peer: DaemonId, number: u64, message: Arc<Message>, scene: &mut Scene<'_>) {
         match &*message {
             Message::Sync { .. } => scene.happens(Happens::SyncSent),
-            Message::Forward { .. } => scene.happens(Happens::Forward),
+            Message::Forward { .. } => {
+                scene.happens(Happens::Forward);
+                scene.count(Fact::Forward, 1);
+            }
             Message::Entries { entries, .. } => {
                 if entries.iter().any(|entry| matches!(entry, Entry::Payload(Payload::Table(_)))) {
                     scene.happens(Happens::TableSent);
@@ -153,7 +196,10 @@ impl DaemonHost {
             }
             Message::Progress { .. } => {}
         }
-        if let Some(conn) = self.outbound.get(&peer).and_then(|link| link.conn) {
+        let Some(link) = self.outbound.get_mut(&peer) else { return };
+        scene.count(Fact::FrameAgain, u64::from(number <= link.sent));
+        link.sent = link.sent.max(number);
+        if let Some(conn) = link.conn {
             scene.send(conn, Packet::Frame { number, message });
         }
     }
@@ -239,6 +285,8 @@ impl DaemonHost {
                 other => unreachable!("{other:?} from a process"),
             };
             self.tell(input, scene);
+            let waits = self.machine.phase() == "steady" && self.machine.windows().waiting > 0;
+            scene.count(Fact::WindowFull, u64::from(waits));
         }
     }
 
@@ -246,6 +294,9 @@ impl DaemonHost {
         let (notice, moment) = match notice {
             membership_core::Notice::StartChange { start, proposed } => {
                 self.last_start = Some(start);
+                if matches!(self.machine.phase(), "viewed" | "agreed") {
+                    scene.count(Fact::ViewAbandoned, 1);
+                }
                 (Notice::StartChange { start, proposed }, Happens::StartChange)
             }
             membership_core::Notice::View(configuration) => {
@@ -257,12 +308,25 @@ impl DaemonHost {
         if moment == Happens::StartChange || self.machine.phase() != "steady" {
             scene.happens(moment);
         }
+        if moment == Happens::StartChange && self.machine.holds_unplaced() {
+            scene.happens(Happens::Residue);
+        }
     }
 
     fn hear_frame(&mut self, conn: Conn, number: u64, message: &Arc<Message>, scene: &mut Scene<'_>) {
         let Some((from, link)) = self.inbound.iter().find(|(_, link)| link.conn == conn) else { return };
         let (from, epoch) = (*from, link.epoch);
         let is_sync = matches!(**message, Message::Sync { .. });
+        if let Message::Entries { configuration, .. } = &**message {
+            match configuration.cmp(&self.machine.configuration().id) {
+                Ordering::Greater => {
+                    scene.happens(Happens::Early);
+                    scene.count(Fact::EarlyMessage, 1);
+                }
+                Ordering::Less => scene.count(Fact::LateMessage, 1),
+                Ordering::Equal => {}
+            }
+        }
         let message = (**message).clone();
         self.tell_on(Some(conn), Input::Frame { from, epoch, number, message }, scene);
         if is_sync && self.machine.phase() == "changing" {
@@ -278,6 +342,10 @@ impl DaemonHost {
         let input = match packet {
             Packet::Resume { received } => {
                 link.up = true;
+                if std::mem::replace(&mut link.used, true) {
+                    scene.happens(Happens::Resume);
+                    scene.count(Fact::LinkResumed, 1);
+                }
                 Input::LinkUp { peer, epoch, received }
             }
             Packet::Ack { received } => Input::Acked { peer, epoch, received },
@@ -336,6 +404,7 @@ impl Host for DaemonHost {
         if self.membership == Some(conn) {
             self.membership = None;
             self.turn += 1;
+            scene.count(Fact::MembershipFailover, u64::from(self.manners.membership_servers > 1));
             let again = scene.dice.time(self.manners.redial.clone());
             scene.remind(again, Timer::Membership);
             return;
@@ -361,8 +430,10 @@ impl Host for DaemonHost {
 
     fn wake(&mut self, scene: &mut Scene<'_>) {
         let mut out = Vec::new();
+        let phase = self.machine.phase();
         self.machine.wake(scene.clock(), &mut out);
         self.perform(None, out, scene);
+        self.note_exchange(phase, scene);
     }
 
     fn next_wake(&self) -> Option<Time> {

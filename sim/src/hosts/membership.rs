@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use membership_core::{Input, Output, Params, Server};
+use membership_core::{Input, Kind, Message, Output, Params, Proposal, Server};
 use model::{DaemonId, Machine, ServerId, Time};
 
+use crate::coverage::Fact;
 use crate::hosts::Manners;
 use crate::net::{Conn, Timer};
 use crate::packet::{Node, Packet};
@@ -61,6 +62,9 @@ impl MembershipHost {
                     }
                 }
                 Output::Send { to, message } => {
+                    if let Message::Proposal(Proposal { kind: Kind::Slow { .. }, .. }) = &message {
+                        scene.count(Fact::SlowRound, 1);
+                    }
                     if let Some(conn) = self.peers.get(&to) {
                         scene.send(*conn, Packet::Agreement(message));
                     }

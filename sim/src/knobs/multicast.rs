@@ -59,6 +59,9 @@ fn shape_daemons(knobs: &mut Knobs, dice: &mut Dice) {
     knobs.gcs.frames_per_ack = dice.pick(&[1, 4, 64]);
     knobs.gcs.batch_bytes = dice.pick(&[1, 200, 256 << 10]);
     knobs.gcs.syncs_per_peer_max = dice.pick(&[1, 2, 16]);
+    if dice.percent(30) {
+        knobs.gcs.queue = Limit { entries: 8, bytes: 60_000 };
+    }
     if dice.percent(40) {
         knobs.gcs.window = Limit { entries: dice.pick(&[4, 16]), bytes: 4000 };
     }

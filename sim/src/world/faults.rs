@@ -59,6 +59,7 @@ impl World {
     /// Faults that waited for what has just happened.
     pub(super) fn look_for_moments(&mut self) {
         for moment in std::mem::take(&mut self.log.moments) {
+            self.log.coverage.came(moment.what);
             self.spring_planned(moment);
             if !self.troubled {
                 continue;
@@ -68,6 +69,7 @@ impl World {
                 if ambush.springs(moment, &mut self.fate) {
                     let at = self.now + self.fate.time(ambush.after.clone());
                     let strike = self.aim(ambush.victim, moment.at);
+                    self.log.coverage.hit(moment.what);
                     self.queue.plan(at, Event::Strike(strike));
                 }
             }
@@ -127,6 +129,7 @@ impl World {
 
     /// A fault happens.
     pub(super) fn strike(&mut self, strike: &Strike) {
+        self.log.coverage.struck(strike);
         match strike {
             Strike::Kill(node) => self.kill(*node),
             Strike::Machine(machine) => {

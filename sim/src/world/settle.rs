@@ -155,7 +155,9 @@ impl World {
             }
         }
         let report = check::judge(&self.log.records);
+        let mut coverage = std::mem::take(&mut self.log.coverage);
+        coverage.read(&self.log.records);
         let tallies = clients.iter().map(|client| client.tally()).collect();
-        Outcome { seed: self.knobs.seed, events: self.events, complaints, report, tallies }
+        Outcome { seed: self.knobs.seed, events: self.events, complaints, report, coverage, tallies }
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Stop {
 
 impl World {
     /// A process stands still from now on. Returns the number of this stop, unless it does already.
-    pub(super) fn pause(&mut self, node: Node) -> Option<u64> {
+    pub fn pause(&mut self, node: Node) -> Option<u64> {
         let number = self.stop(node, None)?;
         self.remark(|| format!("{node} stands still"));
         self.net.fall_silent(self.now, node, number, &mut self.queue);
@@ -52,10 +52,17 @@ impl World {
         }
     }
 
+    /// A process goes on, whatever held it.
+    pub(super) fn end_stop(&mut self, node: Node) {
+        if let Some(number) = self.stops.get(&node).map(|stop| stop.number) {
+            self.go_on(node, number);
+        }
+    }
+
     /// Everybody goes on.
     pub(super) fn all_go_on(&mut self) {
-        let stops: Vec<_> = self.stops.iter().map(|(node, stop)| (*node, stop.number)).collect();
-        stops.into_iter().for_each(|(node, number)| self.go_on(node, number));
+        let nodes: Vec<_> = self.stops.keys().copied().collect();
+        nodes.into_iter().for_each(|node| self.end_stop(node));
     }
 
     /// A slow process does the next thing.

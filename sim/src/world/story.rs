@@ -25,7 +25,14 @@ pub struct Player(usize);
 pub(super) struct Planned {
     on: Happens,
     at: Option<Node>,
-    victims: Vec<Node>,
+    deed: Deed,
+}
+
+/// What is done then.
+enum Deed {
+    Crash(Vec<Node>),
+    Divide(Vec<usize>),
+    Pause(Node),
 }
 
 /// Says what is to happen at a moment.
@@ -50,8 +57,21 @@ impl Ambusher<'_> {
 
     /// These processes crash, the next time.
     pub fn crash_all(self, nodes: &[Node]) {
-        let planned = Planned { on: self.on, at: self.at, victims: nodes.to_vec() };
-        self.world.planned.push(planned);
+        self.plan(Deed::Crash(nodes.to_vec()));
+    }
+
+    /// The machines are in these parts, the next time.
+    pub fn divide(self, parts: &[usize]) {
+        self.plan(Deed::Divide(parts.to_vec()));
+    }
+
+    /// This process stands still, the next time, until it is let go on.
+    pub fn pause(self, node: Node) {
+        self.plan(Deed::Pause(node));
+    }
+
+    fn plan(self, deed: Deed) {
+        self.world.planned.push(Planned { on: self.on, at: self.at, deed });
     }
 }
 
@@ -292,8 +312,10 @@ impl World {
     pub(super) fn spring_planned(&mut self, moment: Moment) {
         let is_now = |plan: &Planned| plan.on == moment.what && plan.at.is_none_or(|node| node == moment.at);
         while let Some(place) = self.planned.iter().position(is_now) {
-            for node in self.planned.remove(place).victims {
-                self.crash(node);
+            match self.planned.remove(place).deed {
+                Deed::Crash(nodes) => nodes.into_iter().for_each(|node| self.crash(node)),
+                Deed::Divide(parts) => self.divide(parts),
+                Deed::Pause(node) => drop(self.pause(node)),
             }
         }
     }

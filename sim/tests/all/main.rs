@@ -1,5 +1,6 @@
 //! The simulator's own tests: stories, scripts, and what must hold of the simulator itself.
 
 mod meta;
+mod partitions;
 mod scripts;
 mod stories;

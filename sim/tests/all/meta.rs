@@ -1,5 +1,6 @@
 //! The world tests the protocols; this tests the world.
 
+use sim::coverage::Coverage;
 use sim::{Knobs, World};
 
 fn trace(knobs: Knobs) -> String {
@@ -16,6 +17,29 @@ fn the_same_seed_gives_the_same_trace() {
         assert_eq!(trace(Knobs::from_seed(seed)), trace(Knobs::from_seed(seed)), "seed {seed}");
         assert_eq!(trace(Knobs::multicast(seed)), trace(Knobs::multicast(seed)), "seed {seed}");
     }
+}
+
+/// Faults and what they lead to are there, so that the seeds of CI mean something.
+#[test]
+fn storms_reach_every_moment() {
+    let mut coverage = Coverage::default();
+    for seed in 0..60 {
+        let outcome = World::new(Knobs::multicast(seed)).run();
+        assert!(outcome.is_good(), "{outcome}");
+        coverage.add(&outcome.coverage);
+    }
+    // There is nothing above group communication here; and membership servers tell each daemon one thing after the
+    // other, so that none is told an obsolete view.
+    let absent = [
+        "content server killed",
+        "gateway killed",
+        "content server drained",
+        "primary and backup killed",
+        "obsolete views refused",
+    ];
+    let zeros: Vec<_> = coverage.rows().filter(|(_, times)| *times == 0).map(|(name, _)| name).collect();
+    assert_eq!(zeros, absent, "{coverage}");
+    assert!(coverage.moments().all(|(_, came, hit)| came > 0 && hit > 0), "{coverage}");
 }
 
 #[test]
