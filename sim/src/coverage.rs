@@ -35,10 +35,12 @@ pub enum Fact {
     ProcessHeld,
     MembershipFailover,
     SlowRound,
+    Parting,
+    Reordering,
 }
 
 impl Fact {
-    const ALL: [(Fact, &'static str); 21] = [
+    const ALL: [(Fact, &'static str); 23] = [
         (Fact::Install, "installs"),
         (Fact::TransitionalSetSmaller, "transitional sets smaller than the previous configuration"),
         (Fact::MergeOfHistories, "configurations that merge several histories"),
@@ -60,6 +62,8 @@ impl Fact {
         (Fact::ProcessHeld, "processes held back"),
         (Fact::MembershipFailover, "daemons that turned to another membership server"),
         (Fact::SlowRound, "membership proposals of the slow path"),
+        (Fact::Parting, "configurations left by more than one way"),
+        (Fact::Reordering, "configurations whose messages have no one order everywhere"),
     ];
 }
 

@@ -8,6 +8,7 @@ use gcs_core::Daemon;
 use model::trace::{Event, Record};
 use model::{GroupName, Member, ProcessId};
 
+use crate::coverage::Fact;
 use crate::hosts::{DaemonHost, ProcessHost};
 use crate::knobs::ms;
 use crate::net::Reach;
@@ -38,6 +39,7 @@ impl World {
         self.troubled = false;
         self.at_rest = true;
         self.ambushes.clear();
+        self.planned.clear();
         self.net.reshape(self.now, &mut self.queue, Reach::heal);
         self.all_go_on();
         for local in &mut self.locals {
@@ -157,6 +159,8 @@ impl World {
         let report = check::judge(&self.log.records);
         let mut coverage = std::mem::take(&mut self.log.coverage);
         coverage.read(&self.log.records);
+        coverage.count(Fact::Parting, report.tally.partings);
+        coverage.count(Fact::Reordering, report.tally.reorderings);
         let tallies = clients.iter().map(|client| client.tally()).collect();
         Outcome { seed: self.knobs.seed, events: self.events, complaints, report, coverage, tallies }
     }

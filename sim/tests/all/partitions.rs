@@ -93,7 +93,7 @@ fn two_daemons_that_stood_still_come_back_into_a_change() {
         talk(&mut world);
         world.pass(Duration::from_millis(150));
         world.let_go_on(Node::Daemon(0));
-        world.pass(Duration::from_millis(3));
+        world.pass(Duration::from_millis(50));
         world.let_go_on(Node::Daemon(1));
         end(world);
     }
