@@ -61,7 +61,7 @@ impl Diagram {
             Detail::Everything => self.lines.push(format!("{at} {from} → {to}  {packet:?}")),
             Detail::Sessions => {
                 let line = match packet {
-                    Packet::Multicast { group, payload } => {
+                    Packet::Multicast { group, payload, .. } => {
                         self.multicast(group, payload).map(|text| format!("{from} ⇒ {text}"))
                     }
                     packet => self.packet(packet).map(|text| format!("{from} → {to}  {text}")),

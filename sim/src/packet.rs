@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gcs_core::{Epoch, ProcessEvent};
 use model::{
-    Address, ConfigurationId, DaemonId, GroupName, Name, ProcessId, ServerId, SessionId, StartId, UnitId,
+    Address, ConfigurationId, DaemonId, GroupName, Name, ProcessId, ServerId, SessionId, StartId, Terms,
+    UnitId,
 };
 use session_core::gateway::{Attachment, ClientEvent, Failure, Position};
 use session_core::message::{GatewayId, Secret, ToGateway, ToServer};
@@ -110,7 +111,7 @@ pub enum Packet {
     /// It leaves groups.
     Leave(Vec<GroupName>),
     /// It multicasts.
-    Multicast { group: GroupName, payload: Bytes },
+    Multicast { group: GroupName, payload: Bytes, terms: Terms },
     /// It is told.
     Event(ProcessEvent),
 

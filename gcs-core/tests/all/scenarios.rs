@@ -463,4 +463,9 @@ fn notices_that_make_no_sense_are_refused() {
     assert_eq!(tell(view(1, &[(p, mine), (r, other)])), Some(NoticeFault::UnproposedMember));
     assert_eq!(tell(view(1, &[(p, mine), (q, other)])), None);
     assert_eq!(tell(view(2, &[(p, mine)])), Some(NoticeFault::OutOfDateView), "one view for a start change");
+    // q's sync is missing, so the daemon is where it was; alone it goes on at once, and then not back.
+    assert_eq!(tell(change(start(5, 3), &[p])), None);
+    assert_eq!(tell(view(7, &[(p, start(5, 3))])), None);
+    assert_eq!(tell(change(start(5, 4), &[p])), None);
+    assert_eq!(tell(view(6, &[(p, start(5, 4))])), Some(NoticeFault::OutOfDateView), "below where it is");
 }

@@ -18,8 +18,8 @@ use serde::Deserialize;
 /// The crates that the simulator is built from.
 const CRATES: [&str; 6] = ["model", "check", "membership-core", "gcs-core", "session-core", "sim"];
 
-/// The crate whose tests find some mutants.
-const TESTED: &str = "gcs-core";
+/// The crates whose tests find some of their own mutants.
+const TESTED: [&str; 2] = ["membership-core", "gcs-core"];
 
 /// Says which mutant is awake.
 const AWAKE: &str = "HANDOVER_MUTANT";
@@ -84,19 +84,45 @@ enum Finder {
     Sessions,
     /// Some seed of the world without.
     Multicast,
-    /// A directed test of group communication.
+    /// A test of the crate that it is in, where random seeds are no way to come across it.
     Script,
 }
 
 impl Finder {
-    const ALL: [Finder; 3] = [Finder::Multicast, Finder::Sessions, Finder::Script];
+    /// The world.
+    const fn world(self) -> &'static str {
+        match self {
+            Finder::Sessions => "sessions",
+            Finder::Multicast | Finder::Script => "multicast",
+        }
+    }
 
     /// How many seeds a mutant may survive.
     const fn seeds(self) -> &'static str {
         match self {
             Finder::Sessions => "400",
-            Finder::Multicast => "600",
-            Finder::Script => "0",
+            Finder::Multicast | Finder::Script => "600",
+        }
+    }
+}
+
+/// Where to look for a mutant.
+#[derive(Clone, Copy)]
+enum Look<'a> {
+    /// In a world.
+    Seeds(Finder),
+    /// In the tests of a crate, or in one of them.
+    Tests(&'a str, Option<&'a str>),
+}
+
+impl Mutant {
+    fn look(&self) -> Look<'_> {
+        match self.finder {
+            Finder::Script => {
+                let krate = self.file.split('/').next().unwrap_or_default();
+                Look::Tests(krate, self.test.as_deref())
+            }
+            finder @ (Finder::Sessions | Finder::Multicast) => Look::Seeds(finder),
         }
     }
 }
@@ -111,7 +137,8 @@ enum Fate {
 /// The programs that find mutants.
 struct Programs {
     sim: PathBuf,
-    tests: PathBuf,
+    /// By crate.
+    tests: BTreeMap<&'static str, PathBuf>,
 }
 
 /// A text to put in the place of another, while mutant `number` is awake.
@@ -150,19 +177,23 @@ fn run(only: Option<&str>) -> Result<bool, String> {
     println!("{} mutants, built in {:.1} s", list.mutant.len(), began.elapsed().as_secs_f64());
 
     let mut all_as_hoped = true;
-    let sound = Finder::ALL.map(|finder| (0, "(none)", finder, None));
+    let sound = [Finder::Multicast, Finder::Sessions].map(|finder| (0, "(none)", Look::Seeds(finder)));
+    let sound = sound.into_iter().chain(TESTED.map(|krate| (0, "(none)", Look::Tests(krate, None))));
     let chosen = (1..).zip(&list.mutant).filter(|(_, it)| only.is_none_or(|only| it.name.contains(only)));
-    let chosen = chosen.map(|(number, it)| (number, it.name.as_str(), it.finder, it.test.as_deref()));
-    for (number, name, finder, test) in sound.into_iter().chain(chosen) {
+    let chosen = chosen.map(|(number, it)| (number, it.name.as_str(), it.look()));
+    for (number, name, look) in sound.chain(chosen) {
         let began = Instant::now();
-        let fate = programs.try_out(number, finder, test)?;
+        let fate = programs.try_out(number, look)?;
         let (word, detail, is_found) = match &fate {
             Fate::Found(verdict) => ("found", verdict.as_str(), true),
             Fate::Survived => ("survived", "", false),
         };
         all_as_hoped &= is_found == (number > 0);
-        let by = format!("{finder:?}").to_lowercase();
-        println!("{name:<66} {by:<9} {word:<8} {detail:<40} {:>5.1} s", began.elapsed().as_secs_f64());
+        let by = match look {
+            Look::Seeds(finder) => finder.world(),
+            Look::Tests(krate, _) => krate,
+        };
+        println!("{name:<66} {by:<15} {word:<8} {detail:<40} {:>5.1} s", began.elapsed().as_secs_f64());
     }
     println!("in all {:.1} s", began.elapsed().as_secs_f64());
     Ok(all_as_hoped)
@@ -185,7 +216,9 @@ fn lay_out(root: &Path, copy: &Path) -> Result<(), String> {
         write(&copy.join(krate).join("Cargo.toml"), &read(&root.join(krate).join("Cargo.toml"))?)?;
         copy_tree(&root.join(krate).join("src"), &copy.join(krate).join("src"))?;
     }
-    copy_tree(&root.join(TESTED).join("tests"), &copy.join(TESTED).join("tests"))
+    TESTED
+        .into_iter()
+        .try_for_each(|krate| copy_tree(&root.join(krate).join("tests"), &copy.join(krate).join("tests")))
 }
 
 fn copy_tree(from: &Path, to: &Path) -> Result<(), String> {
@@ -291,10 +324,13 @@ fn body_around(text: &str, range: std::ops::Range<usize>) -> Option<(usize, usiz
 
 fn build(copy: &Path, target: &Path) -> Result<Programs, String> {
     cargo(copy, target, &["build", "--bin", "sim"])?;
-    let told = cargo(copy, target, &["test", "--package", TESTED, "--test", "all", "--no-run"])?;
-    let executable = told.lines().find(|line| line.trim_start().starts_with("Executable"));
-    let tests = executable.and_then(|line| line.rsplit_once('(')?.1.strip_suffix(')'));
-    let tests = copy.join(tests.ok_or("cargo does not say where the tests are")?);
+    let mut tests = BTreeMap::new();
+    for krate in TESTED {
+        let told = cargo(copy, target, &["test", "--package", krate, "--test", "all", "--no-run"])?;
+        let executable = told.lines().find(|line| line.trim_start().starts_with("Executable"));
+        let path = executable.and_then(|line| line.rsplit_once('(')?.1.strip_suffix(')'));
+        tests.insert(krate, copy.join(path.ok_or("cargo does not say where the tests are")?));
+    }
     Ok(Programs { sim: target.join("debug/sim"), tests })
 }
 
@@ -313,17 +349,17 @@ fn cargo(copy: &Path, target: &Path, args: &[&str]) -> Result<String, String> {
 
 impl Programs {
     /// Wakes a mutant, and lets its finder look for it.
-    fn try_out(&self, number: usize, finder: Finder, test: Option<&str>) -> Result<Fate, String> {
-        let mut command = match finder {
-            Finder::Script => {
-                let mut command = Command::new(&self.tests);
+    fn try_out(&self, number: usize, look: Look<'_>) -> Result<Fate, String> {
+        let mut command = match look {
+            Look::Tests(krate, test) => {
+                let tests = self.tests.get(krate).ok_or_else(|| format!("no tests of {krate}"))?;
+                let mut command = Command::new(tests);
                 command.args(test);
                 command
             }
-            Finder::Sessions | Finder::Multicast => {
+            Look::Seeds(finder) => {
                 let mut command = Command::new(&self.sim);
-                let world = format!("{finder:?}").to_lowercase();
-                command.args(["--stop", "--seeds", finder.seeds(), "--world", &world]);
+                command.args(["--stop", "--seeds", finder.seeds(), "--world", finder.world()]);
                 command
             }
         };

@@ -279,8 +279,8 @@ impl DaemonHost {
             let input = match packet {
                 Packet::Join(groups) => Input::Join { connection, groups },
                 Packet::Leave(groups) => Input::Leave { connection, groups },
-                Packet::Multicast { group, payload } => {
-                    Input::Multicast { connection, group, payload, terms: model::Terms::default() }
+                Packet::Multicast { group, payload, terms } => {
+                    Input::Multicast { connection, group, payload, terms }
                 }
                 other => unreachable!("{other:?} from a process"),
             };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use gcs_core::ProcessEvent;
-use model::{Machine, SessionId, Time};
+use model::{Machine, SessionId, Terms, Time};
 use session_core::GatewayParams;
 use session_core::gateway::{Attachment, Gateway, Input, LinkId, Output, Reply, Ticket};
 use session_core::message::{ContentMessage, GatewayId, Secret, ToServer, decode};
@@ -89,7 +89,7 @@ impl GatewayHost {
                         Some(Purpose::Service) | None => {}
                     }
                     if let Some(conn) = self.daemon {
-                        scene.send(conn, Packet::Multicast { group, payload });
+                        scene.send(conn, Packet::Multicast { group, payload, terms: Terms::default() });
                     }
                 }
                 Output::ToServer { link, message } => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gcs_core::ProcessEvent;
-use model::{GroupName, GroupView, GroupViewId, Name, ProcessId, Time};
+use model::{GroupName, GroupView, GroupViewId, Level, Name, ProcessId, Terms, Time};
 
 use crate::net::{Conn, Timer};
 use crate::packet::{Node, Packet};
@@ -28,6 +28,10 @@ pub struct Leanings {
     pub large: u64,
     /// The length of a large payload.
     pub large_bytes: RangeInclusive<u64>,
+    /// In how many of a hundred multicasts the message is to be safe.
+    pub safe: u64,
+    /// In how many of a hundred it is for the view only in which the process sends it.
+    pub conditional: u64,
     /// How many groups it joins or leaves at once.
     pub at_once: RangeInclusive<u64>,
     /// In how many of a hundred acts it detaches, and attaches again.
@@ -47,6 +51,10 @@ pub struct ProcessHost {
     /// The last view of each group that it was told; none where it asked to leave, for then what comes may be of
     /// any view until the leave has its place.
     views: BTreeMap<GroupName, Option<GroupViewId>>,
+    /// How many multicasts it made.
+    sent: u64,
+    /// Those of them of which it is to hear what became of them.
+    awaited: BTreeSet<u64>,
 }
 
 impl ProcessHost {
@@ -66,6 +74,8 @@ impl ProcessHost {
             me: None,
             wanted: BTreeSet::new(),
             views: BTreeMap::new(),
+            sent: 0,
+            awaited: BTreeSet::new(),
         }
     }
 
@@ -77,6 +87,11 @@ impl ProcessHost {
     /// The groups that it is in once its requests are fulfilled.
     pub fn wanted(&self) -> &BTreeSet<GroupName> {
         &self.wanted
+    }
+
+    /// Whether it waits to hear what became of a message.
+    pub fn is_waiting(&self) -> bool {
+        !self.awaited.is_empty()
     }
 
     /// Does nothing more of its own.
@@ -102,12 +117,16 @@ impl ProcessHost {
     }
 
     /// Multicasts so many bytes to a group.
-    pub fn multicast(&mut self, group: GroupName, bytes: usize, scene: &mut Scene<'_>) {
+    pub fn multicast(&mut self, group: GroupName, bytes: usize, terms: Terms, scene: &mut Scene<'_>) {
         let Some(conn) = self.attached() else { return };
         let mut payload = vec![0; bytes];
         let tag = scene.dice.bits().to_le_bytes();
         payload.iter_mut().zip(tag).for_each(|(byte, tag)| *byte = tag);
-        scene.send(conn, Packet::Multicast { group, payload: Bytes::from(payload) });
+        self.sent += 1;
+        if terms.report {
+            self.awaited.insert(self.sent);
+        }
+        scene.send(conn, Packet::Multicast { group, payload: Bytes::from(payload), terms });
     }
 
     fn attached(&self) -> Option<Conn> {
@@ -124,6 +143,8 @@ impl ProcessHost {
         self.me = None;
         self.wanted.clear();
         self.views.clear();
+        self.sent = 0;
+        self.awaited.clear();
         let again = scene.dice.time(self.redial.clone());
         scene.remind(again, Timer::Attach);
     }
@@ -159,7 +180,11 @@ impl ProcessHost {
             let is_large = scene.dice.percent(leanings.large);
             let lengths = if is_large { leanings.large_bytes.clone() } else { 0..=16 };
             let bytes = scene.dice.between(lengths) as usize;
-            self.multicast(group, bytes, scene);
+            let level = if scene.dice.percent(leanings.safe) { Level::Safe } else { Level::Agreed };
+            let is_conditional = scene.dice.percent(leanings.conditional);
+            let only_in = self.views.get(&group).copied().flatten().filter(|_| is_conditional);
+            let terms = Terms { level, only_in, report: scene.dice.percent(20) };
+            self.multicast(group, bytes, terms, scene);
         }
     }
 
@@ -216,6 +241,9 @@ impl Host for ProcessHost {
             Packet::Attached(me) => self.me = Some(me),
             Packet::Event(ProcessEvent::Views(views)) => views.iter().for_each(|view| self.told(view, scene)),
             Packet::Event(ProcessEvent::Message { group, view, .. }) => self.given(&group, view, scene),
+            Packet::Event(ProcessEvent::Outcome { number, .. }) => {
+                self.awaited.remove(&number);
+            }
             other => unreachable!("{other:?} at a process"),
         }
     }

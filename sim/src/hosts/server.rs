@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::trace::Role;
-use model::{GroupName, Machine, Name, Time};
+use model::{GroupName, Machine, Name, Terms, Time};
 use session_core::message::{ContentMessage, GatewayId, ToGateway, decode};
 use session_core::names::Purpose;
 use session_core::server::{Input, Output};
@@ -76,7 +76,7 @@ impl ServerHost {
                 Output::Leave(groups) => self.to_daemon(Packet::Leave(groups), scene),
                 Output::Multicast { group, payload } => {
                     note_multicast(&group, &payload, scene);
-                    self.to_daemon(Packet::Multicast { group, payload }, scene);
+                    self.to_daemon(Packet::Multicast { group, payload, terms: Terms::default() }, scene);
                 }
                 Output::Dial(gateway) => {
                     self.doors.insert(gateway.clone(), Door { conn: None, up: false });

@@ -78,6 +78,8 @@ fn leanings(dice: &mut Dice) -> Leanings {
         burst: 1..=dice.pick(&[1, 2, 5]),
         large: dice.pick(&[0, 5, 30]),
         large_bytes: 100..=dice.pick(&[1000, 20_000]),
+        safe: dice.pick(&[0, 20, 100]),
+        conditional: dice.pick(&[0, 20]),
         at_once: 1..=dice.pick(&[1, 3, groups as u64 / 2]),
         detaches: dice.pick(&[0, 1, 5]),
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{DaemonId, GroupName, ProcessId};
+use model::{DaemonId, GroupName, ProcessId, Terms};
 
 use crate::hosts::ProcessHost;
 use crate::knobs::Knobs;
@@ -41,7 +41,9 @@ impl World {
 
     /// A process multicasts so many bytes to a group.
     pub fn multicast(&mut self, process: usize, group: &str, bytes: usize) {
-        self.with_process(process, |host, scene| host.multicast(named(group), bytes, scene));
+        self.with_process(process, |host, scene| {
+            host.multicast(named(group), bytes, Terms::default(), scene)
+        });
     }
 
     /// The members of a group, as the daemon of a machine has them.

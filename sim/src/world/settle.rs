@@ -110,6 +110,9 @@ impl World {
                 }),
                 None => complaints.push("some process is not attached in the end".into()),
             }
+            if local.is_waiting() {
+                complaints.push("some process waits to hear what became of a message".into());
+            }
         }
         wanted.values_mut().for_each(|members| members.sort_unstable());
         if !self.locals.is_empty() && wanted != first {
