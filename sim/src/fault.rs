@@ -294,7 +294,7 @@ impl Weather {
             lasts: ms(dice.between(100..=800)),
             every: us(1)..=pause,
             strikes: all.into_iter().filter(|_| dice.percent(60)).collect(),
-            ambushes: (0..dice.below(5)).map(|_| Ambush::on_machines(dice)).collect(),
+            ambushes: (0..dice.below(8)).map(|_| Ambush::on_machines(dice)).collect(),
             down: us(100)..=slowest,
             down_max: dice.pick(&[50, 100]),
             spell: us(100)..=longest,

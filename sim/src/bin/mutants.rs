@@ -337,7 +337,9 @@ fn build(copy: &Path, target: &Path) -> Result<Programs, String> {
 /// Runs cargo on the copy, and returns what it says.
 fn cargo(copy: &Path, target: &Path, args: &[&str]) -> Result<String, String> {
     let mut command = Command::new(env!("CARGO"));
-    command.args(args).arg("--offline").current_dir(copy).env("CARGO_TARGET_DIR", target);
+    command.args(args).arg("--offline").current_dir(copy);
+    // Nothing is built twice from the same place, so what a build leaves for the next one is of no use.
+    command.env("CARGO_TARGET_DIR", target).env("CARGO_INCREMENTAL", "0");
     let ran = command.output().map_err(|error| error.to_string())?;
     let told = String::from_utf8_lossy(&ran.stderr).into_owned();
     if ran.status.success() {
