@@ -18,8 +18,10 @@ use crate::lines::{Line, Lines, Message, Parting};
 use crate::numbers::Numbers;
 use crate::property::{Breach, Position, Property, breach};
 
-/// A member in its view: which of the view's messages comes next for it.
+/// A member in its view, as far as that is in one configuration: which of the view's messages comes next for it.
 struct Member {
+    view: GroupViewId,
+    configuration: ConfigurationId,
     line: u32,
     next: usize,
 }
@@ -88,16 +90,18 @@ impl ReliableTotalOrder {
         view: GroupViewId,
         message: Message,
     ) -> Result<(), Breach> {
-        let Some(configuration) = self.staying.get(&process.daemon()) else { return Ok(()) };
-        let line = self.views.of(&(group.clone(), view, *configuration));
+        let Some(configuration) = self.staying.get(&process.daemon()).copied() else { return Ok(()) };
         let groups = self.members.entry(process).or_default();
         let member = match groups.get_mut(group) {
-            Some(member) => member,
-            None => groups.entry(group.clone()).or_insert(Member { line, next: 0 }),
+            Some(member) if member.view == view && member.configuration == configuration => member,
+            _ => {
+                let line = self.views.of(&(group.clone(), view, configuration));
+                groups.insert(group.clone(), Member { view, configuration, line, next: 0 });
+                let Some(member) = groups.get_mut(group) else { return Ok(()) };
+                member
+            }
         };
-        if member.line != line {
-            *member = Member { line, next: 0 };
-        }
+        let line = member.line;
         if self.given.len() <= line as usize {
             self.given.resize_with(line as usize + 1, Vec::new);
         }

@@ -49,16 +49,19 @@ impl Property for SafeLiveness {
             }
             Event::GroupSafe { process, message, .. } => drop(self.told.insert(*process, *message)),
             Event::GroupDeliver { process, message, .. } => {
+                let known = self.known.get(&message.sender()).is_some_and(|last| *last >= message.number());
+                let demanded = self.demanded.contains(message);
+                if known && !demanded {
+                    return Ok(());
+                }
                 let leaving = self.leaving.contains(&process.daemon());
                 if leaving || self.told.get(process) == Some(message) {
                     return Ok(());
                 }
-                if self.demanded.contains(message) {
+                if demanded {
                     return without_the_word(*message, *process, at);
                 }
-                if self.known.get(&message.sender()).is_none_or(|last| *last < message.number()) {
-                    self.waiting.insert(*message, (*process, at));
-                }
+                self.waiting.insert(*message, (*process, at));
             }
             _ => {}
         }
