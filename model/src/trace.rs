@@ -77,7 +77,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         only_in: Option<GroupViewId>,
     },
-    /// The sender of `message` was told that nobody is given it.
+    /// The sender of `message` was told that nobody is given it: nobody, that is, whose daemon goes the same way from
+    /// this configuration.
     GroupRefuse { process: ProcessId, message: MessageId },
     /// Every daemon of the configuration is known to hold `message`, sent at [`Level::Safe`], and all that comes
     /// before it. The member is given the message next, in `view` of `group`. Without this record, the message came
