@@ -5,7 +5,8 @@
 //!
 //! | property | file |
 //! | --- | --- |
-//! | a start change proposes the daemon itself; start ids increase; each view follows a start change, carries its id, lies within what it proposed; view ids increase; one view id, one view | `membership_interface` |
+//! | a start change proposes the daemon itself; start ids increase; each view follows a start change, carries its id, lies within what it proposed; view ids increase | `membership_interface` |
+//! | one view id, one view | `view_id_unique` |
 //! | a start id that somebody relies on was told to its owner | `start_id_real` |
 //! | precision: in the end one view of all that live | `precision` |
 //!
@@ -16,7 +17,7 @@
 //! | self inclusion | `self_inclusion` | yes | yes |
 //! | local monotonicity | `local_monotonicity` | yes | yes |
 //! | initial view | `initial_view` | yes | yes |
-//! | view agreement: one id, one view | `membership_interface`, `view_agreement` | yes | yes |
+//! | view agreement: one id, one view | `view_id_unique`, `view_agreement` | yes | yes |
 //! | no obsolete view, as far as the daemon knows | `no_obsolete_view` | yes | a group's views follow |
 //! | each install leaves the view that one is in | `install_chain` | yes | see transitional set |
 //! | no partial install | `no_partial_install` | yes | yes |
@@ -86,6 +87,7 @@ mod total_order;
 mod transitional_set;
 mod unblocked;
 mod view_agreement;
+mod view_id_unique;
 mod virtual_synchrony;
 
 use crate::property::Property;
@@ -107,6 +109,7 @@ macro_rules! table {
 
 table! {
     membership_interface::MembershipInterface,
+    view_id_unique::ViewIdUnique,
     start_id_real::StartIdReal,
     precision::Precision,
     install_chain::InstallChain,

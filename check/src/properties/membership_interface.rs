@@ -1,7 +1,6 @@
 //! What a daemon hears from the membership service: start changes under increasing ids, each proposing the daemon
 //! itself; then views, each after a start change, within what that change proposed, carrying its id for this daemon,
-//! under an increasing view id; and a view id means the same view to everybody.
-//! [KK:start-change] [KK:start-id] [KK:view]
+//! under an increasing view id. [KK:start-change] [KK:start-id]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +21,6 @@ struct Heard {
 #[derive(Default)]
 pub(crate) struct MembershipInterface {
     daemons: BTreeMap<DaemonId, Heard>,
-    views: BTreeMap<ConfigurationId, (Configuration, Position)>,
 }
 
 impl Property for MembershipInterface {
@@ -53,8 +51,7 @@ impl Property for MembershipInterface {
                 Ok(())
             }
             Event::MembershipView { daemon, configuration } => {
-                self.follows_its_start_change(at, *daemon, configuration)?;
-                self.means_the_same_to_all(at, *daemon, configuration)
+                self.follows_its_start_change(at, *daemon, configuration)
             }
             _ => Ok(()),
         }
@@ -95,22 +92,6 @@ impl MembershipInterface {
         heard.view = Some(id);
         Ok(())
     }
-
-    fn means_the_same_to_all(
-        &mut self,
-        at: Position,
-        daemon: DaemonId,
-        view: &Configuration,
-    ) -> Result<(), Breach> {
-        let (known, before) = self.views.entry(view.id).or_insert_with(|| (view.clone(), at));
-        if known == view {
-            return Ok(());
-        }
-        breach(
-            &[*before, at],
-            format!("view {} means other members or start ids to {daemon} than before", view.id),
-        )
-    }
 }
 
 #[cfg(test)]
@@ -125,11 +106,6 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
         daemon: daemon("a"),
         start: start(number),
         proposed: daemons(names),
-    };
-    let other_members = || {
-        let mut configuration = configuration(1, "a b");
-        configuration.members.remove(&daemon("b"));
-        Event::MembershipView { daemon: daemon("a"), configuration }
     };
     vec![
         rejected("a is not in what is proposed to it", only, Script::new().raw(change(1, "b"))),
@@ -157,16 +133,6 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
                 },
             ),
         ),
-        rejected("one id names two sets of members", only, {
-            let b_is_told = Script::new().raw(Event::StartChange {
-                daemon: daemon("b"),
-                start: start(1),
-                proposed: daemons("a b"),
-            });
-            let b_is_told = b_is_told
-                .raw(Event::MembershipView { daemon: daemon("b"), configuration: configuration(1, "a b") });
-            b_is_told.raw(change(1, "a b")).raw(other_members())
-        }),
         accepted(
             "a change is overtaken by another before its view",
             Script::new().raw(change(1, "a b")).raw(change(2, "a")).raw(told(2, "a")),
