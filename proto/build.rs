@@ -17,7 +17,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
     let files = compiler.file_descriptor_set();
-    tonic_prost_build::configure().bytes(".").include_file("packages.rs").compile_fds(files)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .extern_path(".handover.gcs.v1.AttachResponse", "crate::encoded::AttachResponse")
+        .include_file("packages.rs")
+        .compile_fds(files)?;
     Ok(())
 }
 

@@ -31,7 +31,7 @@ use session_core::Gateway;
 use session_core::message::GatewayId;
 use svc_kit::dial::MESSAGE_BYTES_MAX;
 use svc_kit::driver::{self, Clock};
-use svc_kit::process;
+use svc_kit::process::{self, Workers};
 use svc_kit::serve::{self, Health, Listener, Services};
 use svc_kit::shutdown::Failure;
 use svc_kit::trace::TraceWriter;
@@ -61,7 +61,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The whole life of the process; see [`run`].
 pub fn main(args: &config::Args) -> ExitCode {
-    process::main("gateway", args, run)
+    process::main("gateway", Workers::PerCore, args, run)
 }
 
 /// Runs a gateway until `shutdown` is cancelled, and takes leave of its clients then.

@@ -4,11 +4,13 @@
 //! [`Commands::try_send`] gives back. Events wait at the daemon, which evicts a process that lets too many of them
 //! wait.
 
-use std::collections::VecDeque;
+use std::vec;
 
+use bytes::Bytes;
 use futures::{Stream, stream};
 use model::{Address, Name, ProcessId};
 use prost::Message;
+use proto::encoded::AttachResponse;
 use proto::gcs::v1 as pb;
 use proto::gcs::v1::group_service_client::GroupServiceClient;
 use svc_kit::dial::{self, Backoff, DialError, Keepalive, MESSAGE_BYTES_MAX};
@@ -120,8 +122,12 @@ async fn attach(target: &Target, address: &Address) -> Result<Attachment, Attemp
         first.attached.ok_or_else(|| Attempt::Failed("the daemon did not say who we are".into()))?;
     let process = wire::parse(&attached.process, "attached.process")
         .map_err(|malformed| Attempt::Failed(malformed.to_string()))?;
-    let events =
-        Events { responses, waiting: first.events.into(), reader: Reader::default(), state: State::Attached };
+    let events = Events {
+        responses,
+        waiting: first.events.into_iter(),
+        reader: Reader::default(),
+        state: State::Attached,
+    };
     Ok(Attachment { process, address: address.clone(), commands: Commands(commands), events })
 }
 
@@ -185,8 +191,9 @@ impl Commands {
 /// The half of an attachment that tells events.
 #[derive(Debug)]
 pub struct Events {
-    responses: Streaming<pb::AttachResponse>,
-    waiting: VecDeque<pb::Event>,
+    responses: Streaming<AttachResponse>,
+    /// Of the last response, each encoded.
+    waiting: vec::IntoIter<Bytes>,
     reader: Reader,
     state: State,
 }
@@ -214,15 +221,15 @@ impl Events {
 
     async fn read(&mut self) -> Result<Event, Loss> {
         loop {
-            while let Some(event) = self.waiting.pop_front() {
-                if let Some(event) =
-                    self.reader.read(event).map_err(|error| Loss::Broken(error.to_string()))?
-                {
+            for event in &mut self.waiting {
+                let event = pb::Event::decode(event).map_err(|error| Loss::Broken(error.to_string()))?;
+                let event = self.reader.read(event).map_err(|error| Loss::Broken(error.to_string()))?;
+                if let Some(event) = event {
                     return Ok(event);
                 }
             }
             match self.responses.message().await {
-                Ok(Some(response)) => self.waiting = response.events.into(),
+                Ok(Some(response)) => self.waiting = response.events.into_iter(),
                 Ok(None) => return Err(Loss::Broken("the daemon ended the call".into())),
                 Err(status) => return Err(loss(&status)),
             }
@@ -271,12 +278,12 @@ mod tests {
     /// A daemon that plays one fixed part: `answer` follows the first request of a call.
     #[derive(Clone)]
     struct Scripted {
-        answer: Result<Vec<pb::AttachResponse>, Status>,
+        answer: Result<Vec<AttachResponse>, Status>,
         end: Option<Status>,
         heard: mpsc::Sender<pb::AttachRequest>,
     }
 
-    type Responses = Pin<Box<dyn Stream<Item = Result<pb::AttachResponse, Status>> + Send>>;
+    type Responses = Pin<Box<dyn Stream<Item = Result<AttachResponse, Status>> + Send>>;
 
     #[tonic::async_trait]
     impl GroupService for Scripted {
@@ -327,7 +334,7 @@ mod tests {
     }
 
     async fn start(
-        answer: Result<Vec<pb::AttachResponse>, Status>,
+        answer: Result<Vec<AttachResponse>, Status>,
         end: Option<Status>,
     ) -> (Address, mpsc::Receiver<pb::AttachRequest>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -348,9 +355,14 @@ mod tests {
         }
     }
 
-    fn attached() -> pb::AttachResponse {
+    fn attached() -> AttachResponse {
         let attached = pb::Attached { process: "machine-1#7/3".into() };
-        pb::AttachResponse { attached: Some(attached), events: Vec::new() }
+        AttachResponse { attached: Some(attached), events: Vec::new() }
+    }
+
+    fn told(events: &[pb::Event]) -> AttachResponse {
+        let events = events.iter().map(|event| event.encode_to_vec().into()).collect();
+        AttachResponse { attached: None, events }
     }
 
     fn message(number: u64) -> pb::Event {
@@ -422,7 +434,7 @@ mod tests {
             (Some(Status::invalid_argument("bad group")), Loss::Refused("bad group".into())),
             (None, Loss::Broken("the daemon ended the call".into())),
         ] {
-            let events = pb::AttachResponse { attached: None, events: vec![message(1), message(2)] };
+            let events = told(&[message(1), message(2)]);
             let (address, _heard) = start(Ok(vec![attached(), events]), end).await;
             let mut events = connect(&[&address]).await.unwrap().events;
             for number in [1, 2] {
@@ -436,7 +448,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_malformed_event_is_a_loss() {
-        let events = pb::AttachResponse { attached: None, events: vec![pb::Event { event: None }] };
+        let events = told(&[pb::Event { event: None }]);
         let (address, _heard) = start(Ok(vec![attached(), events]), None).await;
         let mut events = connect(&[&address]).await.unwrap().events;
         let lost = Event::Lost(Loss::Broken("event is missing or malformed".into()));

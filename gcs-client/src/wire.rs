@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use model::{GroupName, GroupView, GroupViewId, Level, Member, MessageId, Outcome};
+use model::{
+    ConfigurationId, GroupName, GroupView, GroupViewId, Level, Member, MessageId, Outcome, ProcessId,
+};
 use proto::gcs::v1 as pb;
 
 use crate::{Command, Event};
@@ -37,9 +39,37 @@ pub(crate) fn command(command: Command) -> pb::Command {
 }
 
 /// Reads events. A step's views may come in several parts: those of an unfinished one wait here.
+///
+/// It remembers what was read last, since many messages in a row share their group, sender and configuration.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     unfinished: Vec<GroupView>,
+    group: Last<GroupName>,
+    sender: Last<ProcessId>,
+    configuration: Last<ConfigurationId>,
+}
+
+/// What was read last, and how it was spelt.
+#[derive(Debug)]
+struct Last<T>(Option<(String, T)>);
+
+impl<T> Default for Last<T> {
+    fn default() -> Last<T> {
+        Last(None)
+    }
+}
+
+impl<T: Clone> Last<T> {
+    fn read<E>(&mut self, text: String, read: impl FnOnce(&str) -> Result<T, E>) -> Result<T, E> {
+        match &self.0 {
+            Some((last, value)) if *last == text => Ok(value.clone()),
+            Some(_) | None => {
+                let value = read(&text)?;
+                self.0 = Some((text, value.clone()));
+                Ok(value)
+            }
+        }
+    }
 }
 
 impl Reader {
@@ -53,13 +83,18 @@ impl Reader {
                 let finished = (!views.continued).then(|| std::mem::take(&mut self.unfinished));
                 Ok(finished.map(Event::Views))
             }
-            pb::event::Event::Message(message) => Ok(Some(Event::Message {
-                group: group_name(&message.group)?,
-                id: MessageId::new(parse(&message.sender, "message.sender")?, message.number),
-                view: group_view_id(message.view)?,
-                level: level(message.level)?,
-                payload: message.payload,
-            })),
+            pb::event::Event::Message(message) => {
+                let view = message.view.ok_or(Malformed { field: "view.id" })?;
+                let sender = self.sender.read(message.sender, |text| parse(text, "message.sender"))?;
+                let configuration = self.configuration.read(view.configuration, configuration)?;
+                Ok(Some(Event::Message {
+                    group: self.group.read(message.group, group_name)?,
+                    id: MessageId::new(sender, message.number),
+                    view: GroupViewId { configuration, position: view.position },
+                    level: level(message.level)?,
+                    payload: message.payload,
+                }))
+            }
             pb::event::Event::Outcome(read) => {
                 Ok(Some(Event::Outcome { number: read.number, outcome: outcome(read)? }))
             }
@@ -117,10 +152,11 @@ fn group_view(view: pb::GroupView) -> Result<GroupView, Malformed> {
 
 fn group_view_id(id: Option<pb::GroupViewId>) -> Result<GroupViewId, Malformed> {
     let id = id.ok_or(Malformed { field: "view.id" })?;
-    Ok(GroupViewId {
-        configuration: parse(&id.configuration, "view.id.configuration")?,
-        position: id.position,
-    })
+    Ok(GroupViewId { configuration: configuration(&id.configuration)?, position: id.position })
+}
+
+fn configuration(text: &str) -> Result<ConfigurationId, Malformed> {
+    parse(text, "view.id.configuration")
 }
 
 fn group_name(text: &str) -> Result<GroupName, Malformed> {

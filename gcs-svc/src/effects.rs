@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use gcs_core::{Output, PeerFault, Rejection, Throttle};
+use bytes::Bytes;
+use gcs_core::{Message, Output, PeerFault, ProcessEvent, Rejection, Throttle};
 use model::Time;
 use svc_kit::driver::Effects;
 use svc_kit::trace::TraceWriter;
 use tokio::sync::watch;
 
+use crate::frames;
 use crate::inbound::Inbound;
 use crate::links::Links;
 use crate::processes::Processes;
@@ -50,6 +52,18 @@ pub struct Performer {
     pub refusals: Arc<Refusals>,
     /// For whom it concerns.
     pub mode: watch::Sender<Mode>,
+    /// Of the orders of one batch.
+    pub gathered: Gathered,
+}
+
+/// What is done together with orders that follow.
+#[derive(Default)]
+pub struct Gathered {
+    /// Whom `events` are for.
+    audience: Arc<[u32]>,
+    events: Vec<ProcessEvent>,
+    /// The message that was sent last, and its frame.
+    sent: Option<(Arc<Message>, Bytes)>,
 }
 
 impl Effects<Output> for Performer {
@@ -64,17 +78,56 @@ impl Effects<Output> for Performer {
             self.trace.flush();
         }
         for order in orders.drain(..) {
-            self.perform_one(order);
+            match order {
+                Output::Deliver { connections, event } => self.deliver(connections, event),
+                Output::Send { peer, epoch, number, message } => {
+                    let frame = self.encoded(message);
+                    self.links.send(peer, epoch, number, frame);
+                }
+                other => {
+                    self.tell();
+                    self.perform_one(other);
+                }
+            }
         }
+        self.tell();
+        self.gathered.sent = None;
     }
 }
 
 impl Performer {
+    /// Gathers events in a row for the same processes: they are told together.
+    fn deliver(&mut self, connections: Arc<[u32]>, event: ProcessEvent) {
+        if !Arc::ptr_eq(&self.gathered.audience, &connections) {
+            self.tell();
+            self.gathered.audience = connections;
+        }
+        self.gathered.events.push(event);
+    }
+
+    fn tell(&mut self) {
+        let Gathered { audience, events, .. } = &mut self.gathered;
+        if !events.is_empty() {
+            self.processes.tell(audience, events.drain(..));
+        }
+    }
+
+    /// The frame of a message. The same message in a row, to several peers, is encoded once.
+    fn encoded(&mut self, message: Arc<Message>) -> Bytes {
+        match &self.gathered.sent {
+            Some((sent, frame)) if Arc::ptr_eq(sent, &message) => frame.clone(),
+            Some(_) | None => {
+                let frame = frames::encode(&message);
+                self.gathered.sent = Some((message, frame.clone()));
+                frame
+            }
+        }
+    }
+
     fn perform_one(&mut self, order: Output) {
         match order {
             Output::Connect { peer, address, epoch } => self.links.connect(peer, address, epoch),
             Output::Disconnect { peer } => self.links.disconnect(peer),
-            Output::Send { peer, epoch, number, message } => self.links.send(peer, epoch, number, message),
             Output::Resume { to, epoch, received } => self.inbound.acknowledge(to, epoch, received),
             Output::Ack { peer, epoch, received } => self.inbound.acknowledge(peer, epoch, received),
             Output::Refuse { from, fault } => {
@@ -92,7 +145,6 @@ impl Performer {
                 tracing::warn!(reason, ?fault, "refused a notice of the membership service");
                 self.refusals.count(reason);
             }
-            Output::Deliver { connections, event } => self.processes.tell(&connections, &event),
             // The rest of what a process said whose call has ended already.
             Output::Rejected { reason: Rejection::NotAttached, .. } => {}
             Output::Rejected { connection, reason } => {
@@ -110,7 +162,8 @@ impl Performer {
                 tracing::info!(configuration = %configuration.id, members, together = transitional.len(), ?rest, "installed");
                 self.mode.send_modify(|mode| mode.standing = Standing::Member);
             }
-            Output::Trace(_) => {}
+            // Done with already.
+            Output::Deliver { .. } | Output::Send { .. } | Output::Trace(_) => {}
         }
     }
 }

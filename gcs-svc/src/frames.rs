@@ -1,17 +1,40 @@
 //! Frames between daemons, between the generated types and those of the machine. The reader trusts nothing: whatever
 //! has no sense of its own is malformed; whether it makes sense here is for the machine to judge.
+//!
+//! A frame is encoded once, however many peers it goes to, and sent in parts: before it stands what is of one peer.
 
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
 use gcs_core::{Entry, Message, Payload, Rank, Row, Run, Sync, Table};
 use model::{Boot, ConfigurationId, GroupName, GroupViewId, Level, StartId, Terms};
+use prost::encoding::{self, WireType};
 use proto::gcs::v1 as pb;
 
 use crate::wire::{self, Malformed};
 
-/// Writes frame `number`.
-pub fn write(number: u64, message: &Message) -> pb::Frame {
-    let message = match message {
+/// A frame without its number, encoded: the same for all peers.
+pub fn encode(message: &Message) -> Bytes {
+    let message = write(message);
+    let mut body = BytesMut::with_capacity(message.encoded_len());
+    message.encode(&mut body);
+    body.freeze()
+}
+
+/// A field `frames` of `OpenRequest` in two parts: what is of one peer, and the frame that all peers are sent.
+pub fn numbered(number: u64, body: Bytes) -> [Bytes; 2] {
+    const FRAMES: u32 = 2;
+    const NUMBER: u32 = 1;
+    let bytes = encoding::uint64::encoded_len(NUMBER, &number) + body.len();
+    let mut head = BytesMut::with_capacity(2 * (1 + encoding::encoded_len_varint(u64::MAX)));
+    encoding::encode_key(FRAMES, WireType::LengthDelimited, &mut head);
+    encoding::encode_varint(bytes as u64, &mut head);
+    encoding::uint64::encode(NUMBER, &number, &mut head);
+    [head.freeze(), body]
+}
+
+fn write(message: &Message) -> pb::frame::Message {
+    match message {
         Message::Entries { configuration, first, stable, entries } => {
             pb::frame::Message::Entries(pb::Entries {
                 configuration: Some(write_configuration(*configuration)),
@@ -45,8 +68,7 @@ pub fn write(number: u64, message: &Message) -> pb::Frame {
                 position: *position,
             })
         }
-    };
-    pb::Frame { number, message: Some(message) }
+    }
 }
 
 fn write_configuration(id: ConfigurationId) -> pb::ConfigurationId {
@@ -203,7 +225,7 @@ fn read_groups(texts: &[String], field: &str) -> Result<Arc<[GroupName]>, Malfor
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
+    use prost::Message as _;
 
     fn groups(names: &[&str]) -> Arc<[GroupName]> {
         names.iter().map(|name| GroupName::new(name).unwrap()).collect()
@@ -245,19 +267,25 @@ mod tests {
         ]
     }
 
+    /// The frame that the peer makes of the parts.
+    fn sent(number: u64, message: &Message) -> pb::Frame {
+        let parts = numbered(number, encode(message)).concat();
+        pb::OpenRequest::decode(&parts[..]).unwrap().frames.remove(0)
+    }
+
     #[test]
     fn every_message_reads_back() {
         for message in every_message() {
-            assert_eq!(read(write(12, &message)), Ok((12, message)));
+            assert_eq!(read(sent(12, &message)), Ok((12, message)));
         }
     }
 
     #[test]
     fn corrupted_frames_are_refused_or_read_back() {
-        let samples: Vec<_> = (1..).zip(every_message()).map(|(number, it)| write(number, &it)).collect();
+        let samples: Vec<_> = (1..).zip(every_message()).map(|(number, it)| sent(number, &it)).collect();
         fuzz::messages(&samples, |frame| match read(frame) {
             Ok((number, message)) => {
-                assert_eq!(read(write(number, &message)), Ok((number, message)));
+                assert_eq!(read(sent(number, &message)), Ok((number, message)));
                 true
             }
             Err(_) => false,

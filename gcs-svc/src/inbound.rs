@@ -155,16 +155,15 @@ impl LinkServer {
                 Ok(request) => request?,
                 Err(status) => return Some(self.refusals.unreadable(status)),
             };
-            for frame in request.frames {
-                let (number, message) = match frames::read(frame) {
-                    Ok(read) => read,
-                    Err(malformed) => {
-                        tracing::warn!(%from, field = malformed.field, rule = malformed.rule, "malformed frame");
-                        self.refusals.count("MALFORMED_FRAME");
-                        return Some(malformed.inside("frames").into());
-                    }
-                };
-                self.machine.send(Input::Frame { from, epoch, number, message }).await.ok()?;
+            let mut facts = Vec::with_capacity(request.frames.len());
+            let fact = |(number, message)| Input::Frame { from, epoch, number, message };
+            let read = request.frames.into_iter().map(|frame| frames::read(frame).map(fact));
+            let malformed = read.map(|fact| fact.map(|fact| facts.push(fact))).find_map(Result::err);
+            self.machine.send_all(facts).await.ok()?;
+            if let Some(malformed) = malformed {
+                tracing::warn!(%from, field = malformed.field, rule = malformed.rule, "malformed frame");
+                self.refusals.count("MALFORMED_FRAME");
+                return Some(malformed.inside("frames").into());
             }
         }
     }

@@ -7,7 +7,8 @@
 //! | `rpc`, `processes` | `GroupService`, and what waits for attached processes |
 //! | `membership` | this daemon at the membership service |
 //! | `links`, `inbound` | our streams to other daemons, and `LinkService`: theirs to us |
-//! | `wire`, `frames` | between generated types and the machine's: of processes, of daemons |
+//! | `wire`, `frames`, `events` | between generated types and the machine's: of processes, of daemons; events, encoded |
+//! | `parts` | messages that are written in parts |
 //! | `refusals` | what was refused, in stable words |
 //!
 //! One task owns the machine. Everything else sends it facts, and is given orders through bounded queues.
@@ -15,10 +16,12 @@
 
 pub mod config;
 mod effects;
+mod events;
 mod frames;
 mod inbound;
 mod links;
 mod membership;
+mod parts;
 mod processes;
 mod refusals;
 mod rpc;
@@ -35,6 +38,7 @@ use proto::gcs::v1::group_service_server::GroupServiceServer;
 use proto::gcs::v1::link_service_server::LinkServiceServer;
 use svc_kit::dial::MESSAGE_BYTES_MAX;
 use svc_kit::driver::{self, Clock, Handle};
+use svc_kit::process::{self, Workers};
 use svc_kit::serve::{self, Listener, Services};
 use svc_kit::shutdown::Failure;
 use svc_kit::trace::TraceWriter;
@@ -43,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Args, Config};
-use crate::effects::{Mode, Performer, Standing};
+use crate::effects::{Gathered, Mode, Performer, Standing};
 use crate::inbound::{Inbound, LinkServer};
 use crate::links::Links;
 use crate::processes::Processes;
@@ -57,7 +61,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
 /// Runs the service as a process of its own, to its end.
 pub fn main(args: &Args) -> ExitCode {
-    svc_kit::process::main("gcs-svc", args, run)
+    process::main("gcs-svc", Workers::One, args, run)
 }
 
 /// Runs the service until `shutdown` is cancelled: then drains it.
@@ -120,6 +124,7 @@ where
         processes: Arc::clone(&processes),
         refusals: Arc::clone(&refusals),
         mode: mode_set,
+        gathered: Gathered::default(),
     };
     let end = CancellationToken::new();
     // Whichever way this function is left.

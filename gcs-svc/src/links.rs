@@ -3,29 +3,35 @@
 //!
 //! Bounds: a stream whose queue is full counts as broken, and is opened again; the machine keeps what was not
 //! acknowledged and sends it again from where the peer is. The queue has room for every frame that the machine may
-//! have to send at once; the frames in it are shared with the machine.
+//! have to send at once; the frames in it are shared by all queues.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use futures::{Stream, stream};
-use gcs_core::{Daemon, Epoch, Input, Message};
+use gcs_core::{Daemon, Epoch, Input};
 use model::{Address, DaemonId, Name};
 use prost::Message as _;
 use proto::gcs::v1 as pb;
-use proto::gcs::v1::link_service_client::LinkServiceClient;
 use svc_kit::dial::{self, Backoff, Keepalive, MESSAGE_BYTES_MAX};
 use svc_kit::driver::{Handle, Stopped};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::Status;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::{Request, Status};
 
 use crate::frames;
+use crate::parts::Parts;
 
 /// The most frames that wait in the queue of one stream.
 const QUEUE_MAX: usize = 16 * 1024;
 /// Frames go out together up to about this many bytes.
 const BATCH_BYTES: usize = 256 * 1024;
+
+/// The call that opens a stream.
+const OPEN: &str = "/handover.gcs.v1.LinkService/Open";
 
 /// What all streams have in common.
 pub struct Links {
@@ -47,7 +53,7 @@ struct Link {
 }
 
 struct OpenStream {
-    frames: mpsc::Sender<(u64, Arc<Message>)>,
+    frames: mpsc::Sender<(u64, Bytes)>,
     broken: CancellationToken,
 }
 
@@ -105,12 +111,12 @@ impl Links {
         self.open().remove(&peer);
     }
 
-    /// Queues a frame. What cannot be queued is sent again when the stream is open again.
-    pub fn send(&self, peer: DaemonId, epoch: Epoch, number: u64, message: Arc<Message>) {
+    /// Queues a frame, encoded. What cannot be queued is sent again when the stream is open again.
+    pub fn send(&self, peer: DaemonId, epoch: Epoch, number: u64, frame: Bytes) {
         let mut open = self.open();
         let Some(link) = open.get_mut(&peer).filter(|link| link.epoch == epoch) else { return };
         if let Some(stream) = &link.stream
-            && stream.frames.try_send((number, message)).is_err()
+            && stream.frames.try_send((number, frame)).is_err()
         {
             tracing::debug!(%peer, "the queue of the link is full");
             link.fail();
@@ -157,7 +163,7 @@ impl Links {
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, Ended> {
         let channel = dial::connect(address, &self.keepalive).await?;
-        let mut client = LinkServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let mut client = Grpc::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let (frames, queue) = mpsc::channel(QUEUE_MAX);
         let hello = pb::LinkHello {
             cluster: self.cluster.to_string(),
@@ -165,7 +171,11 @@ impl Links {
             to: peer.to_string(),
             epoch: epoch.number(),
         };
-        let mut responses = client.open(requests(hello, queue)).await?.into_inner();
+        client.ready().await.map_err(|error| Status::from_error(error.into()))?;
+        let requests = Request::new(requests(hello, queue));
+        let opening =
+            client.streaming(requests, PathAndQuery::from_static(OPEN), Parts::<pb::OpenResponse>::default());
+        let mut responses = opening.await?.into_inner();
         let first = responses.message().await?.ok_or(Ended::Closed)?;
 
         backoff.reset();
@@ -218,29 +228,29 @@ impl Link {
     }
 }
 
-type Queue = mpsc::Receiver<(u64, Arc<Message>)>;
+type Queue = mpsc::Receiver<(u64, Bytes)>;
 
-/// The requests of a stream: hello, then whatever frames are queued, in batches.
-fn requests(hello: pb::LinkHello, queue: Queue) -> impl Stream<Item = pb::OpenRequest> + Send {
+/// The requests of a stream, each an `OpenRequest` in parts: hello, then whatever frames are queued, in batches.
+fn requests(hello: pb::LinkHello, queue: Queue) -> impl Stream<Item = Vec<Bytes>> + Send {
     let hello = pb::OpenRequest { hello: Some(hello), frames: Vec::new() };
+    let hello = vec![Bytes::from(hello.encode_to_vec())];
     stream::unfold((Some(hello), queue), async |(hello, mut queue): (_, Queue)| match hello {
         Some(hello) => Some((hello, (None, queue))),
         None => {
-            let (number, message) = queue.recv().await?;
-            Some((batch(frames::write(number, &message), &mut queue), (None, queue)))
+            let first = queue.recv().await?;
+            Some((batch(first, &mut queue), (None, queue)))
         }
     })
 }
 
-fn batch(first: pb::Frame, queue: &mut Queue) -> pb::OpenRequest {
-    let mut bytes = first.encoded_len();
-    let mut frames = vec![first];
-    while bytes < BATCH_BYTES
-        && let Ok((number, message)) = queue.try_recv()
-    {
-        let frame = frames::write(number, &message);
-        bytes += frame.encoded_len();
-        frames.push(frame);
+fn batch(first: (u64, Bytes), queue: &mut Queue) -> Vec<Bytes> {
+    let mut parts = Vec::new();
+    let mut bytes = 0;
+    let mut next = Some(first);
+    while let Some((number, frame)) = next {
+        bytes += frame.len();
+        parts.extend(frames::numbered(number, frame));
+        next = if bytes < BATCH_BYTES { queue.try_recv().ok() } else { None };
     }
-    pb::OpenRequest { hello: None, frames }
+    parts
 }

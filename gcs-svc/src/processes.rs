@@ -9,16 +9,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use gcs_core::ProcessEvent;
 use model::{Outcome, ProcessId};
+use proto::encoded::AttachResponse;
 use proto::gcs::v1 as pb;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Status;
 
 use crate::config::Limits;
-use crate::{refusals, wire};
+use crate::events::Writer;
+use crate::refusals;
 
 /// Events go out together up to about this many bytes.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -26,8 +29,20 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// us to read them before it reads on.
 const HOLD_UP_MAX: Duration = Duration::from_secs(1);
 
-/// An event, and how much of the limits it takes.
-type Queued = (usize, ProcessEvent);
+/// What an event costs beside its bytes, roughly.
+const OVERHEAD: usize = 128;
+
+/// Events that were told together, shared by all who were told.
+#[derive(Clone, Debug)]
+struct Chunk {
+    /// How much of `limits.event_bytes` it takes. Every event takes at least its share by number.
+    cost: usize,
+    bytes: usize,
+    /// Each encoded.
+    events: Arc<[Bytes]>,
+    /// What became of the process's last multicast, if it is told so together with these.
+    outcome: Option<Outcome>,
+}
 
 /// All attached processes.
 #[derive(Debug)]
@@ -42,6 +57,7 @@ struct Table {
     last: u32,
     attached: HashMap<u32, Outbox>,
     doors: Doors,
+    writer: Writer,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,14 +70,14 @@ enum Doors {
 /// The end of a process's queue at which events go in.
 #[derive(Debug)]
 struct Outbox {
-    events: mpsc::Sender<Queued>,
+    events: mpsc::Sender<Chunk>,
     call: Arc<Call>,
 }
 
 /// The call of a process: both of its directions end together.
 #[derive(Debug, Default)]
 pub struct Call {
-    /// Of `limits.event_bytes`; every event takes at least its share by number.
+    /// Of `limits.event_bytes`.
     waiting: AtomicUsize,
     /// Some of it was sent.
     sent: Notify,
@@ -110,7 +126,7 @@ pub struct Admitted {
 
 /// The other end of the queue.
 pub struct Told {
-    events: mpsc::Receiver<Queued>,
+    events: mpsc::Receiver<Chunk>,
     call: Arc<Call>,
 }
 
@@ -148,19 +164,19 @@ impl Processes {
         self.table().attached.len()
     }
 
-    /// Queues an event for each of `connections`, and evicts those whose queue is full.
-    pub fn tell(&self, connections: &[u32], event: &ProcessEvent) {
-        let share = self.limits.event_bytes / self.limits.events;
-        let cost = wire::event_cost(event).max(share);
+    /// Queues events for each of `connections`, and evicts those whose queue is full.
+    pub fn tell(&self, connections: &[u32], events: impl IntoIterator<Item = ProcessEvent>) {
         let mut table = self.table();
-        for connection in connections {
-            let Some(outbox) = table.attached.get(connection) else { continue };
-            let waiting = outbox.call.waiting.fetch_add(cost, Ordering::Relaxed);
-            let fits = waiting == 0 || waiting + cost <= self.limits.event_bytes;
-            if !fits || outbox.events.try_send((cost, event.clone())).is_err() {
-                tracing::warn!(connection, waiting, "evicted: the process does not read its events");
-                outbox.call.end(refusals::process_too_slow());
-                table.attached.remove(connection);
+        let (mut written, mut last) = (Vec::new(), None);
+        for event in events {
+            if let ProcessEvent::Outcome { outcome, .. } = &event {
+                last = Some(*outcome);
+            }
+            table.writer.write(event, &mut written);
+        }
+        for chunk in chunks(written, self.limits.event_bytes / self.limits.events, last) {
+            for connection in connections {
+                table.queue(*connection, &chunk, self.limits.event_bytes);
             }
         }
     }
@@ -187,15 +203,42 @@ impl Processes {
     }
 }
 
+impl Table {
+    /// Queues a chunk for a process, or evicts it.
+    fn queue(&mut self, connection: u32, chunk: &Chunk, limit: usize) {
+        let Some(outbox) = self.attached.get(&connection) else { return };
+        let waiting = outbox.call.waiting.fetch_add(chunk.cost, Ordering::Relaxed);
+        let fits = waiting == 0 || waiting + chunk.cost <= limit;
+        if !fits || outbox.events.try_send(chunk.clone()).is_err() {
+            tracing::warn!(connection, waiting, "evicted: the process does not read its events");
+            outbox.call.end(refusals::process_too_slow());
+            self.attached.remove(&connection);
+        }
+    }
+}
+
+/// Events in chunks of about [`BATCH_BYTES`]. Each event takes at least `share` of the limit.
+fn chunks(written: Vec<Bytes>, share: usize, outcome: Option<Outcome>) -> Vec<Chunk> {
+    let mut chunks = Vec::new();
+    let mut written = written.into_iter().peekable();
+    while written.peek().is_some() {
+        let (mut events, mut bytes, mut cost) = (Vec::new(), 0, 0);
+        while let Some(event) = written.next_if(|_| bytes < BATCH_BYTES) {
+            bytes += event.len();
+            cost += share.max(OVERHEAD + event.len());
+            events.push(event);
+        }
+        chunks.push(Chunk { cost, bytes, events: events.into(), outcome });
+    }
+    chunks
+}
+
 impl Told {
     /// The responses of the call: first who the process is, then its events, then why it ended. When the caller goes
     /// away, the call is over.
-    pub fn responses(
-        self,
-        process: ProcessId,
-    ) -> impl Stream<Item = Result<pb::AttachResponse, Status>> + Send {
+    pub fn responses(self, process: ProcessId) -> impl Stream<Item = Result<AttachResponse, Status>> + Send {
         let attached = pb::Attached { process: process.to_string() };
-        let first = pb::AttachResponse { attached: Some(attached), events: Vec::new() };
+        let first = AttachResponse { attached: Some(attached), events: Vec::new() };
         let gone = self.call.over.clone().drop_guard();
         let events = stream::unfold((Some(self), gone), async |(told, gone): (Option<Told>, DropGuard)| {
             let mut told = told?;
@@ -209,37 +252,37 @@ impl Told {
     /// Waits for what became of the process's only multicast. The call may end before.
     pub async fn outcome(&mut self) -> Option<Outcome> {
         loop {
-            let event = tokio::select! {
+            let chunk = tokio::select! {
                 biased;
                 () = self.call.over() => None,
-                event = self.events.recv() => event,
+                chunk = self.events.recv() => chunk,
             };
-            if let ProcessEvent::Outcome { outcome, .. } = event?.1 {
+            if let Some(outcome) = chunk?.outcome {
                 return Some(outcome);
             }
         }
     }
 
-    async fn next(&mut self) -> Option<Result<pb::AttachResponse, Status>> {
+    async fn next(&mut self) -> Option<Result<AttachResponse, Status>> {
         tokio::select! {
             biased;
             () = self.call.over() => self.call.reason().map(Err),
-            event = self.events.recv() => match event {
-                Some(event) => Some(Ok(self.batch(event))),
+            chunk = self.events.recv() => match chunk {
+                Some(chunk) => Some(Ok(self.batch(chunk))),
                 // A call that was ended has its reason before its queue is gone.
                 None => self.call.reason().map(Err),
             },
         }
     }
 
-    fn batch(&mut self, first: Queued) -> pb::AttachResponse {
-        let mut response = pb::AttachResponse::default();
+    fn batch(&mut self, first: Chunk) -> AttachResponse {
+        let mut response = AttachResponse::default();
         let mut bytes = 0;
         let mut next = Some(first);
-        while let Some((cost, event)) = next {
-            self.call.waiting.fetch_sub(cost, Ordering::Relaxed);
-            bytes += wire::event_cost(&event);
-            response.events.extend(wire::events(event));
+        while let Some(chunk) = next {
+            self.call.waiting.fetch_sub(chunk.cost, Ordering::Relaxed);
+            bytes += chunk.bytes;
+            response.events.extend(chunk.events.iter().cloned());
             next = if bytes < BATCH_BYTES { self.events.try_recv().ok() } else { None };
         }
         self.call.sent.notify_one();
@@ -251,7 +294,9 @@ impl Told {
 mod tests {
     use std::time::Duration;
 
-    use model::{ConfigurationId, GroupName, GroupViewId, MessageId};
+    use model::{ConfigurationId, GroupName, GroupView, GroupViewId, MessageId};
+    use prost::Message as _;
+    use svc_kit::dial::MESSAGE_BYTES_MAX;
     use tokio::time::Instant;
     use tonic::Code;
 
@@ -281,16 +326,46 @@ mod tests {
             let (slow, quick) = (processes.admit().unwrap(), processes.admit().unwrap());
             let mut quick_told = quick.told;
             for _ in 0..fit {
-                processes.tell(&[slow.connection, quick.connection], &message(bytes));
+                processes.tell(&[slow.connection, quick.connection], [message(bytes)]);
                 assert!(quick_told.next().await.is_some_and(|response| response.is_ok()));
             }
             assert!(slow.call.reason().is_none(), "{fit} events of {bytes} bytes fit");
-            processes.tell(&[slow.connection, quick.connection], &message(bytes));
+            processes.tell(&[slow.connection, quick.connection], [message(bytes)]);
             let status = slow.call.reason().unwrap();
             assert_eq!(status.code(), Code::ResourceExhausted);
             assert!(quick.call.reason().is_none());
             assert_eq!(processes.count(), 1);
         }
+    }
+
+    #[tokio::test]
+    async fn a_step_with_very_many_views_takes_several_responses() {
+        const COUNT: usize = 50_000;
+        let view = |number| GroupView {
+            group: GroupName::new(&format!("session/film-1/{number:032}")).unwrap(),
+            id: GroupViewId { configuration: ConfigurationId::new(1, 1), position: 1 },
+            members: Vec::new(),
+            joined: Vec::new(),
+            left: vec!["d1#1/1".parse().unwrap(); 3],
+            transitional: Vec::new(),
+        };
+        let processes = Processes::new(Limits::default());
+        let Admitted { connection, mut told, .. } = processes.admit().unwrap();
+        processes.tell(&[connection], [ProcessEvent::Views((0..COUNT).map(view).map(Arc::new).collect())]);
+        processes.close(connection);
+        let (mut views, mut responses) = (0, 0);
+        while let Some(response) = told.next().await {
+            let response = response.unwrap();
+            assert!(response.encoded_len() <= MESSAGE_BYTES_MAX / 2);
+            responses += 1;
+            for event in response.events {
+                let event = pb::Event::decode(event).unwrap().event;
+                let Some(pb::event::Event::Views(part)) = event else { panic!("not views") };
+                views += part.views.len();
+            }
+        }
+        assert_eq!(views, COUNT);
+        assert!(responses > 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -301,7 +376,7 @@ mod tests {
         processes.catch_up(&call).await;
         assert_eq!(start.elapsed(), Duration::ZERO, "nothing waits");
         for _ in 0..8 {
-            processes.tell(&[connection], &message(KIB - 200));
+            processes.tell(&[connection], [message(KIB - 200)]);
         }
         processes.catch_up(&call).await;
         assert_eq!(start.elapsed().as_secs(), HOLD_UP_MAX.as_secs());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::Stream;
 use gcs_core::{Daemon, Input, Params, Throttle};
 use model::{DaemonId, GroupName, Name, Outcome, ProcessId, Time};
+use proto::encoded::AttachResponse;
 use proto::gcs::v1 as pb;
 use proto::gcs::v1::group_service_server::GroupService;
 use svc_kit::driver::{Clock, Handle, Stopped};
@@ -131,9 +132,7 @@ impl GroupServer {
         let flight = Arc::clone(&self.flight).acquire_many_owned(permits).await.map_err(|_| Stopped)?;
         let mut mode = self.mode.clone();
         mode.wait_for(|mode| mode.throttle == Throttle::Go).await.map_err(|_| Stopped)?;
-        for fact in facts {
-            self.machine.send(fact).await?;
-        }
+        self.machine.send_all(facts).await?;
         self.machine.afterwards(move || drop(flight)).await
     }
 }
@@ -163,7 +162,7 @@ impl Drop for Guest<'_> {
     }
 }
 
-type Responses = Pin<Box<dyn Stream<Item = Result<pb::AttachResponse, Status>> + Send>>;
+type Responses = Pin<Box<dyn Stream<Item = Result<AttachResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl GroupService for GroupServer {

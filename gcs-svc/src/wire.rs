@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gcs_core::{Input, Params, ProcessEvent};
+use gcs_core::{Input, Params};
 use model::{GroupName, GroupView, GroupViewId, Level, Member, Name, Outcome, Terms};
 use prost::Message as _;
 use proto::gcs::v1 as pb;
@@ -135,53 +135,22 @@ pub fn hello(hello: Option<pb::AttachHello>) -> Result<(Name, Name), Malformed> 
     Ok((parse(&hello.cluster, "hello.cluster")?, parse(&hello.name, "hello.name")?))
 }
 
-/// Roughly the bytes of an event in memory and on the wire.
-pub fn event_cost(event: &ProcessEvent) -> usize {
-    match event {
-        ProcessEvent::Views(views) => views.iter().map(|view| view_cost(view)).sum(),
-        ProcessEvent::Message { group, payload, .. } => 128 + group.as_str().len() + payload.len(),
-        ProcessEvent::Outcome { .. } => 64,
+/// Writes the views of one step: in several parts if there are very many.
+pub fn views(views: Vec<Arc<GroupView>>) -> Vec<pb::Views> {
+    let mut parts = Vec::new();
+    let mut part = pb::Views::default();
+    let mut bytes = 0;
+    for view in views {
+        if bytes >= VIEWS_BYTES {
+            parts.push(pb::Views { continued: true, ..std::mem::take(&mut part) });
+            bytes = 0;
+        }
+        let view = group_view(&view);
+        bytes += view.encoded_len();
+        part.views.push(view);
     }
-}
-
-fn view_cost(view: &GroupView) -> usize {
-    64 + view.group.as_str().len() + 48 * (view.members.len() + view.left.len())
-}
-
-/// Writes an event: several in place of one that has very many views.
-pub fn events(event: ProcessEvent) -> Vec<pb::Event> {
-    let wrap = |event| pb::Event { event: Some(event) };
-    match event {
-        ProcessEvent::Message { group, id, view, level, payload } => {
-            vec![wrap(pb::event::Event::Message(pb::Message {
-                group: group.to_string(),
-                sender: id.sender().to_string(),
-                number: id.number(),
-                view: Some(group_view_id(view)),
-                payload,
-                level: write_level(level).into(),
-            }))]
-        }
-        ProcessEvent::Outcome { number, outcome } => {
-            vec![wrap(pb::event::Event::Outcome(write_outcome(number, outcome)))]
-        }
-        ProcessEvent::Views(views) => {
-            let mut parts = Vec::new();
-            let mut part = pb::Views::default();
-            let mut bytes = 0;
-            for view in views {
-                if bytes >= VIEWS_BYTES {
-                    parts.push(pb::Views { continued: true, ..std::mem::take(&mut part) });
-                    bytes = 0;
-                }
-                let view = group_view(&view);
-                bytes += view.encoded_len();
-                part.views.push(view);
-            }
-            parts.push(part);
-            parts.into_iter().map(|part| wrap(pb::event::Event::Views(part))).collect()
-        }
-    }
+    parts.push(part);
+    parts
 }
 
 /// Writes a level.
@@ -192,7 +161,8 @@ pub fn write_level(level: Level) -> pb::Level {
     }
 }
 
-fn write_outcome(number: u64, outcome: Outcome) -> pb::Outcome {
+/// Writes what became of a multicast.
+pub fn write_outcome(number: u64, outcome: Outcome) -> pb::Outcome {
     use pb::outcome::{Blocked, Delivered, NoMembers, OtherView, Outcome as Written};
     let outcome = match outcome {
         Outcome::Delivered { view, level } => {
@@ -240,7 +210,7 @@ pub fn group(name: &GroupName, view: Option<GroupViewId>, members: &[Arc<Member>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{ConfigurationId, MessageId, ProcessId};
+    use model::{ConfigurationId, ProcessId};
 
     fn view(group: &str) -> Arc<GroupView> {
         let process = |text: &str| text.parse::<ProcessId>().unwrap();
@@ -268,34 +238,16 @@ mod tests {
     #[test]
     fn very_many_views_go_out_in_parts_that_fit_a_message() {
         const COUNT: usize = 5000;
-        let views = (0..COUNT).map(|number| view(&format!("session/film-1/{number:032}"))).collect();
-        let parts = events(ProcessEvent::Views(views));
+        let all = (0..COUNT).map(|number| view(&format!("session/film-1/{number:032}"))).collect();
+        let parts = views(all);
         assert!(parts.len() > 1);
         let mut count = 0;
         for (place, part) in parts.iter().enumerate() {
             assert!(part.encoded_len() < 2 * VIEWS_BYTES);
-            let Some(pb::event::Event::Views(views)) = &part.event else { panic!("not views") };
-            assert_eq!(views.continued, place + 1 < parts.len());
-            count += views.views.len();
+            assert_eq!(part.continued, place + 1 < parts.len());
+            count += part.views.len();
         }
         assert_eq!(count, COUNT);
-    }
-
-    #[test]
-    fn the_cost_of_an_event_is_about_its_size() {
-        let id = MessageId::new("m-1#7/1".parse().unwrap(), 3);
-        let message = ProcessEvent::Message {
-            group: GroupName::new("g").unwrap(),
-            id,
-            view: view("g").id,
-            level: Level::Agreed,
-            payload: vec![0; 1000].into(),
-        };
-        for event in [message, ProcessEvent::Views(vec![view("g"), view("h")])] {
-            let cost = event_cost(&event);
-            let bytes: usize = events(event).iter().map(pb::Event::encoded_len).sum();
-            assert!((bytes..2 * bytes + 256).contains(&cost), "{cost} for {bytes} bytes");
-        }
     }
 
     #[test]

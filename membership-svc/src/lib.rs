@@ -36,6 +36,7 @@ use proto::membership::v1::membership_service_server::MembershipServiceServer;
 use proto::membership::v1::peer_service_server::PeerServiceServer;
 use svc_kit::dial::MESSAGE_BYTES_MAX;
 use svc_kit::driver::{self, Clock};
+use svc_kit::process::{self, Workers};
 use svc_kit::serve::{self, Listener, Services};
 use svc_kit::shutdown::Failure;
 use tokio::sync::watch;
@@ -55,7 +56,7 @@ const INBOX_MAX: usize = 4096;
 
 /// Runs the service as a process of its own, to its end.
 pub fn main(args: &Args) -> ExitCode {
-    svc_kit::process::main("membership-svc", args, run)
+    process::main("membership-svc", Workers::One, args, run)
 }
 
 /// Runs a membership server until `shutdown` is cancelled.

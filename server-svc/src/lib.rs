@@ -23,7 +23,7 @@ use proto::server::v1::server_service_server::ServerServiceServer;
 use session_core::Server;
 use session_core::server::Input;
 use svc_kit::driver::{self, Clock, Handle};
-use svc_kit::process;
+use svc_kit::process::{self, Workers};
 use svc_kit::serve::{self, Health, Listener, Services};
 use svc_kit::settings::SettingsError;
 use svc_kit::shutdown::Failure;
@@ -48,7 +48,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The whole life of the process; see [`run`].
 pub fn main(args: &config::Args) -> ExitCode {
-    process::main("server-svc", args, run)
+    process::main("server-svc", Workers::PerCore, args, run)
 }
 
 /// Runs a content server until `shutdown` is cancelled, and hands its sessions over then.

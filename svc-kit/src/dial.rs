@@ -9,6 +9,9 @@ use tonic::transport::{Channel, Endpoint};
 /// The largest message that any service takes or sends, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// The largest HTTP/2 frame that either end of a connection takes, in bytes: a batch of messages goes out in a few.
+pub(crate) const FRAME_BYTES_MAX: u32 = 128 * 1024;
+
 /// The table `keepalive`: when a silent connection counts as broken. The cost is one small frame each way for each
 /// connection and interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -50,6 +53,7 @@ pub fn endpoint(address: &Address, keepalive: &Keepalive) -> Result<Endpoint, Ba
         Endpoint::from_shared(format!("http://{address}")).map_err(|_| BadAddress(address.clone()))?;
     Ok(endpoint
         .tcp_nodelay(true)
+        .max_frame_size(FRAME_BYTES_MAX)
         .connect_timeout(keepalive.timeout)
         .http2_keep_alive_interval(keepalive.interval)
         .keep_alive_timeout(keepalive.timeout)

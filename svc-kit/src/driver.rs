@@ -1,8 +1,8 @@
 //! Hosts a machine: one task owns it, facts come in through a bounded inbox, orders go out to [`Effects`].
 //!
-//! The task takes a fact, then whatever else is queued (up to [`BATCH_MAX`]), wakes the machine if something is due,
-//! and hands over all the orders of this batch at once: under load, one wake-up serves many facts. When the inbox is
-//! full, [`Handle::send`] waits: that is the back-pressure of the whole process.
+//! The task takes a letter of one or many facts, then whatever else is queued (up to [`BATCH_MAX`] facts), wakes the
+//! machine if something is due, and hands over all the orders of this batch at once: under load, one wake-up serves
+//! many facts. When the inbox is full, [`Handle::send`] waits: that is the back-pressure of the whole process.
 
 use model::{Machine, Time};
 use tokio::sync::{mpsc, oneshot};
@@ -10,7 +10,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// The most facts that a machine is told before what is due is done and its orders are performed.
+/// So many facts, and the rest of the letter in hand, are told to a machine before what is due is done and its orders
+/// are performed.
 pub const BATCH_MAX: usize = 256;
 
 /// Performs the orders of a machine.
@@ -65,6 +66,7 @@ type Question<M> = Box<dyn FnOnce(&M) + Send>;
 
 enum Letter<M: Machine> {
     Fact(M::Input),
+    Facts(Vec<M::Input>),
     Question(Question<M>),
 }
 
@@ -83,6 +85,11 @@ impl<M: Machine> Handle<M> {
     /// Tells a fact, waiting for room in the inbox.
     pub async fn send(&self, fact: M::Input) -> Result<(), Stopped> {
         self.inbox.send(Letter::Fact(fact)).await.map_err(|_| Stopped)
+    }
+
+    /// Tells facts that came together, waiting for room for one letter in the inbox.
+    pub async fn send_all(&self, facts: Vec<M::Input>) -> Result<(), Stopped> {
+        self.inbox.send(Letter::Facts(facts)).await.map_err(|_| Stopped)
     }
 
     /// Tells a fact if there is room.
@@ -120,7 +127,7 @@ impl<M: Machine> Handle<M> {
 /// Where facts and questions for a machine wait until it is driven.
 pub struct Inbox<M: Machine>(mpsc::Receiver<Letter<M>>);
 
-/// An inbox with room for `max` facts, and the handle that fills it. The handle exists before the machine runs, so
+/// An inbox with room for `max` letters, and the handle that fills it. The handle exists before the machine runs, so
 /// that its effects can have it.
 pub fn inbox<M: Machine>(max: usize) -> (Handle<M>, Inbox<M>) {
     let (sender, receiver) = mpsc::channel(max);
@@ -192,6 +199,12 @@ impl<M: Machine, E: Effects<M::Output>> Host<M, E> {
         while let Some(letter) = next {
             match letter {
                 Letter::Fact(fact) => self.machine.handle(now, fact, &mut self.orders),
+                Letter::Facts(facts) => {
+                    taken += facts.len();
+                    for fact in facts {
+                        self.machine.handle(now, fact, &mut self.orders);
+                    }
+                }
                 Letter::Question(question) => self.questions.push(question),
             }
             taken += 1;
@@ -307,6 +320,14 @@ mod tests {
             bench.handle.try_send(1).unwrap();
         }
         assert_eq!(bench.handle.ask(|adder| adder.sum).await, Ok(4 * BATCH_MAX as u64));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn facts_that_came_together_are_told_in_their_order_and_take_one_place() {
+        let bench = bench(1);
+        bench.handle.send_all(vec![1; 2 * BATCH_MAX]).await.unwrap();
+        bench.handle.send(1).await.unwrap();
+        assert_eq!(bench.handle.ask(|adder| adder.sum).await, Ok(2 * BATCH_MAX as u64 + 1));
     }
 
     #[tokio::test(start_paused = true)]

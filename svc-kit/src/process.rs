@@ -56,10 +56,24 @@ pub trait Arguments: Serialize {
     fn common(&self) -> &CommonArgs;
 }
 
+/// How many threads run the tasks of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workers {
+    /// One: for a service that is one machine and what carries facts to it. No task waits for another core to wake up.
+    One,
+    /// As many as there are cores.
+    PerCore,
+}
+
 /// Runs a service to its end: reads the settings, starts logging, gives `run` a token that a signal cancels, and
 /// turns its result into an exit code. A panic anywhere ends the process: what a broken machine holds cannot be
 /// trusted, and a process that is gone is what the others are built to survive.
-pub fn main<C: Settings, F>(service: &'static str, args: &impl Arguments, run: F) -> ExitCode
+pub fn main<C: Settings, F>(
+    service: &'static str,
+    workers: Workers,
+    args: &impl Arguments,
+    run: F,
+) -> ExitCode
 where
     F: AsyncFnOnce(C, CancellationToken) -> Result<(), Failure>,
 {
@@ -74,7 +88,7 @@ where
     if common.check_config {
         return Exit::Ok.into();
     }
-    let ended = start(service, config, run);
+    let ended = start(service, workers, config, run);
     match ended {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {
@@ -84,11 +98,16 @@ where
     }
 }
 
-fn start<C: Settings, F>(service: &'static str, config: C, run: F) -> Result<(), Failure>
+fn start<C: Settings, F>(service: &'static str, workers: Workers, config: C, run: F) -> Result<(), Failure>
 where
     F: AsyncFnOnce(C, CancellationToken) -> Result<(), Failure>,
 {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    match workers {
+        Workers::One => runtime.worker_threads(1),
+        Workers::PerCore => &mut runtime,
+    };
+    let runtime = runtime.enable_all().build()?;
     let ended = runtime.block_on(async {
         let _telemetry = telemetry::init(service, config.log());
         end_on_panic();

@@ -22,7 +22,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::dial::Keepalive;
+use crate::dial::{FRAME_BYTES_MAX, Keepalive};
 use crate::shutdown::Failure;
 
 /// A bound listener, and the address that others use.
@@ -152,6 +152,7 @@ impl Server {
         tracing::info!(advertised = %listener.advertised, "listening on {}", listener.bound);
         let connections = TcpIncoming::from(listener.tcp).with_nodelay(Some(true));
         let serving = tonic::transport::Server::builder()
+            .max_frame_size(Some(FRAME_BYTES_MAX))
             .http2_keepalive_interval(Some(self.keepalive.interval))
             .http2_keepalive_timeout(Some(self.keepalive.timeout))
             .add_routes(self.routes)

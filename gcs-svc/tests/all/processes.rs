@@ -133,7 +133,7 @@ fn join_groups(groups: &[&str]) -> pb::command::Command {
     pb::command::Command::Join(pb::Join { groups: groups.iter().map(|name| (*name).to_owned()).collect() })
 }
 
-type Responses = Result<Streaming<pb::AttachResponse>, Status>;
+type Responses = Result<Streaming<proto::encoded::AttachResponse>, Status>;
 
 /// Attaches as a program of somebody else would.
 async fn call(

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use model::Address;
+use prost::Message as _;
+use proto::encoded::AttachResponse;
 use proto::gcs::v1 as pb;
 use proto::gcs::v1::command::Command;
 use proto::gcs::v1::event::Event;
@@ -22,7 +24,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::bed::soon;
 
-type Told = mpsc::Sender<Result<pb::AttachResponse, Status>>;
+type Told = mpsc::Sender<Result<AttachResponse, Status>>;
 
 /// The daemon.
 pub struct Daemon {
@@ -82,13 +84,18 @@ impl Process {
 
     pub async fn deliver_bytes(&self, group: &str, payload: Bytes) {
         let event = message("machine-9#1/1", 1, group, payload);
-        self.told.send(Ok(pb::AttachResponse { attached: None, events: vec![event] })).await.unwrap();
+        self.told.send(Ok(response(&[event]))).await.unwrap();
     }
 
     /// The process is lost, as after a crash of the daemon.
     pub async fn lose(self) {
         self.told.send(Err(Status::unavailable("the daemon is gone"))).await.unwrap();
     }
+}
+
+fn response(events: &[pb::Event]) -> AttachResponse {
+    let events = events.iter().map(|event| event.encode_to_vec().into()).collect();
+    AttachResponse { attached: None, events }
 }
 
 fn view_id(position: u64) -> Option<pb::GroupViewId> {
@@ -112,7 +119,7 @@ impl Service {
         let connection = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
         let id = format!("machine-1#1/{connection}");
         let attached =
-            pb::AttachResponse { attached: Some(pb::Attached { process: id.clone() }), events: vec![] };
+            AttachResponse { attached: Some(pb::Attached { process: id.clone() }), events: vec![] };
         told.send(Ok(attached)).await.unwrap();
         let (does, did) = mpsc::channel(1024);
         let process = Process { id: id.clone(), hello, told: told.clone(), did };
@@ -125,7 +132,7 @@ impl Service {
                     // A test that has seen enough does not look any more.
                     drop(does.send(it).await);
                 }
-                if told.send(Ok(pb::AttachResponse { attached: None, events })).await.is_err() {
+                if told.send(Ok(response(&events))).await.is_err() {
                     return Ok(());
                 }
             }
@@ -170,7 +177,7 @@ fn perform(
 
 #[tonic::async_trait]
 impl GroupService for Service {
-    type AttachStream = Pin<Box<dyn Stream<Item = Result<pb::AttachResponse, Status>> + Send>>;
+    type AttachStream = Pin<Box<dyn Stream<Item = Result<AttachResponse, Status>> + Send>>;
 
     async fn attach(
         &self,
