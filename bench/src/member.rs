@@ -10,6 +10,8 @@ use gcs_client::{Attachment, Command, Commands, Event, Events, Target};
 use model::{Address, GroupName, GroupView};
 use svc_kit::dial::Keepalive;
 
+use crate::handover::SILENCE;
+
 /// The group of all workloads but those on many groups.
 const GROUP: &str = "bench";
 /// Members mark the order so often.
@@ -64,7 +66,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         addresses: vec![Address::new(&args.daemon)],
         cluster: svc_kit::settings::default_cluster(),
         name: "member".parse()?,
-        keepalive: Keepalive::default(),
+        keepalive: Keepalive { timeout: SILENCE, ..Keepalive::default() },
     };
     let Attachment { commands, events, .. } = Attachment::connect(&target).await?;
     let mut member = Member { commands, events };

@@ -1,10 +1,13 @@
 //! W1: a member at each daemon sends as fast as flow control lets it, and all of them are given everything in one
 //! order, which is checked.
 
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use serde::Deserialize;
 
 use crate::bed::{Bed, Part};
+use crate::child::Child;
 use crate::outcome::{Outcome, Outcomes};
 use crate::plan::Plan;
 
@@ -43,19 +46,28 @@ pub async fn measure<B: Bed>(
         member.says("measuring").await?;
     }
     let before = bed.usage()?;
+    let members_before = used(&members)?;
     let mut counts = Vec::new();
     for member in &mut members {
         let line = member.line().await?;
         counts.push(serde_json::from_str::<Count>(&line).with_context(|| line)?);
     }
     let after = bed.usage()?;
+    let members_cpu = used(&members)?.saturating_sub(members_before);
     check_order(&counts)?;
     let per_member = counts.iter().map(|count| count.delivered as f64).sum::<f64>() / daemons as f64;
     let outcome = Outcome::new(&bed, workload, case, plan, &before, &after);
-    let cpu_us = outcome.cpu().as_secs_f64() * 1e6;
+    let us_per_delivery = |cpu: Duration| cpu.as_secs_f64() * 1e6 / (per_member * daemons as f64);
+    let daemons_cpu = outcome.cpu();
     Ok(outcome
         .with("messages_per_second", per_member / plan.seconds)
-        .with("daemon_cpu_us_per_delivery", cpu_us / (per_member * daemons as f64)))
+        .with("daemon_cpu_us_per_delivery", us_per_delivery(daemons_cpu))
+        .with("member_cpu_us_per_delivery", us_per_delivery(members_cpu)))
+}
+
+/// The processor time of all members so far.
+fn used(members: &[Child]) -> anyhow::Result<Duration> {
+    members.iter().map(|member| Ok(member.usage()?.cpu)).sum()
 }
 
 /// All members were given the same in the same order, as far as each has come.

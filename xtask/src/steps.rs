@@ -35,6 +35,10 @@ pub fn ci() -> anyhow::Result<()> {
     step("end to end", &|| cargo(&["test", "--package", "e2e", "--quiet"]))?;
     step("chaos", &chaos)?;
     step("main job", &|| handover(&["demo"]))?;
+    step("benchmark runs", &|| {
+        let smoke = ["latency", "--count", "100"];
+        cargo(&[&["run", "--release", "--quiet", "--package", "bench", "--"][..], &smoke].concat())
+    })?;
 
     println!("\n=== all steps passed");
     for (name, time) in &taken {
