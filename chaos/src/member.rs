@@ -21,8 +21,14 @@ use ledger::Ledger;
 /// The first word of the order to rest.
 pub const REST: &str = "rest";
 
-/// How long a process pauses between two commands.
-const PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(45);
+/// How long a process pauses between two commands, or two bursts of them.
+const PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(110);
+
+/// So many of 100 times it gives many commands at once: then much is on its way when something happens.
+const BURST_PERCENT: u64 = 5;
+
+/// How many commands are many.
+const BURST: u64 = 40;
 
 /// Settings of a group process.
 #[derive(Clone, Debug, clap::Args)]
@@ -126,7 +132,8 @@ impl Process {
                     None => return Ok(()),
                 },
                 () = tokio::time::sleep(pause) => if !resting {
-                    self.act(&mut ledger, &commands);
+                    let count = if self.dice.percent(BURST_PERCENT) { BURST } else { 1 };
+                    (0..count).for_each(|_| self.act(&mut ledger, &commands));
                 },
             }
         }
