@@ -99,7 +99,7 @@ impl fmt::Display for Verdict {
         writeln!(f, "{faults} faults: {}", kinds.join(", "))?;
         let packets: Vec<_> = self.packets.iter().map(|(fate, count)| format!("{count} {fate}")).collect();
         writeln!(f, "packets: {}", packets.join(", "))?;
-        let Tally { records, views, messages, deliveries, .. } = self.tally;
+        let Tally { records, views, messages, deliveries, partings, reorderings, .. } = self.tally;
         writeln!(
             f,
             "{records} records: {views} configurations, {messages} messages, {deliveries} deliveries"
