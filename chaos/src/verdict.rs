@@ -106,6 +106,10 @@ impl fmt::Display for Verdict {
         )?;
         writeln!(
             f,
+            "{partings} configurations left by different ways, {reorderings} with two orders: not promised"
+        )?;
+        writeln!(
+            f,
             "{} attachments of members, which went from view to view {} times",
             self.lives, self.moves
         )?;
