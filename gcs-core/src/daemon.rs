@@ -41,9 +41,13 @@ use crate::port::{Input, Notice, Output};
 use crate::processes::Processes;
 use crate::safe::Safe;
 use crate::stability::Stability;
+use crate::strict::Strict;
 
+mod blocks;
 mod local;
 mod work;
+
+use blocks::Wanted;
 
 /// Where the daemon is on its way through configurations.
 #[derive(Clone, Debug, Hash)]
@@ -58,6 +62,8 @@ enum Phase {
     Viewed { view: Configuration },
     /// It is known what everybody delivers before `view`; some of it is not here.
     Agreed { view: Configuration, agreement: Agreement },
+    /// In the one step into the next configuration.
+    Installing,
 }
 
 /// One member of configurations: the group communication end-point of a machine and its processes.
@@ -72,6 +78,9 @@ pub struct Daemon {
     order: Order,
     stability: Stability,
     safe: Safe,
+    strict: Strict,
+    /// The start change that waits for members of strict groups to stop. Only while steady.
+    wanted: Option<Wanted>,
     classes: Classes,
     groups: Groups,
     processes: Processes,
@@ -115,6 +124,8 @@ impl Daemon {
             order: Order::new(1),
             stability: Stability::new(1, &params),
             safe: Safe::new(1),
+            strict: Strict::default(),
+            wanted: None,
             classes: Classes::new(id),
             groups: Groups::new(id),
             processes: Processes::new(&params),
@@ -141,11 +152,13 @@ impl Daemon {
     pub fn phase(&self) -> &'static str {
         match &self.phase {
             Phase::Starting => "starting",
+            Phase::Steady if self.wanted.is_some() => "blocking",
             Phase::Steady if self.classes.exchanging() => "exchanging",
             Phase::Steady => "steady",
             Phase::Changing { .. } => "changing",
             Phase::Viewed { .. } => "viewed",
             Phase::Agreed { .. } => "agreed",
+            Phase::Installing => "installing",
         }
     }
 
@@ -218,6 +231,9 @@ impl Machine for Daemon {
             Input::Leave { connection, groups } => {
                 reject(connection, self.processes.leave(connection, groups), out);
             }
+            Input::Blocked { connection, groups } => {
+                reject(connection, self.blocked(connection, &groups), out);
+            }
             Input::Multicast { connection, group, payload, terms } => {
                 reject(connection, self.multicast(connection, group, payload, terms, out), out);
             }
@@ -226,6 +242,7 @@ impl Machine for Daemon {
     }
 
     fn wake(&mut self, now: Time, out: &mut Vec<Output>) {
+        self.evict_overdue(now, out);
         self.place_and_send(out);
         if self.news_due.is_some_and(|due| due <= now) {
             self.news_due = None;
@@ -247,7 +264,8 @@ impl Machine for Daemon {
         if self.pressing() || self.links.unacknowledged() >= self.params.frames_per_ack {
             return Some((Time::ZERO, "acknowledge"));
         }
-        self.news_due.map(|due| (due, "tell progress"))
+        let news = self.news_due.map(|due| (due, "tell progress"));
+        news.into_iter().chain(self.strict.next_due().map(|due| (due, "evict"))).min()
     }
 }
 
@@ -257,7 +275,7 @@ impl Daemon {
         matches!(self.phase, Phase::Steady)
     }
 
-    /// Stops, and tells the proposed what we have.
+    /// Takes a start change: to stop for it at once, or as soon as the members of strict groups have stopped.
     fn start_change(
         &mut self,
         start: StartId,
@@ -270,33 +288,46 @@ impl Daemon {
         if !proposed.contains_key(&self.id) {
             return Err(NoticeFault::Excluded);
         }
-        // What was cast goes out first, so that the cut covers it and the sync follows it on each link.
-        self.place_and_send(out);
         let set: BTreeSet<DaemonId> = proposed.keys().copied().collect();
         self.trace(out, |daemon| Event::StartChange { daemon, start, proposed: set.clone() });
         // Those we leave behind stay: they may be proposed again before the view [KK:reliable-set].
         let mut reliable: BTreeSet<DaemonId> = self.endpoint.others().chain(set.iter().copied()).collect();
         reliable.remove(&self.id);
         self.links.follow(&reliable, &proposed, out);
-        for (peer, message) in self.endpoint.stop(start, &set) {
+        self.last_start = start;
+        if self.steady() {
+            self.wanted = Some(Wanted { start, proposed: set, view: None });
+            self.ask_all(out);
+        } else {
+            self.stop(start, set, out);
+        }
+        Ok(())
+    }
+
+    /// Stops, and tells the proposed what we have.
+    fn stop(&mut self, start: StartId, proposed: BTreeSet<DaemonId>, out: &mut Vec<Output>) {
+        for (peer, message) in self.endpoint.stop(start, &proposed) {
             self.links.send(peer, message, out);
         }
-        self.last_start = start;
-        self.phase = Phase::Changing { start, proposed: set };
-        Ok(())
+        self.phase = Phase::Changing { start, proposed };
     }
 
     /// Takes the view that ends the change.
     fn view(&mut self, view: Configuration, out: &mut Vec<Output>) -> Result<(), NoticeFault> {
         self.check_view(&view)?;
         self.trace(out, |daemon| Event::MembershipView { daemon, configuration: view.clone() });
-        self.phase = Phase::Viewed { view };
+        match &mut self.wanted {
+            Some(wanted) => wanted.view = Some(view),
+            None => self.phase = Phase::Viewed { view },
+        }
         Ok(())
     }
 
     fn check_view(&self, view: &Configuration) -> Result<(), NoticeFault> {
-        let Phase::Changing { start, proposed } = &self.phase else {
-            return Err(NoticeFault::OutOfDateView);
+        let (start, proposed) = match (&self.wanted, &self.phase) {
+            (Some(Wanted { start, proposed, view: None }), _) => (start, proposed),
+            (None, Phase::Changing { start, proposed }) => (start, proposed),
+            (Some(_) | None, _) => return Err(NoticeFault::OutOfDateView),
         };
         match view.members.get(&self.id) {
             None => return Err(NoticeFault::Excluded),
@@ -314,6 +345,9 @@ impl Daemon {
 
     /// Goes as far as what is here allows.
     fn advance(&mut self, now: Time, out: &mut Vec<Output>) {
+        if self.wanted.is_some() {
+            self.try_stop(out);
+        }
         if let Phase::Viewed { view } = &self.phase
             && let Some(agreement) = self.endpoint.agree(view)
         {
@@ -324,14 +358,17 @@ impl Daemon {
         }
         if let Phase::Agreed { agreement, .. } = &self.phase
             && self.endpoint.complete(agreement)
-            && let Phase::Agreed { view, agreement } = mem::replace(&mut self.phase, Phase::Steady)
+            && let Phase::Agreed { view, agreement } = mem::replace(&mut self.phase, Phase::Installing)
         {
             self.install(view, &agreement, out);
+            self.phase = Phase::Steady;
         }
         if self.steady() {
             self.deliver_ready(out);
             self.cast_waiting(out);
+            self.unblock(out);
         }
+        self.strict.date(now + self.params.block_timeout);
         out.extend(self.processes.throttle().map(Output::Throttle));
         let news = self.endpoint.members().len() > 1 && self.stability.news();
         if self.news_due.is_none() && (news || self.links.unacknowledged() > 0) {
@@ -389,7 +426,11 @@ impl Daemon {
         let Some(speaker) = class.first().copied() else { return };
         // Another class of this configuration may change the same group in this step: each has its own position.
         let id = GroupViewId { configuration: view.id, position: u64::from(speaker.place()) };
-        let views = self.groups.keep_only(self.classes.class(), id, &self.processes);
+        let pending = self.strict.settle();
+        for (name, pending) in &pending {
+            self.depart_all(name, pending, out);
+        }
+        let views = self.groups.settle(pending, Some(self.classes.class()), id, &self.processes);
         self.tell_views(views, out);
         if self.classes.exchanging() && speaker == self.endpoint.rank() {
             let parts = self.groups.parts(class, self.endpoint.members(), self.params.batch_bytes);

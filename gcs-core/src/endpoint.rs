@@ -102,8 +102,11 @@ impl Endpoint {
             syncs: BTreeMap::new(),
             early: BTreeMap::new(),
             late: 0,
-            // A window of payloads and as many order records, twice over for peers that are set up differently.
-            held_max: params.window.entries.saturating_mul(4),
+            // A window of payloads and as many order records, and what a daemon casts beyond its window before it
+            // stops; twice over for peers that are set up differently.
+            held_max: (params.window.entries.saturating_mul(2))
+                .saturating_add(params.queue.entries)
+                .saturating_mul(2),
             syncs_max: params.syncs_per_peer_max,
         }
     }
@@ -590,7 +593,7 @@ mod tests {
         assert_eq!(e.entries(p, here, 1, [run(4)].into()), Err(PeerFault::WrongOrder));
         let gap = PeerFault::IndexGap { expected: 1, found: 2 };
         assert_eq!(e.entries(p, here, 2, entries(1)), Err(gap));
-        let flood = entries(Params::lan().window.entries as u32 * 4 + 1);
+        let flood = entries(e.held_max as u32 + 1);
         assert_eq!(e.entries(p, here, 1, flood.clone()), Err(PeerFault::WindowExceeded));
         assert_eq!(e.entries(p, elsewhere, 1, flood), Err(PeerFault::WindowExceeded));
         let forward = |e: &mut Endpoint, configuration, origin| {

@@ -2,6 +2,7 @@
 //! the host to report, log and count.
 
 use core::fmt;
+use core::time::Duration;
 
 use model::StartId;
 
@@ -38,6 +39,11 @@ pub enum Rejection {
     },
     /// The daemon can queue no more: the host went on reading in spite of [`crate::Throttle::Hold`].
     Overloaded,
+    /// The process was asked to stop sending to a strict group and did not say in time that it has. It is detached.
+    BlockTimeout {
+        /// How long it had.
+        after: Duration,
+    },
 }
 
 impl fmt::Display for Rejection {
@@ -57,6 +63,9 @@ impl fmt::Display for Rejection {
                 write!(f, "the payload has {bytes} bytes, and may have {max}")
             }
             Rejection::Overloaded => f.write_str("the daemon can queue no more"),
+            Rejection::BlockTimeout { after } => {
+                write!(f, "the process did not stop within {after:?} when a strict group changed")
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ use model::{DaemonId, GroupName, GroupView, GroupViewId, Member, ProcessId};
 
 use crate::message::{Rank, Row, Table};
 use crate::processes::Processes;
+use crate::strict::Pending;
 
 /// The views to tell, by connection of the local process.
 pub(crate) type Views = BTreeMap<u32, Vec<Arc<GroupView>>>;
@@ -50,13 +51,21 @@ pub(crate) struct Groups {
     me: DaemonId,
     groups: BTreeMap<GroupName, Group>,
     processes: BTreeMap<ProcessId, Process>,
+    /// Those of the groups that are strict.
+    strict: BTreeSet<GroupName>,
     /// The local members of a group that has none.
     nobody: Arc<[u32]>,
 }
 
 impl Groups {
     pub(crate) fn new(me: DaemonId) -> Groups {
-        Groups { me, groups: BTreeMap::new(), processes: BTreeMap::new(), nobody: Arc::new([]) }
+        Groups {
+            me,
+            groups: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            strict: BTreeSet::new(),
+            nobody: Arc::new([]),
+        }
     }
 
     /// The groups and their members, in the order of their names.
@@ -82,6 +91,21 @@ impl Groups {
     /// The view of `group` that its members were told last.
     pub(crate) fn view_of(&self, group: &GroupName) -> Option<GroupViewId> {
         self.groups.get(group).map(|group| group.view)
+    }
+
+    /// The groups that `process` is in.
+    pub(crate) fn of(&self, process: ProcessId) -> impl Iterator<Item = &GroupName> {
+        self.processes.get(&process).into_iter().flat_map(|process| &process.groups)
+    }
+
+    /// The members of `group`.
+    pub(crate) fn members_of(&self, group: &GroupName) -> &[Arc<Member>] {
+        self.groups.get(group).map_or(&[], |group| &group.members)
+    }
+
+    /// The groups that are strict.
+    pub(crate) fn strict(&self) -> impl Iterator<Item = &GroupName> {
+        self.strict.iter()
     }
 
     /// Who is to be given a message to `group` here.
@@ -111,23 +135,7 @@ impl Groups {
         here: &Processes,
     ) -> Views {
         let mut changes = BTreeMap::new();
-        if let Some(known) = self.processes.get_mut(&process) {
-            for name in names {
-                if known.groups.remove(name) {
-                    changes.insert(name.clone(), Change { left: vec![process], ..Change::default() });
-                }
-            }
-            if known.groups.is_empty() {
-                self.processes.remove(&process);
-            }
-        }
-        self.conclude(changes, id, here)
-    }
-
-    /// A process is gone.
-    pub(crate) fn gone(&mut self, process: ProcessId, id: GroupViewId, here: &Processes) -> Views {
-        let mut changes = BTreeMap::new();
-        self.remove(process, &mut changes);
+        self.take_out(process, names, &mut changes);
         self.conclude(changes, id, here)
     }
 
@@ -141,18 +149,27 @@ impl Groups {
         }
     }
 
-    /// Takes out all processes on daemons other than `daemons`.
-    pub(crate) fn keep_only(
+    /// Makes the changes of strict groups that were pending; and takes out all processes on daemons other than
+    /// `daemons`, if it is said which stay.
+    pub(crate) fn settle(
         &mut self,
-        daemons: &BTreeSet<DaemonId>,
+        pending: BTreeMap<GroupName, Pending>,
+        daemons: Option<&BTreeSet<DaemonId>>,
         id: GroupViewId,
         here: &Processes,
     ) -> Views {
-        let departed = |process: &&ProcessId| !daemons.contains(&process.daemon());
-        let departed: Vec<ProcessId> = self.processes.keys().filter(departed).copied().collect();
+        let stays = |process: &ProcessId| daemons.is_none_or(|daemons| daemons.contains(&process.daemon()));
         let mut changes = BTreeMap::new();
-        for process in departed {
-            self.remove(process, &mut changes);
+        for (name, Pending { joined, left, .. }) in pending {
+            let name = core::slice::from_ref(&name);
+            left.into_iter().for_each(|process| self.take_out(process, name, &mut changes));
+            for (_, member) in joined.into_iter().filter(|(process, _)| stays(process)) {
+                self.add(member, name, &mut changes);
+            }
+        }
+        if daemons.is_some() {
+            let departed: Vec<ProcessId> = self.processes.keys().filter(|it| !stays(it)).copied().collect();
+            departed.into_iter().for_each(|process| self.remove(process, &mut changes));
         }
         self.conclude(changes, id, here)
     }
@@ -232,7 +249,28 @@ impl Groups {
             if let Err(place) = group.members.binary_search_by_key(&member.process, |other| other.process) {
                 group.members.insert(place, Arc::clone(&process.member));
             }
+            if name.is_strict() {
+                self.strict.insert(name.clone());
+            }
             changes.entry(name).or_default().joined.push(member.process);
+        }
+    }
+
+    /// Strikes groups off a process's list; [`Groups::conclude`] takes it out of them.
+    fn take_out(
+        &mut self,
+        process: ProcessId,
+        names: &[GroupName],
+        changes: &mut BTreeMap<GroupName, Change>,
+    ) {
+        let Some(known) = self.processes.get_mut(&process) else { return };
+        for name in names {
+            if known.groups.remove(name) {
+                changes.entry(name.clone()).or_default().left.push(process);
+            }
+        }
+        if known.groups.is_empty() {
+            self.processes.remove(&process);
         }
     }
 
@@ -252,10 +290,12 @@ impl Groups {
             let Some(group) = self.groups.get_mut(&name) else { continue };
             if !change.left.is_empty() {
                 // Both lists are in the order of process ids.
+                change.left.sort_unstable();
                 group.members.retain(|member| change.left.binary_search(&member.process).is_err());
             }
             if group.members.is_empty() {
                 self.groups.remove(&name);
+                self.strict.remove(&name);
                 continue;
             }
             change.joined.sort_unstable();
@@ -364,7 +404,7 @@ mod tests {
         assert_eq!(short(&views), ["1: g a1,a2,b1 +a2 - =a1,b1", "2: g a1,a2,b1 +a1,a2,b1 - =a2"]);
         let views = groups.leave(member("a", 1).process, &names("g other"), id(4), &here);
         assert_eq!(short(&views), ["2: g a2,b1 + -a1 =a2,b1"]);
-        let views = groups.gone(member("b", 1).process, id(5), &here);
+        let views = groups.leave(member("b", 1).process, &names("g"), id(5), &here);
         assert_eq!(short(&views), ["2: g a2 + -b1 =a2"]);
     }
 
@@ -383,7 +423,7 @@ mod tests {
         groups.join(member("a", 1), &names("f g h"), id(1), &here);
         groups.join(member("b", 1), &names("f g"), id(2), &here);
         groups.join(member("b", 2), &names("g i"), id(3), &here);
-        let views = groups.keep_only(&[daemon("a")].into(), id(4), &here);
+        let views = groups.settle([].into(), Some(&[daemon("a")].into()), id(4), &here);
         assert_eq!(short(&views), ["1: f a1 + -b1 =a1", "1: g a1 + -b1,b2 =a1"]);
         assert_eq!(groups.iter().count(), 3, "a group without members is no more");
     }

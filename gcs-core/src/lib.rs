@@ -10,6 +10,7 @@
 //! - `order`: one total order over the streams of a configuration;
 //! - `safe`: what waits until every member is known to have it;
 //! - `groups` and `exchange`: the table of groups that every daemon holds, and how tables are merged;
+//! - `strict`: groups whose members stop before their view changes;
 //! - `processes`: the local processes and what they have handed in.
 //!
 //! Like every core the crate has no clock, no randomness, no sockets and no threads: see [`model::Machine`].
@@ -32,6 +33,7 @@ mod processes;
 mod safe;
 mod stability;
 mod stream;
+mod strict;
 
 pub use daemon::{Daemon, Windows};
 pub use fault::{NoticeFault, PeerFault, Rejection};

@@ -155,6 +155,13 @@ pub enum Payload {
         /// The groups.
         groups: Arc<[GroupName]>,
     },
+    /// A member of strict groups has stopped: nothing that it sends comes after this before they have changed.
+    Stopped {
+        /// The process.
+        connection: u32,
+        /// The groups.
+        groups: Arc<[GroupName]>,
+    },
     /// A process is gone, and so leaves all its groups.
     Gone {
         /// The process.
@@ -207,7 +214,9 @@ impl Payload {
     pub(crate) fn cost(&self) -> usize {
         match self {
             Payload::Multicast { group, bytes, .. } => OVERHEAD + group.as_str().len() + bytes.len(),
-            Payload::Join { groups, .. } | Payload::Leave { groups, .. } => OVERHEAD + names_cost(groups),
+            Payload::Join { groups, .. }
+            | Payload::Leave { groups, .. }
+            | Payload::Stopped { groups, .. } => OVERHEAD + names_cost(groups),
             Payload::Gone { .. } => OVERHEAD,
             Payload::Table(Table::Rows(rows)) => {
                 rows.iter().map(|row| OVERHEAD + names_cost(&row.groups)).sum()
@@ -220,9 +229,11 @@ impl Payload {
     pub(crate) fn level(&self) -> Level {
         match self {
             Payload::Multicast { terms, .. } => terms.level,
-            Payload::Join { .. } | Payload::Leave { .. } | Payload::Gone { .. } | Payload::Table(_) => {
-                Level::Agreed
-            }
+            Payload::Join { .. }
+            | Payload::Leave { .. }
+            | Payload::Stopped { .. }
+            | Payload::Gone { .. }
+            | Payload::Table(_) => Level::Agreed,
         }
     }
 
@@ -242,6 +253,7 @@ impl Payload {
             }
             Payload::Join { connection, groups, .. } => names(tagged(2, u64::from(*connection)), groups),
             Payload::Leave { connection, groups } => names(tagged(3, u64::from(*connection)), groups),
+            Payload::Stopped { connection, groups } => names(tagged(7, u64::from(*connection)), groups),
             Payload::Gone { connection } => tagged(4, u64::from(*connection)),
             Payload::Table(Table::Rows(rows)) => rows.iter().fold(tagged(5, 0), |digest, row| {
                 let digest = digest.and(&row.daemon.0.to_le_bytes()).and(&row.connection.to_le_bytes());

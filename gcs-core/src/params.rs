@@ -50,6 +50,8 @@ pub struct Params {
     pub frames_per_ack: u64,
     /// How often members tell each other what they have delivered and received, while there is news.
     pub progress_period: Duration,
+    /// How long a member of a strict group may take to stop before it is evicted.
+    pub block_timeout: Duration,
     /// Whether to emit [`crate::Output::Trace`].
     pub trace: bool,
 }
@@ -86,6 +88,7 @@ impl Params {
             batch_bytes: 256 << 10,
             frames_per_ack: 64,
             progress_period: Duration::from_millis(50),
+            block_timeout: Duration::from_secs(1),
             trace: false,
         }
     }
@@ -101,6 +104,7 @@ impl Params {
             (self.batch_bytes >= 1, "batch_bytes", "at least 1"),
             (self.frames_per_ack >= 1, "frames_per_ack", "at least 1"),
             (!self.progress_period.is_zero(), "progress_period", "longer than nothing"),
+            (!self.block_timeout.is_zero(), "block_timeout", "longer than nothing"),
         ];
         match rules.into_iter().find(|(holds, ..)| !holds) {
             Some((_, field, rule)) => Err(ParamsError { field, rule }),

@@ -93,6 +93,14 @@ pub enum Input {
         /// The groups.
         groups: Vec<GroupName>,
     },
+    /// A local process has stopped sending to strict groups, as it was asked to ([`ProcessEvent::Block`]). Groups for
+    /// which it was not asked are passed over.
+    Blocked {
+        /// The process.
+        connection: u32,
+        /// The groups.
+        groups: Vec<GroupName>,
+    },
     /// A local process multicasts to a group. It need not be a member.
     Multicast {
         /// The process.
@@ -226,6 +234,12 @@ pub enum ProcessEvent {
         /// The content.
         payload: Bytes,
     },
+    /// Send nothing more to these strict groups, and say so ([`Input::Blocked`]); what was sent before counts as sent
+    /// in the view that was told last. Who does not answer within [`crate::Params::block_timeout`] is evicted. A
+    /// process that is about to be told its first view of a group may be told this before.
+    Block(Vec<GroupName>),
+    /// Go on in these groups.
+    Unblock(Vec<GroupName>),
     /// What became of one of the process's own multicasts. It takes the place of the message in the order; if the
     /// process is given the message too, that comes first.
     Outcome {

@@ -125,6 +125,13 @@ impl Processes {
         Ok(number)
     }
 
+    /// Numbers a multicast that is not taken.
+    pub(crate) fn pass_over(&mut self, connection: u32) -> Result<u64, Rejection> {
+        let process = self.attached.get_mut(&connection).ok_or(Rejection::NotAttached)?;
+        process.multicasts += 1;
+        Ok(process.multicasts)
+    }
+
     fn check_groups(&self, groups: &[GroupName]) -> Result<(), Rejection> {
         match groups.len() {
             0 => Err(Rejection::NoGroups),
@@ -142,7 +149,8 @@ impl Processes {
         Ok(())
     }
 
-    fn push(&mut self, payload: Payload) {
+    /// Queues what is taken however full the queue is.
+    pub(crate) fn push(&mut self, payload: Payload) {
         self.waiting_bytes += payload.cost();
         self.waiting.push_back(payload);
     }

@@ -27,6 +27,7 @@ impl Daemon {
     pub(super) fn detach(&mut self, connection: u32, out: &mut Vec<Output>) -> Result<(), Rejection> {
         self.processes.detach(connection)?;
         self.groups.detach(connection);
+        self.strict.detach(connection);
         self.trace(out, |daemon| Event::Detach { process: ProcessId::new(daemon, connection) });
         Ok(())
     }
@@ -48,7 +49,12 @@ impl Daemon {
         out: &mut Vec<Output>,
     ) -> Result<(), Rejection> {
         let traced = self.params.trace.then(|| (group.clone(), Digest::of(&payload)));
-        let number = self.processes.multicast(connection, group, payload, terms)?;
+        let blocked = group.is_strict() && self.strict.is_blocked(connection, &group);
+        let number = if blocked {
+            self.processes.pass_over(connection)?
+        } else {
+            self.processes.multicast(connection, group, payload, terms)?
+        };
         if let Some((group, digest)) = traced {
             self.trace(out, |daemon| {
                 let process = ProcessId::new(daemon, connection);
@@ -58,12 +64,20 @@ impl Daemon {
                 Event::GroupSend { process, group, message, digest, view, level, only_in }
             });
         }
+        if blocked {
+            self.tell_outcome(
+                MessageId::new(ProcessId::new(self.id, connection), number),
+                false,
+                Outcome::Blocked,
+                out,
+            );
+        }
         Ok(())
     }
 
     /// A process is about to be taken out of groups by its own wish: an observer is told at its own daemon.
     pub(super) fn trace_leave(&self, process: ProcessId, groups: &[GroupName], out: &mut Vec<Output>) {
-        if process.daemon() == self.id && self.processes.attached(process.connection()) {
+        if self.processes.attached(process.connection()) {
             for group in groups.iter().filter(|group| self.groups.has(process, group)) {
                 self.trace(out, |_| Event::GroupLeave { process, group: group.clone() });
             }
@@ -122,8 +136,17 @@ impl Daemon {
         out.push(Output::Deliver { connections: [process.connection()].into(), event });
     }
 
-    pub(super) fn tell_views(&self, views: Views, out: &mut Vec<Output>) {
+    pub(super) fn tell_views(&mut self, views: Views, out: &mut Vec<Output>) {
         for (connection, views) in views {
+            if !self.settled() {
+                let process = ProcessId::new(self.id, connection);
+                let first =
+                    views.iter().filter(|view| view.group.is_strict() && view.joined.contains(&process));
+                let first: Vec<GroupName> = first.map(|view| view.group.clone()).collect();
+                if !first.is_empty() {
+                    self.block_newcomer(connection, first, out);
+                }
+            }
             for view in &views {
                 self.trace(out, |daemon| Event::GroupInstall {
                     process: ProcessId::new(daemon, connection),

@@ -125,7 +125,7 @@ impl Daemon {
         }
     }
 
-    fn cast(&mut self, payload: Payload, out: &mut Vec<Output>) {
+    pub(super) fn cast(&mut self, payload: Payload, out: &mut Vec<Output>) {
         let index = self.stability.payloads_cast() + 1;
         let configuration = self.endpoint.configuration().id;
         self.trace(out, |daemon| Event::Cast { daemon, configuration, index, digest: payload.digest() });
@@ -193,15 +193,19 @@ impl Daemon {
     ) -> Result<(), PeerFault> {
         let origin = self.endpoint.members()[sender.index()];
         let of = |connection| ProcessId::new(origin, connection);
-        let views = match payload {
+        match payload {
             Payload::Table(table) => match self.classes.told(sender, table, self.endpoint.members())? {
-                Told::Merge(rows) => self.merge(&rows, id),
-                Told::Wait => return Ok(()),
+                Told::Merge(rows) => {
+                    let views = self.merge(&rows, id);
+                    self.tell_views(views, out);
+                }
+                Told::Wait => {}
             },
             // Whoever sent it had not heard all tables, and was not to send it.
             Payload::Multicast { .. }
             | Payload::Join { .. }
             | Payload::Leave { .. }
+            | Payload::Stopped { .. }
             | Payload::Gone { .. }
                 if self.classes.exchanging() =>
             {
@@ -211,19 +215,14 @@ impl Daemon {
                 let id = MessageId::new(of(connection), number);
                 let outcome = self.give(id, group, bytes, level, terms.only_in, out);
                 self.tell_outcome(id, terms.report, outcome, out);
-                return Ok(());
             }
             Payload::Join { connection, name, groups } => {
-                let member = Member { process: of(connection), name };
-                self.groups.join(member, &groups, id, &self.processes)
+                self.admit(Member { process: of(connection), name }, &groups, id, out);
             }
-            Payload::Leave { connection, groups } => {
-                self.trace_leave(of(connection), &groups, out);
-                self.groups.leave(of(connection), &groups, id, &self.processes)
-            }
-            Payload::Gone { connection } => self.groups.gone(of(connection), id, &self.processes),
-        };
-        self.tell_views(views, out);
+            Payload::Leave { connection, groups } => self.release(of(connection), &groups, id, out),
+            Payload::Stopped { connection, groups } => self.stopped(of(connection), &groups, id, out),
+            Payload::Gone { connection } => self.bury(of(connection), id, out),
+        }
         Ok(())
     }
 

@@ -209,8 +209,43 @@ fn check_groups(world: &World, quiescent: bool) {
             }
         }
     }
+    check_strict(world, quiescent);
     if quiescent {
         check_rest(world, &memberships);
+    }
+}
+
+/// What a member of a strict group sends is delivered in the view in which it was sent; and nobody stays blocked.
+fn check_strict(world: &World, quiescent: bool) {
+    let events = || world.nodes.values().flat_map(|node| &node.trace);
+    let mut sent: BTreeMap<MessageId, GroupViewId> = BTreeMap::new();
+    for event in events() {
+        if let Event::GroupSend { group, message, view: Some(view), .. } = event
+            && group.is_strict()
+        {
+            sent.insert(*message, *view);
+        }
+    }
+    for event in events() {
+        if let Event::GroupDeliver { message, view, .. } = event
+            && let Some(sent) = sent.get(message)
+        {
+            assert_eq!(sent, view, "{message} is delivered in the view in which it was sent");
+        }
+    }
+    for node in world.nodes.values() {
+        let mut blocked: BTreeSet<(ProcessId, &GroupName)> = BTreeSet::new();
+        for event in &node.trace {
+            match event {
+                Event::GroupBlock { process, group } => assert!(blocked.insert((*process, group))),
+                Event::GroupUnblock { process, group } => assert!(blocked.remove(&(*process, group))),
+                Event::GroupLeave { process, group } => drop(blocked.remove(&(*process, group))),
+                Event::Detach { process } => blocked.retain(|(other, _)| other != process),
+                _ => {}
+            }
+        }
+        let alive = world.alive().contains(&node.daemon.id());
+        assert!(blocked.is_empty() || !quiescent || !alive, "blocked in the end: {blocked:?}");
     }
 }
 

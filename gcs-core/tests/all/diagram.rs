@@ -71,6 +71,7 @@ fn entry(entry: &Entry) -> String {
         }
         Entry::Payload(Payload::Join { .. }) => "join".into(),
         Entry::Payload(Payload::Leave { .. }) => "leave".into(),
+        Entry::Payload(Payload::Stopped { .. }) => "stopped".into(),
         Entry::Payload(Payload::Gone { .. }) => "gone".into(),
         Entry::Payload(Payload::Table(_)) => "table".into(),
     }
@@ -115,6 +116,8 @@ pub fn event(event: &ProcessEvent) -> Vec<String> {
             let safe = if *level == Level::Safe { " (safe)" } else { "" };
             vec![format!("{group} {}: {text}{safe}", short(&id.sender()))]
         }
+        ProcessEvent::Block(groups) => groups.iter().map(|group| format!("block {group}")).collect(),
+        ProcessEvent::Unblock(groups) => groups.iter().map(|group| format!("unblock {group}")).collect(),
         ProcessEvent::Outcome { number, outcome } => vec![format!("#{number} {}", self::outcome(outcome))],
     }
 }

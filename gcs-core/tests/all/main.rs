@@ -15,4 +15,5 @@ mod random;
 mod rng;
 mod scenarios;
 mod scripts;
+mod strict;
 mod world;

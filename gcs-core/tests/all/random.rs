@@ -114,7 +114,7 @@ impl Run {
             return self.attach(id);
         }
         let connection = attached[self.rng.below(attached.len())];
-        let group = ["g0", "g1", "g2"][self.rng.below(3)];
+        let group = ["g0", "g1", "g2", "strict:g"][self.rng.below(4)];
         match self.rng.below(20) {
             0 => self.world.leave(id, connection, &[group]),
             1..4 => self.world.join(id, connection, &[group, "g1"]),

@@ -36,6 +36,8 @@ pub struct Node {
     diallers: BTreeMap<DaemonId, Dialler>,
     /// What processes were told, by connection.
     told: BTreeMap<u32, Vec<ProcessEvent>>,
+    /// Processes that were asked to stop in these groups.
+    asked: VecDeque<(u32, Vec<GroupName>)>,
     pub trace: Vec<Event>,
     pub refused: Vec<(DaemonId, PeerFault)>,
     pub rejected: Vec<(u32, Rejection)>,
@@ -50,12 +52,15 @@ pub enum Action {
     Frame(DaemonId, DaemonId),
     Back(DaemonId, DaemonId),
     Wake(DaemonId),
+    Answer(DaemonId),
 }
 
 pub struct World {
     params: Params,
     pub now: Time,
     pub nodes: BTreeMap<DaemonId, Node>,
+    /// Processes that answer nothing.
+    pub hung: BTreeSet<(DaemonId, u32)>,
     /// Links on which nothing moves.
     held: BTreeSet<(DaemonId, DaemonId)>,
     orphans: Vec<Orphan>,
@@ -81,6 +86,7 @@ impl World {
             params: Params { trace: true, ..params },
             now: Time::from_micros(1_000_000),
             nodes: BTreeMap::new(),
+            hung: BTreeSet::new(),
             held: BTreeSet::new(),
             orphans: Vec::new(),
             diagram: Vec::new(),
@@ -98,6 +104,7 @@ impl World {
             notices: VecDeque::new(),
             diallers: BTreeMap::new(),
             told: BTreeMap::new(),
+            asked: VecDeque::new(),
             trace: Vec::new(),
             refused: Vec::new(),
             rejected: Vec::new(),
@@ -192,6 +199,9 @@ impl World {
                     self.diagram.extend(diagram::delivery(id, &connections, &event));
                     let node = self.node(id);
                     for connection in connections.iter() {
+                        if let ProcessEvent::Block(groups) = &event {
+                            node.asked.push_back((*connection, groups.clone()));
+                        }
                         node.told.get_mut(connection).expect("attached").push(event.clone());
                     }
                 }
@@ -221,6 +231,9 @@ impl World {
         for (id, node) in self.nodes.iter().filter(|(_, node)| node.alive) {
             if !node.notices.is_empty() {
                 actions.push(Action::Notice(*id));
+            }
+            if node.asked.front().is_some_and(|(connection, _)| !self.hung.contains(&(*id, *connection))) {
+                actions.push(Action::Answer(*id));
             }
             if node.daemon.next_wake().is_some_and(|(due, _)| due <= self.now) {
                 actions.push(Action::Wake(*id));
@@ -252,6 +265,11 @@ impl World {
                 if let Some(notice) = self.node(id).notices.pop_front() {
                     self.diagram.push(diagram::notice(id, &notice));
                     self.input(id, Input::Membership(notice));
+                }
+            }
+            Action::Answer(id) => {
+                if let Some((connection, groups)) = self.node(id).asked.pop_front() {
+                    self.input(id, Input::Blocked { connection, groups });
                 }
             }
             Action::Wake(id) => {
@@ -415,6 +433,7 @@ impl World {
     }
 
     pub fn detach(&mut self, id: DaemonId, connection: u32) {
+        self.node(id).asked.retain(|(other, _)| *other != connection);
         self.input(id, Input::Detach { connection });
     }
 
