@@ -42,6 +42,7 @@ use crate::processes::Processes;
 use crate::safe::Safe;
 use crate::stability::Stability;
 use crate::strict::Strict;
+use crate::transfer::Transfers;
 
 mod blocks;
 mod local;
@@ -79,6 +80,7 @@ pub struct Daemon {
     stability: Stability,
     safe: Safe,
     strict: Strict,
+    transfers: Transfers,
     /// The start change that waits for members of strict groups to stop. Only while steady.
     wanted: Option<Wanted>,
     classes: Classes,
@@ -125,6 +127,7 @@ impl Daemon {
             stability: Stability::new(1, &params),
             safe: Safe::new(1),
             strict: Strict::default(),
+            transfers: Transfers::default(),
             wanted: None,
             classes: Classes::new(id),
             groups: Groups::new(id),
@@ -233,6 +236,12 @@ impl Machine for Daemon {
             }
             Input::Blocked { connection, groups } => {
                 reject(connection, self.blocked(connection, &groups), out);
+            }
+            Input::State { connection, group, view, part, last } => {
+                reject(connection, self.state(connection, group, view, part, last), out);
+            }
+            Input::Watch { connection, prefix } => {
+                reject(connection, self.watch(connection, prefix, out), out);
             }
             Input::Multicast { connection, group, payload, terms } => {
                 reject(connection, self.multicast(connection, group, payload, terms, out), out);
@@ -412,6 +421,7 @@ impl Daemon {
         });
         let (configuration, transitional) = (view.clone(), transitional);
         out.push(Output::Installed { configuration, transitional: transitional.clone(), rest });
+        self.tell_configuration(out);
         self.install_tables(&view, &transitional, out);
     }
 

@@ -53,6 +53,8 @@ pub(crate) struct Groups {
     processes: BTreeMap<ProcessId, Process>,
     /// Those of the groups that are strict.
     strict: BTreeSet<GroupName>,
+    /// Who wants to know of the groups whose names begin with what.
+    watchers: BTreeMap<u32, Arc<str>>,
     /// The local members of a group that has none.
     nobody: Arc<[u32]>,
 }
@@ -64,6 +66,7 @@ impl Groups {
             groups: BTreeMap::new(),
             processes: BTreeMap::new(),
             strict: BTreeSet::new(),
+            watchers: BTreeMap::new(),
             nobody: Arc::new([]),
         }
     }
@@ -111,6 +114,26 @@ impl Groups {
     /// Who is to be given a message to `group` here.
     pub(crate) fn audience(&self, group: &GroupName) -> &Arc<[u32]> {
         self.groups.get(group).map_or(&self.nobody, |group| &group.local)
+    }
+
+    /// Somebody wants to know of the groups whose names begin with `prefix`. Returns those that there are.
+    pub(crate) fn watch(&mut self, connection: u32, prefix: Arc<str>) -> Vec<Arc<GroupView>> {
+        let known = self.groups.iter().filter(|(name, _)| name.as_str().starts_with(&*prefix));
+        let views =
+            known.map(|(name, group)| Arc::new(view(name, group, Vec::new(), Vec::new(), Vec::new())));
+        let views = views.collect();
+        self.watchers.insert(connection, prefix);
+        views
+    }
+
+    /// Who watches.
+    pub(crate) fn watchers(&self) -> impl Iterator<Item = u32> {
+        self.watchers.keys().copied()
+    }
+
+    /// Who watched does not any more. Returns whether it did.
+    pub(crate) fn unwatch(&mut self, connection: u32) -> bool {
+        self.watchers.remove(&connection).is_some()
     }
 
     /// A process joins groups.
@@ -293,14 +316,15 @@ impl Groups {
                 change.left.sort_unstable();
                 group.members.retain(|member| change.left.binary_search(&member.process).is_err());
             }
+            change.joined.sort_unstable();
+            debug_assert!(id > group.view, "a group's views grow [VKCD:local-monotonicity]");
+            group.view = id;
+            tell_watchers(&self.watchers, &name, group, &change, &mut views);
             if group.members.is_empty() {
                 self.groups.remove(&name);
                 self.strict.remove(&name);
                 continue;
             }
-            change.joined.sort_unstable();
-            debug_assert!(id > group.view, "a group's views grow [VKCD:local-monotonicity]");
-            group.view = id;
             let on_this_daemon = group.members.iter().filter(|member| member.process.daemon() == self.me);
             let local: Vec<u32> = on_this_daemon
                 .map(|member| member.process.connection())
@@ -313,30 +337,51 @@ impl Groups {
     }
 }
 
+/// The view that a group is in.
+fn view(
+    name: &GroupName,
+    group: &Group,
+    joined: Vec<ProcessId>,
+    left: Vec<ProcessId>,
+    transitional: Vec<ProcessId>,
+) -> GroupView {
+    let members = group.members.iter().map(|member| **member).collect();
+    GroupView { group: name.clone(), id: group.view, members, joined, left, transitional }
+}
+
+/// Makes the view that a change leads to, as it looks from outside.
+fn tell_watchers(
+    watchers: &BTreeMap<u32, Arc<str>>,
+    name: &GroupName,
+    group: &Group,
+    change: &Change,
+    views: &mut Views,
+) {
+    let mut wanted = watchers.iter().filter(|(_, prefix)| name.as_str().starts_with(&***prefix)).peekable();
+    if wanted.peek().is_some() {
+        let told = Arc::new(view(name, group, change.joined.clone(), change.left.clone(), Vec::new()));
+        for (connection, _) in wanted {
+            views.entry(*connection).or_default().push(Arc::clone(&told));
+        }
+    }
+}
+
 /// Makes the view that a change leads to, for those who were in the group before and for a local process that is new.
 fn tell(me: DaemonId, name: &GroupName, group: &Group, change: &Change, views: &mut Views) {
     if group.local.is_empty() {
         return;
     }
-    let view = |joined, left, transitional| GroupView {
-        group: name.clone(),
-        id: group.view,
-        members: group.members.iter().map(|member| **member).collect(),
-        joined,
-        left,
-        transitional,
-    };
     let is_new = |process: &ProcessId| change.joined.binary_search(process).is_ok();
     let everybody: Vec<ProcessId> = group.members.iter().map(|member| member.process).collect();
     let mut of_old: Option<Arc<GroupView>> = None;
     for connection in group.local.iter() {
         let process = ProcessId::new(me, *connection);
         let told = if is_new(&process) {
-            Arc::new(view(everybody.clone(), Vec::new(), vec![process]))
+            Arc::new(view(name, group, everybody.clone(), Vec::new(), vec![process]))
         } else {
             let make = || {
                 let stayed = everybody.iter().copied().filter(|member| !is_new(member));
-                Arc::new(view(change.joined.clone(), change.left.clone(), stayed.collect()))
+                Arc::new(view(name, group, change.joined.clone(), change.left.clone(), stayed.collect()))
             };
             Arc::clone(of_old.get_or_insert_with(make))
         };

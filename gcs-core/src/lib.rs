@@ -11,6 +11,7 @@
 //! - `safe`: what waits until every member is known to have it;
 //! - `groups` and `exchange`: the table of groups that every daemon holds, and how tables are merged;
 //! - `strict`: groups whose members stop before their view changes;
+//! - `transfer`: which members of a group have the same state, and who tells it to the others;
 //! - `processes`: the local processes and what they have handed in.
 //!
 //! Like every core the crate has no clock, no randomness, no sockets and no threads: see [`model::Machine`].
@@ -34,6 +35,7 @@ mod safe;
 mod stability;
 mod stream;
 mod strict;
+mod transfer;
 
 pub use daemon::{Daemon, Windows};
 pub use fault::{NoticeFault, PeerFault, Rejection};

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use model::{ConfigurationId, Digest, GroupName, Level, Name, StartId, Terms};
+use model::{ConfigurationId, Digest, GroupName, GroupViewId, Level, Name, ProcessId, StartId, Terms};
 
 /// The place of a daemon among the members of a configuration, in the order of their ids, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -162,6 +162,19 @@ pub enum Payload {
         /// The groups.
         groups: Arc<[GroupName]>,
     },
+    /// A member tells the members of other classes something of its state.
+    State {
+        /// The process.
+        connection: u32,
+        /// The group.
+        group: GroupName,
+        /// The view that brought the classes together.
+        view: GroupViewId,
+        /// The next part of the state; nothing if there is none.
+        part: Option<Bytes>,
+        /// With the last part: the class for which the process speaks.
+        class: Option<Arc<[ProcessId]>>,
+    },
     /// A process is gone, and so leaves all its groups.
     Gone {
         /// The process.
@@ -217,6 +230,10 @@ impl Payload {
             Payload::Join { groups, .. }
             | Payload::Leave { groups, .. }
             | Payload::Stopped { groups, .. } => OVERHEAD + names_cost(groups),
+            Payload::State { group, part, class, .. } => {
+                let class = class.as_ref().map_or(0, |class| class.len() * size_of::<ProcessId>());
+                OVERHEAD + group.as_str().len() + part.as_ref().map_or(0, Bytes::len) + class
+            }
             Payload::Gone { .. } => OVERHEAD,
             Payload::Table(Table::Rows(rows)) => {
                 rows.iter().map(|row| OVERHEAD + names_cost(&row.groups)).sum()
@@ -232,6 +249,7 @@ impl Payload {
             Payload::Join { .. }
             | Payload::Leave { .. }
             | Payload::Stopped { .. }
+            | Payload::State { .. }
             | Payload::Gone { .. }
             | Payload::Table(_) => Level::Agreed,
         }
@@ -254,6 +272,10 @@ impl Payload {
             Payload::Join { connection, groups, .. } => names(tagged(2, u64::from(*connection)), groups),
             Payload::Leave { connection, groups } => names(tagged(3, u64::from(*connection)), groups),
             Payload::Stopped { connection, groups } => names(tagged(7, u64::from(*connection)), groups),
+            Payload::State { connection, group, part, .. } => tagged(8, u64::from(*connection))
+                .and(group.as_str().as_bytes())
+                .and(&[0])
+                .and(part.as_deref().unwrap_or_default()),
             Payload::Gone { connection } => tagged(4, u64::from(*connection)),
             Payload::Table(Table::Rows(rows)) => rows.iter().fold(tagged(5, 0), |digest, row| {
                 let digest = digest.and(&row.daemon.0.to_le_bytes()).and(&row.connection.to_le_bytes());

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use model::trace::Event;
 use model::{
     Address, Configuration, DaemonId, GroupName, GroupView, GroupViewId, Level, MessageId, Name, Outcome,
-    StartId, Terms,
+    ProcessId, StartId, Terms,
 };
 
 use crate::fault::{NoticeFault, PeerFault, Rejection};
@@ -100,6 +100,28 @@ pub enum Input {
         connection: u32,
         /// The groups.
         groups: Vec<GroupName>,
+    },
+    /// A local process tells the next part of its state, as it was asked to ([`ProcessEvent::StateWanted`]). If the
+    /// group has a later view by now, this is passed over: whoever is to tell its state there is asked again.
+    State {
+        /// The process.
+        connection: u32,
+        /// The group.
+        group: GroupName,
+        /// The view of which it was asked.
+        view: GroupViewId,
+        /// The part.
+        part: Bytes,
+        /// Whether that was all.
+        last: bool,
+    },
+    /// Somebody who is no process wants to know of all configurations, and of all views of groups whose names begin
+    /// with `prefix`: what there is now, and what comes. Ended by [`Input::Detach`].
+    Watch {
+        /// Never used before in this life of the daemon.
+        connection: u32,
+        /// The beginning of names; empty for all.
+        prefix: Arc<str>,
     },
     /// A local process multicasts to a group. It need not be a member.
     Multicast {
@@ -234,6 +256,37 @@ pub enum ProcessEvent {
         /// The content.
         payload: Bytes,
     },
+    /// Tell your state as it was when you were told this view, to those members that have another one
+    /// ([`Input::State`]).
+    StateWanted {
+        /// The group, one with state transfer.
+        group: GroupName,
+        /// The view.
+        view: GroupViewId,
+    },
+    /// A part of the state that another class of members had when it was told this view. If another view of the group
+    /// comes before [`ProcessEvent::UpToDate`], what was told means nothing.
+    State {
+        /// The group.
+        group: GroupName,
+        /// The view.
+        view: GroupViewId,
+        /// Who tells it.
+        from: ProcessId,
+        /// The part, in the order in which they were told.
+        part: Bytes,
+        /// Whether `from` has told all.
+        last: bool,
+    },
+    /// Every class of members of this view has told its state to the others.
+    UpToDate {
+        /// The group.
+        group: GroupName,
+        /// The view.
+        view: GroupViewId,
+    },
+    /// The daemon moved into this configuration: to those who watch.
+    Configuration(Configuration),
     /// Send nothing more to these strict groups, and say so ([`Input::Blocked`]); what was sent before counts as sent
     /// in the view that was told last. Who does not answer within [`crate::Params::block_timeout`] is evicted. A
     /// process that is about to be told its first view of a group may be told this before.

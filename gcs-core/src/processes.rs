@@ -114,9 +114,7 @@ impl Processes {
         bytes: Bytes,
         terms: Terms,
     ) -> Result<u64, Rejection> {
-        if bytes.len() > self.payload_bytes_max {
-            return Err(Rejection::PayloadTooLong { bytes: bytes.len(), max: self.payload_bytes_max });
-        }
+        self.check_payload(bytes.len())?;
         self.check_room()?;
         let process = self.attached.get_mut(&connection).ok_or(Rejection::NotAttached)?;
         process.multicasts += 1;
@@ -125,11 +123,27 @@ impl Processes {
         Ok(number)
     }
 
+    /// Takes a part of a state.
+    pub(crate) fn state(&mut self, connection: u32, state: Payload, bytes: usize) -> Result<(), Rejection> {
+        self.check_payload(bytes)?;
+        self.check_room()?;
+        if !self.attached(connection) {
+            return Err(Rejection::NotAttached);
+        }
+        self.push(state);
+        Ok(())
+    }
+
     /// Numbers a multicast that is not taken.
     pub(crate) fn pass_over(&mut self, connection: u32) -> Result<u64, Rejection> {
         let process = self.attached.get_mut(&connection).ok_or(Rejection::NotAttached)?;
         process.multicasts += 1;
         Ok(process.multicasts)
+    }
+
+    fn check_payload(&self, bytes: usize) -> Result<(), Rejection> {
+        let max = self.payload_bytes_max;
+        if bytes > max { Err(Rejection::PayloadTooLong { bytes, max }) } else { Ok(()) }
     }
 
     fn check_groups(&self, groups: &[GroupName]) -> Result<(), Rejection> {

@@ -131,7 +131,10 @@ impl Daemon {
     fn depart(&mut self, process: ProcessId, names: &[GroupName], out: &mut Vec<Output>) {
         if process.daemon() == self.id {
             self.trace_leave(process, names, out);
-            names.iter().for_each(|name| self.strict.leave(process.connection(), name));
+            for name in names {
+                self.strict.leave(process.connection(), name);
+                self.transfers.leave(process.connection(), name);
+            }
         }
     }
 }

@@ -5,12 +5,14 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use model::trace::Event;
-use model::{Digest, GroupName, GroupViewId, Level, MessageId, Name, Outcome, ProcessId, Terms};
+use model::{Digest, GroupName, GroupView, GroupViewId, Level, MessageId, Name, Outcome, ProcessId, Terms};
 
 use super::Daemon;
 use crate::fault::Rejection;
 use crate::groups::Views;
+use crate::message::Payload;
 use crate::port::{Output, ProcessEvent};
+use crate::transfer::{Duty, News};
 
 impl Daemon {
     pub(super) fn attach(
@@ -25,8 +27,12 @@ impl Daemon {
     }
 
     pub(super) fn detach(&mut self, connection: u32, out: &mut Vec<Output>) -> Result<(), Rejection> {
+        if self.groups.unwatch(connection) {
+            return Ok(());
+        }
         self.processes.detach(connection)?;
         self.groups.detach(connection);
+        self.transfers.detach(connection);
         self.strict.detach(connection);
         self.trace(out, |daemon| Event::Detach { process: ProcessId::new(daemon, connection) });
         Ok(())
@@ -75,7 +81,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// A process is about to be taken out of groups by its own wish: an observer is told at its own daemon.
+    /// A process that is attached here is about to be taken out of groups by its own wish.
     pub(super) fn trace_leave(&self, process: ProcessId, groups: &[GroupName], out: &mut Vec<Output>) {
         if self.processes.attached(process.connection()) {
             for group in groups.iter().filter(|group| self.groups.has(process, group)) {
@@ -147,14 +153,114 @@ impl Daemon {
                     self.block_newcomer(connection, first, out);
                 }
             }
-            for view in &views {
+            // Those who watch are not members.
+            let member = self.processes.attached(connection);
+            for view in views.iter().filter(|_| member) {
                 self.trace(out, |daemon| Event::GroupInstall {
                     process: ProcessId::new(daemon, connection),
                     view: (**view).clone(),
                 });
             }
+            let transferring: Vec<_> =
+                views.iter().filter(|view| member && view.group.transfers_state()).map(Arc::clone).collect();
             let event = ProcessEvent::Views(views);
             out.push(Output::Deliver { connections: [connection].into(), event });
+            for view in &transferring {
+                self.bring_together(connection, view, out);
+            }
+        }
+    }
+}
+
+/// State transfer.
+impl Daemon {
+    /// A member was told a view, which may bring it together with members that have another state.
+    fn bring_together(&mut self, connection: u32, view: &GroupView, out: &mut Vec<Output>) {
+        let me = ProcessId::new(self.id, connection);
+        let (group, id) = (view.group.clone(), view.id);
+        match self.transfers.view(me, view) {
+            Duty::None => {}
+            Duty::Tell => {
+                let event = ProcessEvent::StateWanted { group, view: id };
+                out.push(Output::Deliver { connections: [connection].into(), event });
+            }
+            Duty::SayNothing => {
+                let class = self.transfers.speaks_for(me, &group, id);
+                self.processes.push(Payload::State { connection, group, view: id, part: None, class });
+            }
+        }
+    }
+
+    /// A member tells a part of its state.
+    pub(super) fn state(
+        &mut self,
+        connection: u32,
+        group: GroupName,
+        view: GroupViewId,
+        part: Bytes,
+        last: bool,
+    ) -> Result<(), Rejection> {
+        let me = ProcessId::new(self.id, connection);
+        let Some(class) = self.transfers.speaks_for(me, &group, view) else { return Ok(()) };
+        let (bytes, part, class) = (part.len(), Some(part), last.then_some(class));
+        self.processes.state(connection, Payload::State { connection, group, view, part, class }, bytes)
+    }
+
+    /// A member told a part of its state: gives it to members that are here and have another one.
+    pub(super) fn tell_state(
+        &mut self,
+        from: ProcessId,
+        group: &GroupName,
+        view: GroupViewId,
+        part: Option<Bytes>,
+        class: Option<&[ProcessId]>,
+        out: &mut Vec<Output>,
+    ) {
+        for connection in Arc::clone(self.groups.audience(group)).iter() {
+            let me = ProcessId::new(self.id, *connection);
+            let news = self.transfers.told(me, group, view, from, class);
+            let (given, complete) = match news {
+                News::Nothing => (false, false),
+                News::Given => (true, false),
+                News::Last { given } => (given, true),
+            };
+            let mut tell = |event| out.push(Output::Deliver { connections: [*connection].into(), event });
+            if given && let Some(part) = part.clone() {
+                let (group, last) = (group.clone(), class.is_some());
+                tell(ProcessEvent::State { group, view, from, part, last });
+            }
+            if complete {
+                tell(ProcessEvent::UpToDate { group: group.clone(), view });
+            }
+        }
+    }
+}
+
+/// Those who watch.
+impl Daemon {
+    pub(super) fn watch(
+        &mut self,
+        connection: u32,
+        prefix: Arc<str>,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Rejection> {
+        let max = self.params.connections_max;
+        if self.groups.watchers().count() >= max {
+            return Err(Rejection::TooManyConnections { max });
+        }
+        let views = self.groups.watch(connection, prefix);
+        let configuration = self.endpoint.configuration().clone();
+        for event in [ProcessEvent::Configuration(configuration), ProcessEvent::Views(views)] {
+            out.push(Output::Deliver { connections: [connection].into(), event });
+        }
+        Ok(())
+    }
+
+    pub(super) fn tell_configuration(&self, out: &mut Vec<Output>) {
+        let connections: Arc<[u32]> = self.groups.watchers().collect();
+        if !connections.is_empty() {
+            let event = ProcessEvent::Configuration(self.endpoint.configuration().clone());
+            out.push(Output::Deliver { connections, event });
         }
     }
 }

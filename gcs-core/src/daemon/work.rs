@@ -206,6 +206,7 @@ impl Daemon {
             | Payload::Join { .. }
             | Payload::Leave { .. }
             | Payload::Stopped { .. }
+            | Payload::State { .. }
             | Payload::Gone { .. }
                 if self.classes.exchanging() =>
             {
@@ -221,6 +222,9 @@ impl Daemon {
             }
             Payload::Leave { connection, groups } => self.release(of(connection), &groups, id, out),
             Payload::Stopped { connection, groups } => self.stopped(of(connection), &groups, id, out),
+            Payload::State { connection, group, view, part, class } => {
+                self.tell_state(of(connection), &group, view, part, class.as_deref(), out);
+            }
             Payload::Gone { connection } => self.bury(of(connection), id, out),
         }
         Ok(())

@@ -72,6 +72,7 @@ fn entry(entry: &Entry) -> String {
         Entry::Payload(Payload::Join { .. }) => "join".into(),
         Entry::Payload(Payload::Leave { .. }) => "leave".into(),
         Entry::Payload(Payload::Stopped { .. }) => "stopped".into(),
+        Entry::Payload(Payload::State { .. }) => "state".into(),
         Entry::Payload(Payload::Gone { .. }) => "gone".into(),
         Entry::Payload(Payload::Table(_)) => "table".into(),
     }
@@ -116,6 +117,13 @@ pub fn event(event: &ProcessEvent) -> Vec<String> {
             let safe = if *level == Level::Safe { " (safe)" } else { "" };
             vec![format!("{group} {}: {text}{safe}", short(&id.sender()))]
         }
+        ProcessEvent::StateWanted { group, .. } => vec![format!("{group}: tell your state")],
+        ProcessEvent::State { group, from, part, last, .. } => {
+            let (text, last) = (String::from_utf8_lossy(part), if *last { ", the end" } else { "" });
+            vec![format!("{group} state of {}: {text}{last}", short(from))]
+        }
+        ProcessEvent::UpToDate { group, .. } => vec![format!("{group}: up to date")],
+        ProcessEvent::Configuration(configuration) => vec![triple(configuration)],
         ProcessEvent::Block(groups) => groups.iter().map(|group| format!("block {group}")).collect(),
         ProcessEvent::Unblock(groups) => groups.iter().map(|group| format!("unblock {group}")).collect(),
         ProcessEvent::Outcome { number, outcome } => vec![format!("#{number} {}", self::outcome(outcome))],

@@ -16,4 +16,5 @@ mod rng;
 mod scenarios;
 mod scripts;
 mod strict;
+mod transfer;
 mod world;

@@ -447,6 +447,18 @@ impl World {
         self.input(id, Input::Leave { connection, groups });
     }
 
+    /// A process tells a part of its state in the view of `of` that it was told last.
+    pub fn state(&mut self, id: DaemonId, connection: u32, of: &str, text: &str, last: bool) {
+        let view = self.daemon(id).view_of(&group(of)).unwrap();
+        let (group, part) = (group(of), Bytes::copy_from_slice(text.as_bytes()));
+        self.input(id, Input::State { connection, group, view, part, last });
+    }
+
+    pub fn watch(&mut self, id: DaemonId, connection: u32, prefix: &str) {
+        self.node(id).told.insert(connection, Vec::new());
+        self.input(id, Input::Watch { connection, prefix: prefix.into() });
+    }
+
     pub fn multicast(&mut self, id: DaemonId, connection: u32, to: &str, text: &str) {
         self.multicast_on(Terms::default(), id, connection, to, text);
     }
