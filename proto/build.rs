@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".")
         .extern_path(".handover.gcs.v1.AttachResponse", "crate::encoded::AttachResponse")
+        .extern_path(".handover.gcs.v1.WatchResponse", "crate::encoded::WatchResponse")
         .include_file("packages.rs")
         .compile_fds(files)?;
     Ok(())

@@ -93,10 +93,11 @@ struct Member {
 
 impl Member {
     async fn event(&mut self) -> anyhow::Result<Event> {
-        match self.events.next().await.context("the attachment is over")? {
-            Event::Lost(loss) => bail!("the attachment is lost: {loss}"),
-            event @ (Event::Views(_) | Event::Message { .. } | Event::Outcome { .. }) => Ok(event),
+        let event = self.events.next().await.context("the attachment is over")?;
+        if let Event::Lost(loss) = event {
+            bail!("the attachment is lost: {loss}");
         }
+        Ok(event)
     }
 
     async fn views(&mut self) -> anyhow::Result<Vec<GroupView>> {

@@ -45,7 +45,8 @@ impl Groups {
                         tracing::warn!(daemon = %attachment.address, %loss, "the daemon is lost");
                         break;
                     }
-                    Some(Event::Views(_) | Event::Message { .. } | Event::Outcome { .. }) => {}
+                    // A gateway is in no group, and asks for nothing that is answered here.
+                    Some(_) => {}
                     None => break,
                 },
                 command = self.commands.recv() => match command {

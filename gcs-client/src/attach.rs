@@ -288,6 +288,7 @@ mod tests {
     #[tonic::async_trait]
     impl GroupService for Scripted {
         type AttachStream = Responses;
+        type WatchStream = futures::stream::Empty<Result<proto::encoded::WatchResponse, Status>>;
 
         async fn attach(
             &self,
@@ -302,6 +303,10 @@ mod tests {
             });
             let end = self.end.clone().map(Err);
             Ok(Response::new(Box::pin(stream::iter(answer.into_iter().map(Ok).chain(end)))))
+        }
+
+        async fn watch(&self, _: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+            Err(Status::unimplemented(""))
         }
 
         async fn multicast(

@@ -11,7 +11,7 @@ mod wire;
 pub use attach::{Attachment, Commands, ConnectError, Events, Target, TryCommandError};
 
 use bytes::Bytes;
-use model::{GroupName, GroupView, GroupViewId, Level, MessageId, Outcome, Terms};
+use model::{GroupName, GroupView, GroupViewId, Level, MessageId, Outcome, ProcessId, Terms};
 
 /// What a process can have done. Commands take effect in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,19 @@ pub enum Command {
     Join(Vec<GroupName>),
     /// Leave these groups, if it is in them.
     Leave(Vec<GroupName>),
+    /// Nothing more is sent to these strict groups until [`Event::Unblock`]: the answer to [`Event::Block`].
+    Blocked(Vec<GroupName>),
+    /// The next part of the state: the answer to [`Event::StateWanted`].
+    State {
+        /// The group.
+        group: GroupName,
+        /// The view of which the process was asked.
+        view: GroupViewId,
+        /// The part.
+        part: Bytes,
+        /// Whether that was all.
+        last: bool,
+    },
     /// Multicast to a group, whether it is in it or not.
     Multicast {
         /// To whom.
@@ -56,6 +69,37 @@ pub enum Event {
         level: Level,
         /// What.
         payload: Bytes,
+    },
+    /// Send nothing more to these strict groups, and say so: [`Command::Blocked`]. Who does not is evicted.
+    Block(Vec<GroupName>),
+    /// Go on in these groups.
+    Unblock(Vec<GroupName>),
+    /// Tell your state as it was when you were told this view: [`Command::State`].
+    StateWanted {
+        /// The group.
+        group: GroupName,
+        /// The view.
+        view: GroupViewId,
+    },
+    /// A part of the state that members who came another way had when they were told this view.
+    State {
+        /// The group.
+        group: GroupName,
+        /// The view.
+        view: GroupViewId,
+        /// Who tells it.
+        from: ProcessId,
+        /// The part.
+        part: Bytes,
+        /// Whether `from` has told all.
+        last: bool,
+    },
+    /// Everybody in this view has been told what the others' states were.
+    UpToDate {
+        /// The group.
+        group: GroupName,
+        /// The view.
+        view: GroupViewId,
     },
     /// What became of one of the process's own multicasts.
     Outcome {

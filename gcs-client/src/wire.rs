@@ -21,6 +21,11 @@ pub(crate) fn command(command: Command) -> pb::Command {
     let command = match command {
         Command::Join(groups) => pb::command::Command::Join(pb::Join { groups: texts(groups) }),
         Command::Leave(groups) => pb::command::Command::Leave(pb::Leave { groups: texts(groups) }),
+        Command::Blocked(groups) => pb::command::Command::Blocked(pb::Blocked { groups: texts(groups) }),
+        Command::State { group, view, part, last } => {
+            let (group, view) = (group.to_string(), Some(write_group_view_id(view)));
+            pb::command::Command::State(pb::TellState { group, view, part, last })
+        }
         Command::Multicast { group, payload, terms } => {
             let level = match terms.level {
                 Level::Agreed => pb::Level::Agreed,
@@ -95,6 +100,24 @@ impl Reader {
                     payload: message.payload,
                 }))
             }
+            pb::event::Event::Block(block) => Ok(Some(Event::Block(group_names(&block.groups)?))),
+            pb::event::Event::Unblock(unblock) => Ok(Some(Event::Unblock(group_names(&unblock.groups)?))),
+            pb::event::Event::StateWanted(wanted) => Ok(Some(Event::StateWanted {
+                group: group_name(&wanted.group)?,
+                view: group_view_id(wanted.view)?,
+            })),
+            pb::event::Event::State(state) => Ok(Some(Event::State {
+                group: group_name(&state.group)?,
+                view: group_view_id(state.view)?,
+                from: parse(&state.from, "state.from")?,
+                part: state.part,
+                last: state.last,
+            })),
+            pb::event::Event::UpToDate(it) => {
+                Ok(Some(Event::UpToDate { group: group_name(&it.group)?, view: group_view_id(it.view)? }))
+            }
+            // Told to those who watch.
+            pb::event::Event::Configuration(_) => Err(Malformed { field: "event" }),
             pb::event::Event::Outcome(read) => {
                 Ok(Some(Event::Outcome { number: read.number, outcome: outcome(read)? }))
             }
@@ -157,6 +180,10 @@ fn group_view_id(id: Option<pb::GroupViewId>) -> Result<GroupViewId, Malformed> 
 
 fn configuration(text: &str) -> Result<ConfigurationId, Malformed> {
     parse(text, "view.id.configuration")
+}
+
+fn group_names(texts: &[String]) -> Result<Vec<GroupName>, Malformed> {
+    texts.iter().map(|text| group_name(text)).collect()
 }
 
 fn group_name(text: &str) -> Result<GroupName, Malformed> {

@@ -78,17 +78,11 @@ impl Effects<Output> for Performer {
             self.trace.flush();
         }
         for order in orders.drain(..) {
-            match order {
-                Output::Deliver { connections, event } => self.deliver(connections, event),
-                Output::Send { peer, epoch, number, message } => {
-                    let frame = self.encoded(message);
-                    self.links.send(peer, epoch, number, frame);
-                }
-                other => {
-                    self.tell();
-                    self.perform_one(other);
-                }
+            // Whatever else happens to a process happens after what it was told before.
+            if !matches!(order, Output::Deliver { .. } | Output::Send { .. }) {
+                self.tell();
             }
+            self.perform_one(order);
         }
         self.tell();
         self.gathered.sent = None;
@@ -163,7 +157,12 @@ impl Performer {
                 self.mode.send_modify(|mode| mode.standing = Standing::Member);
             }
             // Done with already.
-            Output::Deliver { .. } | Output::Send { .. } | Output::Trace(_) => {}
+            Output::Deliver { connections, event } => self.deliver(connections, event),
+            Output::Send { peer, epoch, number, message } => {
+                let frame = self.encoded(message);
+                self.links.send(peer, epoch, number, frame);
+            }
+            Output::Trace(_) => {}
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use gcs_core::ProcessEvent;
-use model::{ConfigurationId, ProcessId};
+use model::{ConfigurationId, GroupName, ProcessId};
 use prost::Message as _;
 use proto::gcs::v1 as pb;
 
@@ -40,28 +40,39 @@ impl<T: Copy + PartialEq + ToString> Spelling<T> {
 impl Writer {
     /// Adds an event to `written`: several in place of one that has very many views.
     pub fn write(&mut self, event: ProcessEvent, written: &mut Vec<Bytes>) {
-        match event {
-            ProcessEvent::Message { group, id, view, level, payload } => {
-                let message = pb::Message {
-                    group: group.to_string(),
-                    sender: self.sender.of(id.sender()),
-                    number: id.number(),
-                    view: Some(pb::GroupViewId {
-                        configuration: self.configuration.of(view.configuration),
-                        position: view.position,
-                    }),
-                    payload,
-                    level: wire::write_level(level).into(),
-                };
-                written.push(encoded(pb::event::Event::Message(message)));
-            }
+        use pb::event::Event;
+        let named = |group: GroupName, view| (group.to_string(), Some(wire::group_view_id(view)));
+        let event = match event {
             ProcessEvent::Views(views) => {
-                written.extend(wire::views(views).into_iter().map(pb::event::Event::Views).map(encoded));
+                return written.extend(wire::views(views).into_iter().map(Event::Views).map(encoded));
             }
-            ProcessEvent::Outcome { number, outcome } => {
-                written.push(encoded(pb::event::Event::Outcome(wire::write_outcome(number, outcome))));
+            ProcessEvent::Message { group, id, view, level, payload } => {
+                let view = pb::GroupViewId {
+                    configuration: self.configuration.of(view.configuration),
+                    position: view.position,
+                };
+                let (group, sender, view) = (group.to_string(), self.sender.of(id.sender()), Some(view));
+                let (number, level) = (id.number(), wire::write_level(level).into());
+                Event::Message(pb::Message { group, sender, number, view, payload, level })
             }
-        }
+            ProcessEvent::Outcome { number, outcome } => Event::Outcome(wire::write_outcome(number, outcome)),
+            ProcessEvent::Block(groups) => Event::Block(pb::Block { groups: wire::texts(&groups) }),
+            ProcessEvent::Unblock(groups) => Event::Unblock(pb::Unblock { groups: wire::texts(&groups) }),
+            ProcessEvent::StateWanted { group, view } => {
+                let (group, view) = named(group, view);
+                Event::StateWanted(pb::StateWanted { group, view })
+            }
+            ProcessEvent::State { group, view, from, part, last } => {
+                let ((group, view), from) = (named(group, view), from.to_string());
+                Event::State(pb::State { group, view, from, part, last })
+            }
+            ProcessEvent::UpToDate { group, view } => {
+                let (group, view) = named(group, view);
+                Event::UpToDate(pb::UpToDate { group, view })
+            }
+            ProcessEvent::Configuration(it) => Event::Configuration(wire::configuration(&it)),
+        };
+        written.push(encoded(event));
     }
 }
 

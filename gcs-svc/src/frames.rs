@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use gcs_core::{Entry, Message, Payload, Rank, Row, Run, Sync, Table};
-use model::{Boot, ConfigurationId, GroupName, GroupViewId, Level, StartId, Terms};
+use model::{Boot, ConfigurationId, GroupName, GroupViewId, Level, ProcessId, StartId, Terms};
 use prost::encoding::{self, WireType};
 use proto::gcs::v1 as pb;
 
@@ -98,6 +98,20 @@ fn write_entry(entry: &Entry) -> pb::Entry {
         }),
         Entry::Payload(Payload::Leave { connection, groups }) => {
             Written::Leave(pb::EntryLeave { connection: *connection, groups: texts(groups) })
+        }
+        Entry::Payload(Payload::Stopped { connection, groups }) => {
+            Written::Stopped(pb::EntryStopped { connection: *connection, groups: texts(groups) })
+        }
+        Entry::Payload(Payload::State { connection, group, view, part, class }) => {
+            let class = class.iter().flat_map(|class| class.iter());
+            Written::State(pb::EntryState {
+                connection: *connection,
+                group: group.to_string(),
+                configuration: Some(write_configuration(view.configuration)),
+                position: view.position,
+                part: part.clone(),
+                class: class.map(ToString::to_string).collect(),
+            })
         }
         Entry::Payload(Payload::Gone { connection }) => {
             Written::Gone(pb::EntryGone { connection: *connection })
@@ -194,6 +208,11 @@ fn read_entry(entry: pb::Entry) -> Result<Entry, Malformed> {
             connection: leave.connection,
             groups: read_groups(&leave.groups, "leave.groups")?,
         },
+        Written::Stopped(stopped) => Payload::Stopped {
+            connection: stopped.connection,
+            groups: read_groups(&stopped.groups, "stopped.groups")?,
+        },
+        Written::State(state) => read_state(state)?,
         Written::Gone(gone) => Payload::Gone { connection: gone.connection },
         Written::Rows(rows) => {
             Payload::Table(Table::Rows(rows.rows.iter().map(read_row).collect::<Result<_, _>>()?))
@@ -207,6 +226,19 @@ fn read_entry(entry: pb::Entry) -> Result<Entry, Malformed> {
         }
     };
     Ok(Entry::Payload(payload))
+}
+
+fn read_state(state: pb::EntryState) -> Result<Payload, Malformed> {
+    let configuration = read_configuration(state.configuration)?;
+    let class = state.class.iter().map(|process| wire::parse(process, "state.class"));
+    let class: Arc<[ProcessId]> = class.collect::<Result<_, _>>()?;
+    Ok(Payload::State {
+        connection: state.connection,
+        group: wire::group_name(&state.group, "state.group")?,
+        view: GroupViewId { configuration, position: state.position },
+        part: state.part,
+        class: (!class.is_empty()).then_some(class),
+    })
 }
 
 fn read_row(row: &pb::Row) -> Result<Row, Malformed> {
@@ -234,19 +266,24 @@ mod tests {
     fn every_entry() -> Vec<Entry> {
         let (name, bytes) = ("p".parse().unwrap(), Bytes::from_static(b"hello"));
         let group = GroupName::new("g").unwrap();
-        let (daemon, groups) = (Rank::new(1), groups(&["g", "h"]));
+        let (daemon, both) = (Rank::new(1), groups(&["g", "h"]));
         let configuration = ConfigurationId::new(3, 0xfeed);
         let only_in = Some(GroupViewId { configuration, position: 5 });
         let multicast = |number, terms| {
             let (group, bytes) = (group.clone(), bytes.clone());
             Payload::Multicast { connection: 1, number, group, bytes, terms }
         };
-        let row = Row { daemon, connection: 3, name, groups: Arc::clone(&groups) };
+        let view = GroupViewId { configuration, position: 9 };
+        let state = |part, class| Payload::State { connection: 1, group: group.clone(), view, part, class };
+        let row = Row { daemon, connection: 3, name, groups: Arc::clone(&both) };
         vec![
             Entry::Payload(multicast(7, Terms::default())),
             Entry::Payload(multicast(8, Terms { level: Level::Safe, only_in, report: true })),
-            Entry::Payload(Payload::Join { connection: 1, name, groups: Arc::clone(&groups) }),
-            Entry::Payload(Payload::Leave { connection: 1, groups }),
+            Entry::Payload(Payload::Join { connection: 1, name, groups: Arc::clone(&both) }),
+            Entry::Payload(Payload::Leave { connection: 1, groups: both }),
+            Entry::Payload(Payload::Stopped { connection: 1, groups: groups(&["strict:g"]) }),
+            Entry::Payload(state(None, Some(["m-1#7/1".parse().unwrap()].into()))),
+            Entry::Payload(state(Some(Bytes::new()), None)),
             Entry::Payload(Payload::Gone { connection: 1 }),
             Entry::Payload(Payload::Table(Table::Rows([row].into()))),
             Entry::Payload(Payload::Table(Table::End { class: [Rank::new(0), daemon].into() })),

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use gcs_core::ProcessEvent;
 use model::{Outcome, ProcessId};
-use proto::encoded::AttachResponse;
+use proto::encoded::{AttachResponse, WatchResponse};
 use proto::gcs::v1 as pb;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -247,6 +247,17 @@ impl Told {
             Some((response, (told, gone)))
         });
         stream::once(std::future::ready(Ok(first))).chain(events)
+    }
+
+    /// The responses of a call that watches.
+    pub fn seen(self) -> impl Stream<Item = Result<WatchResponse, Status>> + Send {
+        let gone = self.call.over.clone().drop_guard();
+        stream::unfold((Some(self), gone), async |(told, gone): (Option<Told>, DropGuard)| {
+            let mut told = told?;
+            let response = told.next().await?.map(|response| WatchResponse { events: response.events });
+            let told = response.is_ok().then_some(told);
+            Some((response, (told, gone)))
+        })
     }
 
     /// Waits for what became of the process's only multicast. The call may end before.

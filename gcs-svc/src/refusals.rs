@@ -59,6 +59,11 @@ pub fn of_process(rejection: Rejection) -> (&'static str, Status) {
         Rejection::PayloadTooLong { bytes, max } => {
             bad("PAYLOAD_TOO_LONG", "payload", format!("{bytes} bytes are more than the limit of {max}"))
         }
+        Rejection::BlockTimeout { after } => {
+            let message = format!("the process did not stop within {after:?} when a strict group changed");
+            let word = "BLOCK_TIMEOUT";
+            (word, status::because(Code::FailedPrecondition, word, message))
+        }
         Rejection::Overloaded => exhausted("OVERLOADED", "too many requests are waiting".into()),
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::Stream;
 use gcs_core::{Daemon, Input, Params, Throttle};
 use model::{DaemonId, GroupName, Name, Outcome, ProcessId, Time};
-use proto::encoded::AttachResponse;
+use proto::encoded::{AttachResponse, WatchResponse};
 use proto::gcs::v1 as pb;
 use proto::gcs::v1::group_service_server::GroupService;
 use svc_kit::driver::{Clock, Handle, Stopped};
@@ -162,16 +162,17 @@ impl Drop for Guest<'_> {
     }
 }
 
-type Responses = Pin<Box<dyn Stream<Item = Result<AttachResponse, Status>> + Send>>;
+type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl GroupService for GroupServer {
-    type AttachStream = Responses;
+    type AttachStream = Responses<AttachResponse>;
+    type WatchStream = Responses<WatchResponse>;
 
     async fn attach(
         &self,
         request: Request<Streaming<pb::AttachRequest>>,
-    ) -> Result<Response<Responses>, Status> {
+    ) -> Result<Response<Self::AttachStream>, Status> {
         let mut requests = request.into_inner();
         let first = requests.message().await.map_err(|status| self.refusals.unreadable(status))?;
         let first = first.unwrap_or_default();
@@ -195,7 +196,7 @@ impl GroupService for GroupServer {
             let cluster = wire::parse(&request.cluster, "cluster")?;
             let name = wire::parse(&request.name, "name")?;
             let group = wire::group_name(&request.group, "group")?;
-            let payload = wire::payload(request.payload.clone(), &self.params)?;
+            let payload = wire::payload(request.payload.clone(), "payload", &self.params)?;
             let terms = wire::terms(request.level, request.only_in.clone(), true)?;
             Ok((cluster, name, group, payload, terms))
         };
@@ -225,6 +226,22 @@ impl GroupService for GroupServer {
                 Err(guest.admitted.call.reason().unwrap_or_else(refusals::draining))
             }
         }
+    }
+
+    async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let prefix: Arc<str> = request.into_inner().prefix.into();
+        let admitted = self.processes.admit()?;
+        let connection = admitted.connection;
+        let watching = self.machine.send(Input::Watch { connection, prefix }).await;
+        watching.map_err(|Stopped| refusals::draining())?;
+        let machine = self.machine.clone();
+        let (processes, call) = (Arc::clone(&self.processes), admitted.call);
+        self.serving.spawn(async move {
+            call.over().await;
+            processes.close(connection);
+            machine.send(Input::Detach { connection }).await
+        });
+        Ok(Response::new(Box::pin(admitted.told.seen())))
     }
 
     async fn list_groups(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gcs_core::{Input, Params};
-use model::{GroupName, GroupView, GroupViewId, Level, Member, Name, Outcome, Terms};
+use model::{Configuration, GroupName, GroupView, GroupViewId, Level, Member, Name, Outcome, Terms};
 use prost::Message as _;
 use proto::gcs::v1 as pb;
 use svc_kit::status;
@@ -57,12 +57,12 @@ pub fn group_name(text: &str, field: &str) -> Result<GroupName, Malformed> {
     GroupName::new(text).ok_or_else(|| Malformed::new(field, rule()))
 }
 
-/// Reads the payload of a multicast.
-pub fn payload(payload: Bytes, params: &Params) -> Result<Bytes, Malformed> {
+/// Reads the payload of a multicast, or a part of a state.
+pub fn payload(payload: Bytes, field: &str, params: &Params) -> Result<Bytes, Malformed> {
     let max = params.payload_bytes_max;
     if payload.len() > max {
         let rule = format!("{} bytes are more than the limit of {max}", payload.len());
-        return Err(Malformed::new("payload", rule));
+        return Err(Malformed::new(field, rule));
     }
     Ok(payload)
 }
@@ -79,10 +79,23 @@ pub fn command(connection: u32, command: pb::Command, params: &Params) -> Result
             let groups = group_names(&leave.groups, params).map_err(|malformed| malformed.inside("leave"))?;
             Ok(Input::Leave { connection, groups })
         }
+        pb::command::Command::Blocked(blocked) => {
+            let groups =
+                group_names(&blocked.groups, params).map_err(|malformed| malformed.inside("blocked"))?;
+            Ok(Input::Blocked { connection, groups })
+        }
+        pb::command::Command::State(state) => {
+            let inside = |malformed: Malformed| malformed.inside("state");
+            let group = group_name(&state.group, "group").map_err(inside)?;
+            let view = state.view.ok_or_else(|| Malformed::new("view", "is missing"));
+            let view = view.and_then(|view| read_group_view_id(&view, "view")).map_err(inside)?;
+            let part = payload(state.part, "part", params).map_err(inside)?;
+            Ok(Input::State { connection, group, view, part, last: state.last })
+        }
         pb::command::Command::Multicast(multicast) => {
             let inside = |malformed: Malformed| malformed.inside("multicast");
             let group = group_name(&multicast.group, "group").map_err(inside)?;
-            let payload = payload(multicast.payload, params).map_err(inside)?;
+            let payload = payload(multicast.payload, "payload", params).map_err(inside)?;
             let terms = terms(multicast.level, multicast.only_in, multicast.report).map_err(inside)?;
             Ok(Input::Multicast { connection, group, payload, terms })
         }
@@ -96,21 +109,27 @@ pub fn terms(level: i32, only_in: Option<pb::GroupViewId>, report: bool) -> Resu
         Ok(pb::Level::Safe) => Level::Safe,
         Err(_) => return Err(Malformed::new("level", "must be LEVEL_AGREED or LEVEL_SAFE")),
     };
-    let read = |id: pb::GroupViewId| {
-        let configuration = parse(&id.configuration, "only_in.configuration")?;
-        Ok(GroupViewId { configuration, position: id.position })
-    };
-    Ok(Terms { level, only_in: only_in.map(read).transpose()?, report })
+    let only_in = only_in.map(|id| read_group_view_id(&id, "only_in")).transpose()?;
+    Ok(Terms { level, only_in, report })
+}
+
+fn read_group_view_id(id: &pb::GroupViewId, field: &str) -> Result<GroupViewId, Malformed> {
+    let configuration = parse(&id.configuration, &format!("{field}.configuration"))?;
+    Ok(GroupViewId { configuration, position: id.position })
 }
 
 /// Roughly the bytes of a command in memory.
 pub fn command_cost(command: &Input) -> usize {
     let names = |groups: &[GroupName]| groups.iter().map(|group| group.as_str().len() + 4).sum();
     match command {
-        Input::Join { groups, .. } | Input::Leave { groups, .. } => names(groups),
+        Input::Join { groups, .. } | Input::Leave { groups, .. } | Input::Blocked { groups, .. } => {
+            names(groups)
+        }
         Input::Multicast { payload, .. } => payload.len(),
+        Input::State { part, .. } => part.len(),
         Input::Attach { .. }
         | Input::Detach { .. }
+        | Input::Watch { .. }
         | Input::Membership(_)
         | Input::LinkUp { .. }
         | Input::LinkDown { .. }
@@ -151,6 +170,17 @@ pub fn views(views: Vec<Arc<GroupView>>) -> Vec<pb::Views> {
     }
     parts.push(part);
     parts
+}
+
+/// Writes a configuration.
+pub fn configuration(configuration: &Configuration) -> pb::Configuration {
+    let members = configuration.members.keys().map(ToString::to_string).collect();
+    pb::Configuration { id: configuration.id.to_string(), members }
+}
+
+/// Writes names of groups.
+pub fn texts(groups: &[GroupName]) -> Vec<String> {
+    groups.iter().map(GroupName::to_string).collect()
 }
 
 /// Writes a level.

@@ -5,6 +5,14 @@ use bytes::Bytes;
 
 use crate::gcs::v1::Attached;
 
+/// `handover.gcs.v1.WatchResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct WatchResponse {
+    /// What there is and what has changed, in this order: each a [`crate::gcs::v1::Event`].
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub events: Vec<Bytes>,
+}
+
 /// `handover.gcs.v1.AttachResponse`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct AttachResponse {

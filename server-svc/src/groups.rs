@@ -71,8 +71,14 @@ async fn listen(machine: &Handle<Server<Vod>>, mut events: gcs_client::Events) -
             Event::Message { group, id, payload, view: _, level: _ } => {
                 Input::Message { group, sender: id.sender(), payload }
             }
-            Event::Outcome { .. } => continue,
             Event::Lost(loss) => return Ok(loss.to_string()),
+            // A server asks for no outcomes, and its groups are of the plain kind.
+            Event::Outcome { .. }
+            | Event::Block(_)
+            | Event::Unblock(_)
+            | Event::StateWanted { .. }
+            | Event::State { .. }
+            | Event::UpToDate { .. } => continue,
         };
         machine.send(fact).await?;
     }

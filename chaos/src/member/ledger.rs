@@ -125,6 +125,12 @@ impl Ledger {
                 given.map_err(|wrong| format!("{id} to {group}: {wrong}"))?;
                 Ok(Vec::new())
             }
+            // Groups of chaos are of the plain kind.
+            Event::Block(_)
+            | Event::Unblock(_)
+            | Event::StateWanted { .. }
+            | Event::State { .. }
+            | Event::UpToDate { .. } => Err(format!("{event:?} in a plain group")),
             Event::Outcome { number, outcome } => {
                 let told = self.outcome(*number, *outcome);
                 told.map_err(|wrong| format!("{outcome:?} of message {number}: {wrong}"))?;

@@ -369,7 +369,7 @@ impl World {
         let count = match action {
             Action::Notice(id) => self.nodes[&id].notices.len(),
             Action::Frame(from, to) => self.under_way(from, to),
-            Action::Open(..) | Action::Back(..) | Action::Wake(_) => 0,
+            Action::Open(..) | Action::Back(..) | Action::Wake(_) | Action::Answer(_) => 0,
         };
         vec![action; count]
     }

@@ -233,11 +233,11 @@ pub async fn messages(process: &mut Attachment, count: usize) -> Vec<String> {
     let read = async {
         let mut read = Vec::new();
         while read.len() < count {
-            match process.events.next().await.expect("attached") {
-                Event::Message { payload, .. } => read.push(String::from_utf8(payload.to_vec()).unwrap()),
-                Event::Views(_) | Event::Outcome { .. } => {}
-                Event::Lost(loss) => panic!("lost: {loss}"),
+            let event = process.events.next().await.expect("attached");
+            if let Event::Message { payload, .. } = &event {
+                read.push(String::from_utf8(payload.to_vec()).unwrap());
             }
+            assert!(!matches!(event, Event::Lost(_)), "{event:?}");
         }
         read
     };

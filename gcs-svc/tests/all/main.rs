@@ -7,6 +7,8 @@ mod binary;
 #[cfg(test)]
 mod links;
 #[cfg(test)]
+mod modes;
+#[cfg(test)]
 mod processes;
 #[cfg(test)]
 mod unary;

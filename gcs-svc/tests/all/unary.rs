@@ -1,5 +1,6 @@
 //! What people call by hand.
 
+use prost::Message as _;
 use proto::gcs::v1 as pb;
 use proto::gcs::v1::group_service_client::GroupServiceClient;
 use svc_kit::status;
@@ -93,4 +94,37 @@ async fn a_daemon_tells_how_it_is() {
     assert_eq!((status.members.len(), status.processes, status.links.len()), (3, 1, 2));
     assert!(status.links.iter().all(|link| link.up));
     assert!(!status.holding);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_is_told_what_there_is_and_what_comes() {
+    let membership = Membership::default();
+    let daemons = cluster(&membership, 2).await;
+    let mut process = attach(&daemons[0], "p").await;
+    join(&process, "film/1").await;
+    view_of(&mut process, "film/1", 1).await;
+    let mut client = client(&daemons[1].address).await;
+    let request = pb::WatchRequest { prefix: "film/".into() };
+    let mut seen = client.watch(request).await.unwrap().into_inner();
+    let mut next = async || {
+        let response = soon("a change", seen.message()).await.unwrap().unwrap();
+        response.events.into_iter().map(|event| pb::Event::decode(event).unwrap().event.unwrap())
+    };
+    let mut told = Vec::new();
+    let mut joined = false;
+    while told.len() < 3 {
+        for event in next().await {
+            if let pb::event::Event::Configuration(configuration) = event {
+                told.push(configuration.members.len());
+            } else if let pb::event::Event::Views(views) = event {
+                told.extend(views.views.iter().map(|view| view.members.len()));
+            }
+        }
+        if told.len() == 2 && !joined {
+            joined = true;
+            join(&process, "other").await;
+            process.commands.send(gcs_client::Command::Leave(vec![group("film/1")])).await;
+        }
+    }
+    assert_eq!(told, [2, 1, 0], "the configuration, the group, and the end of the group");
 }

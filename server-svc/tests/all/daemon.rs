@@ -172,12 +172,14 @@ fn perform(
             let back = groups.contains(&group).then(|| message(process, *position, &group, payload));
             (vec![format!("multicast to {group}")], back.into_iter().collect())
         }
+        Command::Blocked(_) | Command::State(_) => unreachable!("a server's groups are of the plain kind"),
     }
 }
 
 #[tonic::async_trait]
 impl GroupService for Service {
     type AttachStream = Pin<Box<dyn Stream<Item = Result<AttachResponse, Status>> + Send>>;
+    type WatchStream = futures::stream::Empty<Result<proto::encoded::WatchResponse, Status>>;
 
     async fn attach(
         &self,
@@ -192,6 +194,10 @@ impl GroupService for Service {
             std::future::ready(go_on.then_some(response))
         });
         Ok(Response::new(Box::pin(responses)))
+    }
+
+    async fn watch(&self, _: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented(""))
     }
 
     async fn multicast(

@@ -220,7 +220,15 @@ impl Host for GatewayHost {
         match packet {
             Packet::Attached(_) => self.tell(Input::GroupsUp, scene),
             Packet::Event(
-                ProcessEvent::Views(_) | ProcessEvent::Message { .. } | ProcessEvent::Outcome { .. },
+                ProcessEvent::Views(_)
+                | ProcessEvent::Message { .. }
+                | ProcessEvent::Outcome { .. }
+                | ProcessEvent::Block(_)
+                | ProcessEvent::Unblock(_)
+                | ProcessEvent::StateWanted { .. }
+                | ProcessEvent::State { .. }
+                | ProcessEvent::UpToDate { .. }
+                | ProcessEvent::Configuration(_),
             ) => {
                 unreachable!("a gateway is in no group");
             }

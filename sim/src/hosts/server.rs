@@ -165,8 +165,8 @@ impl Host for ServerHost {
             Packet::Event(gcs_core::ProcessEvent::Message { group, id, payload, .. }) => {
                 self.tell(Input::Message { group, sender: id.sender(), payload }, scene);
             }
-            // A server asks for no outcomes.
-            Packet::Event(gcs_core::ProcessEvent::Outcome { .. }) => {}
+            // A server asks for no outcomes, and its groups are of the plain kind.
+            Packet::Event(_) => {}
             Packet::DoorOpen => {
                 let Some(gateway) = self.door_on(conn) else { return };
                 if let Some(door) = self.doors.get_mut(&gateway) {
