@@ -294,15 +294,22 @@ mod tests {
             pb::command::Command::Join(pb::Join { groups: groups() }),
             pb::command::Command::Leave(pb::Leave { groups: groups() }),
             pb::command::Command::Multicast(multicast),
+            pb::command::Command::Blocked(pb::Blocked { groups: groups() }),
+            pb::command::Command::State(pb::TellState {
+                group: "g".into(),
+                view: Some(group_view_id(view("g").id)),
+                part: Bytes::from_static(b"part"),
+                last: true,
+            }),
         ]
         .map(|command| pb::Command { command: Some(command) });
         let params = Params { payload_bytes_max: 10, groups_per_request_max: 3, ..Params::lan() };
         fuzz::messages(&samples, |sample| match command(1, sample, &params) {
-            Ok(Input::Join { groups, .. } | Input::Leave { groups, .. }) => {
+            Ok(Input::Join { groups, .. } | Input::Leave { groups, .. } | Input::Blocked { groups, .. }) => {
                 assert!((1..=3).contains(&groups.len()));
                 true
             }
-            Ok(Input::Multicast { payload, .. }) => {
+            Ok(Input::Multicast { payload, .. } | Input::State { part: payload, .. }) => {
                 assert!(payload.len() <= 10);
                 true
             }

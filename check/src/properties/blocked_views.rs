@@ -1,5 +1,5 @@
 //! The views of a strict group change under blocked members: one that has been told a view is told the next only
-//! between the request to send no more and the word to go on. [KK:block]
+//! between the request to send no more and the word to go on. The request may come before its first view. [KK:block]
 
 use std::collections::BTreeMap;
 
@@ -61,9 +61,8 @@ impl Property for BlockedViews {
 
 impl BlockedViews {
     fn set(&mut self, at: Position, process: ProcessId, group: &GroupName, blocked: bool) {
-        if let Some(member) = self.members.get_mut(&process).and_then(|groups| groups.get_mut(group)) {
-            *member = Member { blocked, since: at };
-        }
+        let groups = self.members.entry(process).or_default();
+        groups.insert(group.clone(), Member { blocked, since: at });
     }
 }
 
@@ -87,6 +86,16 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
                 .blocks("b/1", "strict:g")
                 .views("strict:g", 3, "a/1 b/1")
                 .unblocks("a/1 b/1", "strict:g"),
+        ),
+        accepted(
+            "b is blocked from the start, and told another view before it may send",
+            Script::new()
+                .forms(1, "a b")
+                .attaches("b/1")
+                .blocks("b/1", "strict:g")
+                .views("strict:g", 1, "b/1")
+                .views("strict:g", 2, "b/1")
+                .unblocks("b/1", "strict:g"),
         ),
         accepted(
             "who left and joins again is new",
