@@ -169,7 +169,14 @@ mod tests {
 
     fn rows(daemon: u32) -> Arc<[Row]> {
         let groups = [GroupName::new("g").unwrap()].into();
-        [Row { daemon: Rank::new(daemon), connection: 1, name: "x".parse().unwrap(), groups }].into()
+        [Row {
+            daemon: Rank::new(daemon),
+            connection: 1,
+            name: "x".parse().unwrap(),
+            groups,
+            views: [].into(),
+        }]
+        .into()
     }
 
     /// Daemon `a` in one class with `b` and `c`.

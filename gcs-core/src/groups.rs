@@ -32,6 +32,12 @@ struct Group {
     local: Arc<[u32]>,
 }
 
+impl Group {
+    fn is_first(&self, process: ProcessId) -> bool {
+        self.members.first().is_some_and(|member| member.process == process)
+    }
+}
+
 #[derive(Clone, Debug, Hash)]
 struct Process {
     member: Arc<Member>,
@@ -43,7 +49,12 @@ struct Process {
 struct Change {
     joined: Vec<ProcessId>,
     left: Vec<ProcessId>,
+    /// The view that the group is in already, if it is only new here.
+    known: Option<GroupViewId>,
 }
+
+/// A row of another table: a process, its groups, and the views of some of them by place.
+pub(crate) type Foreign = (Member, Arc<[GroupName]>, Arc<[(u32, GroupViewId)]>);
 
 /// The table.
 #[derive(Clone, Debug, Hash)]
@@ -197,16 +208,25 @@ impl Groups {
         self.conclude(changes, id, here)
     }
 
-    /// Takes in the processes of other classes.
-    pub(crate) fn merge(
-        &mut self,
-        members: impl IntoIterator<Item = (Member, Arc<[GroupName]>)>,
-        id: GroupViewId,
-        here: &Processes,
-    ) -> Views {
-        let mut changes = BTreeMap::new();
-        for (member, names) in members {
-            self.add(member, &names, &mut changes);
+    /// Takes in the processes of other classes. A group that only one class knows does not change by it: it stays in
+    /// its view, so that all daemons agree which view a group is in, whether they host members or not.
+    pub(crate) fn merge(&mut self, rows: &[Foreign], id: GroupViewId, here: &Processes) -> Views {
+        let mut told: BTreeMap<GroupName, Option<GroupViewId>> = BTreeMap::new();
+        for (_, names, views) in rows {
+            for (place, view) in views.iter() {
+                let Some(name) = names.get(*place as usize) else { continue };
+                let known_here = self.groups.contains_key(name);
+                told.entry(name.clone())
+                    .and_modify(|known| *known = None)
+                    .or_insert((!known_here).then_some(*view));
+            }
+        }
+        let mut changes: BTreeMap<GroupName, Change> = BTreeMap::new();
+        for (member, names, _) in rows {
+            self.add(*member, names, &mut changes);
+        }
+        for (name, change) in &mut changes {
+            change.known = told.remove(name).flatten();
         }
         self.conclude(changes, id, here)
     }
@@ -222,11 +242,16 @@ impl Groups {
             let Ok(place) = members.binary_search(&member.process.daemon()) else { continue };
             let mut names = process.groups.iter().cloned().peekable();
             while names.peek().is_some() {
-                let mut groups = Vec::new();
+                let (mut groups, mut views) = (Vec::new(), Vec::new());
                 while cost < bytes
                     && let Some(name) = names.next()
                 {
                     cost += name.as_str().len() + 4;
+                    if let Some(group) = self.groups.get(&name).filter(|group| group.is_first(member.process))
+                    {
+                        views.push((groups.len() as u32, group.view));
+                        cost += size_of::<GroupViewId>();
+                    }
                     groups.push(name);
                 }
                 cost += size_of::<Row>();
@@ -235,6 +260,7 @@ impl Groups {
                     connection: member.process.connection(),
                     name: member.name,
                     groups: groups.into(),
+                    views: views.into(),
                 });
                 if cost >= bytes {
                     parts.push(Table::Rows(core::mem::take(&mut rows).into()));
@@ -317,6 +343,7 @@ impl Groups {
                 group.members.retain(|member| change.left.binary_search(&member.process).is_err());
             }
             change.joined.sort_unstable();
+            let id = change.known.unwrap_or(id);
             debug_assert!(id > group.view, "a group's views grow [VKCD:local-monotonicity]");
             group.view = id;
             tell_watchers(&self.watchers, &name, group, &change, &mut views);
@@ -504,8 +531,8 @@ mod tests {
                     Vec::new()
                 }
             });
-            let of_row = |row: Row| (member("a", row.connection), row.groups);
-            copy.merge(rows.map(of_row), id(1), &here);
+            let of_row = |row: Row| (member("a", row.connection), row.groups, row.views);
+            copy.merge(&rows.map(of_row).collect::<Vec<_>>(), id(1), &here);
             assert!(copy.iter().eq(groups.iter()), "in parts of {bytes}");
         }
     }

@@ -207,6 +207,8 @@ pub struct Row {
     pub name: Name,
     /// Groups that it is in.
     pub groups: Arc<[GroupName]>,
+    /// The views of those groups of which it is the first member: the place in `groups`, and the view.
+    pub views: Arc<[(u32, GroupViewId)]>,
 }
 
 /// What an entry or a row costs beside its text and bytes, roughly.
@@ -236,7 +238,8 @@ impl Payload {
             }
             Payload::Gone { .. } => OVERHEAD,
             Payload::Table(Table::Rows(rows)) => {
-                rows.iter().map(|row| OVERHEAD + names_cost(&row.groups)).sum()
+                let views = |row: &Row| row.views.len() * size_of::<GroupViewId>();
+                rows.iter().map(|row| OVERHEAD + names_cost(&row.groups) + views(row)).sum()
             }
             Payload::Table(Table::End { class }) => OVERHEAD + class.len() * size_of::<Rank>(),
         }

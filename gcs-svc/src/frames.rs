@@ -122,6 +122,7 @@ fn write_entry(entry: &Entry) -> pb::Entry {
                 connection: row.connection,
                 name: row.name.to_string(),
                 groups: texts(&row.groups),
+                views: row.views.iter().map(write_row_view).collect(),
             };
             Written::Rows(pb::EntryRows { rows: rows.iter().map(row).collect() })
         }
@@ -247,7 +248,18 @@ fn read_row(row: &pb::Row) -> Result<Row, Malformed> {
         connection: row.connection,
         name: wire::parse(&row.name, "rows.name")?,
         groups: read_groups(&row.groups, "rows.groups")?,
+        views: row.views.iter().map(read_row_view).collect::<Result<_, _>>()?,
     })
+}
+
+fn write_row_view((place, view): &(u32, GroupViewId)) -> pb::RowView {
+    let configuration = Some(write_configuration(view.configuration));
+    pb::RowView { place: *place, configuration, position: view.position }
+}
+
+fn read_row_view(view: &pb::RowView) -> Result<(u32, GroupViewId), Malformed> {
+    let configuration = read_configuration(view.configuration)?;
+    Ok((view.place, GroupViewId { configuration, position: view.position }))
 }
 
 fn read_groups(texts: &[String], field: &str) -> Result<Arc<[GroupName]>, Malformed> {
@@ -275,7 +287,7 @@ mod tests {
         };
         let view = GroupViewId { configuration, position: 9 };
         let state = |part, class| Payload::State { connection: 1, group: group.clone(), view, part, class };
-        let row = Row { daemon, connection: 3, name, groups: Arc::clone(&both) };
+        let row = Row { daemon, connection: 3, name, groups: Arc::clone(&both), views: [(1, view)].into() };
         vec![
             Entry::Payload(multicast(7, Terms::default())),
             Entry::Payload(multicast(8, Terms { level: Level::Safe, only_in, report: true })),

@@ -10,7 +10,7 @@ use model::{DaemonId, GroupViewId, Level, Member, MessageId, ProcessId};
 use super::Daemon;
 use crate::exchange::Told;
 use crate::fault::PeerFault;
-use crate::groups::Views;
+use crate::groups::{Foreign, Views};
 use crate::message::{Entry, Message, Payload, Rank, Row};
 use crate::order::{Place, SEQUENCER};
 use crate::port::Output;
@@ -236,9 +236,10 @@ impl Daemon {
         let in_words = |row: &Row| {
             let daemon = *members.get(row.daemon.index())?;
             let process = ProcessId::new(daemon, row.connection);
-            Some((Member { process, name: row.name }, Arc::clone(&row.groups)))
+            let member = Member { process, name: row.name };
+            Some((member, Arc::clone(&row.groups), Arc::clone(&row.views)))
         };
-        let rows = parts.iter().flat_map(|part| part.iter()).filter_map(in_words);
-        self.groups.merge(rows, id, &self.processes)
+        let rows: Vec<Foreign> = parts.iter().flat_map(|part| part.iter()).filter_map(in_words).collect();
+        self.groups.merge(&rows, id, &self.processes)
     }
 }

@@ -228,9 +228,9 @@ fn any_entry(rng: &mut Rng) -> Entry {
     let connection = rng.below(4) as u32;
     let name = "process".parse().unwrap();
     let groups = |rng: &mut Rng| -> Arc<[_]> {
-        (0..rng.below(3)).map(|_| group(["g0", "g1", "g9"][rng.below(3)])).collect()
+        (0..rng.below(3)).map(|_| group(["g0", "g1", "g9", "strict:g", "state:g"][rng.below(5)])).collect()
     };
-    let payload = match rng.below(8) {
+    let payload = match rng.below(10) {
         0 => Payload::Multicast {
             connection,
             number: odd(1, rng),
@@ -242,9 +242,25 @@ fn any_entry(rng: &mut Rng) -> Entry {
         2 => Payload::Leave { connection, groups: groups(rng) },
         3 => Payload::Gone { connection },
         4 => {
-            let row = |rng: &mut Rng| Row { daemon: odd_rank(rng), connection, name, groups: groups(rng) };
+            let view = |rng: &mut Rng| (rng.below(4) as u32, any_view(rng));
+            let views = |rng: &mut Rng| (0..rng.below(3)).map(|_| view(rng)).collect();
+            let row = |rng: &mut Rng| Row {
+                daemon: odd_rank(rng),
+                connection,
+                name,
+                groups: groups(rng),
+                views: views(rng),
+            };
             Payload::Table(Table::Rows((0..rng.below(3)).map(|_| row(rng)).collect()))
         }
+        8 => Payload::Stopped { connection, groups: groups(rng) },
+        9 => Payload::State {
+            connection,
+            group: group("state:g"),
+            view: any_view(rng),
+            part: Some(bytes::Bytes::new()),
+            class: None,
+        },
         5 => Payload::Table(Table::End { class: (0..rng.below(4)).map(|_| odd_rank(rng)).collect() }),
         _ => {
             let run = |rng: &mut Rng| Places { origin: odd_rank(rng), upto: odd(3, rng) };
@@ -254,9 +270,13 @@ fn any_entry(rng: &mut Rng) -> Entry {
     Entry::Payload(payload)
 }
 
-fn any_terms(rng: &mut Rng) -> Terms {
+fn any_view(rng: &mut Rng) -> GroupViewId {
     let configuration = ConfigurationId::new(odd(3, rng), rng.below(3) as u64);
-    let view = GroupViewId { configuration, position: odd(3, rng) };
+    GroupViewId { configuration, position: odd(3, rng) }
+}
+
+fn any_terms(rng: &mut Rng) -> Terms {
+    let view = any_view(rng);
     Terms {
         level: if rng.chance(50) { Level::Agreed } else { Level::Safe },
         only_in: rng.chance(30).then_some(view),

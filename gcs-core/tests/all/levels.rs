@@ -159,3 +159,32 @@ fn a_sender_that_asks_is_told_what_became_of_its_message() {
     assert_eq!(w.told(a, 1), ["g b2: from outside", "g b2: surely (safe)"]);
     assert_eq!(w.told(b, 2), ["#1 delivered", "#2 for nobody: no members", "#3 delivered, and safe"]);
 }
+
+#[test]
+fn all_daemons_agree_which_view_a_group_is_in_after_a_merge() {
+    let mut w = World::new(Params::lan());
+    let d = ["a", "b", "c"].map(|name| w.start(name));
+    let [a, b, c] = d;
+    w.configure(1, &[a, b]);
+    w.configure(2, &[c]);
+    w.attach(a, 1);
+    w.attach(b, 1);
+    w.attach(c, 1);
+    w.join(a, 1, &["theirs", "both"]);
+    w.settle();
+    w.join(b, 1, &["theirs"]);
+    w.join(c, 1, &["ours", "both"]);
+    w.settle();
+    let before = w.daemon(a).view_of(&group("theirs"));
+    w.configure(3, &d);
+    w.settle();
+    for name in ["theirs", "ours", "both"] {
+        let views = d.map(|daemon| w.daemon(daemon).view_of(&group(name)).unwrap());
+        assert_eq!(views, [views[0]; 3], "{name}");
+    }
+    assert_eq!(w.daemon(c).view_of(&group("theirs")), before, "nothing has changed for its members");
+    w.multicast_on(Terms { only_in: before, ..REPORTED }, c, 1, "theirs", "for this view");
+    w.settle();
+    assert_eq!(w.told(c, 1).last().map(String::as_str), Some("#1 delivered"));
+    check(&w, true);
+}
