@@ -329,12 +329,6 @@ mod tests {
         }
     }
 
-    /// A frame as it comes out of the network.
-    fn sent(number: u64, message: &Message) -> pb::Frame {
-        let parts = numbered(number, encode(message)).concat();
-        pb::OpenRequest::decode(&parts[..]).unwrap().frames.remove(0)
-    }
-
     #[test]
     fn corrupted_frames_are_refused_or_read_back() {
         let samples: Vec<_> = (1..).zip(every_message()).map(|(number, it)| sent(number, &it)).collect();
