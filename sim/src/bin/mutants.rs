@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-/// The crates that the simulator is built from.
-const CRATES: [&str; 6] = ["model", "check", "membership-core", "gcs-core", "session-core", "sim"];
+/// The crates that the simulator and the tests are built from.
+const CRATES: [&str; 7] = ["model", "check", "fuzz", "membership-core", "gcs-core", "session-core", "sim"];
 
 /// The crates whose tests find some of their own mutants.
 const TESTED: [&str; 2] = ["membership-core", "gcs-core"];
