@@ -138,7 +138,7 @@ enum Fate {
 struct Programs {
     sim: PathBuf,
     /// By crate.
-    tests: BTreeMap<&'static str, PathBuf>,
+    tests: BTreeMap<String, PathBuf>,
 }
 
 /// A text to put in the place of another, while mutant `number` is awake.
@@ -168,11 +168,9 @@ fn run(only: Option<&str>) -> Result<bool, String> {
     let began = Instant::now();
     let bench = root.join("target/mutants");
     let copy = bench.join("source");
-    if copy.exists() {
-        fs::remove_dir_all(&copy).map_err(|error| format!("{}: {error}", copy.display()))?;
-    }
-    lay_out(&root, &copy)?;
-    plant(&copy, &list.mutant)?;
+    let mut files = sources(&root)?;
+    plant(&mut files, &list.mutant)?;
+    write_out(&copy, &files)?;
     let programs = build(&copy, &bench.join("build"))?;
     println!("{} mutants, built in {:.1} s", list.mutant.len(), began.elapsed().as_secs_f64());
 
@@ -203,59 +201,77 @@ fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn lay_out(root: &Path, copy: &Path) -> Result<(), String> {
+/// The workspace of the pure crates: every file, by its path in the workspace.
+fn sources(root: &Path) -> Result<BTreeMap<PathBuf, String>, String> {
     let mut manifest: toml::Table = read(&root.join("Cargo.toml"))?.parse().map_err(|e| format!("{e}"))?;
     let workspace = manifest.get_mut("workspace").and_then(toml::Value::as_table_mut);
     let workspace = workspace.ok_or("Cargo.toml: no workspace")?;
     workspace.insert("members".into(), CRATES.to_vec().into());
     workspace.insert("default-members".into(), vec!["sim"].into());
     manifest.remove("profile");
-    write(&copy.join("Cargo.toml"), &format!("{manifest}{PROFILE}"))?;
-    write(&copy.join("Cargo.lock"), &read(&root.join("Cargo.lock"))?)?;
+    let mut files = BTreeMap::from([
+        (PathBuf::from("Cargo.toml"), format!("{manifest}{PROFILE}")),
+        (PathBuf::from("Cargo.lock"), read(&root.join("Cargo.lock"))?),
+    ]);
     for krate in CRATES {
-        write(&copy.join(krate).join("Cargo.toml"), &read(&root.join(krate).join("Cargo.toml"))?)?;
-        copy_tree(&root.join(krate).join("src"), &copy.join(krate).join("src"))?;
+        let path = Path::new(krate).join("Cargo.toml");
+        files.insert(path.clone(), read(&root.join(path))?);
+        take(root, &Path::new(krate).join("src"), &mut files)?;
     }
-    TESTED
-        .into_iter()
-        .try_for_each(|krate| copy_tree(&root.join(krate).join("tests"), &copy.join(krate).join("tests")))
+    for krate in TESTED {
+        take(root, &Path::new(krate).join("tests"), &mut files)?;
+    }
+    Ok(files)
 }
 
-fn copy_tree(from: &Path, to: &Path) -> Result<(), String> {
-    for entry in fs::read_dir(from).map_err(|error| format!("{}: {error}", from.display()))? {
-        let path: PathBuf = entry.map_err(|error| error.to_string())?.path();
-        let Some(name) = path.file_name() else { continue };
-        if path.is_dir() {
-            copy_tree(&path, &to.join(name))?;
+fn take(root: &Path, folder: &Path, files: &mut BTreeMap<PathBuf, String>) -> Result<(), String> {
+    let path = root.join(folder);
+    for entry in fs::read_dir(&path).map_err(|error| format!("{}: {error}", path.display()))? {
+        let path = folder.join(entry.map_err(|error| error.to_string())?.file_name());
+        if root.join(&path).is_dir() {
+            take(root, &path, files)?;
         } else {
-            write(&to.join(name), &read(&path)?)?;
+            files.insert(path.clone(), read(&root.join(path))?);
         }
     }
     Ok(())
 }
 
-fn write(path: &Path, text: &str) -> Result<(), String> {
-    let made = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, text));
-    made.map_err(|error| format!("{}: {error}", path.display()))
+/// Makes `copy` consist of `files`. Those that are there already are not touched, so that they are not built again.
+fn write_out(copy: &Path, files: &BTreeMap<PathBuf, String>) -> Result<(), String> {
+    let mut there = BTreeMap::new();
+    if copy.exists() {
+        take(copy, Path::new(""), &mut there)?;
+    }
+    let failed = |path: &Path, error| format!("{}: {error}", path.display());
+    for path in there.keys().filter(|path| !files.contains_key(*path)) {
+        fs::remove_file(copy.join(path)).map_err(|error| failed(path, error))?;
+    }
+    for (path, text) in files.iter().filter(|(path, text)| there.get(*path) != Some(*text)) {
+        let path = copy.join(path);
+        let made = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, text));
+        made.map_err(|error| failed(&path, error))?;
+    }
+    Ok(())
 }
 
 /// Plants all mutants. They are numbered from 1, in the order of the list.
-fn plant(copy: &Path, mutants: &[Mutant]) -> Result<(), String> {
-    let below = copy.join("model/src/lib.rs");
-    write(&below, &format!("{}{QUESTION}", read(&below)?))?;
-    let mut files: BTreeMap<&str, Vec<Edit<'_>>> = BTreeMap::new();
+fn plant(files: &mut BTreeMap<PathBuf, String>, mutants: &[Mutant]) -> Result<(), String> {
+    let mut edits: BTreeMap<&Path, Vec<Edit<'_>>> = BTreeMap::new();
     for (number, mutant) in (1..).zip(mutants) {
         let name = mutant.name.as_str();
         let edit = Edit { number, name, find: &mutant.find, replace: &mutant.replace };
-        files.entry(&mutant.file).or_default().push(edit);
+        edits.entry(Path::new(&mutant.file)).or_default().push(edit);
         if let Some(Place { file, find, replace }) = &mutant.also {
-            files.entry(file).or_default().push(Edit { number, name, find, replace });
+            edits.entry(Path::new(file)).or_default().push(Edit { number, name, find, replace });
         }
     }
-    for (file, edits) in files {
-        let path = copy.join(file);
-        let text = with_edits(&read(&path)?, &edits).map_err(|error| format!("{file}: {error}"))?;
-        write(&path, &text)?;
+    for (path, edits) in edits {
+        let text = files.get_mut(path).ok_or_else(|| format!("no file {}", path.display()))?;
+        *text = with_edits(text, &edits).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if let Some(text) = files.get_mut(Path::new("model/src/lib.rs")) {
+        text.push_str(QUESTION);
     }
     Ok(())
 }
@@ -322,31 +338,30 @@ fn body_around(text: &str, range: std::ops::Range<usize>) -> Option<(usize, usiz
     })
 }
 
+/// Builds everything in one go, so that what is common to the programs is built once.
 fn build(copy: &Path, target: &Path) -> Result<Programs, String> {
-    cargo(copy, target, &["build", "--bin", "sim"])?;
-    let mut tests = BTreeMap::new();
-    for krate in TESTED {
-        let told = cargo(copy, target, &["test", "--package", krate, "--test", "all", "--no-run"])?;
-        let executable = told.lines().find(|line| line.trim_start().starts_with("Executable"));
-        let path = executable.and_then(|line| line.rsplit_once('(')?.1.strip_suffix(')'));
-        tests.insert(krate, copy.join(path.ok_or("cargo does not say where the tests are")?));
-    }
-    Ok(Programs { sim: target.join("debug/sim"), tests })
-}
-
-/// Runs cargo on the copy, and returns what it says.
-fn cargo(copy: &Path, target: &Path, args: &[&str]) -> Result<String, String> {
     let mut command = Command::new(env!("CARGO"));
-    command.args(args).arg("--offline").current_dir(copy);
-    // Nothing is built twice from the same place, so what a build leaves for the next one is of no use.
-    command.env("CARGO_TARGET_DIR", target).env("CARGO_INCREMENTAL", "0");
+    command.args(["build", "--offline", "--message-format", "json-render-diagnostics", "--package", "sim"]);
+    command.args(["--bin", "sim", "--test", "all"]);
+    command.args(TESTED.iter().flat_map(|krate| ["--package", krate]));
+    // Nothing is built twice from the same text, so what a build leaves for the next one is of no use.
+    command.current_dir(copy).env("CARGO_TARGET_DIR", target).env("CARGO_INCREMENTAL", "0");
     let ran = command.output().map_err(|error| error.to_string())?;
-    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
-    if ran.status.success() {
-        return Ok(told);
+    if !ran.status.success() {
+        let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+        let errors: Vec<&str> = told.lines().skip_while(|line| !line.starts_with("error")).take(12).collect();
+        return Err(format!("the mutants do not build:\n{}", errors.join("\n")));
     }
-    let errors: Vec<&str> = told.lines().skip_while(|line| !line.starts_with("error")).take(12).collect();
-    Err(format!("the mutants do not build:\n{}", errors.join("\n")))
+    let mut built = BTreeMap::new();
+    for line in String::from_utf8_lossy(&ran.stdout).lines() {
+        let told: serde_json::Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        let krate = told["manifest_path"].as_str().and_then(|path| Path::new(path).parent()?.file_name());
+        if let (Some(krate), Some(program)) = (krate, told["executable"].as_str()) {
+            built.insert(krate.to_string_lossy().into_owned(), PathBuf::from(program));
+        }
+    }
+    let sim = built.remove("sim").ok_or("cargo does not say where the simulator is")?;
+    Ok(Programs { sim, tests: built })
 }
 
 impl Programs {
