@@ -49,9 +49,8 @@ impl Comparison {
         let mut values: BTreeMap<_, BTreeMap<_, Vec<_>>> = BTreeMap::new();
         for outcome in outcomes.iter() {
             let resident = outcome.resident_mib.iter().copied().fold(0.0, f64::max);
-            let cpu = outcome.cpu().as_secs_f64();
-            let usage = [("resident_mib", resident), ("daemon_cpu_seconds", cpu)];
-            for (name, value) in outcome.figures.iter().map(|(name, value)| (*name, *value)).chain(usage) {
+            let figures = outcome.figures.iter().map(|(name, value)| (*name, *value));
+            for (name, value) in figures.chain([("resident_mib", resident)]) {
                 let key = (outcome.workload, outcome.case.clone(), name);
                 values.entry(key).or_default().entry(outcome.system).or_default().push(value);
             }

@@ -7,13 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gcs_core::{Input, Params};
 use model::{Configuration, GroupName, GroupView, GroupViewId, Level, Member, Name, Outcome, Terms};
-use prost::Message as _;
 use proto::gcs::v1 as pb;
 use svc_kit::status;
 use tonic::Status;
-
-/// The views of one step go out in events of about this many bytes.
-const VIEWS_BYTES: usize = 256 * 1024;
 
 /// A field of a request that is missing or wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,24 +150,6 @@ pub fn hello(hello: Option<pb::AttachHello>) -> Result<(Name, Name), Malformed> 
     Ok((parse(&hello.cluster, "hello.cluster")?, parse(&hello.name, "hello.name")?))
 }
 
-/// Writes the views of one step: in several parts if there are very many.
-pub fn views(views: Vec<Arc<GroupView>>) -> Vec<pb::Views> {
-    let mut parts = Vec::new();
-    let mut part = pb::Views::default();
-    let mut bytes = 0;
-    for view in views {
-        if bytes >= VIEWS_BYTES {
-            parts.push(pb::Views { continued: true, ..std::mem::take(&mut part) });
-            bytes = 0;
-        }
-        let view = group_view(&view);
-        bytes += view.encoded_len();
-        part.views.push(view);
-    }
-    parts.push(part);
-    parts
-}
-
 /// Writes a configuration.
 pub fn configuration(configuration: &Configuration) -> pb::Configuration {
     let members = configuration.members.keys().map(ToString::to_string).collect();
@@ -206,7 +184,8 @@ pub fn write_outcome(number: u64, outcome: Outcome) -> pb::Outcome {
     pb::Outcome { number, outcome: Some(outcome) }
 }
 
-fn group_view(view: &GroupView) -> pb::GroupView {
+/// Writes a view.
+pub fn group_view(view: &GroupView) -> pb::GroupView {
     let member = |member: &Member| pb::Member {
         process: member.process.to_string(),
         name: member.name.to_string(),
@@ -263,21 +242,6 @@ mod tests {
         assert_eq!(origin, [(false, true), (true, false)]);
         assert_eq!(written.left, ["m-3#9/1"]);
         assert_eq!(written.id.unwrap().configuration, "v4.beef");
-    }
-
-    #[test]
-    fn very_many_views_go_out_in_parts_that_fit_a_message() {
-        const COUNT: usize = 5000;
-        let all = (0..COUNT).map(|number| view(&format!("session/film-1/{number:032}"))).collect();
-        let parts = views(all);
-        assert!(parts.len() > 1);
-        let mut count = 0;
-        for (place, part) in parts.iter().enumerate() {
-            assert!(part.encoded_len() < 2 * VIEWS_BYTES);
-            assert_eq!(part.continued, place + 1 < parts.len());
-            count += part.views.len();
-        }
-        assert_eq!(count, COUNT);
     }
 
     #[test]
