@@ -232,7 +232,7 @@ impl Machine for Daemon {
             Input::Detach { connection } => reject(connection, self.detach(connection, out), out),
             Input::Join { connection, groups } => reject(connection, self.join(connection, groups), out),
             Input::Leave { connection, groups } => {
-                reject(connection, self.processes.leave(connection, groups), out);
+                reject(connection, self.leave(connection, groups), out);
             }
             Input::Blocked { connection, groups } => {
                 reject(connection, self.blocked(connection, &groups), out);

@@ -103,9 +103,10 @@ impl Endpoint {
             early: BTreeMap::new(),
             late: 0,
             // A window of payloads and as many order records, and what a daemon casts beyond its window before it
-            // stops; twice over for peers that are set up differently.
+            // stops, its queue and two words for each process; twice over for peers that are set up differently.
             held_max: (params.window.entries.saturating_mul(2))
                 .saturating_add(params.queue.entries)
+                .saturating_add(params.connections_max.saturating_mul(2))
                 .saturating_mul(2),
             syncs_max: params.syncs_per_peer_max,
         }

@@ -170,10 +170,17 @@ pub enum Payload {
         group: GroupName,
         /// The view that brought the classes together.
         view: GroupViewId,
-        /// The next part of the state; nothing if there is none.
-        part: Option<Bytes>,
+        /// The next part of the state.
+        part: Bytes,
         /// With the last part: the class for which the process speaks.
         class: Option<Arc<[ProcessId]>>,
+    },
+    /// A member has no state to tell yet, in these views of groups.
+    Uninformed {
+        /// The process.
+        connection: u32,
+        /// The groups and the views that brought the classes together.
+        groups: Arc<[(GroupName, GroupViewId)]>,
     },
     /// A process is gone, and so leaves all its groups.
     Gone {
@@ -232,9 +239,14 @@ impl Payload {
             Payload::Join { groups, .. }
             | Payload::Leave { groups, .. }
             | Payload::Stopped { groups, .. } => OVERHEAD + names_cost(groups),
+            Payload::Uninformed { groups, .. } => {
+                let each =
+                    |(group, _): &(GroupName, GroupViewId)| group.as_str().len() + size_of::<GroupViewId>();
+                OVERHEAD + groups.iter().map(each).sum::<usize>()
+            }
             Payload::State { group, part, class, .. } => {
                 let class = class.as_ref().map_or(0, |class| class.len() * size_of::<ProcessId>());
-                OVERHEAD + group.as_str().len() + part.as_ref().map_or(0, Bytes::len) + class
+                OVERHEAD + group.as_str().len() + part.len() + class
             }
             Payload::Gone { .. } => OVERHEAD,
             Payload::Table(Table::Rows(rows)) => {
@@ -253,6 +265,7 @@ impl Payload {
             | Payload::Leave { .. }
             | Payload::Stopped { .. }
             | Payload::State { .. }
+            | Payload::Uninformed { .. }
             | Payload::Gone { .. }
             | Payload::Table(_) => Level::Agreed,
         }
@@ -275,10 +288,14 @@ impl Payload {
             Payload::Join { connection, groups, .. } => names(tagged(2, u64::from(*connection)), groups),
             Payload::Leave { connection, groups } => names(tagged(3, u64::from(*connection)), groups),
             Payload::Stopped { connection, groups } => names(tagged(7, u64::from(*connection)), groups),
-            Payload::State { connection, group, part, .. } => tagged(8, u64::from(*connection))
-                .and(group.as_str().as_bytes())
-                .and(&[0])
-                .and(part.as_deref().unwrap_or_default()),
+            Payload::State { connection, group, part, .. } => {
+                tagged(8, u64::from(*connection)).and(group.as_str().as_bytes()).and(&[0]).and(part)
+            }
+            Payload::Uninformed { connection, groups } => {
+                groups.iter().fold(tagged(9, u64::from(*connection)), |digest, (group, _)| {
+                    digest.and(group.as_str().as_bytes()).and(&[0])
+                })
+            }
             Payload::Gone { connection } => tagged(4, u64::from(*connection)),
             Payload::Table(Table::Rows(rows)) => rows.iter().fold(tagged(5, 0), |digest, row| {
                 let digest = digest.and(&row.daemon.0.to_le_bytes()).and(&row.connection.to_le_bytes());

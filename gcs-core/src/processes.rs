@@ -164,9 +164,23 @@ impl Processes {
     }
 
     /// Queues what is taken however full the queue is.
-    pub(crate) fn push(&mut self, payload: Payload) {
+    pub(crate) fn push(&mut self, mut payload: Payload) {
+        // A member that stops in many groups one by one takes one place.
+        if let Payload::Stopped { connection, groups } = &mut payload
+            && let Some(Payload::Stopped { connection: before, groups: stopped }) = self.waiting.back()
+            && before == connection
+        {
+            *groups = stopped.iter().chain(groups.iter()).cloned().collect();
+            self.pop_back();
+        }
         self.waiting_bytes += payload.cost();
         self.waiting.push_back(payload);
+    }
+
+    fn pop_back(&mut self) {
+        if let Some(payload) = self.waiting.pop_back() {
+            self.waiting_bytes -= payload.cost();
+        }
     }
 
     /// The next payload to cast.
@@ -174,6 +188,21 @@ impl Processes {
         let payload = self.waiting.pop_front()?;
         self.waiting_bytes -= payload.cost();
         Some(payload)
+    }
+
+    /// Whether something waits that belongs to this configuration: a message to a strict group, or the word that a
+    /// member has stopped.
+    pub(crate) fn tied(&self) -> bool {
+        self.waiting.iter().any(|payload| match payload {
+            Payload::Multicast { group, .. } => group.is_strict(),
+            Payload::Stopped { .. } => true,
+            Payload::Join { .. }
+            | Payload::Leave { .. }
+            | Payload::State { .. }
+            | Payload::Uninformed { .. }
+            | Payload::Gone { .. }
+            | Payload::Table(_) => false,
+        })
     }
 
     /// How many payloads wait.

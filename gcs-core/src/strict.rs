@@ -55,6 +55,9 @@ enum Standing {
 pub(crate) struct Strict {
     pending: BTreeMap<GroupName, Pending>,
     standing: BTreeMap<(u32, GroupName), Standing>,
+    /// How many requests of processes that are attached here to leave a group have no place yet. What such a process
+    /// sends it does not send as a member.
+    leaving: BTreeMap<(u32, GroupName), u64>,
 }
 
 impl Strict {
@@ -164,6 +167,27 @@ impl Strict {
         freed
     }
 
+    /// A process that is attached here asks to leave.
+    pub(crate) fn asks_to_leave(&mut self, connection: u32, group: &GroupName) {
+        *self.leaving.entry((connection, group.clone())).or_default() += 1;
+    }
+
+    /// A request to leave of a process that is attached here has its place.
+    pub(crate) fn leave_placed(&mut self, connection: u32, group: &GroupName) {
+        let place = (connection, group.clone());
+        if let Some(count) = self.leaving.get_mut(&place) {
+            *count -= 1;
+            if *count == 0 {
+                self.leaving.remove(&place);
+            }
+        }
+    }
+
+    /// Whether a process that is attached here has asked to leave, and the request has no place yet.
+    pub(crate) fn is_leaving(&self, connection: u32, group: &GroupName) -> bool {
+        self.leaving.contains_key(&(connection, group.clone()))
+    }
+
     /// A process is not in `group` any more.
     pub(crate) fn leave(&mut self, connection: u32, group: &GroupName) {
         self.standing.remove(&(connection, group.clone()));
@@ -172,6 +196,7 @@ impl Strict {
     /// A process detached.
     pub(crate) fn detach(&mut self, connection: u32) {
         self.standing.retain(|(other, _), _| *other != connection);
+        self.leaving.retain(|(other, _), _| *other != connection);
     }
 
     /// Whoever was asked without a date must have stopped by `due`.

@@ -13,6 +13,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use model::{GroupName, GroupView, GroupViewId, ProcessId};
 
@@ -61,18 +62,21 @@ pub(crate) enum News {
 
 /// The members of groups with state transfer that are attached here.
 #[derive(Clone, Debug, Default, Hash)]
-pub(crate) struct Transfers(BTreeMap<(u32, GroupName), Standing>);
+pub(crate) struct Transfers {
+    members: BTreeMap<(u32, GroupName), Standing>,
+    /// Those of them that have no state, and the views in which that is to be said.
+    uninformed: BTreeMap<(u32, GroupName), GroupViewId>,
+}
 
 impl Transfers {
     /// `me` is told a view.
     pub(crate) fn view(&mut self, me: ProcessId, view: &GroupView) -> Duty {
         let members: BTreeSet<ProcessId> = view.members.iter().map(|member| member.process).collect();
         let first = view.joined.contains(&me);
-        let standing = self.0.entry((me.connection(), view.group.clone())).or_insert_with(|| Standing {
-            class: BTreeSet::new(),
-            informed: false,
-            round: None,
-        });
+        let standing = self
+            .members
+            .entry((me.connection(), view.group.clone()))
+            .or_insert_with(|| Standing { class: BTreeSet::new(), informed: false, round: None });
         if first {
             *standing = Standing { class: [me].into(), informed: members.len() == 1, round: None };
         } else {
@@ -91,6 +95,22 @@ impl Transfers {
         }
     }
 
+    /// It is to be said that `me` has no state to tell in `view`, and not in the views before.
+    pub(crate) fn say_nothing(&mut self, me: ProcessId, group: GroupName, view: GroupViewId) {
+        self.uninformed.insert((me.connection(), group), view);
+    }
+
+    /// The next process of which is to be said that it has no state to tell, and in which views.
+    pub(crate) fn next_uninformed(&mut self) -> Option<(u32, Vec<(GroupName, GroupViewId)>)> {
+        let connection = self.uninformed.first_key_value()?.0.0;
+        let mut groups = Vec::new();
+        while let Some(entry) = self.uninformed.first_entry().filter(|entry| entry.key().0 == connection) {
+            let ((_, group), view) = entry.remove_entry();
+            groups.push((group, view));
+        }
+        Some((connection, groups))
+    }
+
     /// The class for which `me` speaks in `view`, if it does.
     pub(crate) fn speaks_for(
         &self,
@@ -98,7 +118,7 @@ impl Transfers {
         group: &GroupName,
         view: GroupViewId,
     ) -> Option<Arc<[ProcessId]>> {
-        let standing = self.0.get(&(me.connection(), group.clone()))?;
+        let standing = self.members.get(&(me.connection(), group.clone()))?;
         let speaks = standing.round.as_ref()?.view == view && standing.class.first() == Some(&me);
         speaks.then(|| standing.class.iter().copied().collect())
     }
@@ -113,7 +133,9 @@ impl Transfers {
         by: ProcessId,
         class: Option<&[ProcessId]>,
     ) -> News {
-        let Some(standing) = self.0.get_mut(&(me.connection(), group.clone())) else { return News::Nothing };
+        let Some(standing) = self.members.get_mut(&(me.connection(), group.clone())) else {
+            return News::Nothing;
+        };
         let Some(round) = standing.round.as_mut().filter(|round| round.view == view) else {
             return News::Nothing;
         };
@@ -132,11 +154,14 @@ impl Transfers {
 
     /// A process is not in `group` any more.
     pub(crate) fn leave(&mut self, connection: u32, group: &GroupName) {
-        self.0.remove(&(connection, group.clone()));
+        let place = (connection, group.clone());
+        self.members.remove(&place);
+        self.uninformed.remove(&place);
     }
 
     /// A process detached.
     pub(crate) fn detach(&mut self, connection: u32) {
-        self.0.retain(|(other, _), _| *other != connection);
+        self.members.retain(|(other, _), _| *other != connection);
+        self.uninformed.retain(|(other, _), _| *other != connection);
     }
 }

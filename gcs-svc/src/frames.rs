@@ -113,6 +113,15 @@ fn write_entry(entry: &Entry) -> pb::Entry {
                 class: class.map(ToString::to_string).collect(),
             })
         }
+        Entry::Payload(Payload::Uninformed { connection, groups }) => {
+            let written = |(group, view): &(GroupName, GroupViewId)| pb::GroupAt {
+                group: group.to_string(),
+                configuration: Some(write_configuration(view.configuration)),
+                position: view.position,
+            };
+            let groups = groups.iter().map(written).collect();
+            Written::Uninformed(pb::EntryUninformed { connection: *connection, groups })
+        }
         Entry::Payload(Payload::Gone { connection }) => {
             Written::Gone(pb::EntryGone { connection: *connection })
         }
@@ -214,6 +223,10 @@ fn read_entry(entry: pb::Entry) -> Result<Entry, Malformed> {
             groups: read_groups(&stopped.groups, "stopped.groups")?,
         },
         Written::State(state) => read_state(state)?,
+        Written::Uninformed(uninformed) => Payload::Uninformed {
+            connection: uninformed.connection,
+            groups: uninformed.groups.iter().map(read_group_at).collect::<Result<_, _>>()?,
+        },
         Written::Gone(gone) => Payload::Gone { connection: gone.connection },
         Written::Rows(rows) => {
             Payload::Table(Table::Rows(rows.rows.iter().map(read_row).collect::<Result<_, _>>()?))
@@ -240,6 +253,12 @@ fn read_state(state: pb::EntryState) -> Result<Payload, Malformed> {
         part: state.part,
         class: (!class.is_empty()).then_some(class),
     })
+}
+
+fn read_group_at(at: &pb::GroupAt) -> Result<(GroupName, GroupViewId), Malformed> {
+    let configuration = read_configuration(at.configuration)?;
+    let group = wire::group_name(&at.group, "uninformed.group")?;
+    Ok((group, GroupViewId { configuration, position: at.position }))
 }
 
 fn read_row(row: &pb::Row) -> Result<Row, Malformed> {
@@ -286,7 +305,10 @@ mod tests {
             Payload::Multicast { connection: 1, number, group, bytes, terms }
         };
         let view = GroupViewId { configuration, position: 9 };
-        let state = |part, class| Payload::State { connection: 1, group: group.clone(), view, part, class };
+        let state = |class| {
+            let (group, part) = (group.clone(), Bytes::from_static(b"part"));
+            Payload::State { connection: 1, group, view, part, class }
+        };
         let row = Row { daemon, connection: 3, name, groups: Arc::clone(&both), views: [(1, view)].into() };
         vec![
             Entry::Payload(multicast(7, Terms::default())),
@@ -294,8 +316,9 @@ mod tests {
             Entry::Payload(Payload::Join { connection: 1, name, groups: Arc::clone(&both) }),
             Entry::Payload(Payload::Leave { connection: 1, groups: both }),
             Entry::Payload(Payload::Stopped { connection: 1, groups: groups(&["strict:g"]) }),
-            Entry::Payload(state(None, Some(["m-1#7/1".parse().unwrap()].into()))),
-            Entry::Payload(state(Some(Bytes::new()), None)),
+            Entry::Payload(state(Some(["m-1#7/1".parse().unwrap()].into()))),
+            Entry::Payload(state(None)),
+            Entry::Payload(Payload::Uninformed { connection: 1, groups: [(group.clone(), view)].into() }),
             Entry::Payload(Payload::Gone { connection: 1 }),
             Entry::Payload(Payload::Table(Table::Rows([row].into()))),
             Entry::Payload(Payload::Table(Table::End { class: [Rank::new(0), daemon].into() })),

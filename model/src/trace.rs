@@ -64,7 +64,7 @@ pub enum Event {
     /// A process is gone: its connection closed, or it was evicted.
     Detach { process: ProcessId },
     /// A process multicast `message` to `group`; it need not be a member. `view` is the last view of the group that
-    /// it was told, if it is one. A message with `only_in` is for that view of the group, or for nobody.
+    /// it was told, if it is one and has not asked to leave a strict group. A message with `only_in` is for that view of the group, or for nobody.
     GroupSend {
         process: ProcessId,
         group: GroupName,

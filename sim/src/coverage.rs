@@ -33,6 +33,7 @@ pub enum Fact {
     ViewRefused,
     WindowFull,
     ProcessHeld,
+    ProcessHung,
     MembershipFailover,
     SlowRound,
     Parting,
@@ -40,7 +41,7 @@ pub enum Fact {
 }
 
 impl Fact {
-    const ALL: [(Fact, &'static str); 23] = [
+    const ALL: [(Fact, &'static str); 24] = [
         (Fact::Install, "installs"),
         (Fact::TransitionalSetSmaller, "transitional sets smaller than the previous configuration"),
         (Fact::MergeOfHistories, "configurations that merge several histories"),
@@ -60,6 +61,7 @@ impl Fact {
         (Fact::ViewRefused, "obsolete views refused"),
         (Fact::WindowFull, "requests that waited for the window"),
         (Fact::ProcessHeld, "processes held back"),
+        (Fact::ProcessHung, "processes evicted that did not stop"),
         (Fact::MembershipFailover, "daemons that turned to another membership server"),
         (Fact::SlowRound, "membership proposals of the slow path"),
         (Fact::Parting, "configurations left by more than one way"),

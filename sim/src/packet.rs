@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gcs_core::{Epoch, ProcessEvent};
 use model::{
-    Address, ConfigurationId, DaemonId, GroupName, Name, ProcessId, ServerId, SessionId, StartId, Terms,
-    UnitId,
+    Address, ConfigurationId, DaemonId, GroupName, GroupViewId, Name, ProcessId, ServerId, SessionId,
+    StartId, Terms, UnitId,
 };
 use session_core::gateway::{Attachment, ClientEvent, Failure, Position};
 use session_core::message::{GatewayId, Secret, ToGateway, ToServer};
@@ -110,6 +110,10 @@ pub enum Packet {
     Join(Vec<GroupName>),
     /// It leaves groups.
     Leave(Vec<GroupName>),
+    /// It has stopped sending to strict groups.
+    Blocked(Vec<GroupName>),
+    /// It tells a part of its state.
+    TellState { group: GroupName, view: GroupViewId, part: Bytes, last: bool },
     /// It multicasts.
     Multicast { group: GroupName, payload: Bytes, terms: Terms },
     /// It is told.

@@ -1,8 +1,6 @@
 //! The daemon and strict groups: who must stop before what, and who goes on. See [`crate::strict`].
 
-use alloc::collections::BTreeSet;
-use alloc::sync::Arc;
-use alloc::vec;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use model::trace::Event;
@@ -36,13 +34,15 @@ impl Daemon {
         let process = member.process;
         let (waits, at_once): (Vec<_>, Vec<_>) =
             names.iter().cloned().partition(|name| name.is_strict() && self.groups.view_of(name).is_some());
-        for name in &waits {
-            if self.groups.has(process, name) {
-                self.strict.pardon(name, process);
-            } else {
-                self.pend(name, |pending| pending.joins(member), out);
+        let mut opened = Vec::new();
+        for name in waits {
+            if self.groups.has(process, &name) {
+                self.strict.pardon(&name, process);
+            } else if self.pend(&name, |pending| pending.joins(member)) {
+                opened.push(name);
             }
         }
+        self.ask(&opened, out);
         let views = self.groups.join(member, &at_once, id, &self.processes);
         self.tell_views(views, out);
     }
@@ -55,17 +55,24 @@ impl Daemon {
         id: GroupViewId,
         out: &mut Vec<Output>,
     ) {
+        if process.daemon() == self.id {
+            for name in names.iter().filter(|name| name.is_strict()) {
+                self.strict.leave_placed(process.connection(), name);
+            }
+        }
         let alone =
             |name: &GroupName| self.groups.members_of(name).len() == 1 && !self.strict.is_pending(name);
         let (waits, at_once): (Vec<_>, Vec<_>) =
             names.iter().cloned().partition(|name| name.is_strict() && !alone(name));
-        for name in &waits {
-            if self.groups.has(process, name) {
-                self.pend(name, |pending| pending.leaves(process), out);
-            } else {
-                self.strict.renounce(name, process);
+        let mut opened = Vec::new();
+        for name in waits {
+            if !self.groups.has(process, &name) {
+                self.strict.renounce(&name, process);
+            } else if self.pend(&name, |pending| pending.leaves(process)) {
+                opened.push(name);
             }
         }
+        self.ask(&opened, out);
         self.depart(process, &at_once, out);
         let views = self.groups.leave(process, &at_once, id, &self.processes);
         self.tell_views(views, out);
@@ -76,9 +83,9 @@ impl Daemon {
         self.strict.renounce_all(process);
         let (waits, at_once): (Vec<_>, Vec<_>) =
             self.groups.of(process).cloned().partition(|name| name.is_strict());
-        for name in &waits {
-            self.pend(name, |pending| pending.leaves(process), out);
-        }
+        let opened: Vec<GroupName> =
+            waits.iter().filter(|name| self.pend(name, |pending| pending.leaves(process))).cloned().collect();
+        self.ask(&opened, out);
         let views = self.groups.leave(process, &at_once, id, &self.processes);
         self.tell_views(views, out);
         self.stopped(process, &waits, id, out);
@@ -92,28 +99,17 @@ impl Daemon {
         id: GroupViewId,
         out: &mut Vec<Output>,
     ) {
-        for name in names {
-            if let Some(pending) = self.strict.stopped(name, member) {
-                self.depart_all(name, &pending, out);
-                let views = self.groups.settle([(name.clone(), pending)].into(), None, id, &self.processes);
-                self.tell_views(views, out);
-            }
-        }
+        let last = |name: &GroupName| Some((name.clone(), self.strict.stopped(name, member)?));
+        let settled: BTreeMap<GroupName, Pending> = names.iter().filter_map(last).collect();
+        settled.iter().for_each(|(name, pending)| self.depart_all(name, pending, out));
+        let views = self.groups.settle(settled, None, id, &self.processes);
+        self.tell_views(views, out);
     }
 
-    /// Changes a strict group once its members have stopped.
-    fn pend(&mut self, name: &GroupName, change: impl FnOnce(&mut Pending), out: &mut Vec<Output>) {
+    /// Changes a strict group once its members have stopped. Returns whether they are to be asked.
+    fn pend(&mut self, name: &GroupName, change: impl FnOnce(&mut Pending)) -> bool {
         let members = self.groups.members_of(name).iter().map(|member| member.process);
-        if !self.strict.pend(name, members, change) {
-            return;
-        }
-        for connection in Arc::clone(self.groups.audience(name)).iter() {
-            self.ask(*connection, name, out);
-            // Who has stopped for a change of configuration that is not under way yet has stopped for this, too.
-            if self.steady() && self.strict.is_blocked(*connection, name) {
-                self.cast_stopped(*connection, vec![name.clone()]);
-            }
-        }
+        self.strict.pend(name, members, change)
     }
 
     fn cast_stopped(&mut self, connection: u32, groups: Vec<GroupName>) {
@@ -141,10 +137,25 @@ impl Daemon {
 
 /// Members that are attached here stop and go on.
 impl Daemon {
-    /// Asks a member to stop, if it is free.
-    fn ask(&mut self, connection: u32, name: &GroupName, out: &mut Vec<Output>) {
-        if self.strict.ask(connection, name) {
-            self.tell_blocked(connection, vec![name.clone()], out);
+    /// Asks the members of these groups that are attached here and free to stop. Those who have stopped already, for a
+    /// change of configuration that is not under way yet, have stopped for a change of their group, too.
+    fn ask(&mut self, names: &[GroupName], out: &mut Vec<Output>) {
+        let mut asked: BTreeMap<u32, Vec<GroupName>> = BTreeMap::new();
+        let mut stopped: BTreeMap<u32, Vec<GroupName>> = BTreeMap::new();
+        for name in names {
+            for connection in self.groups.audience(name).iter() {
+                if self.strict.ask(*connection, name) {
+                    asked.entry(*connection).or_default().push(name.clone());
+                } else if self.strict.is_blocked(*connection, name) && self.strict.is_pending(name) {
+                    stopped.entry(*connection).or_default().push(name.clone());
+                }
+            }
+        }
+        for (connection, groups) in asked {
+            self.tell_blocked(connection, groups, out);
+        }
+        if self.steady() {
+            stopped.into_iter().for_each(|(connection, groups)| self.cast_stopped(connection, groups));
         }
     }
 
@@ -160,12 +171,9 @@ impl Daemon {
 
     /// Asks everybody here, since the configuration is about to change.
     pub(super) fn ask_all(&mut self, out: &mut Vec<Output>) {
-        let strict: Vec<GroupName> = self.groups.strict().cloned().collect();
-        for name in &strict {
-            for connection in Arc::clone(self.groups.audience(name)).iter() {
-                self.ask(*connection, name, out);
-            }
-        }
+        let strict = self.groups.strict().filter(|name| !self.strict.is_pending(name));
+        let strict: Vec<GroupName> = strict.cloned().collect();
+        self.ask(&strict, out);
     }
 
     /// A member says that it has stopped.
@@ -225,8 +233,9 @@ impl Daemon {
         if !self.strict.all_blocked() {
             return;
         }
-        if !self.strict.all_free() && !self.classes.exchanging() {
-            // What blocked members have sent belongs to this configuration, whatever the window says.
+        if self.processes.tied() && !self.classes.exchanging() {
+            // What members have sent belongs to this configuration, whatever the window says, and even if the member
+            // is gone. During an exchange of tables nothing of it waits: members are blocked.
             while let Some(payload) = self.processes.pop() {
                 self.cast(payload, out);
             }

@@ -46,6 +46,13 @@ impl Daemon {
         self.processes.join(connection, groups)
     }
 
+    pub(super) fn leave(&mut self, connection: u32, groups: Vec<GroupName>) -> Result<(), Rejection> {
+        let strict: Vec<GroupName> = groups.iter().filter(|group| group.is_strict()).cloned().collect();
+        self.processes.leave(connection, groups)?;
+        strict.iter().for_each(|group| self.strict.asks_to_leave(connection, group));
+        Ok(())
+    }
+
     pub(super) fn multicast(
         &mut self,
         connection: u32,
@@ -65,7 +72,8 @@ impl Daemon {
             self.trace(out, |daemon| {
                 let process = ProcessId::new(daemon, connection);
                 let message = MessageId::new(process, number);
-                let view = self.groups.view_told(process, &group);
+                let member = !self.strict.is_leaving(connection, &group);
+                let view = self.groups.view_told(process, &group).filter(|_| member);
                 let Terms { level, only_in, report: _ } = terms;
                 Event::GroupSend { process, group, message, digest, view, level, only_in }
             });
@@ -184,11 +192,14 @@ impl Daemon {
                 let event = ProcessEvent::StateWanted { group, view: id };
                 out.push(Output::Deliver { connections: [connection].into(), event });
             }
-            Duty::SayNothing => {
-                let class = self.transfers.speaks_for(me, &group, id);
-                self.processes.push(Payload::State { connection, group, view: id, part: None, class });
-            }
+            Duty::SayNothing => self.transfers.say_nothing(me, group, id),
         }
+    }
+
+    /// What is to be cast for members that have no state to tell.
+    pub(super) fn next_uninformed(&mut self) -> Option<Payload> {
+        let (connection, groups) = self.transfers.next_uninformed()?;
+        Some(Payload::Uninformed { connection, groups: groups.into() })
     }
 
     /// A member tells a part of its state.
@@ -202,7 +213,7 @@ impl Daemon {
     ) -> Result<(), Rejection> {
         let me = ProcessId::new(self.id, connection);
         let Some(class) = self.transfers.speaks_for(me, &group, view) else { return Ok(()) };
-        let (bytes, part, class) = (part.len(), Some(part), last.then_some(class));
+        let (bytes, class) = (part.len(), last.then_some(class));
         self.processes.state(connection, Payload::State { connection, group, view, part, class }, bytes)
     }
 

@@ -118,7 +118,7 @@ impl Daemon {
             let next = if self.classes.exchanging() {
                 self.classes.next_part().map(Payload::Table)
             } else {
-                self.processes.pop()
+                self.next_uninformed().or_else(|| self.processes.pop())
             };
             let Some(payload) = next else { break };
             self.cast(payload, out);
@@ -207,6 +207,7 @@ impl Daemon {
             | Payload::Leave { .. }
             | Payload::Stopped { .. }
             | Payload::State { .. }
+            | Payload::Uninformed { .. }
             | Payload::Gone { .. }
                 if self.classes.exchanging() =>
             {
@@ -223,7 +224,13 @@ impl Daemon {
             Payload::Leave { connection, groups } => self.release(of(connection), &groups, id, out),
             Payload::Stopped { connection, groups } => self.stopped(of(connection), &groups, id, out),
             Payload::State { connection, group, view, part, class } => {
-                self.tell_state(of(connection), &group, view, part, class.as_deref(), out);
+                self.tell_state(of(connection), &group, view, Some(part), class.as_deref(), out);
+            }
+            Payload::Uninformed { connection, groups } => {
+                let class = [of(connection)];
+                for (group, view) in groups.iter() {
+                    self.tell_state(of(connection), group, *view, None, Some(&class), out);
+                }
             }
             Payload::Gone { connection } => self.bury(of(connection), id, out),
         }

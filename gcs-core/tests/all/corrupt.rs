@@ -258,7 +258,7 @@ fn any_entry(rng: &mut Rng) -> Entry {
             connection,
             group: group("state:g"),
             view: any_view(rng),
-            part: Some(bytes::Bytes::new()),
+            part: bytes::Bytes::new(),
             class: None,
         },
         5 => Payload::Table(Table::End { class: (0..rng.below(4)).map(|_| odd_rank(rng)).collect() }),

@@ -73,6 +73,7 @@ fn entry(entry: &Entry) -> String {
         Entry::Payload(Payload::Leave { .. }) => "leave".into(),
         Entry::Payload(Payload::Stopped { .. }) => "stopped".into(),
         Entry::Payload(Payload::State { .. }) => "state".into(),
+        Entry::Payload(Payload::Uninformed { .. }) => "no state".into(),
         Entry::Payload(Payload::Gone { .. }) => "gone".into(),
         Entry::Payload(Payload::Table(_)) => "table".into(),
     }

@@ -116,6 +116,32 @@ fn what_was_sent_before_a_change_is_delivered_before_it_whatever_the_window() {
 }
 
 #[test]
+fn what_a_member_sent_before_it_was_gone_is_delivered_before_a_change() {
+    let window = gcs_core::Limit { entries: 4, bytes: 1 << 20 };
+    let mut w = World::new(Params { window, ..Params::lan() });
+    let d = ["a", "b", "c"].map(|name| w.start(name));
+    let [a, b, c] = d;
+    w.configure(1, &d);
+    for daemon in [a, b] {
+        w.attach(daemon, 1);
+        w.join(daemon, 1, &[GROUP]);
+        w.settle();
+    }
+    w.told(a, 1);
+    w.hold(a, c);
+    w.hold(b, c);
+    (0..9).for_each(|number| w.multicast(b, 1, GROUP, &format!("message {number}")));
+    w.run();
+    w.detach(b, 1);
+    w.crash(c);
+    w.configure(2, &[a, b]);
+    let told = w.told(a, 1);
+    assert_eq!(told.iter().filter(|line| line.contains("message")).count(), 9, "{told:?}");
+    w.settle();
+    check(&w, true);
+}
+
+#[test]
 fn members_stay_blocked_while_tables_are_exchanged() {
     let (mut w, [a, b]) = members(["a", "b"]);
     let c = w.start("c");

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use gcs_core::{
-    Daemon, Entry, Epoch, Input, Message, Notice, NoticeFault, Output, Params, Payload, Rest, Throttle,
+    Daemon, Entry, Epoch, Input, Message, Notice, NoticeFault, Output, Params, Payload, Rejection, Rest,
+    Throttle,
 };
 use model::{Address, ConfigurationId, DaemonId, Machine, ProcessId, StartId, Time};
 
@@ -147,6 +148,12 @@ impl DaemonHost {
                         }
                     }
                 }
+                Output::Rejected { connection, reason: Rejection::BlockTimeout { .. } } => {
+                    scene.count(Fact::ProcessHung, 1);
+                    evicted.extend(self.connections.get(&connection).copied());
+                }
+                // An answer of a process that was evicted.
+                Output::Rejected { reason: Rejection::NotAttached, .. } => {}
                 Output::Rejected { connection, reason } => {
                     scene.complain(|| format!("rejected process {connection}: {reason:?}"));
                     evicted.extend(self.connections.get(&connection).copied());
@@ -279,6 +286,10 @@ impl DaemonHost {
             let input = match packet {
                 Packet::Join(groups) => Input::Join { connection, groups },
                 Packet::Leave(groups) => Input::Leave { connection, groups },
+                Packet::Blocked(groups) => Input::Blocked { connection, groups },
+                Packet::TellState { group, view, part, last } => {
+                    Input::State { connection, group, view, part, last }
+                }
                 Packet::Multicast { group, payload, terms } => {
                     Input::Multicast { connection, group, payload, terms }
                 }
@@ -393,7 +404,11 @@ impl Host for DaemonHost {
                 self.hear_about_link(conn, packet, scene);
             }
             Packet::Attach { name } => self.greeted_by_process(conn, name, scene),
-            packet @ (Packet::Join(_) | Packet::Leave(_) | Packet::Multicast { .. }) => {
+            packet @ (Packet::Join(_)
+            | Packet::Leave(_)
+            | Packet::Blocked(_)
+            | Packet::TellState { .. }
+            | Packet::Multicast { .. }) => {
                 self.hear_process(conn, packet, scene);
             }
             other => unreachable!("{other:?} at a daemon"),

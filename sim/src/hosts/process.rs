@@ -36,6 +36,8 @@ pub struct Leanings {
     pub at_once: RangeInclusive<u64>,
     /// In how many of a hundred acts it detaches, and attaches again.
     pub detaches: u64,
+    /// In how many of a hundred cases it does not stop when it is asked to.
+    pub hangs: u64,
 }
 
 /// A process, and what it has been told.
@@ -55,6 +57,8 @@ pub struct ProcessHost {
     sent: u64,
     /// Those of them of which it is to hear what became of them.
     awaited: BTreeSet<u64>,
+    /// Views in which it told its state and has not heard that all did.
+    telling: BTreeMap<GroupName, GroupViewId>,
 }
 
 impl ProcessHost {
@@ -76,6 +80,7 @@ impl ProcessHost {
             views: BTreeMap::new(),
             sent: 0,
             awaited: BTreeSet::new(),
+            telling: BTreeMap::new(),
         }
     }
 
@@ -89,9 +94,9 @@ impl ProcessHost {
         &self.wanted
     }
 
-    /// Whether it waits to hear what became of a message.
+    /// Whether it waits to hear what became of a message, or that everybody is up to date.
     pub fn is_waiting(&self) -> bool {
-        !self.awaited.is_empty()
+        !self.awaited.is_empty() || !self.telling.is_empty()
     }
 
     /// Does nothing more of its own.
@@ -112,6 +117,7 @@ impl ProcessHost {
         for group in &groups {
             self.wanted.remove(group);
             self.views.insert(group.clone(), None);
+            self.telling.remove(group);
         }
         scene.send(conn, Packet::Leave(groups));
     }
@@ -145,6 +151,7 @@ impl ProcessHost {
         self.views.clear();
         self.sent = 0;
         self.awaited.clear();
+        self.telling.clear();
         let again = scene.dice.time(self.redial.clone());
         scene.remind(again, Timer::Attach);
     }
@@ -193,12 +200,40 @@ impl ProcessHost {
         if !is_member {
             scene.complain(|| format!("was told {} of {} without being in it", view.id, view.group));
         }
+        self.telling.remove(&view.group);
         let known = self.views.entry(view.group.clone()).or_insert(None);
         if known.is_some_and(|known| known >= view.id) {
             scene.complain(|| format!("was told {} of {} after {known:?}", view.id, view.group));
         }
         if self.wanted.contains(&view.group) {
             *known = Some(view.id);
+        }
+    }
+
+    /// It stops sending to strict groups, perhaps after some last words. Who hangs is evicted.
+    fn stop(&mut self, groups: Vec<GroupName>, scene: &mut Scene<'_>) {
+        let Some(conn) = self.attached() else { return };
+        if let Some(leanings) = self.leanings.clone() {
+            if scene.dice.percent(leanings.hangs) {
+                return;
+            }
+            if scene.dice.percent(30) {
+                groups.iter().for_each(|group| self.multicast(group.clone(), 8, Terms::default(), scene));
+            }
+        }
+        scene.send(conn, Packet::Blocked(groups));
+    }
+
+    /// It tells its state, in a few parts.
+    fn tell_state(&mut self, group: GroupName, view: GroupViewId, scene: &mut Scene<'_>) {
+        let Some(conn) = self.attached() else { return };
+        if self.wanted.contains(&group) {
+            self.telling.insert(group.clone(), view);
+        }
+        let parts = scene.dice.between(1..=3);
+        for part in 1..=parts {
+            let (group, bytes) = (group.clone(), Bytes::from(part.to_le_bytes().to_vec()));
+            scene.send(conn, Packet::TellState { group, view, part: bytes, last: part == parts });
         }
     }
 
@@ -214,8 +249,10 @@ impl ProcessHost {
     }
 }
 
+/// Half of the groups are plain, the others of each mode in turn.
 fn group(number: usize) -> GroupName {
-    GroupName::new(&format!("group-{number}")).expect("groups in the simulator are well spelt")
+    let mode = ["", "strict:", "", "state:", "", "strict+state:"][number % 6];
+    GroupName::new(&format!("{mode}group-{number}")).expect("groups in the simulator are well spelt")
 }
 
 fn some_groups(leanings: &Leanings, scene: &mut Scene<'_>) -> Vec<GroupName> {
@@ -243,6 +280,14 @@ impl Host for ProcessHost {
             Packet::Event(ProcessEvent::Message { group, view, .. }) => self.given(&group, view, scene),
             Packet::Event(ProcessEvent::Outcome { number, .. }) => {
                 self.awaited.remove(&number);
+            }
+            Packet::Event(ProcessEvent::Block(groups)) => self.stop(groups, scene),
+            Packet::Event(ProcessEvent::Unblock(_)) => {}
+            Packet::Event(ProcessEvent::StateWanted { group, view }) => self.tell_state(group, view, scene),
+            Packet::Event(ProcessEvent::State { group, view, .. }) => self.given(&group, view, scene),
+            Packet::Event(ProcessEvent::UpToDate { group, view }) => {
+                self.given(&group, view, scene);
+                self.telling.remove(&group);
             }
             other => unreachable!("{other:?} at a process"),
         }

@@ -82,5 +82,6 @@ fn leanings(dice: &mut Dice) -> Leanings {
         conditional: dice.pick(&[0, 20]),
         at_once: 1..=dice.pick(&[1, 3, groups as u64 / 2]),
         detaches: dice.pick(&[0, 1, 5]),
+        hangs: dice.pick(&[0, 0, 3]),
     }
 }
