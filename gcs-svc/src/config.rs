@@ -59,6 +59,11 @@ pub struct Limits {
     pub events: usize,
     /// A process that lets more bytes of events wait than this is evicted.
     pub event_bytes: usize,
+    /// The most groups that one process may be in.
+    pub groups: usize,
+    /// A member of a strict group that does not stop within this time when it is asked to is evicted.
+    #[serde(with = "humantime_serde")]
+    pub block_timeout: Duration,
 }
 
 impl Limits {
@@ -68,7 +73,14 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { payload_bytes: 1 << 20, processes: 4096, events: 64 * 1024, event_bytes: 64 << 20 }
+        Limits {
+            payload_bytes: 1 << 20,
+            processes: 4096,
+            events: 64 * 1024,
+            event_bytes: 64 << 20,
+            groups: 1 << 16,
+            block_timeout: Duration::from_secs(1),
+        }
     }
 }
 
@@ -94,6 +106,8 @@ impl Config {
         gcs_core::Params {
             payload_bytes_max: self.limits.payload_bytes,
             connections_max: self.limits.processes,
+            groups_per_process_max: self.limits.groups,
+            block_timeout: self.limits.block_timeout,
             trace: self.trace.is_some(),
             ..gcs_core::Params::lan()
         }
@@ -109,6 +123,8 @@ impl Settings for Config {
             (self.limits.payload_bytes <= Limits::PAYLOAD_BYTES_MAX, "limits.payload_bytes", &too_long),
             (self.limits.processes > 0, "limits.processes", "must be at least 1"),
             (self.limits.events > 0, "limits.events", "must be at least 1"),
+            (self.limits.groups > 0, "limits.groups", "must be at least 1"),
+            (self.limits.block_timeout > zero, "limits.block_timeout", "must be longer than nothing"),
             (
                 self.limits.event_bytes >= self.limits.payload_bytes.max(self.limits.events),
                 "limits.event_bytes",
