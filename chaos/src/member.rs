@@ -9,6 +9,7 @@ mod ledger;
 use std::io::{BufRead, Write};
 use std::time::Duration;
 
+use bytes::Bytes;
 use gcs_client::{Attachment, Command, Commands, Event, Target};
 use model::{Address, GroupName, GroupViewId, Level, Name, Terms};
 use sim::dice::Dice;
@@ -125,10 +126,13 @@ impl Process {
                         let why = loss.to_string();
                         return say(&Report::Lost { process, why });
                     }
-                    Some(event) => match ledger.hears(&event) {
-                        Ok(moves) => moves.into_iter().try_for_each(|step| say(&Report::Moved(step)))?,
-                        Err(what) => say(&Report::Wrong { process, what })?,
-                    },
+                    Some(event) => {
+                        match ledger.hears(&event) {
+                            Ok(moves) => moves.into_iter().try_for_each(|step| say(&Report::Moved(step)))?,
+                            Err(what) => say(&Report::Wrong { process, what })?,
+                        }
+                        answer(event, &commands).await;
+                    }
                     None => return Ok(()),
                 },
                 () = tokio::time::sleep(pause) => if !resting {
@@ -148,11 +152,14 @@ impl Process {
                     ledger.joins(&group);
                 }
             }
+            // A process that wants to be back in a strict group before it is out stays; it need not be told which.
+            6..9 if group.is_strict() => {}
             6..9 => {
                 if commands.try_send(Command::Leave(vec![group.clone()])).is_ok() {
                     ledger.leaves(&group);
                 }
             }
+            _ if ledger.is_blocked(&group) => {}
             throw => {
                 let length = if throw == 9 { 30_000 } else { self.dice.below(600) };
                 let terms = self.terms(ledger.view_of(&group));
@@ -184,6 +191,26 @@ impl Process {
             self.said = Some(rest);
         }
         Ok(())
+    }
+}
+
+/// Does what it is asked to do.
+async fn answer(event: Event, commands: &Commands) {
+    match event {
+        Event::Block(groups) => commands.send(Command::Blocked(groups)).await,
+        Event::StateWanted { group, view } => {
+            for last in [false, true] {
+                let part = Bytes::from_static(b"state");
+                commands.send(Command::State { group: group.clone(), view, part, last }).await;
+            }
+        }
+        Event::Views(_)
+        | Event::Message { .. }
+        | Event::Outcome { .. }
+        | Event::Unblock(_)
+        | Event::State { .. }
+        | Event::UpToDate { .. }
+        | Event::Lost(_) => {}
     }
 }
 

@@ -21,7 +21,7 @@ const CLUSTER: &str = "chaos";
 const PORT: u16 = 7400;
 
 /// The groups that members join and send to.
-pub const GROUPS: [&str; 3] = ["red", "green", "blue"];
+pub const GROUPS: [&str; 5] = ["red", "green", "blue", "strict:orders", "state:notes"];
 
 /// Another process may be silent for about this long before it counts as gone. Half of it passes before it is asked
 /// for a sign of life, the other half until it has to have given one.

@@ -55,6 +55,8 @@ pub struct Ledger {
     groups: BTreeMap<GroupName, Standing>,
     /// Its own messages of which it may be told what became of them: to whom, and on what terms.
     open: BTreeMap<u64, (GroupName, Terms)>,
+    /// The strict groups in which it was asked to stop.
+    blocked: BTreeSet<GroupName>,
 }
 
 /// What was told and may not be.
@@ -63,7 +65,7 @@ pub type Wrong = String;
 impl Ledger {
     /// Nothing was told to `me` yet.
     pub fn new(me: ProcessId) -> Ledger {
-        Ledger { me, sent: 0, groups: BTreeMap::new(), open: BTreeMap::new() }
+        Ledger { me, sent: 0, groups: BTreeMap::new(), open: BTreeMap::new(), blocked: BTreeSet::new() }
     }
 
     /// Whether the process has asked to be in `group`.
@@ -83,6 +85,11 @@ impl Ledger {
     /// The process asked to leave.
     pub fn leaves(&mut self, group: &GroupName) {
         self.groups.entry(group.clone()).or_default().wish = Wish::Out;
+    }
+
+    /// Whether the process may not send to `group`.
+    pub fn is_blocked(&self, group: &GroupName) -> bool {
+        self.blocked.contains(group)
     }
 
     /// The view of `group` that it is in.
@@ -125,12 +132,21 @@ impl Ledger {
                 given.map_err(|wrong| format!("{id} to {group}: {wrong}"))?;
                 Ok(Vec::new())
             }
-            // Groups of chaos are of the plain kind.
-            Event::Block(_)
-            | Event::Unblock(_)
-            | Event::StateWanted { .. }
-            | Event::State { .. }
-            | Event::UpToDate { .. } => Err(format!("{event:?} in a plain group")),
+            Event::Block(groups) => {
+                let new = groups.iter().all(|group| group.is_strict() && self.blocked.insert(group.clone()));
+                new.then(Vec::new)
+                    .ok_or_else(|| format!("blocked twice, or where it is not strict: {groups:?}"))
+            }
+            Event::Unblock(groups) => {
+                let known = groups.iter().all(|group| self.blocked.remove(group));
+                known.then(Vec::new).ok_or_else(|| format!("unblocked and was not blocked: {groups:?}"))
+            }
+            Event::StateWanted { group, view }
+            | Event::State { group, view, .. }
+            | Event::UpToDate { group, view } => {
+                let current = self.view_of(group) == Some(*view) && group.transfers_state();
+                current.then(Vec::new).ok_or_else(|| format!("{event:?} is not of its view"))
+            }
             Event::Outcome { number, outcome } => {
                 let told = self.outcome(*number, *outcome);
                 told.map_err(|wrong| format!("{outcome:?} of message {number}: {wrong}"))?;
@@ -156,14 +172,14 @@ impl Ledger {
         let me = self.me;
         let standing = self.groups.get_mut(&view.group).ok_or("it never asked to join")?;
         let members: BTreeSet<ProcessId> = view.members.iter().map(|member| member.process).collect();
+        let first = view.joined.contains(&me);
+        if view.group.is_strict() && !first && !self.blocked.contains(&view.group) {
+            return Err("it was not blocked".to_owned());
+        }
         if members.len() != view.members.len() || !members.contains(&me) {
             return Err("it is not in it, or somebody is in it twice".to_owned());
         }
-        let step = if view.joined.contains(&me) {
-            standing.enter(view)?
-        } else {
-            Some(standing.go_on(me, view, &members)?)
-        };
+        let step = if first { standing.enter(view)? } else { Some(standing.go_on(me, view, &members)?) };
         standing.view = Some(Current { id: view.id, members, messages: 0, digest: Digest::EMPTY });
         Ok(step)
     }
@@ -224,7 +240,7 @@ impl Ledger {
             Outcome::OtherView { .. } if is_owed => standing.settle(number),
             Outcome::NoMembers if is_owed => Err("it is a member itself".to_owned()),
             Outcome::OtherView { .. } | Outcome::NoMembers => Ok(()),
-            Outcome::Blocked => Err("the group is not strict".to_owned()),
+            Outcome::Blocked => Err("it sends nothing while it is blocked".to_owned()),
         }
     }
 }
@@ -372,6 +388,33 @@ mod tests {
     }
 
     #[test]
+    fn views_of_a_strict_group_come_while_it_is_blocked() {
+        let strict = || GroupName::new("strict:g").unwrap();
+        let of_strict = |event| {
+            let Event::Views(mut views) = event else { unreachable!("a view") };
+            views.iter_mut().for_each(|view| view.group = strict());
+            Event::Views(views)
+        };
+        let first = of_strict(view(1, &[1, 2], &[1, 2], &[], &[1]));
+        let second = of_strict(view(2, &[1, 3], &[3], &[2], &[1]));
+        let member = || {
+            let mut ledger = Ledger::new(process(1));
+            ledger.joins(&strict());
+            ledger.hears(&first).unwrap();
+            ledger
+        };
+        assert!(wrong(&mut member(), &second).contains("not blocked"));
+        let mut blocked = member();
+        blocked.hears(&Event::Block(vec![strict()])).unwrap();
+        assert!(blocked.is_blocked(&strict()));
+        blocked.hears(&second).unwrap();
+        blocked.hears(&Event::Unblock(vec![strict()])).unwrap();
+        assert!(!blocked.is_blocked(&strict()));
+        assert!(wrong(&mut blocked, &Event::Unblock(vec![strict()])).contains("was not blocked"));
+        assert!(wrong(&mut blocked, &Event::Block(vec![group()])).contains("not strict"));
+    }
+
+    #[test]
     fn steps_from_view_to_view_are_reported_with_what_was_given() {
         let digest = |order: [(u32, u64); 2]| {
             let mut ledger = member();
@@ -451,7 +494,7 @@ mod tests {
             (Terms::default(), true, delivered, "it did not ask"),
             (only_in(1), true, delivered, "it did not ask"),
             (only_in(2), false, elsewhere, "it asked for"),
-            (report, true, Outcome::Blocked, "not strict"),
+            (report, true, Outcome::Blocked, "while it is blocked"),
         ] {
             let mut ledger = member();
             ledger.sends(&group(), terms);
