@@ -58,6 +58,8 @@ fn shape_daemons(knobs: &mut Knobs, dice: &mut Dice) {
     knobs.gcs.progress_period = dice.pick(&[ms(5), ms(50), ms(500)]);
     knobs.gcs.frames_per_ack = dice.pick(&[1, 4, 64]);
     knobs.gcs.batch_bytes = dice.pick(&[1, 200, 256 << 10]);
+    // A part of the bound on what others hold of a stream: the tighter, the sooner it shows what goes beyond.
+    knobs.gcs.connections_max = 12;
     knobs.gcs.syncs_per_peer_max = dice.pick(&[1, 2, 16]);
     if dice.percent(30) {
         knobs.gcs.queue = Limit { entries: 8, bytes: 60_000 };
