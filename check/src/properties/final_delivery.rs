@@ -87,6 +87,10 @@ impl Property for FinalDelivery {
                 self.outside.entry(*process).or_default().insert(group.clone(), *message);
             }
             Event::GroupRefuse { process, message } => {
+                // Who has asked to leave a strict group sends from outside, and may be blocked there still.
+                if let Some(groups) = self.outside.get_mut(process) {
+                    groups.retain(|_, last| last != message);
+                }
                 if let Some((group, view)) = self.refusable.remove(message)
                     && let Some(member) = self.member(*process, &group)
                     && member.view == view
@@ -215,6 +219,16 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
         ),
         accepted("who sent it is gone", outside.detaches("a/2").quiescent("a b")),
         accepted("everything is delivered", two.casts("a", 1).delivers("a b", "a", 1).quiescent("a b")),
+        accepted(
+            "what was refused from outside need not be given",
+            Script::new()
+                .forms(1, "a b")
+                .attaches("a/1 b/1")
+                .views("strict:g", 1, "a/1")
+                .sends("b/1", "strict:g", 1)
+                .refuses("b/1", 1)
+                .quiescent("a b"),
+        ),
         accepted(
             "what was refused need not be given",
             members.sends_only_in("a/1", "g", 1, 9).refuses("a/1", 1).quiescent("a b"),

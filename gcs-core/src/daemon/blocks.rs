@@ -137,8 +137,8 @@ impl Daemon {
 
 /// Members that are attached here stop and go on.
 impl Daemon {
-    /// Asks the members of these groups that are attached here and free to stop. Those who have stopped already, for a
-    /// change of configuration that is not under way yet, have stopped for a change of their group, too.
+    /// Asks the members of these groups that are attached here and free to stop. Those who are still blocked have
+    /// stopped for this change, too: which is to be said, unless a change of configuration comes first and settles it.
     fn ask(&mut self, names: &[GroupName], out: &mut Vec<Output>) {
         let mut asked: BTreeMap<u32, Vec<GroupName>> = BTreeMap::new();
         let mut stopped: BTreeMap<u32, Vec<GroupName>> = BTreeMap::new();
@@ -154,7 +154,7 @@ impl Daemon {
         for (connection, groups) in asked {
             self.tell_blocked(connection, groups, out);
         }
-        if self.steady() {
+        if self.steady() && self.wanted.is_none() {
             stopped.into_iter().for_each(|(connection, groups)| self.cast_stopped(connection, groups));
         }
     }

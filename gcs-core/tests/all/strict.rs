@@ -142,6 +142,34 @@ fn what_a_member_sent_before_it_was_gone_is_delivered_before_a_change() {
 }
 
 #[test]
+fn a_change_that_becomes_pending_while_a_daemon_stops_leaves_no_word_behind() {
+    let window = gcs_core::Limit { entries: 4, bytes: 1 << 20 };
+    let mut w = World::new(Params { window, ..Params::lan() });
+    let d = ["a", "b", "c"].map(|name| w.start(name));
+    let [a, b, c] = d;
+    w.configure(1, &d);
+    w.attach(a, 1);
+    w.attach(a, 2);
+    w.join(a, 1, &[GROUP]);
+    w.settle();
+    w.told(a, 1);
+    // Nothing becomes stable, so that messages wait, and a join behind them.
+    w.hold(a, c);
+    (0..6).for_each(|number| w.multicast(a, 1, GROUP, &format!("message {number}")));
+    w.join(a, 2, &[GROUP]);
+    w.run();
+    w.crash(c);
+    w.diagram.clear();
+    // On the way out of the configuration a casts and places the join; its member has stopped already.
+    w.configure(2, &[a, b]);
+    w.settle();
+    let words: Vec<&String> = w.diagram.iter().filter(|line| line.contains("stopped")).collect();
+    assert!(words.is_empty(), "the install has settled it: {words:?}");
+    assert_eq!(w.told(a, 2), ["block strict:g", "strict:g {a1 a2} +a1 +a2", "unblock strict:g"]);
+    check(&w, true);
+}
+
+#[test]
 fn members_stay_blocked_while_tables_are_exchanged() {
     let (mut w, [a, b]) = members(["a", "b"]);
     let c = w.start("c");
