@@ -109,7 +109,9 @@ impl Ledger {
             self.open.insert(self.sent, (group.clone(), terms));
         }
         let standing = self.groups.entry(group.clone()).or_default();
-        if standing.wish == Wish::In {
+        // Into a strict group one comes when its members have stopped; what was sent until then was sent from outside.
+        let inside = standing.view.is_some() || !group.is_strict();
+        if standing.wish == Wish::In && inside {
             standing.owed.push_back((standing.asked, self.sent));
         }
     }
