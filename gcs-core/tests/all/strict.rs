@@ -1,6 +1,6 @@
 //! Strict groups: members stop before a view changes.
 
-use gcs_core::{Params, Rejection};
+use gcs_core::{Limit, Params, Rejection};
 use model::{DaemonId, Terms};
 
 use crate::checks::check;
@@ -20,6 +20,15 @@ fn members<const N: usize>(names: [&str; N]) -> (World, [DaemonId; N]) {
     }
     w.settle();
     d.iter().for_each(|daemon| drop(w.told(*daemon, 1)));
+    (w, d)
+}
+
+/// Three daemons in one configuration, with room for few messages that are not stable.
+fn cramped() -> (World, [DaemonId; 3]) {
+    let window = Limit { entries: 4, bytes: 1 << 20 };
+    let mut w = World::new(Params { window, ..Params::lan() });
+    let d = ["a", "b", "c"].map(|name| w.start(name));
+    w.configure(1, &d);
     (w, d)
 }
 
@@ -87,12 +96,8 @@ fn a_hung_member_is_evicted_and_holds_up_nobody_for_long() {
 
 #[test]
 fn what_was_sent_before_a_change_is_delivered_before_it_whatever_the_window() {
-    let window = gcs_core::Limit { entries: 4, bytes: 1 << 20 };
-    let mut w = World::new(Params { window, ..Params::lan() });
-    let d = ["a", "b", "c"].map(|name| w.start(name));
-    let [a, b, c] = d;
-    w.configure(1, &d);
-    for daemon in d {
+    let (mut w, [a, b, c]) = cramped();
+    for daemon in [a, b, c] {
         w.attach(daemon, 1);
         w.join(daemon, 1, &[GROUP]);
         w.settle();
@@ -117,11 +122,7 @@ fn what_was_sent_before_a_change_is_delivered_before_it_whatever_the_window() {
 
 #[test]
 fn what_a_member_sent_before_it_was_gone_is_delivered_before_a_change() {
-    let window = gcs_core::Limit { entries: 4, bytes: 1 << 20 };
-    let mut w = World::new(Params { window, ..Params::lan() });
-    let d = ["a", "b", "c"].map(|name| w.start(name));
-    let [a, b, c] = d;
-    w.configure(1, &d);
+    let (mut w, [a, b, c]) = cramped();
     for daemon in [a, b] {
         w.attach(daemon, 1);
         w.join(daemon, 1, &[GROUP]);
@@ -143,11 +144,7 @@ fn what_a_member_sent_before_it_was_gone_is_delivered_before_a_change() {
 
 #[test]
 fn a_change_that_becomes_pending_while_a_daemon_stops_leaves_no_word_behind() {
-    let window = gcs_core::Limit { entries: 4, bytes: 1 << 20 };
-    let mut w = World::new(Params { window, ..Params::lan() });
-    let d = ["a", "b", "c"].map(|name| w.start(name));
-    let [a, b, c] = d;
-    w.configure(1, &d);
+    let (mut w, [a, b, c]) = cramped();
     w.attach(a, 1);
     w.attach(a, 2);
     w.join(a, 1, &[GROUP]);
