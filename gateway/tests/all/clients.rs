@@ -185,8 +185,9 @@ async fn what_a_client_gets_wrong_is_named() {
         ((Code::InvalidArgument, "MALFORMED_CURSOR".into()), "cursor".into())
     );
 
-    let stranger =
-        Session { name: format!("{}0", &session.name[..session.name.len() - 1]), ..session.clone() };
+    let digit = if session.name.ends_with('0') { '1' } else { '0' };
+    let unknown = format!("{}{digit}", &session.name[..session.name.len() - 1]);
+    let stranger = Session { name: unknown, ..session.clone() };
     let status = sessions.send_request(stranger.seek(0, 1.0)).await.unwrap_err();
     assert_eq!(judged(&status), (Code::NotFound, "UNKNOWN_SESSION".into()));
 
