@@ -15,10 +15,11 @@ use serde::Deserialize;
 const LINES_MAX: usize = 800;
 
 /// What each pure crate may depend on within this workspace.
-const PURE: [(&str, &[&str]); 6] = [
+const PURE: [(&str, &[&str]); 7] = [
     ("model", &[]),
-    ("membership-core", &["model"]),
-    ("gcs-core", &["model"]),
+    ("detector", &["model"]),
+    ("membership-core", &["model", "detector"]),
+    ("gcs-core", &["model", "detector"]),
     ("session-core", &["model"]),
     ("check", &["model"]),
     ("services/vod", &["model", "session-core"]),
