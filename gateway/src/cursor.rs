@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn corrupted_cursors_are_refused_or_read_back() {
         let samples = [encode(SESSION, cursor()).to_vec(), beginning(SESSION).to_vec()];
-        fuzz::bytes(&samples, |bytes| match decode(SESSION, bytes) {
+        fuzz::bytes(fuzz::target!(), &samples, |bytes| match decode(SESSION, bytes) {
             Ok(Resume::After(cursor)) => {
                 assert_eq!(decode(SESSION, &encode(SESSION, cursor.clone())), Ok(Resume::After(cursor)));
                 true

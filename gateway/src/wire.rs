@@ -432,7 +432,7 @@ mod tests {
             FromServer::Units(delivery::Units { query: 5, units: vec![unit] }),
         ]
         .map(request);
-        fuzz::messages(&samples, |request| {
+        fuzz::messages(fuzz::target!(), &samples, |request| {
             let is_hello = Hello::try_from(request.clone()).is_ok();
             from_server(request).is_ok() || is_hello
         });
@@ -441,7 +441,7 @@ mod tests {
     #[test]
     fn corrupted_names_are_refused_or_read_back() {
         let samples = [session_name(&UnitId::new("film-1").unwrap(), SessionId::new(0xabc)).into_bytes()];
-        fuzz::bytes(&samples, |bytes| {
+        fuzz::bytes(fuzz::target!(), &samples, |bytes| {
             let text = String::from_utf8_lossy(bytes);
             let (parent, shown) = (unit("parent", &text), secret("secret", &text));
             match session("name", &text) {

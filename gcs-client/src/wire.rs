@@ -256,6 +256,6 @@ mod tests {
             pb::Event { event: Some(pb::event::Event::Message(message)) },
             pb::Event { event: Some(pb::event::Event::Outcome(outcome)) },
         ];
-        fuzz::messages(&samples, |event| Reader::default().read(event).is_ok());
+        fuzz::messages(fuzz::target!(), &samples, |event| Reader::default().read(event).is_ok());
     }
 }

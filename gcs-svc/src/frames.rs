@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn corrupted_frames_are_refused_or_read_back() {
         let samples: Vec<_> = (1..).zip(every_message()).map(|(number, it)| sent(number, &it)).collect();
-        fuzz::messages(&samples, |frame| match read(frame) {
+        fuzz::messages(fuzz::target!(), &samples, |frame| match read(frame) {
             Ok((number, message)) => {
                 assert_eq!(read(sent(number, &message)), Ok((number, message)));
                 true

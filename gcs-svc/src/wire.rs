@@ -268,7 +268,7 @@ mod tests {
         ]
         .map(|command| pb::Command { command: Some(command) });
         let params = Params { payload_bytes_max: 10, groups_per_request_max: 3, ..Params::lan() };
-        fuzz::messages(&samples, |sample| match command(1, sample, &params) {
+        fuzz::messages(fuzz::target!(), &samples, |sample| match command(1, sample, &params) {
             Ok(Input::Join { groups, .. } | Input::Leave { groups, .. } | Input::Blocked { groups, .. }) => {
                 assert!((1..=3).contains(&groups.len()));
                 true

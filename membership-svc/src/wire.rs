@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn corrupted_messages_of_servers_are_refused_or_read_back() {
         let samples: Vec<_> = every_peer_message().into_iter().map(peer_message).collect();
-        fuzz::messages(&samples, |message| match read_peer_message(Some(message)) {
+        fuzz::messages(fuzz::target!(), &samples, |message| match read_peer_message(Some(message)) {
             Ok(read) => {
                 assert_eq!(read_peer_message(Some(peer_message(read.clone()))), Ok(read));
                 true
@@ -312,6 +312,6 @@ mod tests {
 
     #[test]
     fn corrupted_hellos_are_refused_or_read() {
-        fuzz::messages(&[request()], |request| hello(request).is_ok());
+        fuzz::messages(fuzz::target!(), &[request()], |request| hello(request).is_ok());
     }
 }

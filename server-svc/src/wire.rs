@@ -246,6 +246,6 @@ mod tests {
             FromGateway::Unknown(pb::Unknown { session }),
         ]
         .map(|message| pb::DeliverResponse { message: Some(message) });
-        fuzz::messages(&samples, |response| from_gateway(response).is_ok());
+        fuzz::messages(fuzz::target!(), &samples, |response| from_gateway(response).is_ok());
     }
 }

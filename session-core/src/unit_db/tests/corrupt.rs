@@ -45,7 +45,7 @@ fn every_content_message() -> Vec<ContentMessage> {
 fn replicas_that_are_told_the_same_nonsense_stay_the_same() {
     let samples: Vec<_> = every_content_message().iter().map(|message| encode(message).to_vec()).collect();
     let (mut group, mut cases) = (in_exchange(), 0);
-    fuzz::bytes(&samples, |bytes| {
+    fuzz::bytes(fuzz::target!(), &samples, |bytes| {
         let Ok(message) = decode::<ContentMessage>(bytes) else { return false };
         assert_eq!(decode(&encode(&message)), Ok(message.clone()));
         cases += 1;
@@ -82,15 +82,20 @@ fn corrupted_group_messages_are_refused_or_read_back() {
         encode(&ServiceMessage::Holds { units: vec![unit] }).to_vec(),
         encode(&ServiceMessage::List { gateway: gateway("g"), query: 7 }).to_vec(),
     ];
-    fuzz::bytes(&samples, |bytes| match decode::<ServiceMessage>(bytes) {
+    fuzz::bytes(fuzz::target!(), &samples, |bytes| match decode::<ServiceMessage>(bytes) {
         Ok(message) => {
             assert_eq!(decode(&encode(&message)), Ok(message));
             true
         }
         Err(_) => false,
     });
+}
+
+#[test]
+fn corrupted_session_messages_are_refused_or_read_back() {
     let request = SessionMessage::Request { number: 300, operation: Bytes::from_static(b"operation") };
-    fuzz::bytes(&[encode(&request).to_vec()], |bytes| match decode::<SessionMessage>(bytes) {
+    let samples = [encode(&request).to_vec()];
+    fuzz::bytes(fuzz::target!(), &samples, |bytes| match decode::<SessionMessage>(bytes) {
         Ok(message) => {
             assert_eq!(decode(&encode(&message)), Ok(message));
             true
