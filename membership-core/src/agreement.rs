@@ -20,15 +20,15 @@
 
 use alloc::collections::BTreeMap;
 
-use model::{Configuration, DaemonId, ServerId, StartId};
+use model::{DaemonId, ServerId, StartId};
 
-use crate::message::{Kind, Proposal};
+use crate::message::{Kind, Proposal, Target};
 
-#[derive(Clone, Hash)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Agreement {
     me: ServerId,
     /// The newest change seen.
-    target: BTreeMap<ServerId, u64>,
+    target: Target,
     phase: Phase,
     /// Of my newest proposal.
     number: u64,
@@ -42,6 +42,15 @@ pub(crate) struct Agreement {
     last: BTreeMap<ServerId, Proposal>,
     /// The number of the newest proposal of each server that a configuration was made of.
     used: BTreeMap<ServerId, u64>,
+}
+
+/// What follows from the votes, the same for all who have them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Conclusion {
+    /// Of all configurations that come of it.
+    pub(crate) counter: u64,
+    /// What each server told its daemons for it.
+    pub(crate) starts: BTreeMap<ServerId, BTreeMap<DaemonId, StartId>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,7 +69,7 @@ impl Agreement {
     pub(crate) fn new(me: ServerId) -> Agreement {
         Agreement {
             me,
-            target: BTreeMap::new(),
+            target: Target::default(),
             phase: Phase::New,
             number: 0,
             round: 0,
@@ -71,28 +80,26 @@ impl Agreement {
         }
     }
 
-    pub(crate) fn target(&self) -> &BTreeMap<ServerId, u64> {
+    pub(crate) fn target(&self) -> &Target {
         &self.target
     }
 
-    /// The greatest configuration counter known.
-    pub(crate) fn counter(&self) -> u64 {
-        self.counter
+    /// Whether another server votes for `target` and waits for mine.
+    pub(crate) fn is_wanted(&self, target: &Target) -> bool {
+        let waits = |(server, vote): (&ServerId, &Proposal)| {
+            *server != self.me && vote.target == *target && !self.has_used(*server, vote)
+        };
+        self.last.iter().any(waits)
     }
 
-    /// Whether this server is yet to see its first change.
-    pub(crate) fn is_new(&self) -> bool {
-        self.phase == Phase::New
-    }
-
-    /// Whether somebody votes on `target`.
-    pub(crate) fn is_proposed(&self, target: &BTreeMap<ServerId, u64>) -> bool {
-        self.last.values().any(|proposal| proposal.target == *target)
+    /// Whether I wait for votes: my daemons have been told a start change, and no configuration after it.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Fast | Phase::Slow)
     }
 
     /// My newest proposal, if `server` is to vote on it.
     pub(crate) fn proposal_for(&self, server: ServerId) -> Option<&Proposal> {
-        self.last.get(&self.me).filter(|proposal| proposal.target.contains_key(&server))
+        self.last.get(&self.me).filter(|proposal| proposal.target.servers.contains(&server))
     }
 
     /// Configurations from here on get greater counters than this.
@@ -107,8 +114,15 @@ impl Agreement {
         self.used.retain(|other, _| !is_earlier(other));
     }
 
+    /// Takes the change to `target`, in which everybody has been told all there is to tell. Whoever thinks otherwise
+    /// votes, and is answered by rule D2.
+    pub(crate) fn adopt(&mut self, target: Target) {
+        self.target = target;
+        self.phase = Phase::Agreed;
+    }
+
     /// Takes the change to `target`, and says which proposal is to follow.
-    pub(crate) fn aim(&mut self, target: BTreeMap<ServerId, u64>) -> Kind {
+    pub(crate) fn aim(&mut self, target: Target) -> Kind {
         self.target = target;
         let round_is_open = self.peers().any(|peer| {
             let is_slow = |proposal: &Proposal| matches!(proposal.kind, Kind::Slow { .. });
@@ -134,7 +148,7 @@ impl Agreement {
             target: self.target.clone(),
             starts,
             counter: self.counter,
-            used: self.target.keys().map(|server| (*server, self.used_of(*server))).collect(),
+            used: self.target.servers.iter().map(|server| (*server, self.used_of(*server))).collect(),
         };
         self.last.entry(self.me).insert_entry(proposal).into_mut()
     }
@@ -154,12 +168,12 @@ impl Agreement {
 
     /// Which proposal, if any, has to answer the newest one of `from`.
     pub(crate) fn answer(&self, from: ServerId) -> Option<Kind> {
-        let proposal = self.last.get(&from).filter(|_| self.target.contains_key(&from))?;
+        let proposal = self.last.get(&from).filter(|_| self.target.servers.contains(&from))?;
         match proposal.kind {
             Kind::Slow { round } if round > self.round => Some(Kind::Slow { round }),
             Kind::Slow { .. } if self.phase == Phase::Slow => None,
             // I am done with this very round: what I said in it serves the sender as well.
-            Kind::Slow { .. } if self.own_kind() == Some(proposal.kind) => None,
+            Kind::Slow { .. } if self.has_said(proposal.kind) => None,
             Kind::Slow { .. } => Some(self.next_round()),
             Kind::Fast => self.is_beyond_the_fast_path(proposal).then(|| self.next_round()),
         }
@@ -172,26 +186,24 @@ impl Agreement {
         proposal.target == self.target && (my_vote_is_used || i_am_done)
     }
 
-    /// The configuration, in the moment in which all votes for it are there.
-    pub(crate) fn conclude(&mut self) -> Option<Configuration> {
+    /// What all agree on, in the moment in which all votes for it are there.
+    pub(crate) fn conclude(&mut self) -> Option<Conclusion> {
         let round = match self.phase {
             Phase::New | Phase::Agreed => return None,
             Phase::Fast => None,
             Phase::Slow => Some(self.round),
         };
-        let mut counter = 0;
-        let mut members = BTreeMap::new();
-        for server in self.target.keys() {
+        let mut agreed = Conclusion { counter: 0, starts: BTreeMap::new() };
+        for server in &self.target.servers {
             let vote = self.last.get(server).filter(|vote| self.counts(*server, vote, round))?;
-            counter = counter.max(vote.counter);
-            members.extend(vote.starts.iter().map(|(daemon, start)| (*daemon, *start)));
+            agreed.counter = agreed.counter.max(vote.counter + 1);
+            agreed.starts.insert(*server, vote.starts.clone());
         }
-        let configuration = Configuration::new(counter + 1, members);
-        self.raise_counter(configuration.id.counter());
-        let numbers = self.target.keys().filter_map(|server| Some((*server, self.last.get(server)?.number)));
-        self.used.extend(numbers);
+        self.raise_counter(agreed.counter);
+        let numbers = |server: &ServerId| Some((*server, self.last.get(server)?.number));
+        self.used.extend(self.target.servers.iter().filter_map(numbers));
         self.phase = Phase::Agreed;
-        Some(configuration)
+        Some(agreed)
     }
 
     /// Whether `vote` is one for the target, in this round or on the fast path.
@@ -218,12 +230,13 @@ impl Agreement {
         self.used.get(&server).copied().unwrap_or(0)
     }
 
-    fn own_kind(&self) -> Option<Kind> {
-        self.last.get(&self.me).map(|proposal| proposal.kind)
+    /// Whether my newest proposal is for this target, and of this kind.
+    fn has_said(&self, kind: Kind) -> bool {
+        self.last.get(&self.me).is_some_and(|mine| mine.kind == kind && mine.target == self.target)
     }
 
     fn peers(&self) -> impl Iterator<Item = ServerId> + '_ {
-        self.target.keys().copied().filter(|server| *server != self.me)
+        self.target.servers.iter().copied().filter(|server| *server != self.me)
     }
 }
 
@@ -242,8 +255,8 @@ mod tests {
         ServerId::new(name.parse().unwrap(), Boot::new(1))
     }
 
-    fn of(servers: &[&str]) -> BTreeMap<ServerId, u64> {
-        servers.iter().map(|name| (server(name), 0)).collect()
+    fn of(servers: &[&str]) -> Target {
+        Target { servers: servers.iter().map(|name| server(name)).collect(), digest: 0 }
     }
 
     fn see(who: &mut Agreement, servers: &[&str]) -> Proposal {

@@ -8,21 +8,22 @@
 //! - the members are among those that this start change proposed, and configuration ids increase;
 //! - configurations with equal ids are equal everywhere [KK:view].
 //!
-//! And once connections have stopped changing, all daemons are told one configuration of exactly those attached, and
-//! nothing after it [Moshe:precision].
+//! And once connections have stopped changing, all daemons that can talk to each other are told one configuration of
+//! exactly them, and nothing after it [Moshe:precision].
 //!
 //! | part | topic |
 //! | --- | --- |
 //! | `server` | the machine: facts in, orders out, who is told what and when |
 //! | `attachments` | the daemons attached to this server, and their start ids |
-//! | `network` | the servers that are up, what each announced, and the census that follows |
+//! | `network` | the servers that are up, what each announced, and whom lost ones leave behind |
+//! | `links` | which servers can talk to each other |
+//! | `census`, `cliques` | the network event that follows: who is to be together |
+//! | `standings` | what everybody was told last, so that nobody is told it again |
+//! | `flaps`, `bars` | who has to wait before it may come back, and who is kept out by operators |
 //! | `agreement` | proposals: one round when all saw the same, the slow path otherwise |
 //! | `message` | what servers say to each other |
 //! | `port` | the facts and orders |
 //! | `params` | limits and times |
-//!
-//! Limit: connections between the servers that are up have to be transitive. Where two of them cannot talk to each
-//! other but both talk to a third, the three do not agree until that is mended; nobody is told anything wrong.
 #![no_std]
 #![deny(missing_docs)]
 
@@ -30,13 +31,23 @@ extern crate alloc;
 
 mod agreement;
 mod attachments;
+mod bars;
+mod census;
+mod cliques;
+mod flaps;
+mod links;
 mod message;
 mod network;
 mod params;
 mod port;
 mod server;
+mod standings;
 
-pub use message::{Attachment, Fault, Kind, Message, Proposal, Row};
+pub use attachments::Arrival;
+pub use message::{
+    Attachment, Bar, Change, Doubt, Fault, Kind, Leave, Message, Neighbours, Place, Proposal, Row, Standing,
+    Target, Term,
+};
 pub use params::Params;
-pub use port::{Input, Notice, Output, Rejection};
+pub use port::{Agreed, Departure, Input, Notice, Output, Rejection};
 pub use server::Server;

@@ -1,9 +1,10 @@
 //! What membership servers say to each other. Messages on a link arrive in the order in which they were sent; when
 //! a link breaks, any number of the last ones may be lost.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::time::Duration;
 
-use model::{Address, DaemonId, ServerId, StartId};
+use model::{Address, ConfigurationId, DaemonId, Name, ServerId, StartId};
 
 /// Numbers that a peer or a daemon claims have to stay below this, so that counting on from them cannot overflow.
 pub(crate) const CLAIM_MAX: u64 = 1 << 62;
@@ -13,11 +14,17 @@ pub(crate) const CLAIM_MAX: u64 = 1 << 62;
 pub enum Message {
     /// Who is attached to the sender. The first message of a link.
     Row(Row),
+    /// What changed in the sender's row.
+    Change(Change),
+    /// Which servers can talk to each other, as far as the sender knows.
+    Links(BTreeMap<ServerId, Neighbours>),
+    /// Which daemons operators keep out, as far as the sender knows.
+    Bars(BTreeMap<Name, Bar>),
     /// The sender's vote for a configuration.
     Proposal(Proposal),
 }
 
-/// The daemons attached to one server. A greater version replaces a smaller one.
+/// The daemons attached to one server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Row {
     /// Counts the changes of `daemons` in this life of the server.
@@ -26,34 +33,137 @@ pub struct Row {
     pub daemons: BTreeMap<DaemonId, Attachment>,
 }
 
+/// The step to the next version of a row.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Change {
+    /// The version that comes of it.
+    pub version: u64,
+    /// Everybody in whom anything changed.
+    pub daemons: BTreeMap<DaemonId, Place>,
+}
+
+/// What became of a daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// This is how it is attached.
+    Taken(Attachment),
+    /// It is not attached any more.
+    Left(Leave),
+}
+
 /// How a daemon is attached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Attachment {
     /// Where it takes connections from other daemons.
     pub address: Address,
-    /// The last start id that it had been told when it attached. Of two servers that announce the same daemon, the
-    /// one with the greater has the newer attachment.
-    pub after: StartId,
-    /// The version of the row in which this attachment appeared. Who attaches again is told everything again.
+    /// How often it had attached before, to any server, in this life of it. Of two servers that announce the same
+    /// daemon, the one with the greater number has the newer attachment.
+    pub attempt: u64,
+    /// The version of the row in which this attachment appeared.
     pub since: u64,
+    /// The configuration that it was told last.
+    pub standing: Option<Standing>,
+    /// Whether it has been told a start change since.
+    pub is_changing: bool,
+    /// Whether its stream broke, and it has time to come back.
+    pub lost: Option<Leave>,
+    /// Whether it has to wait, for it left too often.
+    pub held: bool,
+    /// Which other daemons it cannot talk to.
+    pub report: BTreeMap<DaemonId, Doubt>,
 }
 
-/// The vote of a server for the configuration of all daemons that are attached to the servers of `target`.
+/// A configuration, as those remember it who were told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Standing {
+    /// Which.
+    pub id: ConfigurationId,
+    /// How many members it has.
+    pub size: usize,
+}
+
+/// What a daemon thinks of another one that it should be able to talk to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Doubt {
+    /// The link broke or fell silent just now. If the other one's stream to its server is gone as well, it is gone.
+    Doubtful,
+    /// There was no link for so long that the two cannot be in one configuration.
+    Cut,
+}
+
+/// Why a daemon is not attached any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Leave {
+    /// It said goodbye.
+    Goodbye,
+    /// Its stream broke.
+    Closed,
+    /// It was silent for this long.
+    Silent(Duration),
+    /// An operator sent it away.
+    Barred,
+    /// It attached elsewhere, or a later life of it did.
+    Superseded,
+    /// What it claimed of itself on a new stream is impossible.
+    Rejected,
+    /// The server that it was attached to is gone, and it did not attach to another.
+    ServerLost(ServerId),
+}
+
+/// The servers that one server has links to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Neighbours {
+    /// Counts the changes of `linked` in this life of the server.
+    pub version: u64,
+    /// The servers that it has a link to and a row of.
+    pub linked: BTreeSet<ServerId>,
+}
+
+/// Whether a name is kept out. The greater of two is the newer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bar {
+    /// Counts the changes for this name.
+    pub version: u64,
+    /// The server at which that was decided.
+    pub by: Name,
+    /// For how long, from when a server hears of it; `None` if the name is free.
+    pub out: Option<Term>,
+}
+
+/// For how long a name is kept out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Term {
+    /// For a time.
+    For(Duration),
+    /// Until it is let in again: it is in maintenance.
+    Maintenance,
+}
+
+/// The vote of a server for the configurations of all daemons that are attached to the servers of `target`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Proposal {
     /// Counts the sender's proposals.
     pub number: u64,
     /// Which path it belongs to.
     pub kind: Kind,
-    /// The servers that the sender sees up, itself among them, with the versions of their rows: two servers with
-    /// the same target propose the same set of daemons.
-    pub target: BTreeMap<ServerId, u64>,
+    /// What it votes for.
+    pub target: Target,
     /// The start ids that the sender gave its own daemons together with this proposal.
     pub starts: BTreeMap<DaemonId, StartId>,
     /// The greatest configuration counter that the sender knows of.
     pub counter: u64,
     /// For each server of the target, the number of its newest proposal that the sender has used in a configuration.
     pub used: BTreeMap<ServerId, u64>,
+}
+
+/// A network event: the servers that agree on it, and who is to be together in a configuration. Two servers with the
+/// same target propose the same sets of daemons.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Who votes, the sender among them.
+    pub servers: BTreeSet<ServerId>,
+    /// The fingerprint of the sets: each daemon, and its attachment.
+    pub digest: u64,
 }
 
 /// The two paths to agreement.
@@ -73,12 +183,14 @@ pub enum Kind {
 pub enum Fault {
     /// It speaks on a link that is not up, or is an earlier life of a server that is.
     NotUp,
-    /// Its row names more daemons than there may be.
+    /// It names more daemons than there may be.
     TooManyDaemons,
+    /// It names more servers or more names than there may be.
+    TooManyNames,
     /// Its target leaves out itself or the receiver.
     NotAddressed,
-    /// It votes on a row that it has not announced, or for a daemon that is not in its row.
-    NotAnnounced,
+    /// It changes its row to a version that is not later.
+    OldVersion,
     /// A start id belongs to another life of its daemon.
     ForeignStart,
     /// A number is so great that counting could not go on from it.
@@ -93,13 +205,23 @@ impl Row {
         if self.version >= CLAIM_MAX {
             return Err(Fault::OutOfRange);
         }
-        self.daemons.iter().try_for_each(|(daemon, attachment)| check_start(daemon, attachment.after))
+        self.daemons.values().try_for_each(|attachment| attachment.check(daemons_max))
+    }
+}
+
+impl Attachment {
+    pub(crate) fn check(&self, daemons_max: usize) -> Result<(), Fault> {
+        if self.report.len() > daemons_max {
+            return Err(Fault::TooManyDaemons);
+        }
+        let counter = self.standing.map_or(0, |standing| standing.id.counter());
+        if self.attempt.max(counter) >= CLAIM_MAX { Err(Fault::OutOfRange) } else { Ok(()) }
     }
 }
 
 impl Proposal {
-    /// What can be said against a proposal that `from` sent to `to`, having announced `row`.
-    pub(crate) fn check(&self, from: ServerId, to: ServerId, row: &Row) -> Result<(), Fault> {
+    /// What can be said against a proposal that `from` sent to `to`.
+    pub(crate) fn check(&self, from: ServerId, to: ServerId, daemons_max: usize) -> Result<(), Fault> {
         let round = match self.kind {
             Kind::Fast => 0,
             Kind::Slow { round } => round,
@@ -107,23 +229,20 @@ impl Proposal {
         if self.number.max(self.counter).max(round) >= CLAIM_MAX {
             return Err(Fault::OutOfRange);
         }
-        let (Some(&version), true) = (self.target.get(&from), self.target.contains_key(&to)) else {
+        if !self.target.servers.contains(&from) || !self.target.servers.contains(&to) {
             return Err(Fault::NotAddressed);
-        };
-        let votes_on_row = self.starts.keys().all(|daemon| row.daemons.contains_key(daemon));
-        if version > row.version || (version == row.version && !votes_on_row) {
-            return Err(Fault::NotAnnounced);
         }
-        self.starts.iter().try_for_each(|(daemon, start)| check_start(daemon, *start))
-    }
-}
-
-fn check_start(daemon: &DaemonId, start: StartId) -> Result<(), Fault> {
-    if start.boot() != daemon.boot() {
-        Err(Fault::ForeignStart)
-    } else if start.number() >= CLAIM_MAX {
-        Err(Fault::OutOfRange)
-    } else {
-        Ok(())
+        if self.starts.len() > daemons_max {
+            return Err(Fault::TooManyDaemons);
+        }
+        self.starts.iter().try_for_each(|(daemon, start)| {
+            if start.boot() != daemon.boot() {
+                Err(Fault::ForeignStart)
+            } else if start.number() >= CLAIM_MAX {
+                Err(Fault::OutOfRange)
+            } else {
+                Ok(())
+            }
+        })
     }
 }

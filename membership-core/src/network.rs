@@ -1,44 +1,27 @@
-//! The servers that are up, and what each of them announced: the source of network events. An event is the census
-//! that follows from the rows, so that servers with the same rows see the same event [Moshe:ne].
-//!
-//! Invariant: a census has one seat for each name. If a daemon that moved, or restarted, is announced twice, the seat
-//! with the greater claim (life, last start id at the time of attaching, server) is the right one at every server.
+//! The servers that are up, what each of them announced, and whom lost servers leave behind: the source of network
+//! events.
 
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
+use core::time::Duration;
 
-use model::{Boot, DaemonId, Name, ServerId, StartId};
+use model::{DaemonId, ServerId, Time};
 
-use crate::message::{Attachment, Row};
+use crate::message::{Attachment, CLAIM_MAX, Change, Fault, Leave, Place, Row};
 
 /// The other servers that are up. One that has not announced itself yet is nobody's member.
-#[derive(Clone, Default, Hash)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Network {
     rows: BTreeMap<ServerId, Option<Row>>,
+    ghosts: BTreeMap<DaemonId, Ghost>,
 }
 
-/// Everybody, as the rows of the servers that are up have it.
-pub(crate) struct Census {
-    /// The servers, with the versions of their rows.
-    pub(crate) target: BTreeMap<ServerId, u64>,
-    /// The daemons.
-    pub(crate) seats: BTreeMap<DaemonId, Seat>,
-}
-
-pub(crate) type Claim = (Boot, StartId, ServerId);
-
-/// Where a daemon is attached.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Seat {
+/// A daemon whose server was lost: it may be about to attach elsewhere.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Ghost {
     pub(crate) server: ServerId,
     pub(crate) attachment: Attachment,
-}
-
-impl Seat {
-    /// Of two seats under one name, the one with the greater claim is right.
-    pub(crate) fn claim(&self, daemon: DaemonId) -> Claim {
-        (daemon.boot(), self.attachment.after, self.server)
-    }
+    since: Time,
 }
 
 impl Network {
@@ -52,9 +35,13 @@ impl Network {
         true
     }
 
-    /// The link to `server` broke.
-    pub(crate) fn down(&mut self, server: ServerId) {
-        self.rows.remove(&server);
+    /// The link to `server` broke. Its daemons are ghosts from now on.
+    pub(crate) fn down(&mut self, now: Time, server: ServerId) {
+        let row = self.rows.remove(&server).flatten().unwrap_or_default();
+        for (daemon, mut attachment) in row.daemons {
+            attachment.lost = Some(Leave::ServerLost(server));
+            self.ghosts.insert(daemon, Ghost { server, attachment, since: now });
+        }
     }
 
     /// `server` announced `row`. False if it is no news.
@@ -63,6 +50,7 @@ impl Network {
             Entry::Occupied(mut known)
                 if known.get().as_ref().is_none_or(|old| old.version < row.version) =>
             {
+                self.ghosts.retain(|_, ghost| ghost.server != server);
                 known.insert(Some(row));
                 true
             }
@@ -70,12 +58,30 @@ impl Network {
         }
     }
 
-    pub(crate) fn is_up(&self, server: ServerId) -> bool {
-        self.rows.contains_key(&server)
+    /// `server` announced a change of its row.
+    pub(crate) fn change(&mut self, server: ServerId, change: &Change, max: usize) -> Result<(), Fault> {
+        let row = self.rows.get_mut(&server).and_then(Option::as_mut).ok_or(Fault::NotUp)?;
+        if change.version <= row.version {
+            return Err(Fault::OldVersion);
+        }
+        if change.version >= CLAIM_MAX {
+            return Err(Fault::OutOfRange);
+        }
+        if row.daemons.len() + change.daemons.len() > 2 * max {
+            return Err(Fault::TooManyDaemons);
+        }
+        row.version = change.version;
+        for (daemon, place) in &change.daemons {
+            match place {
+                Place::Taken(attachment) => row.daemons.insert(*daemon, attachment.clone()),
+                Place::Left(_) => row.daemons.remove(daemon),
+            };
+        }
+        Ok(())
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+    pub(crate) fn is_up(&self, server: ServerId) -> bool {
+        self.rows.contains_key(&server)
     }
 
     /// The other servers that are up.
@@ -88,29 +94,18 @@ impl Network {
         self.rows.get(&server)?.as_ref()
     }
 
-    /// Everybody, where `me` announces `own`.
-    pub(crate) fn census(&self, me: ServerId, own: Row) -> Census {
-        let others = self.rows.iter().filter_map(|(server, row)| Some((*server, row.clone()?)));
-        let mut census = Census { target: BTreeMap::new(), seats: BTreeMap::new() };
-        let mut names: BTreeMap<Name, (DaemonId, Seat)> = BTreeMap::new();
-        for (server, row) in others.chain([(me, own)]) {
-            census.target.insert(server, row.version);
-            for (daemon, attachment) in row.daemons {
-                let seat = Seat { server, attachment };
-                let known = names.get(&daemon.name());
-                if known.is_none_or(|(other, held)| seat.claim(daemon) > held.claim(*other)) {
-                    names.insert(daemon.name(), (daemon, seat));
-                }
-            }
-        }
-        census.seats = names.into_values().collect();
-        census
+    /// The daemons of lost servers.
+    pub(crate) fn ghosts(&self) -> impl Iterator<Item = (DaemonId, &Ghost)> {
+        self.ghosts.iter().map(|(daemon, ghost)| (*daemon, ghost))
     }
-}
 
-impl Census {
-    /// Who is called `name`.
-    pub(crate) fn named(&self, name: Name) -> Option<(DaemonId, &Seat)> {
-        self.seats.iter().find(|(daemon, _)| daemon.name() == name).map(|(daemon, seat)| (*daemon, seat))
+    /// Forgets ghosts that have had their time, or are among those who are `gone`.
+    pub(crate) fn expire(&mut self, now: Time, grace: Duration, gone: impl Fn(DaemonId) -> bool) {
+        self.ghosts.retain(|daemon, ghost| now < ghost.since + grace && !gone(*daemon));
+    }
+
+    /// When the next ghost has had its time.
+    pub(crate) fn next_expiry(&self, grace: Duration) -> Option<Time> {
+        self.ghosts.values().map(|ghost| ghost.since + grace).min()
     }
 }

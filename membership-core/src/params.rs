@@ -6,11 +6,21 @@ use core::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Params {
     /// How long a change that only adds daemons waits for more of its kind, so that daemons which start together
-    /// become one configuration. A change that takes somebody away never waits.
+    /// become one configuration. A change that takes somebody away does not wait for that.
     pub settle: Duration,
-    /// The same, for a server that has just started alone and to which daemons come back from a configuration of
-    /// its predecessor: until they are all back, whoever is first would be told that the others are gone.
+    /// How long a change waits for the rest of a configuration that came into being elsewhere, such as under this
+    /// server's predecessor: until they are all back, whoever is first would be told that the others are gone.
     pub regather: Duration,
+    /// How long a daemon whose stream broke may take to attach again, here or elsewhere, while no other daemon
+    /// doubts that it is there. The same for the daemons of a server that was lost.
+    pub grace: Duration,
+    /// For how long servers take each other's word that a third one is gone, before they believe that only some of
+    /// them cannot reach it.
+    pub patience: Duration,
+    /// How often a name may leave within a minute or so before it has to wait to come back.
+    pub flaps: u32,
+    /// How long it waits then. Twice as long after each further time, up to a minute.
+    pub hold_down: Duration,
     /// How many daemons there may be, attached here or announced by other servers.
     pub daemons_max: usize,
 }
@@ -18,11 +28,27 @@ pub struct Params {
 impl Params {
     /// For machines that are milliseconds apart.
     pub const fn lan() -> Params {
-        Params { settle: Duration::from_millis(20), regather: Duration::from_secs(1), daemons_max: 128 }
+        Params {
+            settle: Duration::from_millis(20),
+            regather: Duration::from_secs(1),
+            grace: Duration::from_secs(2),
+            patience: Duration::from_millis(500),
+            flaps: 3,
+            hold_down: Duration::from_secs(1),
+            daemons_max: 128,
+        }
     }
 
     /// For simulations: nothing waits.
     pub const fn sim() -> Params {
-        Params { settle: Duration::ZERO, regather: Duration::ZERO, daemons_max: Params::lan().daemons_max }
+        Params {
+            settle: Duration::ZERO,
+            regather: Duration::ZERO,
+            grace: Duration::ZERO,
+            patience: Duration::ZERO,
+            flaps: u32::MAX,
+            hold_down: Duration::ZERO,
+            ..Params::lan()
+        }
     }
 }

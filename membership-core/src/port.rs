@@ -1,29 +1,38 @@
 //! What a server is told and what it orders: plain data.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
-use model::{Address, Configuration, ConfigurationId, DaemonId, ServerId, StartId};
+use model::{Address, Configuration, DaemonId, Name, ServerId, StartId, Time};
 
-use crate::message::{Fault, Message};
+use crate::attachments::Arrival;
+use crate::message::{Doubt, Fault, Leave, Message, Term};
 
 /// What the host tells a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A daemon opened a stream. If it is attached already, the new stream takes the place of the old one.
-    Attach {
-        /// Who.
-        daemon: DaemonId,
-        /// Where it takes connections from other daemons.
-        address: Address,
-        /// The last start change that it was told, by whichever server, in this life of it.
-        last_start: Option<StartId>,
-        /// The last configuration that it was told, by whichever server.
-        last_configuration: Option<ConfigurationId>,
-    },
+    Attach(Arrival),
     /// The stream of a daemon is gone. No effect if the daemon is not attached.
     Detach {
         /// Who.
         daemon: DaemonId,
+        /// Why. After a goodbye, or if the daemon is not what it claims, it is gone; otherwise it may come back.
+        leave: Leave,
+    },
+    /// A daemon says which others it cannot talk to: all of them, each time.
+    Report {
+        /// Who says so.
+        daemon: DaemonId,
+        /// Of whom, and how much it doubts.
+        report: BTreeMap<DaemonId, Doubt>,
+    },
+    /// An operator keeps a daemon out, or lets it in again.
+    Bar {
+        /// The daemon, whether it is attached or not.
+        name: Name,
+        /// For how long; `None` lets it in.
+        out: Option<Term>,
     },
     /// A link to a server was made, or made again; before its first message. What was sent on an earlier link and has
     /// not arrived is lost.
@@ -76,13 +85,32 @@ pub enum Output {
         /// How.
         fault: Fault,
     },
-    /// There is a new configuration. For logs and status; its members attached here are notified as well.
-    Agreed {
-        /// Which.
-        configuration: Configuration,
-        /// Where its members take connections.
-        addresses: BTreeMap<DaemonId, Address>,
-    },
+    /// There are new configurations. For logs and status; their members attached here are notified as well.
+    Agreed(Agreed),
+}
+
+/// What servers agreed on, and how it came about as far as this one knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// One for each set of daemons that can talk to each other. None if nobody is attached.
+    pub configurations: Vec<Configuration>,
+    /// Where each member takes connections, and the server that it is attached to.
+    pub seats: BTreeMap<DaemonId, (Address, ServerId)>,
+    /// Who was in a configuration before and is in none now.
+    pub left: Vec<Departure>,
+    /// Pairs that could not be together in one.
+    pub cuts: Vec<(DaemonId, DaemonId)>,
+}
+
+/// How a daemon was lost.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Departure {
+    /// Who.
+    pub daemon: DaemonId,
+    /// What became of its stream, if this server heard of that.
+    pub leave: Option<Leave>,
+    /// Which daemons doubted that it is there.
+    pub doubted_by: BTreeSet<DaemonId>,
 }
 
 /// What a daemon is told.
@@ -108,6 +136,11 @@ pub enum Rejection {
         by: DaemonId,
         /// The server at which it attached.
         at: ServerId,
+    },
+    /// An operator keeps it out.
+    Barred {
+        /// Until then; or until its maintenance is over.
+        until: Option<Time>,
     },
     /// There are as many daemons as there may be.
     TooManyDaemons {

@@ -1,34 +1,58 @@
 //! A membership server: turns connections into network events, agrees on them with the other servers, and tells the
 //! daemons that are attached to it.
 //!
-//! Invariant: a daemon is told a configuration only if nothing that this server knows of has changed since the start
-//! change before it [Moshe:no-obsolete].
+//! Invariant: a daemon is told a configuration only on the stream on which it was told the start change before it, and
+//! only if this server has not acted on any change since [Moshe:no-obsolete].
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
-use core::time::Duration;
 
-use model::{Address, ConfigurationId, DaemonId, Machine, ServerId, StartId, Time};
+use model::{Address, Configuration, DaemonId, Machine, Name, ServerId, Time};
 
-use crate::agreement::Agreement;
-use crate::attachments::Attachments;
-use crate::message::{CLAIM_MAX, Fault, Kind, Message, Proposal, Row};
-use crate::network::{Census, Network, Seat};
+use crate::agreement::{Agreement, Conclusion};
+use crate::attachments::{Arrival, Attachments};
+use crate::bars::Bars;
+use crate::census::{Census, Doubts, Seat, Seats};
+use crate::flaps::Flaps;
+use crate::links::Links;
+use crate::message::{
+    Bar, CLAIM_MAX, Change, Fault, Kind, Leave, Message, Neighbours, Place, Proposal, Row, Term,
+};
+use crate::network::Network;
 use crate::params::Params;
-use crate::port::{Input, Notice, Output, Rejection};
+use crate::port::{Agreed, Departure, Input, Notice, Output, Rejection};
+use crate::standings::Standings;
+
+/// The most servers, or names that are kept out, of which a peer may tell.
+const NAMES_MAX: usize = 1024;
 
 /// A membership server.
-#[derive(Clone, Hash)]
+#[derive(Clone, Debug, Hash)]
 pub struct Server {
     id: ServerId,
     params: Params,
     attachments: Attachments,
     network: Network,
+    links: Links,
+    bars: Bars,
+    flaps: Flaps,
     agreement: Agreement,
-    /// The daemons of the agreement's target.
-    seats: BTreeMap<DaemonId, Seat>,
-    /// Since when the network differs from the agreement's target: joins wait for more joins.
-    changed: Option<Time>,
+    standings: Standings,
+    /// What the agreement is about.
+    census: Census,
+    /// Who was in a configuration when servers agreed last.
+    members: BTreeSet<DaemonId>,
+    /// Who is gone since then.
+    departed: BTreeMap<DaemonId, Departure>,
+    /// Since when the network differs from what the agreement is about, and until when it may.
+    changed: Option<Wait>,
+}
+
+#[derive(Clone, Copy, Debug, Hash)]
+struct Wait {
+    since: Time,
+    until: Time,
+    reason: &'static str,
 }
 
 impl Machine for Server {
@@ -37,47 +61,53 @@ impl Machine for Server {
 
     fn handle(&mut self, now: Time, input: Input, out: &mut Vec<Output>) {
         match input {
-            Input::Attach { daemon, address, last_start, last_configuration } => {
-                let after = last_start.unwrap_or(StartId::new(daemon.boot(), 0));
-                let counter = last_configuration.map_or(0, ConfigurationId::counter);
-                match self.admit(daemon, after, counter) {
-                    Ok(()) => {
-                        self.agreement.raise_counter(counter);
-                        self.attach(now, daemon, address, after, out);
-                    }
-                    Err(reason) => {
-                        out.push(Output::Rejected { daemon, reason });
-                        self.detach(now, daemon, out);
-                    }
+            Input::Attach(arrival) => self.attach(now, arrival, out),
+            Input::Detach { daemon, leave } => self.lose(now, daemon, leave),
+            Input::Report { daemon, mut report } => {
+                report.remove(&daemon);
+                self.attachments.report(daemon, report);
+            }
+            Input::Bar { name, out: term } => self.bar(now, name, term, out),
+            Input::PeerUp { server } => self.peer_up(server, out),
+            Input::PeerDown { server } => {
+                self.network.down(now, server);
+                if self.links.down(now, server) {
+                    self.tell_links(None, out);
                 }
             }
-            Input::Detach { daemon } => self.detach(now, daemon, out),
-            Input::PeerUp { server } => self.peer_up(now, server, out),
-            Input::PeerDown { server } => {
-                self.network.down(server);
-                self.look_around(now, out);
-            }
             Input::Peer { from, message } => {
-                let accepted = match message {
-                    Message::Row(row) => self.receive_row(now, from, row, out),
-                    Message::Proposal(proposal) => self.receive_proposal(now, from, proposal, out),
-                };
-                if let Err(fault) = accepted {
+                if let Err(fault) = self.hear(now, from, message, out) {
                     out.push(Output::Refuse { from, fault });
                 }
             }
         }
+        self.follow(now, out);
     }
 
     fn wake(&mut self, now: Time, out: &mut Vec<Output>) {
-        if self.changed.is_some() {
-            self.look_around(now, out);
+        if self.next_wake().is_some_and(|(due, _)| due <= now) {
+            self.follow(now, out);
         }
     }
 
     fn next_wake(&self) -> Option<(Time, &'static str)> {
-        let (hold, reason) = self.hold();
-        self.changed.map(|since| (since + hold, reason))
+        let grace = self.params.grace;
+        let held = self.attachments.held().filter_map(|daemon| {
+            // Whoever need not wait any more is released in the same step.
+            self.flaps.held_until(Time::ZERO, daemon.name(), &self.params)
+        });
+        [
+            self.changed.map(|wait| (wait.until, wait.reason)),
+            self.attachments.first_grace(grace).map(|time| (time, "a daemon may come back")),
+            self.network.next_expiry(grace).map(|time| (time, "daemons of a lost server may come back")),
+            self.links
+                .next_expiry(self.params.patience)
+                .map(|time| (time, "a link between servers is missing")),
+            held.min().map(|time| (time, "a daemon left too often")),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 }
 
@@ -89,87 +119,369 @@ impl Server {
             params,
             attachments: Attachments::default(),
             network: Network::default(),
+            links: Links::new(id),
+            bars: Bars::default(),
+            flaps: Flaps::default(),
             agreement: Agreement::new(id),
-            seats: BTreeMap::new(),
+            standings: Standings::default(),
+            census: Census::default(),
+            members: BTreeSet::new(),
+            departed: BTreeMap::new(),
             changed: None,
         }
     }
 
-    /// What speaks against attaching `daemon`.
-    fn admit(&self, daemon: DaemonId, after: StartId, counter: u64) -> Result<(), Rejection> {
+    /// The names that operators keep out.
+    pub fn barred(&self) -> impl Iterator<Item = (Name, Term)> + '_ {
+        self.bars.known().iter().filter_map(|(name, bar)| Some((*name, bar.out?)))
+    }
+
+    // Daemons.
+
+    fn attach(&mut self, now: Time, arrival: Arrival, out: &mut Vec<Output>) {
+        let daemon = arrival.daemon;
+        if let Err(reason) = self.admit(now, &arrival) {
+            out.push(Output::Rejected { daemon, reason });
+            self.detach(daemon, Leave::Rejected);
+            return;
+        }
+        let counter = arrival.standing.map_or(0, |standing| standing.id.counter());
+        self.agreement.raise_counter(counter);
+        let held = !self.members.contains(&daemon)
+            && self.flaps.held_until(now, daemon.name(), &self.params).is_some();
+        if let Some(old) = self.attachments.attach(arrival, held).filter(|old| *old != daemon) {
+            self.depart(old, Leave::Superseded);
+            let reason = Rejection::Superseded { by: daemon, at: self.id };
+            out.push(Output::Rejected { daemon: old, reason });
+        }
+    }
+
+    /// What speaks against attaching.
+    fn admit(&self, now: Time, arrival: &Arrival) -> Result<(), Rejection> {
+        let (daemon, after) = (arrival.daemon, arrival.after());
         if after.boot() != daemon.boot() {
             return Err(Rejection::ForeignStart);
         }
-        if after.number().max(counter) >= CLAIM_MAX {
+        let counter = arrival.standing.map_or(0, |standing| standing.id.counter());
+        if after.number().max(counter).max(arrival.attempt) >= CLAIM_MAX {
             return Err(Rejection::OutOfRange);
         }
-        let census = self.census();
+        if let Some(until) = self.bars.keeps_out(now, daemon.name()) {
+            return Err(Rejection::Barred { until });
+        }
+        let seats = self.seats(now);
         let max = self.params.daemons_max;
-        let Some((by, seat)) = census.named(daemon.name()) else {
-            let is_full = census.seats.len() >= max;
+        let Some((by, seat)) = seats.named(daemon.name()) else {
+            let is_full = seats.len() >= max;
             return if is_full { Err(Rejection::TooManyDaemons { max }) } else { Ok(()) };
         };
         let is_late = if seat.server == self.id {
             by.boot() > daemon.boot()
         } else {
-            seat.claim(by) > (daemon.boot(), after, self.id)
+            seat.claim(by) > (daemon.boot(), true, arrival.attempt, self.id)
         };
         if is_late { Err(Rejection::Superseded { by, at: seat.server }) } else { Ok(()) }
     }
 
-    fn attach(
-        &mut self,
-        now: Time,
-        daemon: DaemonId,
-        address: Address,
-        after: StartId,
-        out: &mut Vec<Output>,
-    ) {
-        if let Some(old) = self.attachments.attach(daemon, address, after).filter(|old| *old != daemon) {
-            let reason = Rejection::Superseded { by: daemon, at: self.id };
-            out.push(Output::Rejected { daemon: old, reason });
-        }
-        self.announce(now, out);
-    }
-
-    fn detach(&mut self, now: Time, daemon: DaemonId, out: &mut Vec<Output>) {
-        if self.attachments.detach(daemon) {
-            self.announce(now, out);
+    fn lose(&mut self, now: Time, daemon: DaemonId, leave: Leave) {
+        match leave {
+            Leave::Closed | Leave::Silent(_) | Leave::ServerLost(_) => {
+                self.attachments.lose(now, daemon, leave);
+            }
+            Leave::Goodbye | Leave::Barred | Leave::Superseded | Leave::Rejected => {
+                self.detach(daemon, leave);
+            }
         }
     }
 
-    fn peer_up(&mut self, now: Time, server: ServerId, out: &mut Vec<Output>) {
+    fn detach(&mut self, daemon: DaemonId, leave: Leave) {
+        if self.attachments.detach(daemon, leave) {
+            self.depart(daemon, leave);
+        }
+    }
+
+    /// Remembers why `daemon` is about to leave the configuration.
+    fn depart(&mut self, daemon: DaemonId, leave: Leave) {
+        if self.members.contains(&daemon) {
+            self.note_departure(daemon, &Doubts::new()).leave = Some(leave);
+        }
+    }
+
+    fn bar(&mut self, now: Time, name: Name, term: Option<Term>, out: &mut Vec<Output>) {
+        self.bars.set(now, name, self.id.name(), term);
+        self.keep_out(now, name, out);
+        self.tell_all(None, &Message::Bars(self.bars.known().clone()), out);
+    }
+
+    /// Sends away whoever is called `name`, if it is to stay out.
+    fn keep_out(&mut self, now: Time, name: Name, out: &mut Vec<Output>) {
+        let (Some(until), Some(daemon)) = (self.bars.keeps_out(now, name), self.attachments.named(name))
+        else {
+            return;
+        };
+        out.push(Output::Rejected { daemon, reason: Rejection::Barred { until } });
+        self.detach(daemon, Leave::Barred);
+    }
+
+    // Servers.
+
+    fn peer_up(&mut self, server: ServerId, out: &mut Vec<Output>) {
         if !self.network.up(server) {
             out.push(Output::Refuse { from: server, fault: Fault::NotUp });
             return;
         }
         self.agreement.forget_before(server);
-        out.push(Output::Send { to: server, message: Message::Row(self.attachments.row()) });
-        if let Some(proposal) = self.agreement.proposal_for(server) {
-            out.push(Output::Send { to: server, message: Message::Proposal(proposal.clone()) });
+        if self.links.forget_before(server) {
+            self.tell_links(Some(server), out);
         }
-        self.look_around(now, out);
+        let mut messages = Vec::from([Message::Row(self.attachments.row())]);
+        messages.push(Message::Links(self.links.known().clone()));
+        if !self.bars.known().is_empty() {
+            messages.push(Message::Bars(self.bars.known().clone()));
+        }
+        messages.extend(self.agreement.proposal_for(server).cloned().map(Message::Proposal));
+        out.extend(messages.into_iter().map(|message| Output::Send { to: server, message }));
     }
 
-    fn receive_row(
+    fn hear(
         &mut self,
         now: Time,
         from: ServerId,
-        row: Row,
+        message: Message,
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
         if !self.network.is_up(from) {
             return Err(Fault::NotUp);
         }
+        match message {
+            Message::Row(row) => self.hear_row(now, from, row, out),
+            Message::Change(change) => self.hear_change(now, from, &change, out),
+            Message::Links(links) => self.hear_links(now, from, &links, out),
+            Message::Bars(bars) => self.hear_bars(now, from, &bars, out),
+            Message::Proposal(proposal) => self.hear_proposal(now, from, proposal, out),
+        }
+    }
+
+    fn hear_row(&mut self, now: Time, from: ServerId, row: Row, out: &mut Vec<Output>) -> Result<(), Fault> {
         row.check(self.params.daemons_max)?;
         if self.network.announce(from, row) {
             self.give_up_seats(now, out);
-            self.look_around(now, out);
+        }
+        if self.links.up(from) {
+            self.tell_links(None, out);
         }
         Ok(())
     }
 
-    fn receive_proposal(
+    fn hear_change(
+        &mut self,
+        now: Time,
+        from: ServerId,
+        change: &Change,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fault> {
+        let max = self.params.daemons_max;
+        for (daemon, place) in &change.daemons {
+            match place {
+                Place::Taken(attachment) => attachment.check(max)?,
+                Place::Left(leave) => self.depart(*daemon, *leave),
+            }
+        }
+        self.network.change(from, change, max)?;
+        self.give_up_seats(now, out);
+        Ok(())
+    }
+
+    /// Detaches daemons that another server has the better claim to.
+    fn give_up_seats(&mut self, now: Time, out: &mut Vec<Output>) {
+        let seats = self.seats(now);
+        let own: Vec<DaemonId> = self.attachments.iter().map(|(daemon, _)| daemon).collect();
+        for daemon in own {
+            let Some((by, seat)) = seats.named(daemon.name()).filter(|(_, seat)| seat.server != self.id)
+            else {
+                continue;
+            };
+            let reason = Rejection::Superseded { by, at: seat.server };
+            self.attachments.detach(daemon, Leave::Superseded);
+            if by != daemon {
+                self.depart(daemon, Leave::Superseded);
+            }
+            out.push(Output::Rejected { daemon, reason });
+        }
+    }
+
+    fn hear_links(
+        &mut self,
+        now: Time,
+        from: ServerId,
+        links: &BTreeMap<ServerId, Neighbours>,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fault> {
+        if links.len() > NAMES_MAX || links.values().any(|neighbours| neighbours.linked.len() > NAMES_MAX) {
+            return Err(Fault::TooManyNames);
+        }
+        if links.values().any(|neighbours| neighbours.version >= CLAIM_MAX) {
+            return Err(Fault::OutOfRange);
+        }
+        if self.links.merge(now, links) {
+            self.tell_links(Some(from), out);
+        }
+        Ok(())
+    }
+
+    fn hear_bars(
+        &mut self,
+        now: Time,
+        from: ServerId,
+        bars: &BTreeMap<Name, Bar>,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fault> {
+        if bars.len() > NAMES_MAX {
+            return Err(Fault::TooManyNames);
+        }
+        if self.bars.merge(now, bars) {
+            for name in bars.keys() {
+                self.keep_out(now, *name, out);
+            }
+            self.tell_all(Some(from), &Message::Bars(self.bars.known().clone()), out);
+        }
+        Ok(())
+    }
+
+    fn tell_links(&self, except: Option<ServerId>, out: &mut Vec<Output>) {
+        self.tell_all(except, &Message::Links(self.links.known().clone()), out);
+    }
+
+    fn tell_all(&self, except: Option<ServerId>, message: &Message, out: &mut Vec<Output>) {
+        let others = self.network.servers().filter(|server| Some(*server) != except);
+        out.extend(others.map(|to| Output::Send { to, message: message.clone() }));
+    }
+
+    // Network events.
+
+    /// Who is attached where, among the servers that this one is to agree with.
+    fn seats(&self, now: Time) -> Seats {
+        let clique = self.links.clique(now, self.params.patience);
+        let mut seats = Seats::default();
+        let others = clique.iter().filter_map(|server| Some((*server, self.network.row(*server)?)));
+        for (server, row) in others {
+            for (daemon, attachment) in &row.daemons {
+                seats.claim(*daemon, Seat { server, attachment: attachment.clone(), is_ghost: false });
+            }
+        }
+        for (daemon, attachment) in self.attachments.iter() {
+            let attachment = attachment.clone();
+            seats.claim(daemon, Seat { server: self.id, attachment, is_ghost: false });
+        }
+        for (daemon, ghost) in self.network.ghosts() {
+            let attachment = ghost.attachment.clone();
+            seats.claim(daemon, Seat { server: ghost.server, attachment, is_ghost: true });
+        }
+        seats
+    }
+
+    /// Draws the consequences of what happened, and of the time that has passed.
+    fn follow(&mut self, now: Time, out: &mut Vec<Output>) {
+        self.expire(now);
+        if let Some(change) = self.attachments.take_news() {
+            self.tell_all(None, &Message::Change(change), out);
+        }
+        self.look_around(now, out);
+    }
+
+    /// Gives up those whose time to come back is over, or who are doubted, and lets in those who have waited.
+    fn expire(&mut self, now: Time) {
+        self.links.expire(now, self.params.patience);
+        let grace = self.params.grace;
+        let lost: Vec<_> = self.attachments.lost().collect();
+        if !lost.is_empty() || self.network.ghosts().next().is_some() {
+            let doubts = Census::new(BTreeSet::new(), &self.seats(now)).doubts;
+            for (daemon, leave, since) in lost {
+                if now >= since + grace || doubts.contains_key(&daemon) {
+                    self.note_departure(daemon, &doubts);
+                    self.detach(daemon, leave);
+                }
+            }
+            self.network.expire(now, grace, |daemon| doubts.contains_key(&daemon));
+        }
+        let held: Vec<DaemonId> = self.attachments.held().collect();
+        for daemon in held {
+            if self.flaps.held_until(now, daemon.name(), &self.params).is_none() {
+                self.attachments.release(daemon);
+            }
+        }
+    }
+
+    /// Looks whether the network differs from what the agreement is about, and if so, acts or waits for more.
+    fn look_around(&mut self, now: Time, out: &mut Vec<Output>) -> bool {
+        let servers = self.links.clique(now, self.params.patience);
+        let census = Census::new(servers, &self.seats(now));
+        let target = census.target();
+        if target == *self.agreement.target() {
+            self.changed = None;
+            return false;
+        }
+        let is_wanted = self.agreement.is_wanted(&target);
+        let all_left = census.seats.is_empty() && !self.members.is_empty();
+        let is_news = is_wanted || all_left || self.agreement.is_open();
+        if !is_news && self.standings.hold_in(self.id, &census) {
+            self.changed = None;
+            self.agreement.adopt(target);
+            self.members = census.seats.keys().copied().collect();
+            self.departed.clear();
+            self.census = census;
+            return false;
+        }
+        let since = self.changed.map_or(now, |wait| wait.since);
+        if let Some(wait) = self.wait(&census, since).filter(|wait| !is_wanted && now < wait.until) {
+            self.changed = Some(wait);
+            return false;
+        }
+        self.changed = None;
+        self.note_departures(&census);
+        self.census = census;
+        let kind = self.agreement.aim(target);
+        self.propose(now, kind, out);
+        true
+    }
+
+    /// Until when a change that was first seen at `since` waits, and what for.
+    fn wait(&self, census: &Census, since: Time) -> Option<Wait> {
+        let Params { settle, regather, grace, .. } = self.params;
+        [
+            (self.standings.awaits_others(census), regather, "the rest of a configuration comes back"),
+            (census.has_questions(), grace, "a daemon may come back"),
+            (census.keeps(&self.census), settle, "joins settle"),
+        ]
+        .into_iter()
+        .filter(|(applies, ..)| *applies)
+        .map(|(_, time, reason)| Wait { since, until: since + time, reason })
+        .max_by_key(|wait| wait.until)
+    }
+
+    /// Remembers who of the last configurations is missing in `census`, and who doubted that it is there.
+    fn note_departures(&mut self, census: &Census) {
+        let gone: Vec<_> =
+            self.members.iter().filter(|daemon| !census.seats.contains_key(daemon)).copied().collect();
+        for daemon in gone {
+            let seat = self.census.seats.get(&daemon);
+            let lost_with =
+                seat.filter(|seat| !census.servers.contains(&seat.server)).map(|seat| seat.server);
+            let departure = self.note_departure(daemon, &census.doubts);
+            departure.leave = departure.leave.or(lost_with.map(Leave::ServerLost));
+        }
+    }
+
+    fn note_departure(&mut self, daemon: DaemonId, doubts: &Doubts) -> &mut Departure {
+        let departure = Departure { daemon, leave: None, doubted_by: BTreeSet::new() };
+        let departure = self.departed.entry(daemon).or_insert(departure);
+        departure.doubted_by.extend(doubts.get(&daemon).into_iter().flatten());
+        departure
+    }
+
+    // Agreement.
+
+    fn hear_proposal(
         &mut self,
         now: Time,
         from: ServerId,
@@ -177,124 +489,96 @@ impl Server {
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
         let row = self.network.row(from).ok_or(Fault::NotUp)?;
-        proposal.check(from, self.id, row)?;
+        proposal.check(from, self.id, self.params.daemons_max)?;
+        let told: Vec<_> = proposal
+            .starts
+            .keys()
+            .filter_map(|daemon| Some((*daemon, row.daemons.get(daemon)?.since)))
+            .collect();
         if !self.agreement.store(from, proposal) {
             return Ok(());
         }
-        if self.changed.is_some() && self.look_around(now, out) == Change::Acted {
+        for (daemon, since) in told {
+            self.standings.change(daemon, from, since);
+        }
+        if self.look_around(now, out) {
             return Ok(());
         }
         match self.agreement.answer(from) {
-            Some(kind) => self.propose(kind, out),
-            None => self.conclude(out),
+            Some(kind) => self.propose(now, kind, out),
+            None => self.conclude(now, out),
         }
         Ok(())
     }
 
-    /// Detaches daemons that another server has the better claim to.
-    fn give_up_seats(&mut self, now: Time, out: &mut Vec<Output>) {
-        let census = self.census();
-        let mut lost = false;
-        for daemon in self.attachments.row().daemons.into_keys() {
-            let Some((by, seat)) = census.named(daemon.name()).filter(|(_, seat)| seat.server != self.id)
-            else {
-                continue;
-            };
-            lost |= self.attachments.detach(daemon);
-            out.push(Output::Rejected { daemon, reason: Rejection::Superseded { by, at: seat.server } });
-        }
-        if lost {
-            self.announce(now, out);
-        }
-    }
-
-    /// Tells the other servers who is attached here.
-    fn announce(&mut self, now: Time, out: &mut Vec<Output>) {
-        let row = self.attachments.row();
-        let to_each =
-            self.network.servers().map(|to| Output::Send { to, message: Message::Row(row.clone()) });
-        out.extend(to_each);
-        self.look_around(now, out);
-    }
-
-    /// Looks whether the network differs from the agreement's target, and if so, acts or waits for more.
-    fn look_around(&mut self, now: Time, out: &mut Vec<Output>) -> Change {
-        let census = self.census();
-        if census.target == *self.agreement.target() {
-            self.changed = None;
-            return Change::None;
-        }
-        let since = *self.changed.get_or_insert(now);
-        if self.may_wait(&census) && now < since + self.hold().0 {
-            return Change::Waits;
-        }
-        self.changed = None;
-        self.seats = census.seats;
-        let kind = self.agreement.aim(census.target);
-        self.propose(kind, out);
-        Change::Acted
-    }
-
-    /// A change may wait if it takes nobody away, and nobody waits for this server to join in.
-    fn may_wait(&self, census: &Census) -> bool {
-        let keeps_servers = self.agreement.target().keys().all(|server| census.target.contains_key(server));
-        let keeps_seats = self.seats.iter().all(|(daemon, seat)| census.seats.get(daemon) == Some(seat));
-        keeps_servers && keeps_seats && !self.agreement.is_proposed(&census.target)
-    }
-
-    /// How long a change that may wait does so, and what for.
-    fn hold(&self) -> (Duration, &'static str) {
-        // A counter that is not from here is from the daemons: they were in a configuration before.
-        let comes_after_another = self.agreement.is_new() && self.agreement.counter() > 0;
-        if comes_after_another && self.network.is_empty() {
-            (self.params.regather, "daemons come back")
-        } else {
-            (self.params.settle, "joins settle")
-        }
-    }
-
-    fn propose(&mut self, kind: Kind, out: &mut Vec<Output>) {
-        let starts = self.attachments.start(&self.own());
-        let proposed = self.addresses();
+    fn propose(&mut self, now: Time, kind: Kind, out: &mut Vec<Output>) {
+        let own = self.census.seats.iter().filter(|(_, seat)| seat.server == self.id);
+        let starts = self.attachments.start(&own.map(|(daemon, _)| *daemon).collect());
         for (daemon, start) in &starts {
-            let notice = Notice::StartChange { start: *start, proposed: proposed.clone() };
+            let clique = self.census.clique(*daemon).into_iter().flatten();
+            let proposed = clique.filter_map(|it| Some((*it, self.address(*it)?))).collect();
+            let notice = Notice::StartChange { start: *start, proposed };
             out.push(Output::Notify { daemon: *daemon, notice });
         }
         let proposal = self.agreement.propose(kind, starts).clone();
-        for to in proposal.target.keys().filter(|server| **server != self.id) {
+        // Whoever is not linked gets it when it is.
+        for to in proposal.target.servers.iter().filter(|server| self.network.is_up(**server)) {
             out.push(Output::Send { to: *to, message: Message::Proposal(proposal.clone()) });
         }
-        self.conclude(out);
+        self.conclude(now, out);
     }
 
-    fn conclude(&mut self, out: &mut Vec<Output>) {
-        let Some(configuration) = self.agreement.conclude() else { return };
-        let agreed = Output::Agreed { configuration: configuration.clone(), addresses: self.addresses() };
-        out.push(agreed);
-        for daemon in self.own() {
-            out.push(Output::Notify { daemon, notice: Notice::View(configuration.clone()) });
+    fn conclude(&mut self, now: Time, out: &mut Vec<Output>) {
+        let Some(Conclusion { counter, starts }) = self.agreement.conclude() else { return };
+        // A server gives start ids to its own daemons only.
+        let start = |daemon: &DaemonId| {
+            let server = self.census.seats.get(daemon)?.server;
+            starts.get(&server)?.get(daemon).map(|start| (*daemon, *start))
+        };
+        let members = |clique: &BTreeSet<DaemonId>| clique.iter().filter_map(start).collect();
+        let cliques =
+            self.census.cliques.iter().map(members).filter(|them: &BTreeMap<_, _>| !them.is_empty());
+        let configurations: Vec<_> = cliques.map(|them| Configuration::new(counter, them)).collect();
+        for configuration in &configurations {
+            self.standings.settle(configuration.id, &configuration.set(), &self.census);
+        }
+        self.standings.retain(&self.census);
+        let left = self.take_departures(now, &configurations);
+        let seat =
+            |(daemon, seat): (&DaemonId, &Seat)| (*daemon, (seat.attachment.address.clone(), seat.server));
+        let seats = self.census.seats.iter().map(seat).collect();
+        let cuts = self.census.cuts.clone();
+        let agreed = Agreed { configurations: configurations.clone(), seats, left, cuts };
+        out.push(Output::Agreed(agreed));
+        for configuration in configurations {
+            for daemon in self.attachments.settle(&configuration) {
+                out.push(Output::Notify { daemon, notice: Notice::View(configuration.clone()) });
+            }
         }
     }
 
-    fn census(&self) -> Census {
-        self.network.census(self.id, self.attachments.row())
+    /// Who was a member and is none in `configurations`. The members are those from now on.
+    fn take_departures(&mut self, now: Time, configurations: &[Configuration]) -> Vec<Departure> {
+        let members = configurations.iter().flat_map(|it| it.members.keys().copied()).collect();
+        let before = core::mem::replace(&mut self.members, members);
+        let mut departed = core::mem::take(&mut self.departed);
+        let gone = before.into_iter().filter(|daemon| !self.members.contains(daemon));
+        let left: Vec<_> = gone
+            .map(|daemon| {
+                let unknown = Departure { daemon, leave: None, doubted_by: BTreeSet::new() };
+                departed.remove(&daemon).unwrap_or(unknown)
+            })
+            .collect();
+        for departure in &left {
+            match departure.leave {
+                Some(Leave::Goodbye | Leave::Barred) => {}
+                Some(_) | None => self.flaps.left(now, departure.daemon.name()),
+            }
+        }
+        left
     }
 
-    /// The daemons of the target that are attached here.
-    fn own(&self) -> BTreeSet<DaemonId> {
-        let own = self.seats.iter().filter(|(_, seat)| seat.server == self.id);
-        own.map(|(daemon, _)| *daemon).collect()
+    fn address(&self, daemon: DaemonId) -> Option<Address> {
+        self.census.seats.get(&daemon).map(|seat| seat.attachment.address.clone())
     }
-
-    fn addresses(&self) -> BTreeMap<DaemonId, Address> {
-        self.seats.iter().map(|(daemon, seat)| (*daemon, seat.attachment.address.clone())).collect()
-    }
-}
-
-/// What [`Server::look_around`] found.
-#[derive(PartialEq, Eq)]
-enum Change {
-    None,
-    Waits,
-    Acted,
 }

@@ -2,11 +2,14 @@
 //! is worth nothing; but the server must not panic, must tell its daemon greater start ids always, and once the others
 //! are gone, must come to a configuration of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use membership_core::{Attachment, Input, Kind, Message, Notice, Output, Params, Proposal, Row, Server};
-use model::{Address, Boot, Configuration, DaemonId, Machine, ServerId, StartId, Time};
+use membership_core::{
+    Arrival, Attachment, Bar, Change, Doubt, Input, Kind, Leave, Message, Neighbours, Notice, Output, Params,
+    Place, Proposal, Row, Server, Standing, Target, Term,
+};
+use model::{Address, Boot, Configuration, ConfigurationId, DaemonId, Machine, ServerId, StartId, Time};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -21,6 +24,7 @@ struct Bench {
     server: Server,
     daemon: DaemonId,
     attached: bool,
+    attempts: u64,
     last_start: StartId,
     view: Option<Configuration>,
     views: usize,
@@ -49,6 +53,7 @@ impl Bench {
             server: Server::new(server("p"), Params { daemons_max: 2, ..Params::sim() }),
             daemon: daemon("a"),
             attached: false,
+            attempts: 1 << 61,
             last_start: StartId::new(Boot::new(1), 0),
             view: None,
             views: 0,
@@ -106,8 +111,8 @@ impl Bench {
                     }
                 }
                 Output::Rejected { .. } => self.attached = false,
-                Output::Send { message: Message::Row(_), .. } => {}
                 Output::Send { message: Message::Proposal(proposal), .. } => self.proposal = Some(proposal),
+                Output::Send { .. } => {}
                 Output::Refuse { fault, .. } => *self.refused.entry(format!("{fault:?}")).or_default() += 1,
                 Output::Agreed { .. } => {}
             }
@@ -116,13 +121,18 @@ impl Bench {
 
     fn attach(&mut self) {
         self.attached = true;
-        let input = Input::Attach {
+        // Those who lie about their number of attempts do not get the better of the daemon.
+        self.attempts += 1;
+        let standing = |view: &Configuration| Standing { id: view.id, size: view.members.len() };
+        let arrival = Arrival {
             daemon: self.daemon,
             address: Address::new("a:1"),
+            attempt: self.attempts,
             last_start: Some(self.last_start),
-            last_configuration: self.view.as_ref().map(|view| view.id),
+            standing: self.view.as_ref().map(standing),
+            is_changing: true,
         };
-        self.tell(input);
+        self.tell(Input::Attach(arrival));
     }
 
     fn step(&mut self) {
@@ -130,13 +140,31 @@ impl Bench {
         match self.below(100) {
             0 => self.tell(Input::PeerDown { server: from }),
             1..6 => self.tell(Input::PeerUp { server: from }),
-            6 => self.tell(Input::Detach { daemon: self.daemon }),
+            6 => self.tell(Input::Detach { daemon: self.daemon, leave: Leave::Closed }),
             7..9 if !self.attached => self.attach(),
             9..20 => self.wait(Duration::from_secs(1)),
-            20..28 => {
+            20..26 => {
                 let row = self.any_row();
                 self.rows.insert(from, row.clone());
                 self.tell(Input::Peer { from, message: Message::Row(row) });
+            }
+            26..30 => {
+                let Row { version, daemons } = self.any_row();
+                let place = |attachment| Place::Taken(attachment);
+                let mut daemons: BTreeMap<_, _> =
+                    daemons.into_iter().map(|(daemon, attachment)| (daemon, place(attachment))).collect();
+                daemons.insert(daemon("b"), Place::Left(Leave::Closed));
+                self.tell(Input::Peer { from, message: Message::Change(Change { version, daemons }) });
+            }
+            30..40 => {
+                let links = self.any_links();
+                self.tell(Input::Peer { from, message: Message::Links(links) });
+            }
+            40..42 => {
+                let name = ["a", "b", "c"][1 + self.below(2) as usize].parse().unwrap();
+                let out = [None, Some(Term::Maintenance), Some(Term::For(Duration::from_secs(1)))];
+                let bar = Bar { version: self.odd(3), by: from.name(), out: out[self.below(3) as usize] };
+                self.tell(Input::Peer { from, message: Message::Bars(BTreeMap::from([(name, bar)])) });
             }
             _ => {
                 let message = Message::Proposal(self.any_proposal(from));
@@ -150,35 +178,63 @@ impl Bench {
         for _ in 0..self.below(4) {
             let boot = Boot::new(self.below(2));
             let name = ["a", "b", "c", "d", "e", "f"][self.below(6) as usize];
-            let after = StartId::new(if self.below(30) > 0 { boot } else { Boot::new(9) }, self.odd(3));
-            let attachment = Attachment { address: Address::new("x:1"), after, since: self.odd(2) };
+            let id = ConfigurationId::new(self.odd(3), self.below(2));
+            let attachment = Attachment {
+                address: Address::new("x:1"),
+                attempt: self.odd(3),
+                since: self.odd(2),
+                standing: (self.below(2) > 0).then_some(Standing { id, size: self.odd(2) as usize }),
+                is_changing: self.below(2) > 0,
+                lost: (self.below(5) == 0).then_some(Leave::Closed),
+                held: self.below(9) == 0,
+                report: if self.below(3) > 0 { BTreeMap::new() } else { self.any_report() },
+            };
             daemons.insert(DaemonId::new(name.parse().unwrap(), boot), attachment);
         }
         self.said += 1;
         Row { version: self.odd(self.said), daemons }
     }
 
+    fn any_report(&mut self) -> BTreeMap<DaemonId, Doubt> {
+        let mut report = BTreeMap::new();
+        for _ in 0..=self.below(2) {
+            let name = ["a", "b", "c", "d"][self.below(4) as usize];
+            let doubt = if self.below(2) > 0 { Doubt::Cut } else { Doubt::Doubtful };
+            report.insert(daemon(name), doubt);
+        }
+        report
+    }
+
+    fn any_links(&mut self) -> BTreeMap<ServerId, Neighbours> {
+        self.said += 1;
+        let mut links = BTreeMap::new();
+        for name in ["p", "q", "r", "s"] {
+            let all = ["p", "q", "r", "s"].map(server);
+            let linked: BTreeSet<_> = all.into_iter().filter(|_| self.below(8) > 0).collect();
+            links.insert(server(name), Neighbours { version: self.odd(self.said), linked });
+        }
+        links
+    }
+
     fn any_proposal(&mut self, from: ServerId) -> Proposal {
         let mine = self.proposal.clone();
-        let mut target = mine.as_ref().map(|it| it.target.clone()).unwrap_or_default();
+        let mut target: Target = mine.as_ref().map(|it| it.target.clone()).unwrap_or_default();
+        target.digest = self.odd(target.digest);
+        target.servers.insert(from);
         for name in ["p", "q", "r", "s"] {
             match self.below(60) {
-                0 => drop(target.remove(&server(name))),
-                1 => drop(target.insert(server(name), self.odd(1))),
+                0 => drop(target.servers.remove(&server(name))),
+                1 => drop(target.servers.insert(server(name))),
                 _ => {}
             }
         }
-        target.entry(from).or_insert(1);
         let row = self.rows.get(&from).cloned().unwrap_or_default();
-        if self.below(4) > 0 {
-            target.insert(from, row.version);
-        }
         let mut starts: BTreeMap<DaemonId, StartId> =
             row.daemons.into_keys().map(|it| (it, self.start_of(it))).collect();
         if self.below(8) == 0 {
             starts.insert(daemon("b"), self.start_of(daemon("b")));
         }
-        let used = target.keys().map(|server| (*server, self.below(6))).collect();
+        let used = target.servers.iter().map(|server| (*server, self.below(6))).collect();
         let kind = match self.below(3) {
             0 => Kind::Slow { round: self.odd(2) },
             _ => mine.as_ref().map_or(Kind::Fast, |it| it.kind),
@@ -189,7 +245,8 @@ impl Bench {
     }
 
     fn start_of(&mut self, daemon: DaemonId) -> StartId {
-        StartId::new(daemon.boot(), self.odd(4))
+        let boot = if self.below(30) > 0 { daemon.boot() } else { Boot::new(9) };
+        StartId::new(boot, self.odd(4))
     }
 
     /// The others are gone, and time goes by.
@@ -197,7 +254,7 @@ impl Bench {
         for name in ["q", "r"] {
             self.tell(Input::PeerDown { server: server(name) });
         }
-        self.tell(Input::Detach { daemon: self.daemon });
+        self.tell(Input::Detach { daemon: self.daemon, leave: Leave::Goodbye });
         self.attach();
         assert!(self.attached, "nobody has a better claim to its name");
         (0..3).for_each(|_| self.wait(Duration::from_secs(60)));
@@ -227,7 +284,7 @@ fn corrupted_servers_are_refused_and_stop_nobody() {
         views += bench.views;
     }
     assert!(views > 3 * SEEDS as usize, "{refused:?}, {views} views");
-    for fault in ["NotUp", "TooManyDaemons", "NotAddressed", "NotAnnounced", "ForeignStart", "OutOfRange"] {
+    for fault in ["NotUp", "TooManyDaemons", "NotAddressed", "OldVersion", "ForeignStart", "OutOfRange"] {
         assert!(refused.contains_key(fault), "no {fault} in {refused:?}");
     }
 }

@@ -1,9 +1,10 @@
 //! What a server does not accept, from daemons and from servers: it says why, and nothing else changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use membership_core::{
-    Attachment, Fault, Input, Kind, Message, Output, Params, Proposal, Rejection, Row, Server,
+    Agreed, Arrival, Attachment, Change, Fault, Input, Kind, Message, Neighbours, Output, Params, Proposal,
+    Rejection, Row, Server, Standing, Target,
 };
 use model::{Address, Boot, ConfigurationId, DaemonId, Machine, ServerId, StartId, Time};
 
@@ -16,12 +17,14 @@ fn server(name: &str, boot: u64) -> ServerId {
 }
 
 fn attach(daemon: DaemonId, last_start: Option<StartId>, counter: u64) -> Input {
-    Input::Attach {
+    Input::Attach(Arrival {
         daemon,
         address: Address::new("machine:7000"),
+        attempt: 0,
         last_start,
-        last_configuration: Some(ConfigurationId::new(counter, 0)),
-    }
+        standing: Some(Standing { id: ConfigurationId::new(counter, 0), size: 1 }),
+        is_changing: true,
+    })
 }
 
 fn handle(server: &mut Server, input: Input) -> Vec<Output> {
@@ -30,30 +33,40 @@ fn handle(server: &mut Server, input: Input) -> Vec<Output> {
     out
 }
 
-/// A server that is linked with `q#1`, which announced one daemon, and where one daemon is attached.
-fn linked() -> Server {
+/// A server that is linked with `q#1`, which announced one daemon, and where one daemon is attached; and what q votes,
+/// having seen the same.
+fn linked() -> (Server, Proposal) {
     let mut p = Server::new(server("p", 1), Params { daemons_max: 3, ..Params::sim() });
     handle(&mut p, attach(daemon("a", 5), None, 0));
     handle(&mut p, Input::PeerUp { server: server("q", 1) });
-    handle(&mut p, Input::Peer { from: server("q", 1), message: Message::Row(row(1)) });
-    p
+    let q = server("q", 1);
+    handle(&mut p, Input::Peer { from: q, message: Message::Row(row(1)) });
+    let orders = handle(&mut p, Input::Peer { from: q, message: Message::Links(links(1)) });
+    let vote = orders.into_iter().find_map(|order| match order {
+        Output::Send { message: Message::Proposal(proposal), .. } => Some(proposal),
+        _ => None,
+    });
+    let starts = BTreeMap::from([(daemon("b", 1), StartId::new(Boot::new(1), 1))]);
+    (p, Proposal { number: 1, starts, ..vote.unwrap() })
 }
 
 fn row(version: u64) -> Row {
-    let after = StartId::new(Boot::new(1), 0);
-    let attachment = Attachment { address: Address::new("b:1"), after, since: 1 };
+    let attachment = Attachment {
+        address: Address::new("b:1"),
+        attempt: 0,
+        since: 1,
+        standing: None,
+        is_changing: false,
+        lost: None,
+        held: false,
+        report: BTreeMap::new(),
+    };
     Row { version, daemons: BTreeMap::from([(daemon("b", 1), attachment)]) }
 }
 
-fn proposal() -> Proposal {
-    Proposal {
-        number: 1,
-        kind: Kind::Fast,
-        target: BTreeMap::from([(server("p", 1), 1), (server("q", 1), 1)]),
-        starts: BTreeMap::from([(daemon("b", 1), StartId::new(Boot::new(1), 1))]),
-        counter: 0,
-        used: BTreeMap::new(),
-    }
+fn links(version: u64) -> BTreeMap<ServerId, Neighbours> {
+    let linked = BTreeSet::from([server("p", 1)]);
+    BTreeMap::from([(server("q", 1), Neighbours { version, linked })])
 }
 
 #[test]
@@ -73,7 +86,7 @@ fn daemons_with_impossible_claims_are_rejected() {
 
 #[test]
 fn a_daemon_too_many_is_rejected() {
-    let mut p = linked();
+    let (mut p, _) = linked();
     assert!(!handle(&mut p, attach(daemon("c", 1), None, 0)).is_empty());
     let late = daemon("d", 1);
     let rejected = Output::Rejected { daemon: late, reason: Rejection::TooManyDaemons { max: 3 } };
@@ -87,14 +100,19 @@ fn who_is_rejected_is_not_attached() {
     handle(&mut p, attach(a, None, 0));
     let orders = handle(&mut p, attach(a, None, u64::MAX));
     assert_eq!(orders.first(), Some(&Output::Rejected { daemon: a, reason: Rejection::OutOfRange }));
-    let Some(Output::Agreed { configuration, .. }) = orders.last() else { panic!("{orders:?}") };
-    assert!(configuration.members.is_empty());
+    let Some(Output::Agreed(Agreed { configurations, .. })) = orders.last() else { panic!("{orders:?}") };
+    assert_eq!(*configurations, []);
 }
 
 #[test]
 fn servers_that_break_the_protocol_are_refused() {
     let (q, zombie) = (server("q", 1), server("q", 0));
     let foreign = StartId::new(Boot::new(9), 1);
+    let (_, vote) = linked();
+    let proposal = || vote.clone();
+    let many = (0..4).map(|boot| (daemon("b", boot), StartId::new(Boot::new(boot), 1))).collect();
+    let only =
+        |servers: &[ServerId]| Target { servers: servers.iter().copied().collect(), ..vote.target.clone() };
     let crowd: BTreeMap<_, _> =
         (0..4).map(|boot| (daemon("b", boot), row(1).daemons[&daemon("b", 1)].clone())).collect();
     let cases = [
@@ -110,24 +128,16 @@ fn servers_that_break_the_protocol_are_refused() {
             Message::Proposal(Proposal { kind: Kind::Slow { round: u64::MAX }, ..proposal() }),
             Fault::OutOfRange,
         ),
+        (q, Message::Proposal(Proposal { target: only(&[q]), ..proposal() }), Fault::NotAddressed),
         (
             q,
-            Message::Proposal(Proposal { target: BTreeMap::from([(q, 1)]), ..proposal() }),
+            Message::Proposal(Proposal { target: only(&[server("p", 1)]), ..proposal() }),
             Fault::NotAddressed,
         ),
-        (
-            q,
-            Message::Proposal(Proposal {
-                target: BTreeMap::from([(server("p", 1), 1), (q, 2)]),
-                ..proposal()
-            }),
-            Fault::NotAnnounced,
-        ),
-        (
-            q,
-            Message::Proposal(Proposal { starts: BTreeMap::from([(daemon("x", 9), foreign)]), ..proposal() }),
-            Fault::NotAnnounced,
-        ),
+        (q, Message::Links(links(u64::MAX)), Fault::OutOfRange),
+        (q, Message::Change(Change { version: 1, daemons: BTreeMap::new() }), Fault::OldVersion),
+        (q, Message::Change(Change { version: u64::MAX, daemons: BTreeMap::new() }), Fault::OutOfRange),
+        (q, Message::Proposal(Proposal { starts: many, ..proposal() }), Fault::TooManyDaemons),
         (
             q,
             Message::Proposal(Proposal { starts: BTreeMap::from([(daemon("b", 1), foreign)]), ..proposal() }),
@@ -135,18 +145,18 @@ fn servers_that_break_the_protocol_are_refused() {
         ),
     ];
     for (from, message, fault) in cases {
-        let mut p = linked();
+        let (mut p, _) = linked();
         let input = Input::Peer { from, message };
         assert_eq!(handle(&mut p, input.clone()), [Output::Refuse { from, fault }], "{input:?}");
         // The same server still agrees with a peer that keeps to the protocol.
         let orders = handle(&mut p, Input::Peer { from: q, message: Message::Proposal(proposal()) });
-        assert!(matches!(orders.first(), Some(Output::Agreed { .. })), "{orders:?}");
+        assert!(matches!(orders.first(), Some(Output::Agreed(_))), "{orders:?}");
     }
 }
 
 #[test]
 fn an_earlier_life_of_a_server_is_refused() {
-    let mut p = linked();
+    let (mut p, _) = linked();
     let zombie = server("q", 0);
     let refused = Output::Refuse { from: zombie, fault: Fault::NotUp };
     assert_eq!(handle(&mut p, Input::PeerUp { server: zombie }), [refused]);

@@ -64,8 +64,7 @@ fn a_leave_does_not_wait_and_takes_waiting_joins_along() {
     world.attach(b, 0);
     world.settle();
     world.attach(c, 0);
-    world.leave(b);
-    world.detach(world.daemons[b].id, 0);
+    world.quit(b);
     assert_eq!(world.next_wake(), None, "nothing is left to wait for");
     world.settle();
     assert_eq!(world.common_view().unwrap().members.len(), 2);
@@ -88,9 +87,7 @@ fn nobody_is_taken_for_gone_because_the_only_server_restarted() {
         world.pass(Duration::from_millis(300));
     }
     world.settle();
-    let after = world.common_view().unwrap();
-    assert_eq!(after.set(), before.set());
-    assert_eq!(after.id.counter(), before.id.counter() + 1, "no configuration came between");
+    assert_eq!(world.common_view().unwrap(), before, "they are told nothing at all");
 }
 
 #[test]
@@ -103,7 +100,6 @@ fn daemons_fail_over_to_another_server() {
     world.settle();
     let after = world.common_view().unwrap();
     assert_eq!(after.set(), before.set());
-    assert!(after.members[&world.daemons[daemons[0]].id] > before.members[&world.daemons[daemons[0]].id]);
     // The new life of the server joins in, too.
     world.connect(0, 1);
     world.connect(0, 2);
@@ -152,12 +148,11 @@ fn a_new_life_takes_the_place_of_the_old_one() {
 }
 
 #[test]
-fn a_flap_that_one_end_saw_takes_the_slow_path() {
+fn a_flap_that_one_end_saw_is_mended() {
     let (mut world, daemons) = one_each(2);
     world.lose(1, 0);
     world.connect(0, 1);
     world.settle();
-    assert!(world.count.slow_proposals > 0, "{:?}", world.count);
     assert_eq!(world.common_view().unwrap().members.len(), 2);
     assert!(counter(&world, daemons[0]) > 0);
 }
@@ -169,6 +164,7 @@ fn components_with_different_histories_merge_in_one_round() {
     let (a, b) = (world.daemon("a"), world.daemon("b"));
     world.attach(b, 1);
     for _ in 0..5 {
+        world.restart(a);
         world.attach(a, 0);
         world.settle();
     }

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use membership_core::{Input, Kind, Message, Notice, Output, Params, Rejection, Server};
+use membership_core::{
+    Arrival, Doubt, Input, Kind, Leave, Message, Notice, Output, Params, Rejection, Server, Standing,
+};
 use model::{Address, Boot, Configuration, ConfigurationId, DaemonId, Machine, ServerId, StartId, Time};
 
 pub type ServerIndex = usize;
@@ -52,6 +54,8 @@ pub struct Daemon {
     /// Where it is attached, and what is still in its stream.
     pub server: Option<ServerIndex>,
     stream: VecDeque<Notice>,
+    /// How often it has attached.
+    attempts: u64,
     /// The last rejection that it was told.
     pub rejected: Option<Rejection>,
     last_start: Option<(StartId, BTreeSet<DaemonId>)>,
@@ -136,6 +140,7 @@ impl World {
             id,
             server: None,
             stream: VecDeque::new(),
+            attempts: 0,
             rejected: None,
             last_start: None,
             is_changing: false,
@@ -150,13 +155,16 @@ impl World {
         it.stream.clear();
         it.server = Some(server);
         it.rejected = None;
-        let input = Input::Attach {
+        let arrival = Arrival {
             daemon: it.id,
             address: Address::new(&format!("{}:1", it.id.name())),
+            attempt: it.attempts,
             last_start: it.last_start.as_ref().map(|(start, _)| *start),
-            last_configuration: it.view.as_ref().map(|view| view.id),
+            standing: it.view.as_ref().map(|view| Standing { id: view.id, size: view.members.len() }),
+            is_changing: it.is_changing,
         };
-        self.tell(server, input);
+        it.attempts += 1;
+        self.tell(server, Input::Attach(arrival));
     }
 
     /// The daemon goes away, and its server does not know.
@@ -167,7 +175,24 @@ impl World {
 
     /// `server` sees a stream of `daemon` closed.
     pub fn detach(&mut self, daemon: DaemonId, server: ServerIndex) {
-        self.tell(server, Input::Detach { daemon });
+        self.tell(server, Input::Detach { daemon, leave: Leave::Closed });
+    }
+
+    /// `daemon` says goodbye.
+    pub fn quit(&mut self, daemon: DaemonIndex) {
+        let it = &mut self.daemons[daemon];
+        it.stream.clear();
+        if let Some(server) = it.server.take() {
+            let daemon = it.id;
+            self.tell(server, Input::Detach { daemon, leave: Leave::Goodbye });
+        }
+    }
+
+    /// `daemon` says whom it cannot talk to.
+    pub fn report(&mut self, daemon: DaemonIndex, doubts: &[(DaemonIndex, Doubt)]) {
+        let report = doubts.iter().map(|(other, doubt)| (self.daemons[*other].id, *doubt)).collect();
+        let Daemon { id, server: Some(server), .. } = self.daemons[daemon] else { return };
+        self.tell(server, Input::Report { daemon: id, report });
     }
 
     /// The daemon starts again, attached nowhere, as somebody else.
@@ -175,6 +200,7 @@ impl World {
         self.leave(daemon);
         let it = &mut self.daemons[daemon];
         it.id = DaemonId::new(it.id.name(), Boot::new(it.id.boot().number() + 1));
+        it.attempts = 0;
         it.last_start = None;
         it.is_changing = false;
         it.view = None;
@@ -326,15 +352,18 @@ impl World {
 
     fn obey(&mut self, server: ServerIndex, orders: Vec<Output>) {
         for order in orders {
-            match order {
+                match order {
                 Output::Notify { daemon, notice } => self.notify(server, daemon, notice),
                 Output::Rejected { daemon, reason } => self.reject(server, daemon, reason),
                 Output::Send { to, message } => self.send(server, to, message),
                 Output::Refuse { .. } => self.count.refusals += 1,
-                Output::Agreed { configuration, addresses } => {
-                    assert_eq!(configuration.set(), addresses.into_keys().collect());
-                    let known = self.configurations.entry(configuration.id).or_insert(configuration.clone());
-                    assert_eq!(*known, configuration, "an id means one configuration");
+                Output::Agreed(agreed) => {
+                    for configuration in agreed.configurations {
+                        assert!(configuration.members.keys().all(|daemon| agreed.seats.contains_key(daemon)));
+                        let known = self.configurations.entry(configuration.id);
+                        let known = known.or_insert(configuration.clone());
+                        assert_eq!(*known, configuration, "an id means one configuration");
+                    }
                 }
             }
         }

@@ -1,0 +1,148 @@
+//! Everybody who is attached, as one server knows it, and who of them is to be together in a configuration: the network
+//! event that follows from the rows, the same at every server that has the same rows [Moshe:ne].
+//!
+//! Invariant: a census has one seat for each name. If a daemon that moved, or restarted, is announced twice, the seat
+//! with the greater claim (life, number of attempts, server) is the right one at every server.
+//!
+//! A daemon whose stream broke, or whose server was lost, has a seat for a while. A broken stream is a question, which
+//! the other daemons answer: if one of them doubts that the daemon is there, it is gone.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use model::{Boot, DaemonId, Digest, Name, ServerId};
+
+use crate::cliques::Cuts;
+use crate::message::{Attachment, Doubt, Target};
+
+/// Where a daemon is attached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Seat {
+    pub(crate) server: ServerId,
+    pub(crate) attachment: Attachment,
+    /// Whether its server is lost.
+    pub(crate) is_ghost: bool,
+}
+
+pub(crate) type Claim = (Boot, bool, u64, ServerId);
+
+impl Seat {
+    /// Of two seats under one name, the one with the greater claim is right. That of a ghost is the least.
+    pub(crate) fn claim(&self, daemon: DaemonId) -> Claim {
+        (daemon.boot(), !self.is_ghost, self.attachment.attempt, self.server)
+    }
+
+    /// Whether it is another attachment than `other`.
+    pub(crate) fn is_of(&self, other: &Seat) -> bool {
+        (self.server, self.attachment.since) == (other.server, other.attachment.since)
+    }
+}
+
+/// Who is attached where: one seat for each name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seats(BTreeMap<Name, (DaemonId, Seat)>);
+
+impl Seats {
+    /// Seats `daemon`, if nobody has the better claim to its name.
+    pub(crate) fn claim(&mut self, daemon: DaemonId, seat: Seat) {
+        let held = self.0.get(&daemon.name());
+        if held.is_none_or(|(other, held)| seat.claim(daemon) > held.claim(*other)) {
+            self.0.insert(daemon.name(), (daemon, seat));
+        }
+    }
+
+    /// Who is called `name`.
+    pub(crate) fn named(&self, name: Name) -> Option<(DaemonId, &Seat)> {
+        self.0.get(&name).map(|(daemon, seat)| (*daemon, seat))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (DaemonId, &Seat)> {
+        self.0.values().map(|(daemon, seat)| (*daemon, seat))
+    }
+}
+
+/// Who is doubted by whom.
+pub(crate) type Doubts = BTreeMap<DaemonId, BTreeSet<DaemonId>>;
+
+/// A network event.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Census {
+    /// The servers that agree on it.
+    pub(crate) servers: BTreeSet<ServerId>,
+    /// Everybody who is to be in a configuration.
+    pub(crate) seats: BTreeMap<DaemonId, Seat>,
+    /// Who is to be together.
+    pub(crate) cliques: Vec<BTreeSet<DaemonId>>,
+    /// Who is doubted by whom.
+    pub(crate) doubts: Doubts,
+    /// Pairs that cannot talk to each other.
+    pub(crate) cuts: Vec<(DaemonId, DaemonId)>,
+}
+
+impl Census {
+    /// What follows from `seats`, for `servers` to agree on.
+    pub(crate) fn new(servers: BTreeSet<ServerId>, seats: &Seats) -> Census {
+        let mut doubts = Doubts::new();
+        for (daemon, seat) in seats.iter().filter(|(_, seat)| seat.attachment.lost.is_none()) {
+            for doubted in seat.attachment.report.keys() {
+                doubts.entry(*doubted).or_default().insert(daemon);
+            }
+        }
+        let is_there = |(daemon, seat): &(DaemonId, &Seat)| {
+            let is_doubted = seat.attachment.lost.is_some() && doubts.contains_key(daemon);
+            !is_doubted && !seat.attachment.held
+        };
+        let seats: BTreeMap<_, _> =
+            seats.iter().filter(is_there).map(|(daemon, seat)| (daemon, seat.clone())).collect();
+        let mut cuts = Cuts::default();
+        for (daemon, seat) in &seats {
+            let cut = seat.attachment.report.iter().filter(|(_, doubt)| **doubt == Doubt::Cut);
+            for (other, _) in cut.filter(|(other, _)| *other != daemon && seats.contains_key(other)) {
+                cuts.insert(*daemon, *other);
+            }
+        }
+        let cliques = cuts.partition(&seats.keys().copied().collect());
+        Census { servers, cliques, doubts, cuts: cuts.pairs().collect(), seats }
+    }
+
+    /// What servers vote for that see this.
+    pub(crate) fn target(&self) -> Target {
+        let mut digest = Digest::EMPTY;
+        for clique in &self.cliques {
+            for daemon in clique {
+                let Some(seat) = self.seats.get(daemon) else { continue };
+                digest = digest
+                    .and(daemon.name().as_str().as_bytes())
+                    .and(&daemon.boot().number().to_le_bytes())
+                    .and(seat.server.name().as_str().as_bytes())
+                    .and(&seat.server.boot().number().to_le_bytes())
+                    .and(&seat.attachment.since.to_le_bytes());
+            }
+            digest = digest.and(b"|");
+        }
+        Target { servers: self.servers.clone(), digest: digest.bits() }
+    }
+
+    /// The clique of `daemon`.
+    pub(crate) fn clique(&self, daemon: DaemonId) -> Option<&BTreeSet<DaemonId>> {
+        self.cliques.iter().find(|clique| clique.contains(&daemon))
+    }
+
+    /// Whether a broken stream is a question that nobody has answered.
+    pub(crate) fn has_questions(&self) -> bool {
+        self.seats.values().any(|seat| seat.attachment.lost.is_some())
+    }
+
+    /// Whether everybody who was in `before` is still there, attached as before, and with all who were with it.
+    pub(crate) fn keeps(&self, before: &Census) -> bool {
+        let keeps_seat =
+            |(daemon, seat): (&DaemonId, &Seat)| self.seats.get(daemon).is_some_and(|now| now.is_of(seat));
+        before.servers.is_subset(&self.servers)
+            && before.seats.iter().all(keeps_seat)
+            && before.cliques.iter().all(|old| self.cliques.iter().any(|clique| old.is_subset(clique)))
+    }
+}

@@ -1,0 +1,150 @@
+//! Which servers can talk to each other. Each tells all others what it knows of all links, so those that are connected
+//! at all come to know the same links, and with that the same cliques: a target is a clique of servers.
+//!
+//! When a link breaks, who is at its other end has most likely crashed, and the others are about to see that too: for
+//! the time of [`Params::patience`](crate::Params::patience), it counts as gone whatever others say, and a link that
+//! only others miss counts as whole. After that, what is said counts.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::time::Duration;
+
+use model::{ServerId, Time};
+
+use crate::cliques::Cuts;
+use crate::message::Neighbours;
+
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Links {
+    me: ServerId,
+    known: BTreeMap<ServerId, Neighbours>,
+    /// Since when a link of mine is missing whose other end is not known to be gone.
+    broken: BTreeMap<ServerId, Time>,
+    /// Since when a link of others is missing, though both have been linked.
+    missing: BTreeMap<(ServerId, ServerId), Time>,
+}
+
+impl Links {
+    pub(crate) fn new(me: ServerId) -> Links {
+        let known = BTreeMap::from([(me, Neighbours::default())]);
+        Links { me, known, broken: BTreeMap::new(), missing: BTreeMap::new() }
+    }
+
+    /// What is known of all links.
+    pub(crate) fn known(&self) -> &BTreeMap<ServerId, Neighbours> {
+        &self.known
+    }
+
+    fn change_mine(&mut self, change: impl FnOnce(&mut BTreeSet<ServerId>) -> bool) -> bool {
+        let mine = self.known.entry(self.me).or_default();
+        let is_changed = change(&mut mine.linked);
+        mine.version += u64::from(is_changed);
+        is_changed
+    }
+
+    /// There is a link to `server`, and a row of it. False if that is no news.
+    pub(crate) fn up(&mut self, server: ServerId) -> bool {
+        self.broken.remove(&server);
+        self.change_mine(|linked| linked.insert(server))
+    }
+
+    /// The link to `server` broke. False if it did not count.
+    pub(crate) fn down(&mut self, now: Time, server: ServerId) -> bool {
+        let was_up = self.change_mine(|linked| linked.remove(&server));
+        if was_up {
+            self.broken.insert(server, now);
+        }
+        was_up
+    }
+
+    /// Forgets the earlier lives of `server`. False if there were none.
+    pub(crate) fn forget_before(&mut self, server: ServerId) -> bool {
+        let is_earlier = |other: &ServerId| other.name() == server.name() && other.boot() < server.boot();
+        self.known.retain(|other, _| !is_earlier(other));
+        self.broken.retain(|other, _| !is_earlier(other));
+        self.missing.retain(|(a, b), _| !is_earlier(a) && !is_earlier(b));
+        self.change_mine(|linked| {
+            let before = linked.len();
+            linked.retain(|other| !is_earlier(other));
+            linked.len() != before
+        })
+    }
+
+    /// What another server knows. False if that is no news.
+    pub(crate) fn merge(&mut self, now: Time, theirs: &BTreeMap<ServerId, Neighbours>) -> bool {
+        let mut is_news = false;
+        let me = self.me;
+        for (server, neighbours) in theirs.iter().filter(|(server, _)| **server != me) {
+            let known = self.known.get(server);
+            if known.is_some_and(|known| known.version >= neighbours.version) || self.is_of_the_past(*server)
+            {
+                continue;
+            }
+            let lost = known.map(|known| known.linked.difference(&neighbours.linked).copied().collect());
+            for other in lost.unwrap_or_else(BTreeSet::new) {
+                self.missing.entry(pair(*server, other)).or_insert(now);
+            }
+            for other in &neighbours.linked {
+                self.missing.remove(&pair(*server, *other));
+            }
+            self.forget_before(*server);
+            self.known.insert(*server, neighbours.clone());
+            is_news = true;
+        }
+        is_news
+    }
+
+    /// Whether a later life of this server is known.
+    fn is_of_the_past(&self, server: ServerId) -> bool {
+        self.known.keys().any(|known| known.name() == server.name() && known.boot() > server.boot())
+    }
+
+    /// The servers that this one is to agree with, itself among them.
+    pub(crate) fn clique(&self, now: Time, patience: Duration) -> BTreeSet<ServerId> {
+        let waits = |since: &Time| now < *since + patience;
+        let is_gone = |server: &ServerId| self.broken.get(server).is_some_and(waits);
+        let is_linked = |a: &ServerId, b: &ServerId| {
+            let says = |x, y| self.known.get(x).is_some_and(|known| known.linked.contains(y));
+            if *a == self.me || *b == self.me {
+                return says(a, b) && says(b, a);
+            }
+            (says(a, b) && says(b, a)) || self.missing.get(&pair(*a, *b)).is_some_and(waits)
+        };
+        // Who is connected with me at all.
+        let mut all = BTreeSet::from([self.me]);
+        loop {
+            let reached = |server: &&ServerId| {
+                !all.contains(*server) && !is_gone(server) && all.iter().any(|it| is_linked(it, server))
+            };
+            let more: BTreeSet<ServerId> = self.known.keys().filter(reached).copied().collect();
+            if more.is_empty() {
+                break;
+            }
+            all.extend(more);
+        }
+        let mut cuts = Cuts::default();
+        for a in &all {
+            for b in all.range(*a..).skip(1).filter(|b| !is_linked(a, b)) {
+                cuts.insert(*a, *b);
+            }
+        }
+        let mine = cuts.partition(&all).into_iter().find(|clique| clique.contains(&self.me));
+        mine.unwrap_or_else(|| BTreeSet::from([self.me]))
+    }
+
+    /// Forgets what has been missing for long enough to be believed. Whether there was any.
+    pub(crate) fn expire(&mut self, now: Time, patience: Duration) -> bool {
+        let before = self.broken.len() + self.missing.len();
+        self.broken.retain(|_, since| now < *since + patience);
+        self.missing.retain(|_, since| now < *since + patience);
+        before != self.broken.len() + self.missing.len()
+    }
+
+    /// When the next link has been missing for long enough.
+    pub(crate) fn next_expiry(&self, patience: Duration) -> Option<Time> {
+        self.broken.values().chain(self.missing.values()).map(|since| *since + patience).min()
+    }
+}
+
+fn pair(a: ServerId, b: ServerId) -> (ServerId, ServerId) {
+    (a.min(b), a.max(b))
+}
