@@ -7,9 +7,10 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
 
+use detector::Report;
 use model::{Address, Configuration, DaemonId, Name, StartId, Time};
 
-use crate::message::{Attachment, Change, Doubt, Leave, Place, Row, Standing};
+use crate::message::{Attachment, Change, Leave, Place, Row, Standing};
 
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Attachments {
@@ -99,7 +100,7 @@ impl Attachments {
     }
 
     /// `daemon` says whom it cannot talk to. False if that is no news.
-    pub(crate) fn report(&mut self, daemon: DaemonId, report: BTreeMap<DaemonId, Doubt>) -> bool {
+    pub(crate) fn report(&mut self, daemon: DaemonId, report: Report<DaemonId>) -> bool {
         self.update(daemon, |local| {
             let is_news = local.attachment.report != report;
             local.attachment.report = report;
@@ -208,6 +209,7 @@ impl Attachments {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use detector::{Doubt, Doubted};
     use model::Boot;
 
     fn daemon(name: &str, boot: u64) -> DaemonId {
@@ -277,7 +279,8 @@ mod tests {
             rows.push(attachments.row());
         }
         assert_ne!(rows[1].daemons[&a], rows[2].daemons[&a], "attaching again is a new attachment");
-        let report = BTreeMap::from([(daemon("b", 1), Doubt::Cut)]);
+        let report =
+            BTreeMap::from([(daemon("b", 1), Doubted { doubt: Doubt::Cut, silent: Duration::ZERO })]);
         assert!(attachments.report(a, report.clone()) && !attachments.report(a, report));
         rows.push(attachments.row());
         assert!(attachments.release(a) && !attachments.release(a));

@@ -9,11 +9,13 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::time::Duration;
 
+use detector::{Doubt, Doubted};
 use model::{Boot, DaemonId, Digest, Name, ServerId};
 
 use crate::cliques::Cuts;
-use crate::message::{Attachment, Doubt, Target};
+use crate::message::{Attachment, Target};
 
 /// Where a daemon is attached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -65,8 +67,8 @@ impl Seats {
     }
 }
 
-/// Who is doubted by whom.
-pub(crate) type Doubts = BTreeMap<DaemonId, BTreeSet<DaemonId>>;
+/// Who is doubted by whom, who has heard nothing of it for how long.
+pub(crate) type Doubts = BTreeMap<DaemonId, BTreeMap<DaemonId, Duration>>;
 
 /// A network event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -88,8 +90,8 @@ impl Census {
     pub(crate) fn new(servers: BTreeSet<ServerId>, seats: &Seats) -> Census {
         let mut doubts = Doubts::new();
         for (daemon, seat) in seats.iter().filter(|(_, seat)| seat.attachment.lost.is_none()) {
-            for doubted in seat.attachment.report.keys() {
-                doubts.entry(*doubted).or_default().insert(daemon);
+            for (doubted, Doubted { silent, .. }) in &seat.attachment.report {
+                doubts.entry(*doubted).or_default().insert(daemon, *silent);
             }
         }
         let is_there = |(daemon, seat): &(DaemonId, &Seat)| {
@@ -100,7 +102,7 @@ impl Census {
             seats.iter().filter(is_there).map(|(daemon, seat)| (daemon, seat.clone())).collect();
         let mut cuts = Cuts::default();
         for (daemon, seat) in &seats {
-            let cut = seat.attachment.report.iter().filter(|(_, doubt)| **doubt == Doubt::Cut);
+            let cut = seat.attachment.report.iter().filter(|(_, doubted)| doubted.doubt == Doubt::Cut);
             for (other, _) in cut.filter(|(other, _)| *other != daemon && seats.contains_key(other)) {
                 cuts.insert(*daemon, *other);
             }

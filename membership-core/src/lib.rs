@@ -45,8 +45,8 @@ mod standings;
 
 pub use attachments::Arrival;
 pub use message::{
-    Attachment, Bar, Change, Doubt, Fault, Kind, Leave, Message, Neighbours, Place, Proposal, Row, Standing,
-    Target, Term,
+    Attachment, Bar, Change, Fault, Kind, Leave, Message, Neighbours, Place, Proposal, Row, Standing, Target,
+    Term,
 };
 pub use params::Params;
 pub use port::{Agreed, Departure, Input, Notice, Output, Rejection};

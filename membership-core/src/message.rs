@@ -4,6 +4,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
 
+use detector::Report;
 use model::{Address, ConfigurationId, DaemonId, Name, ServerId, StartId};
 
 /// Numbers that a peer or a daemon claims have to stay below this, so that counting on from them cannot overflow.
@@ -70,7 +71,7 @@ pub struct Attachment {
     /// Whether it has to wait, for it left too often.
     pub held: bool,
     /// Which other daemons it cannot talk to.
-    pub report: BTreeMap<DaemonId, Doubt>,
+    pub report: Report<DaemonId>,
 }
 
 /// A configuration, as those remember it who were told it.
@@ -80,15 +81,6 @@ pub struct Standing {
     pub id: ConfigurationId,
     /// How many members it has.
     pub size: usize,
-}
-
-/// What a daemon thinks of another one that it should be able to talk to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Doubt {
-    /// The link broke or fell silent just now. If the other one's stream to its server is gone as well, it is gone.
-    Doubtful,
-    /// There was no link for so long that the two cannot be in one configuration.
-    Cut,
 }
 
 /// Why a daemon is not attached any more.

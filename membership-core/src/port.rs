@@ -1,12 +1,14 @@
 //! What a server is told and what it orders: plain data.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::time::Duration;
 
+use detector::Report;
 use model::{Address, Configuration, DaemonId, Name, ServerId, StartId, Time};
 
 use crate::attachments::Arrival;
-use crate::message::{Doubt, Fault, Leave, Message, Term};
+use crate::message::{Fault, Leave, Message, Term};
 
 /// What the host tells a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub enum Input {
         /// Who says so.
         daemon: DaemonId,
         /// Of whom, and how much it doubts.
-        report: BTreeMap<DaemonId, Doubt>,
+        report: Report<DaemonId>,
     },
     /// An operator keeps a daemon out, or lets it in again.
     Bar {
@@ -109,8 +111,8 @@ pub struct Departure {
     pub daemon: DaemonId,
     /// What became of its stream, if this server heard of that.
     pub leave: Option<Leave>,
-    /// Which daemons doubted that it is there.
-    pub doubted_by: BTreeSet<DaemonId>,
+    /// Which daemons doubted that it is there, and for how long they had heard nothing of it.
+    pub doubted_by: BTreeMap<DaemonId, Duration>,
 }
 
 /// What a daemon is told.

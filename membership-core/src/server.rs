@@ -473,7 +473,7 @@ impl Server {
     }
 
     fn note_departure(&mut self, daemon: DaemonId, doubts: &Doubts) -> &mut Departure {
-        let departure = Departure { daemon, leave: None, doubted_by: BTreeSet::new() };
+        let departure = Departure { daemon, leave: None, doubted_by: BTreeMap::new() };
         let departure = self.departed.entry(daemon).or_insert(departure);
         departure.doubted_by.extend(doubts.get(&daemon).into_iter().flatten());
         departure
@@ -565,7 +565,7 @@ impl Server {
         let gone = before.into_iter().filter(|daemon| !self.members.contains(daemon));
         let left: Vec<_> = gone
             .map(|daemon| {
-                let unknown = Departure { daemon, leave: None, doubted_by: BTreeSet::new() };
+                let unknown = Departure { daemon, leave: None, doubted_by: BTreeMap::new() };
                 departed.remove(&daemon).unwrap_or(unknown)
             })
             .collect();

@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use detector::{Doubt, Doubted, Report};
 use membership_core::{
-    Arrival, Attachment, Bar, Change, Doubt, Input, Kind, Leave, Message, Neighbours, Notice, Output, Params,
-    Place, Proposal, Row, Server, Standing, Target, Term,
+    Arrival, Attachment, Bar, Change, Input, Kind, Leave, Message, Neighbours, Notice, Output, Params, Place,
+    Proposal, Row, Server, Standing, Target, Term,
 };
 use model::{Address, Boot, Configuration, ConfigurationId, DaemonId, Machine, ServerId, StartId, Time};
 use rand_chacha::ChaCha8Rng;
@@ -195,12 +196,12 @@ impl Bench {
         Row { version: self.odd(self.said), daemons }
     }
 
-    fn any_report(&mut self) -> BTreeMap<DaemonId, Doubt> {
+    fn any_report(&mut self) -> Report<DaemonId> {
         let mut report = BTreeMap::new();
         for _ in 0..=self.below(2) {
             let name = ["a", "b", "c", "d"][self.below(4) as usize];
             let doubt = if self.below(2) > 0 { Doubt::Cut } else { Doubt::Doubtful };
-            report.insert(daemon(name), doubt);
+            report.insert(daemon(name), Doubted { doubt, silent: Duration::ZERO });
         }
         report
     }

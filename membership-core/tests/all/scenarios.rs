@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use membership_core::{Params, Rejection};
+use detector::Doubt;
+use membership_core::{Input, Params, Rejection, Term};
 use model::Boot;
 
 use crate::world::{Count, DaemonIndex, World};
@@ -191,4 +192,158 @@ fn a_server_does_not_keep_others_waiting() {
     world.settle();
     assert_eq!(world.common_view().unwrap().members.len(), 1);
     assert_eq!(world.now.since(start), Duration::from_secs(9));
+}
+
+/// Servers and daemons that take time: three daemons at one server each.
+fn three_at_lan() -> (World, Vec<DaemonIndex>) {
+    let mut world = World::connected(3, Params::lan());
+    let daemons: Vec<_> = (0..3).map(|index| world.daemon(&format!("daemon-{index}"))).collect();
+    for (server, daemon) in daemons.iter().enumerate() {
+        world.attach(*daemon, server);
+    }
+    world.settle();
+    world.common_view().unwrap();
+    world.count = Count::default();
+    (world, daemons)
+}
+
+/// The stream of `daemon` to its server breaks.
+fn break_stream(world: &mut World, daemon: DaemonIndex) {
+    let (id, server) = (world.daemons[daemon].id, world.daemons[daemon].server.unwrap());
+    world.leave(daemon);
+    world.detach(id, server);
+    arrive(world);
+}
+
+/// All that is on its way arrives, and no time passes.
+fn arrive(world: &mut World) {
+    while let Some(next) = world.pending().first().copied() {
+        world.perform(next);
+    }
+}
+
+#[test]
+fn a_broken_stream_is_a_question_that_peers_answer() {
+    let (mut world, daemons) = three_at_lan();
+    let start = world.now;
+    break_stream(&mut world, daemons[2]);
+    assert_eq!(world.count, Count::default(), "nobody knows yet");
+    world.report(daemons[0], &[(daemons[2], Doubt::Doubtful)]);
+    world.settle();
+    assert_eq!(world.now, start, "at once");
+    assert_eq!(world.common_view().unwrap().members.len(), 2);
+}
+
+#[test]
+fn a_broken_stream_that_nobody_explains_is_believed_in_the_end() {
+    let (mut world, daemons) = three_at_lan();
+    let start = world.now;
+    break_stream(&mut world, daemons[2]);
+    world.settle();
+    assert_eq!(world.now, start + Params::lan().grace);
+    assert_eq!(world.common_view().unwrap().members.len(), 2);
+}
+
+#[test]
+fn a_daemon_that_comes_back_in_time_is_not_missed() {
+    for home in 0..3 {
+        let (mut world, daemons) = three_at_lan();
+        let before = world.common_view().unwrap();
+        break_stream(&mut world, daemons[2]);
+        world.pass(Params::lan().grace / 2);
+        world.attach(daemons[2], home);
+        world.settle();
+        assert_eq!(world.common_view().unwrap(), before);
+        assert_eq!(world.count, Count::default(), "nobody is told anything");
+    }
+}
+
+/// A server crashes, and with it one of its two daemons: the other one fails over.
+#[test]
+fn the_daemons_of_a_lost_server_are_asked_for_one_by_one() {
+    let (mut world, daemons) = three_at_lan();
+    let fourth = world.daemon("daemon-3");
+    world.attach(fourth, 2);
+    world.settle();
+    world.restart_server(2);
+    world.attach(daemons[2], 0);
+    world.report(daemons[0], &[(fourth, Doubt::Doubtful)]);
+    arrive(&mut world);
+    assert_eq!(world.common_view().unwrap().members.len(), 3);
+}
+
+#[test]
+fn daemons_that_cannot_talk_to_each_other_are_never_together() {
+    let (mut world, daemons) = three_at_lan();
+    world.report(daemons[0], &[(daemons[2], Doubt::Doubtful)]);
+    world.settle();
+    assert_eq!(world.count, Count::default(), "a link that is lost for a moment is nobody's business");
+    world.report(daemons[0], &[(daemons[2], Doubt::Cut)]);
+    world.settle();
+    let set = |daemon: DaemonIndex| world.daemons[daemon].view.as_ref().unwrap().set();
+    assert_eq!(set(daemons[0]), set(daemons[1]));
+    assert_eq!((set(daemons[0]).len(), set(daemons[2]).len()), (2, 1));
+    assert_eq!(world.count.slow_proposals, 0, "{:?}", world.count);
+    world.report(daemons[0], &[]);
+    world.settle();
+    assert_eq!(world.common_view().unwrap().members.len(), 3);
+}
+
+/// The first and the last cannot talk to each other, both talk to the one in the middle.
+#[test]
+fn servers_that_cannot_talk_to_each_other_do_not_wait_for_each_other() {
+    let (mut world, daemons) = three_at_lan();
+    world.lose(0, 2);
+    world.lose(2, 0);
+    world.settle();
+    let set = |daemon: DaemonIndex| world.daemons[daemon].view.as_ref().unwrap().set();
+    assert_eq!(set(daemons[0]), set(daemons[1]));
+    assert_eq!((set(daemons[0]).len(), set(daemons[2]).len()), (2, 1));
+    world.connect(0, 2);
+    world.settle();
+    assert_eq!(world.common_view().unwrap().members.len(), 3);
+}
+
+#[test]
+fn who_leaves_again_and_again_waits() {
+    let (mut world, daemons) = three_at_lan();
+    for _ in 0..=Params::lan().flaps {
+        world.restart(daemons[2]);
+        world.attach(daemons[2], 2);
+        world.settle();
+        break_stream(&mut world, daemons[2]);
+        world.report(daemons[0], &[(daemons[2], Doubt::Doubtful)]);
+        world.settle();
+        world.report(daemons[0], &[]);
+    }
+    world.restart(daemons[2]);
+    let start = world.now;
+    world.attach(daemons[2], 2);
+    world.settle();
+    assert_eq!(world.common_view().unwrap().members.len(), 3);
+    let waited = world.now.since(start);
+    assert!(waited >= Params::lan().hold_down / 2, "{waited:?}");
+}
+
+#[test]
+fn who_is_barred_stays_out_at_every_server_until_it_is_let_in() {
+    let (mut world, daemons) = three_at_lan();
+    let name = world.daemons[daemons[2]].id.name();
+    world.tell(0, Input::Bar { name, out: Some(Term::Maintenance) });
+    world.settle();
+    assert_eq!(world.common_view().unwrap().members.len(), 2);
+    for server in 0..3 {
+        world.attach(daemons[2], server);
+        assert_eq!(world.daemons[daemons[2]].rejected, Some(Rejection::Barred { until: None }));
+    }
+    world.tell(1, Input::Bar { name, out: None });
+    world.settle();
+    world.attach(daemons[2], 2);
+    world.settle();
+    assert_eq!(world.common_view().unwrap().members.len(), 3);
+    world.tell(2, Input::Bar { name, out: Some(Term::For(Duration::from_secs(5))) });
+    world.pass(Duration::from_secs(5));
+    world.attach(daemons[2], 2);
+    world.settle();
+    assert_eq!(world.common_view().unwrap().members.len(), 3);
 }

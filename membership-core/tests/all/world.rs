@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use detector::{Doubt, Doubted};
 use membership_core::{
-    Arrival, Doubt, Input, Kind, Leave, Message, Notice, Output, Params, Rejection, Server, Standing,
+    Arrival, Input, Kind, Leave, Message, Notice, Output, Params, Rejection, Server, Standing,
 };
 use model::{Address, Boot, Configuration, ConfigurationId, DaemonId, Machine, ServerId, StartId, Time};
 
@@ -190,7 +191,11 @@ impl World {
 
     /// `daemon` says whom it cannot talk to.
     pub fn report(&mut self, daemon: DaemonIndex, doubts: &[(DaemonIndex, Doubt)]) {
-        let report = doubts.iter().map(|(other, doubt)| (self.daemons[*other].id, *doubt)).collect();
+        let report = doubts
+            .iter()
+            .map(|(other, doubt)| (self.daemons[*other].id, *doubt))
+            .map(|(other, doubt)| (other, Doubted { doubt, silent: Duration::ZERO }))
+            .collect();
         let Daemon { id, server: Some(server), .. } = self.daemons[daemon] else { return };
         self.tell(server, Input::Report { daemon: id, report });
     }
@@ -352,7 +357,7 @@ impl World {
 
     fn obey(&mut self, server: ServerIndex, orders: Vec<Output>) {
         for order in orders {
-                match order {
+            match order {
                 Output::Notify { daemon, notice } => self.notify(server, daemon, notice),
                 Output::Rejected { daemon, reason } => self.reject(server, daemon, reason),
                 Output::Send { to, message } => self.send(server, to, message),
