@@ -106,13 +106,12 @@ async fn look(plan: &Plan, channels: &BTreeMap<Node, Channel>) -> anyhow::Result
         }
     }
     for (node, status) in &servers {
-        let configuration =
-            status.current.as_ref().map(|view| view.configuration.clone()).unwrap_or_default();
-        if configuration != first || status.peers.len() + 1 != servers.len() {
-            bail!(
-                "{node} has {configuration:?} and the peers {:?}, while daemons are in {first}",
-                status.peers
-            );
+        let apart = status.daemons.iter().find(|daemon| daemon.configuration != first);
+        if let Some(apart) = apart {
+            bail!("{node} has {} in {:?}, while daemons are in {first}", apart.daemon, apart.configuration);
+        }
+        if status.peers.len() + 1 != servers.len() || status.agrees_with.len() != servers.len() {
+            bail!("{node} has the peers {:?} and agrees with {:?}", status.peers, status.agrees_with);
         }
     }
     all.iter().map(|daemon| daemon.parse().map_err(|_| anyhow::anyhow!("{daemon} is not a daemon"))).collect()

@@ -34,7 +34,12 @@ pub struct Membership {
 #[derive(Default)]
 struct Told {
     start: Option<StartId>,
-    configuration: Option<ConfigurationId>,
+    /// The configuration, and how many members it has.
+    configuration: Option<(ConfigurationId, usize)>,
+    /// Whether the start change came after the configuration.
+    is_changing: bool,
+    /// How often it has attached.
+    attempts: u64,
 }
 
 /// Why the daemon is not attached.
@@ -112,7 +117,7 @@ impl Membership {
         &self,
         server: &Address,
         enrolment: &Enrolment,
-        told: &Told,
+        told: &mut Told,
     ) -> Result<Streaming<pb::RegisterResponse>, Lost> {
         let channel = dial::connect(server, &self.keepalive).await?;
         let hello = pb::RegisterHello {
@@ -120,9 +125,14 @@ impl Membership {
             daemon: enrolment.daemon.to_string(),
             address: enrolment.address.to_string(),
             last_start: told.start.map(|start| start.to_string()).unwrap_or_default(),
-            last_configuration: told.configuration.map(|id| id.to_string()).unwrap_or_default(),
+            last_configuration: told.configuration.map(|(id, _)| id.to_string()).unwrap_or_default(),
+            last_members: told.configuration.map_or(0, |(_, size)| u32::try_from(size).unwrap_or(u32::MAX)),
+            changing: told.is_changing,
+            attempt: told.attempts,
         };
-        let requests = until(enrolment.stop.clone(), pb::RegisterRequest { hello: Some(hello) });
+        told.attempts += 1;
+        let hello = pb::register_request::Request::Hello(hello);
+        let requests = until(enrolment.stop.clone(), pb::RegisterRequest { request: Some(hello) });
         Ok(MembershipServiceClient::new(channel).register(requests).await?.into_inner())
     }
 }
@@ -135,14 +145,15 @@ async fn tell(
     backoff: &mut Backoff,
 ) -> Result<Infallible, Lost> {
     loop {
-        let notice = read(notices.message().await?.ok_or(Lost::Ended)?)?;
+        let Some(notice) = read(notices.message().await?.ok_or(Lost::Ended)?)? else { continue };
         let (start, configuration) = match &notice {
             Notice::StartChange { start, .. } => (Some(*start), None),
-            Notice::View(configuration) => (None, Some(configuration.id)),
+            Notice::View(configuration) => (None, Some((configuration.id, configuration.members.len()))),
         };
         enrolment.machine.send(Input::Membership(notice)).await?;
         told.start = start.or(told.start);
         told.configuration = configuration.or(told.configuration);
+        told.is_changing = start.is_some();
         backoff.reset();
     }
 }
@@ -153,7 +164,8 @@ fn until<T>(stop: CancellationToken, message: T) -> impl Stream<Item = T> {
     stream::once(future::ready(message)).chain(nothing)
 }
 
-fn read(response: pb::RegisterResponse) -> Result<Notice, Lost> {
+/// A notice; nothing, if the server is just alive.
+fn read(response: pb::RegisterResponse) -> Result<Option<Notice>, Lost> {
     match response.notice.ok_or(Lost::Malformed("it is empty"))? {
         pb::register_response::Notice::StartChange(change) => {
             let start = parse(&change.start, "start_change.start")?;
@@ -161,7 +173,7 @@ fn read(response: pb::RegisterResponse) -> Result<Notice, Lost> {
                 Ok((parse(&it.daemon, "start_change.proposed.daemon")?, Address::new(&it.address)))
             };
             let proposed: Result<BTreeMap<_, _>, Lost> = change.proposed.iter().map(endpoint).collect();
-            Ok(Notice::StartChange { start, proposed: proposed? })
+            Ok(Some(Notice::StartChange { start, proposed: proposed? }))
         }
         pb::register_response::Notice::View(view) => {
             let id: ConfigurationId = parse(&view.id, "view.id")?;
@@ -173,8 +185,9 @@ fn read(response: pb::RegisterResponse) -> Result<Notice, Lost> {
             if configuration.id != id {
                 return Err(Lost::Malformed("view.id does not fit its members"));
             }
-            Ok(Notice::View(configuration))
+            Ok(Some(Notice::View(configuration)))
         }
+        pb::register_response::Notice::Beat(pb::Beat {}) => Ok(None),
     }
 }
 
@@ -201,7 +214,7 @@ mod tests {
         let (daemon, start) = ("a#1".parse().unwrap(), "1:3".parse().unwrap());
         let configuration = Configuration::new(4, BTreeMap::from([(daemon, start)]));
         let read = read(view(&configuration.id.to_string(), &[("a#1", "1:3")])).unwrap();
-        assert_eq!(read, Notice::View(configuration));
+        assert_eq!(read, Some(Notice::View(configuration)));
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Seats {
         self.0.len()
     }
 
-    fn iter(&self) -> impl Iterator<Item = (DaemonId, &Seat)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (DaemonId, &Seat)> {
         self.0.values().map(|(daemon, seat)| (*daemon, seat))
     }
 }

@@ -79,8 +79,9 @@ impl Links {
             {
                 continue;
             }
-            let lost = known.map(|known| known.linked.difference(&neighbours.linked).copied().collect());
-            for other in lost.unwrap_or_else(BTreeSet::new) {
+            let lost: Option<BTreeSet<_>> =
+                known.map(|known| known.linked.difference(&neighbours.linked).copied().collect());
+            for other in lost.unwrap_or_default() {
                 self.missing.entry(pair(*server, other)).or_insert(now);
             }
             for other in &neighbours.linked {

@@ -16,7 +16,7 @@ use crate::census::{Census, Doubts, Seat, Seats};
 use crate::flaps::Flaps;
 use crate::links::Links;
 use crate::message::{
-    Bar, CLAIM_MAX, Change, Fault, Kind, Leave, Message, Neighbours, Place, Proposal, Row, Term,
+    Attachment, Bar, CLAIM_MAX, Change, Fault, Kind, Leave, Message, Neighbours, Place, Proposal, Row, Term,
 };
 use crate::network::Network;
 use crate::params::Params;
@@ -134,6 +134,17 @@ impl Server {
     /// The names that operators keep out.
     pub fn barred(&self) -> impl Iterator<Item = (Name, Term)> + '_ {
         self.bars.known().iter().filter_map(|(name, bar)| Some((*name, bar.out?)))
+    }
+
+    /// Everybody who is attached, where, and how: also those who are in no configuration.
+    pub fn daemons(&self, now: Time) -> Vec<(DaemonId, ServerId, Attachment)> {
+        let seats = self.seats(now);
+        seats.iter().map(|(daemon, seat)| (daemon, seat.server, seat.attachment.clone())).collect()
+    }
+
+    /// The servers that this one agrees with, itself among them.
+    pub fn agrees_with(&self, now: Time) -> BTreeSet<ServerId> {
+        self.links.clique(now, self.params.patience)
     }
 
     // Daemons.

@@ -44,6 +44,9 @@ pub struct Config {
     /// How long a server that has just started waits for daemons to come back.
     #[serde(default = "defaults::regather", with = "humantime_serde")]
     pub regather: Duration,
+    /// How long a daemon whose stream broke has to attach again.
+    #[serde(default = "defaults::grace", with = "humantime_serde")]
+    pub grace: Duration,
     /// How many daemons there may be.
     #[serde(default = "defaults::daemons")]
     pub daemons: usize,
@@ -107,6 +110,10 @@ mod defaults {
         Params::lan().regather
     }
 
+    pub fn grace() -> Duration {
+        Duration::ZERO
+    }
+
     pub fn daemons() -> usize {
         Params::lan().daemons_max
     }
@@ -118,7 +125,8 @@ impl Config {
 
     /// The settings of the machine.
     pub fn params(&self) -> Params {
-        Params { settle: self.settle, regather: self.regather, daemons_max: self.daemons }
+        let Config { settle, regather, grace, daemons: daemons_max, .. } = *self;
+        Params { settle, regather, grace, daemons_max, ..Params::lan() }
     }
 
     /// The other servers.
@@ -163,6 +171,9 @@ pub struct Args {
     /// A daemon that joins waits this long for others that do, such as 20ms
     #[arg(long, value_name = "DURATION")]
     pub settle: Option<String>,
+    /// A daemon whose connection broke may take this long to come back, if no other daemon misses it, such as 2s
+    #[arg(long, value_name = "DURATION")]
+    pub grace: Option<String>,
     /// After a restart, wait this long for daemons to come back, such as 1s
     #[arg(long, value_name = "DURATION")]
     pub regather: Option<String>,

@@ -1,18 +1,19 @@
 //! Performs the orders of the machine. Nothing here waits.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Address, Configuration, DaemonId, Time};
+use membership_core::Agreed;
+use model::Time;
 use proto::membership::v1 as pb;
 use svc_kit::driver::Effects;
 use tokio::sync::watch;
 
-use crate::history::History;
+use crate::history::{self, History};
 use crate::status;
 use crate::streams::Streams;
-use crate::switchboard::{Order, Presence};
+use crate::switchboard::Order;
 use crate::wire;
+use crate::wire::peers::peer_message;
 
 /// Where orders go.
 pub struct Performer {
@@ -36,14 +37,11 @@ impl Performer {
     fn perform_one(&mut self, now: Time, order: Order) {
         match order {
             Order::Notify { stream, notice } => self.daemons.send(stream, wire::notice(notice)),
-            Order::Send { stream, message } => self.servers.send(stream, wire::peer_message(message)),
+            Order::Send { stream, message } => self.servers.send(stream, peer_message(message)),
             Order::Reject { stream, daemon, reason } => {
                 let (word, status) = status::of_daemon(reason);
                 tracing::warn!(%daemon, reason = word, ?reason, "rejected a daemon");
-                self.history.send_modify(|history| {
-                    history.refuse(word);
-                    history.depart(daemon, word.to_owned());
-                });
+                self.history.send_modify(|history| history.refuse(word));
                 self.daemons.end(stream, status);
             }
             Order::Replace { stream } => {
@@ -52,33 +50,28 @@ impl Performer {
             }
             Order::Departed { daemon, cause } => {
                 tracing::info!(%daemon, cause, "a daemon's stream ended");
-                self.history.send_modify(|history| history.depart(daemon, cause));
             }
             Order::Refused { from, fault } => {
                 let word = status::of_peer(fault);
                 tracing::warn!(%from, reason = word, ?fault, "refused a server's message");
                 self.history.send_modify(|history| history.refuse(word));
             }
-            Order::Agreed { configuration, members } => self.agree(now, configuration, members),
+            Order::Agreed(agreed) => self.agree(now, agreed),
         }
     }
 
-    fn agree(
-        &self,
-        now: Time,
-        configuration: Configuration,
-        members: BTreeMap<DaemonId, (Address, Presence)>,
-    ) {
+    fn agree(&self, now: Time, agreed: Agreed) {
         self.history.send_modify(|history| {
-            let view = history.agree(now, configuration, members);
+            let view = history.agree(now, agreed);
+            let configurations = &view.agreed.configurations;
+            let ids: Vec<_> = configurations.iter().map(|it| it.id.to_string()).collect();
             let joined: Vec<_> = view.joined.iter().map(ToString::to_string).collect();
-            let left: Vec<_> =
-                view.left.iter().map(|(daemon, cause)| format!("{daemon} ({cause})")).collect();
+            let left: Vec<_> = view.agreed.left.iter().map(history::told).collect();
             tracing::info!(
-                configuration = %view.configuration.id,
-                members = view.members.len(),
+                configuration = ids.join(", "),
+                members = configurations.iter().map(|it| it.members.len()).sum::<usize>(),
                 joined = joined.join(", "),
-                left = left.join(", "),
+                left = left.join("; "),
                 "agreed"
             );
         });

@@ -1,107 +1,124 @@
-//! The configurations that this server agreed on, and how each came about: for logs, and for those who ask.
+//! What servers agreed on, and how it came about: for logs, and for those who ask.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use model::{Address, Configuration, DaemonId, Time};
+use membership_core::{Agreed, Departure, Leave};
+use model::{DaemonId, Time};
 
-use crate::switchboard::Presence;
-
-/// How many configurations are remembered.
+/// How many agreements are remembered.
 pub const VIEWS_MAX: usize = 64;
 
-/// A configuration, and how it came about.
+/// What was agreed on, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
-    /// Which.
-    pub configuration: Configuration,
+    /// What.
+    pub agreed: Agreed,
     /// When this server knew of it.
     pub time: Time,
-    /// Where each member takes connections, and where it is attached.
-    pub members: BTreeMap<DaemonId, (Address, Presence)>,
-    /// Members that were not in the one before.
+    /// Members that were not in any configuration before.
     pub joined: Vec<DaemonId>,
-    /// Who was in the one before and is not in this one, and why.
-    pub left: Vec<(DaemonId, String)>,
 }
 
-/// The last configurations.
+/// The last agreements.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// The newest first.
     pub views: VecDeque<Arc<View>>,
     /// What was refused, by reason.
     pub refused: BTreeMap<&'static str, u64>,
-    /// Why daemons left that are still in the newest configuration.
-    departed: BTreeMap<DaemonId, String>,
+}
+
+impl View {
+    fn members(&self) -> BTreeSet<DaemonId> {
+        let each = self.agreed.configurations.iter();
+        each.flat_map(|configuration| configuration.members.keys().copied()).collect()
+    }
 }
 
 impl History {
-    /// A daemon left.
-    pub fn depart(&mut self, daemon: DaemonId, cause: String) {
-        // Who was told no configuration is missed in none.
-        if self.views.front().is_some_and(|view| view.members.contains_key(&daemon)) {
-            self.departed.insert(daemon, cause);
-        }
-    }
-
     /// Something was refused.
     pub fn refuse(&mut self, reason: &'static str) {
         *self.refused.entry(reason).or_default() += 1;
     }
 
-    /// There is a new configuration.
-    pub fn agree(
-        &mut self,
-        time: Time,
-        configuration: Configuration,
-        members: BTreeMap<DaemonId, (Address, Presence)>,
-    ) -> Arc<View> {
-        let mut departed = std::mem::take(&mut self.departed);
-        let nobody = BTreeMap::new();
-        let before = self.views.front().map_or(&nobody, |view| &view.members);
-        let joined = members.keys().filter(|daemon| !before.contains_key(daemon)).copied().collect();
-        let gone = before.iter().filter(|(daemon, _)| !members.contains_key(daemon));
-        let left = gone.map(|(daemon, (_, presence))| {
-            let elsewhere = match presence {
-                Presence::Here => "its stream ended",
-                Presence::Elsewhere => "another server, or the link to it, lost it",
-            };
-            (*daemon, departed.remove(daemon).unwrap_or_else(|| elsewhere.to_owned()))
-        });
-        let view = Arc::new(View { configuration, time, joined, left: left.collect(), members });
+    /// There are new configurations.
+    pub fn agree(&mut self, time: Time, agreed: Agreed) -> Arc<View> {
+        let before = self.views.front().map(|view| view.members()).unwrap_or_default();
+        let mut view = View { agreed, time, joined: Vec::new() };
+        view.joined = view.members().difference(&before).copied().collect();
+        let view = Arc::new(view);
         self.views.push_front(Arc::clone(&view));
         self.views.truncate(VIEWS_MAX);
         view
     }
 }
 
+/// Who left and why, such as "machine-3#7 (silent for 1.2 s, doubted by machine-1 and machine-2)".
+pub fn told(departure: &Departure) -> String {
+    format!("{} ({})", departure.daemon, cause(departure))
+}
+
+/// Why a daemon left, for people.
+pub fn cause(departure: &Departure) -> String {
+    let stream = match departure.leave {
+        Some(leave) => of_leave(leave),
+        None => "its server said nothing of it".to_owned(),
+    };
+    let doubts: Vec<_> = departure
+        .doubted_by
+        .iter()
+        .map(|(daemon, silent)| match silent.as_millis() {
+            0 => daemon.name().to_string(),
+            _ => format!("{} (nothing heard for {})", daemon.name(), seconds(*silent)),
+        })
+        .collect();
+    match doubts.split_last() {
+        None => stream,
+        Some((only, [])) => format!("{stream}, reported by {only}"),
+        Some((last, others)) => format!("{stream}, reported by {} and {last}", others.join(", ")),
+    }
+}
+
+/// What became of a daemon's stream, for people.
+pub fn of_leave(leave: Leave) -> String {
+    match leave {
+        Leave::Goodbye => "it said goodbye".to_owned(),
+        Leave::Closed => "its stream broke".to_owned(),
+        Leave::Silent(time) => format!("silent for {}", seconds(time)),
+        Leave::Barred => "kept out by an operator".to_owned(),
+        Leave::Superseded => "it has started again".to_owned(),
+        Leave::Rejected => "rejected".to_owned(),
+        Leave::ServerLost(server) => format!("lost with its server {server}"),
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{Boot, StartId};
+    use model::{Boot, Configuration, StartId};
 
     fn daemon(name: &str) -> DaemonId {
         DaemonId::new(name.parse().unwrap(), Boot::new(1))
     }
 
     fn agree(history: &mut History, counter: u64, names: &[&str]) -> Arc<View> {
-        let members = names.iter().map(|name| daemon(name));
-        let starts = members.clone().map(|daemon| (daemon, StartId::new(Boot::new(1), counter))).collect();
-        let addresses = members.map(|daemon| (daemon, (Address::new("a:1"), Presence::Here))).collect();
-        history.agree(Time::ZERO, Configuration::new(counter, starts), addresses)
+        let starts = names.iter().map(|name| (daemon(name), StartId::new(Boot::new(1), counter))).collect();
+        let configurations = vec![Configuration::new(counter, starts)];
+        let agreed = Agreed { configurations, seats: BTreeMap::new(), left: Vec::new(), cuts: Vec::new() };
+        history.agree(Time::ZERO, agreed)
     }
 
     #[test]
-    fn a_view_says_what_changed_and_why() {
+    fn a_view_says_who_is_new() {
         let mut history = History::default();
         assert_eq!(agree(&mut history, 1, &["a", "b"]).joined, [daemon("a"), daemon("b")]);
-        history.depart(daemon("a"), "reset".to_owned());
-        history.depart(daemon("x"), "never a member".to_owned());
-        let view = agree(&mut history, 2, &["b", "c"]);
-        assert_eq!(view.joined, [daemon("c")]);
-        assert_eq!(view.left, [(daemon("a"), "reset".to_owned())]);
-        assert!(history.departed.is_empty());
+        assert_eq!(agree(&mut history, 2, &["b", "c"]).joined, [daemon("c")]);
     }
 
     #[test]
@@ -111,6 +128,29 @@ mod tests {
             agree(&mut history, counter, &["a"]);
         }
         assert_eq!(history.views.len(), VIEWS_MAX);
-        assert_eq!(history.views[0].configuration.id.counter(), VIEWS_MAX as u64 + 3);
+        let newest = &history.views[0].agreed.configurations[0];
+        assert_eq!(newest.id.counter(), VIEWS_MAX as u64 + 3);
+    }
+
+    #[test]
+    fn a_cause_reads_well() {
+        let silent = Duration::from_millis(1200);
+        let departure = |leave, doubts: &[(&str, Duration)]| Departure {
+            daemon: daemon("machine-3"),
+            leave,
+            doubted_by: doubts.iter().map(|(name, silent)| (daemon(name), *silent)).collect(),
+        };
+        let by = [("machine-1", Duration::ZERO), ("machine-2", silent)];
+        for (departure, text) in [
+            (departure(Some(Leave::Goodbye), &[]), "it said goodbye"),
+            (departure(Some(Leave::Silent(silent)), &by[..1]), "silent for 1.2 s, reported by machine-1"),
+            (
+                departure(Some(Leave::Closed), &by),
+                "its stream broke, reported by machine-1 and machine-2 (nothing heard for 1.2 s)",
+            ),
+            (departure(None, &[]), "its server said nothing of it"),
+        ] {
+            assert_eq!(cause(&departure), text);
+        }
     }
 }

@@ -8,7 +8,7 @@
 //! | `history` | configurations so far, and how they came about |
 //! | `rpc`, `peers` | `MembershipService`; links to other servers, by `PeerService` |
 //! | `line` | what calls have in common |
-//! | `wire`, `status` | between generated types and the machine's; refusals in stable words |
+//! | `wire`, `wire/peers`, `status` | between generated types and the machine's; refusals in stable words |
 //!
 //! One task owns the machine. Everything else sends it facts, and is given orders through bounded queues.
 //!

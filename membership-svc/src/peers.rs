@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, future, stream};
+use membership_core::Leave;
 use model::{Name, ServerId};
 use proto::membership::v1 as pb;
 use proto::membership::v1::peer_service_client::PeerServiceClient;
@@ -19,7 +20,7 @@ use crate::line::{self, Line};
 use crate::status;
 use crate::streams::Opened;
 use crate::switchboard::{Fact, StreamNumber};
-use crate::wire;
+use crate::wire::peers as wire;
 
 /// `PeerService`.
 pub struct PeerServer {
@@ -81,7 +82,8 @@ async fn hear(
         let mut heard = std::pin::pin!(heard);
         while let Some(message) = heard.next().await {
             let message = match message.map(wire::read_peer_message) {
-                Ok(Ok(message)) => message,
+                Ok(Ok(Some(message))) => message,
+                Ok(Ok(None)) => continue,
                 Ok(Err(malformed)) => {
                     let cause = malformed.to_string();
                     line.servers.end(stream, malformed.into());
@@ -103,7 +105,7 @@ async fn hear(
     };
     line.servers.forget(stream);
     // If the machine has stopped, nobody is left to be told.
-    let _ = line.machine.send(Fact::Closed { stream, cause: cause.clone() }).await;
+    let _ = line.machine.send(Fact::Closed { stream, leave: Leave::Closed, cause: cause.clone() }).await;
     cause
 }
 

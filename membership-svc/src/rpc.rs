@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, stream};
-use model::{DaemonId, ServerId};
+use membership_core::{Leave, Term};
+use model::Name;
 use proto::membership::v1 as pb;
 use proto::membership::v1::membership_service_server::MembershipService;
 use tokio_util::sync::CancellationToken;
@@ -36,13 +37,13 @@ impl MembershipService for MembershipServer {
         let mut requests = request.into_inner();
         let first = tokio::time::timeout(HELLO_TIMEOUT, requests.message());
         let first = first.await.map_err(|_| wire::malformed("hello", "did not come in time"))??;
-        let (cluster, hello) = wire::hello(first.unwrap_or_default())?;
+        let (cluster, arrival) = wire::hello(first.unwrap_or_default())?;
         if cluster != line.cluster {
             return Err(status::foreign_cluster(cluster, line.cluster));
         }
         let stream = line.number();
         let Opened { queue, ended } = line.daemons.open(stream);
-        line.tell(Fact::Daemon { stream, hello }).await?;
+        line.tell(Fact::Daemon { stream, arrival }).await?;
         let notices = line::outgoing(queue, line.stop.clone());
         tokio::spawn(attend(line, stream, requests, ended));
         Ok(Response::new(Box::pin(notices)))
@@ -53,20 +54,29 @@ impl MembershipService for MembershipServer {
         _: Request<pb::GetMembershipRequest>,
     ) -> Result<Response<pb::GetMembershipResponse>, Status> {
         let line = &self.0;
-        let seen = line.machine.ask(|board| {
-            (board.attached().collect::<Vec<DaemonId>>(), board.linked().collect::<Vec<ServerId>>())
+        let now = line.clock.now();
+        let seen = line.machine.ask(move |board| Seen {
+            attached: board.attached().map(|daemon| daemon.to_string()).collect(),
+            peers: board.linked().map(|server| server.to_string()).collect(),
+            agrees_with: board.server().agrees_with(now).iter().map(ToString::to_string).collect(),
+            daemons: board.server().daemons(now).into_iter().map(wire::daemon_status).collect(),
+            barred: board.server().barred().map(wire::barred).collect(),
         });
-        let (attached, linked) = seen.await.map_err(|_| status::draining())?;
+        let Seen { attached, peers, agrees_with, daemons, barred } =
+            seen.await.map_err(|_| status::draining())?;
         let history = line.history.borrow().clone();
         let mut views = history.views.iter().map(|view| wire::view(view));
-        let uptime = line.clock.now().since(line.started);
+        let uptime = now.since(line.started);
         Ok(Response::new(pb::GetMembershipResponse {
             server: line.id.to_string(),
             cluster: line.cluster.to_string(),
             current: views.next(),
             history: views.collect(),
-            attached: attached.iter().map(ToString::to_string).collect(),
-            peers: linked.iter().map(ToString::to_string).collect(),
+            attached,
+            peers,
+            agrees_with,
+            daemons,
+            barred,
             refused: history.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
             uptime: prost_types::Duration::try_from(uptime).ok(),
         }))
@@ -75,6 +85,39 @@ impl MembershipService for MembershipServer {
     async fn watch(&self, _: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         Ok(Response::new(Box::pin(views(&self.0))))
     }
+
+    async fn evict(&self, request: Request<pb::EvictRequest>) -> Result<Response<pb::EvictResponse>, Status> {
+        let request = request.into_inner();
+        let time = wire::duration(request.duration, "duration")?;
+        self.bar(wire::name(&request.name, "name")?, Some(Term::For(time))).await?;
+        Ok(Response::new(pb::EvictResponse {}))
+    }
+
+    async fn set_maintenance(
+        &self,
+        request: Request<pb::SetMaintenanceRequest>,
+    ) -> Result<Response<pb::SetMaintenanceResponse>, Status> {
+        let request = request.into_inner();
+        let term = request.maintenance.then_some(Term::Maintenance);
+        self.bar(wire::name(&request.name, "name")?, term).await?;
+        Ok(Response::new(pb::SetMaintenanceResponse {}))
+    }
+}
+
+impl MembershipServer {
+    async fn bar(&self, name: Name, out: Option<Term>) -> Result<(), Status> {
+        tracing::info!(%name, ?out, "an operator decides who is kept out");
+        self.0.tell(Fact::Bar { name, out }).await
+    }
+}
+
+/// What the machine knows of daemons and servers.
+struct Seen {
+    attached: Vec<String>,
+    peers: Vec<String>,
+    agrees_with: Vec<String>,
+    daemons: Vec<pb::DaemonStatus>,
+    barred: Vec<pb::BarredDaemon>,
 }
 
 /// The current configuration, and each new one.
@@ -87,14 +130,14 @@ fn views(line: &Line) -> impl Stream<Item = Result<pb::WatchResponse, Status>> +
                 return None;
             }
             let newest = history.borrow_and_update().views.front().cloned();
-            let Some(view) = newest.filter(|view| told != Some(view.configuration.id)) else { continue };
+            let Some(view) = newest.filter(|view| told != Some(view.time)) else { continue };
             let response = pb::WatchResponse { view: Some(wire::view(&view)) };
-            return Some((Ok(response), (history, stop, Some(view.configuration.id))));
+            return Some((Ok(response), (history, stop, Some(view.time))));
         }
     })
 }
 
-/// Waits for the end of a daemon's stream, and says why it ended. A server that shuts down does not: its daemons are
+/// Hears what a daemon says until its stream ends, and then says why. A server that shuts down does not: its daemons are
 /// not gone.
 async fn attend(
     line: Arc<Line>,
@@ -102,21 +145,49 @@ async fn attend(
     mut requests: Streaming<pb::RegisterRequest>,
     ended: CancellationToken,
 ) {
-    let cause = tokio::select! {
+    let (leave, cause) = tokio::select! {
         biased;
         () = line.stop.cancelled() => return,
-        () = ended.cancelled() => "it was given up".to_owned(),
-        request = requests.message() => match request {
-            // Keepalive closes a silent connection, and that looks the same.
-            Ok(None) => "it hung up, or was silent for too long".to_owned(),
-            Ok(Some(_)) => {
-                line.daemons.end(stream, wire::malformed("hello", "must be the only request").into());
-                "it said more than hello".to_owned()
-            }
-            Err(status) => line::broken(&status),
-        },
+        () = ended.cancelled() => (Leave::Closed, "it was given up".to_owned()),
+        end = listen(&line, stream, &mut requests) => end,
     };
     line.daemons.forget(stream);
     // If the machine has stopped, nobody is left to be told.
-    let _ = line.machine.send(Fact::Closed { stream, cause }).await;
+    let _ = line.machine.send(Fact::Closed { stream, leave, cause }).await;
+}
+
+/// Tells the machine what a daemon says, and returns why it says no more.
+async fn listen(
+    line: &Line,
+    stream: StreamNumber,
+    requests: &mut Streaming<pb::RegisterRequest>,
+) -> (Leave, String) {
+    use pb::register_request::Request as Said;
+    let malformed = |malformed: wire::Malformed| {
+        let cause = malformed.to_string();
+        line.daemons.end(stream, malformed.into());
+        (Leave::Closed, cause)
+    };
+    loop {
+        let request = match requests.message().await {
+            // Keepalive closes a silent connection, and that looks the same.
+            Ok(None) => return (Leave::Closed, "it hung up, or was silent for too long".to_owned()),
+            Ok(Some(request)) => request.request,
+            Err(status) => return (Leave::Closed, line::broken(&status)),
+        };
+        let report = match request {
+            Some(Said::Goodbye(pb::Goodbye {})) => return (Leave::Goodbye, "it said goodbye".to_owned()),
+            Some(Said::Beat(pb::Beat {})) => continue,
+            Some(Said::Reach(reach)) => wire::report(reach.unreachable, "reach.unreachable"),
+            Some(Said::Hello(_)) => Err(wire::malformed("hello", "must be the first request only")),
+            None => Err(wire::malformed("request", "must be set")),
+        };
+        let report = match report {
+            Ok(report) => report,
+            Err(wrong) => return malformed(wrong),
+        };
+        if line.machine.send(Fact::Reports { stream, report }).await.is_err() {
+            return (Leave::Closed, "the server stopped".to_owned());
+        }
+    }
 }

@@ -17,6 +17,12 @@ pub fn of_daemon(rejection: Rejection) -> (&'static str, Status) {
             let message = format!("{by} is attached to {at}");
             ("SUPERSEDED", status::because(Code::Aborted, "SUPERSEDED", message))
         }
+        Rejection::Barred { until: Some(_) } => {
+            ("BARRED", status::unavailable("BARRED", "an operator sent this daemon away for a time", RETRY))
+        }
+        Rejection::Barred { until: None } => {
+            ("BARRED", status::unavailable("BARRED", "this daemon is in maintenance", RETRY))
+        }
         Rejection::TooManyDaemons { max } => {
             let message = format!("there are as many daemons as there may be: {max}");
             ("TOO_MANY_DAEMONS", status::exhausted("TOO_MANY_DAEMONS", message, RETRY))
@@ -24,9 +30,7 @@ pub fn of_daemon(rejection: Rejection) -> (&'static str, Status) {
         Rejection::ForeignStart => {
             ("FOREIGN_START", status::bad_field("hello.last_start", "is not of this life of the daemon"))
         }
-        Rejection::OutOfRange => {
-            ("OUT_OF_RANGE", status::bad_field("hello", "last_start or last_configuration is too great"))
-        }
+        Rejection::OutOfRange => ("OUT_OF_RANGE", status::bad_field("hello", "a number in it is too great")),
     }
 }
 
@@ -34,9 +38,10 @@ pub fn of_daemon(rejection: Rejection) -> (&'static str, Status) {
 pub fn of_peer(fault: Fault) -> &'static str {
     match fault {
         Fault::NotUp => "NOT_UP",
-        Fault::TooManyDaemons => "ROW_TOO_LONG",
+        Fault::TooManyDaemons => "TOO_MANY_DAEMONS",
+        Fault::TooManyNames => "TOO_MANY_NAMES",
         Fault::NotAddressed => "NOT_ADDRESSED",
-        Fault::NotAnnounced => "NOT_ANNOUNCED",
+        Fault::OldVersion => "OLD_VERSION",
         Fault::ForeignStart => "FOREIGN_START",
         Fault::OutOfRange => "OUT_OF_RANGE",
     }

@@ -4,8 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use membership_core::{Fault, Input, Message, Notice, Output, Params, Rejection, Server};
-use model::{Address, Configuration, ConfigurationId, DaemonId, Machine, ServerId, StartId, Time};
+use detector::Report;
+use membership_core::{
+    Agreed, Arrival, Fault, Input, Leave, Message, Notice, Output, Params, Rejection, Server, Term,
+};
+use model::{DaemonId, Machine, Name, ServerId, Time};
 
 /// A stream of a daemon or a server to this process, or of this process to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,7 +22,14 @@ pub enum Fact {
         /// The stream.
         stream: StreamNumber,
         /// What the daemon says of itself.
-        hello: Hello,
+        arrival: Arrival,
+    },
+    /// The daemon at the other end says whom it cannot reach.
+    Reports {
+        /// The stream.
+        stream: StreamNumber,
+        /// Whom.
+        report: Report<DaemonId>,
     },
     /// It is a link to a server.
     Server {
@@ -39,22 +49,18 @@ pub enum Fact {
     Closed {
         /// The stream.
         stream: StreamNumber,
+        /// Why.
+        leave: Leave,
         /// Why, for people.
         cause: String,
     },
-}
-
-/// A daemon that attaches.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hello {
-    /// Who.
-    pub daemon: DaemonId,
-    /// Where it takes connections from other daemons.
-    pub address: Address,
-    /// The last start change that it was told.
-    pub last_start: Option<StartId>,
-    /// The last configuration that it was told.
-    pub last_configuration: Option<ConfigurationId>,
+    /// An operator keeps a daemon out, or lets it in again.
+    Bar {
+        /// The daemon.
+        name: Name,
+        /// For how long; `None` lets it in.
+        out: Option<Term>,
+    },
 }
 
 /// What is to be done with streams, and what is to be known.
@@ -102,22 +108,8 @@ pub enum Order {
         /// How.
         fault: Fault,
     },
-    /// There is a new configuration.
-    Agreed {
-        /// Which.
-        configuration: Configuration,
-        /// Where each member takes connections, and whether it is attached here.
-        members: BTreeMap<DaemonId, (Address, Presence)>,
-    },
-}
-
-/// Where a daemon is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// To this server.
-    Here,
-    /// To another one.
-    Elsewhere,
+    /// There are new configurations.
+    Agreed(Agreed),
 }
 
 /// The machine, and who is at the other end of which stream.
@@ -145,6 +137,11 @@ impl Switchboard {
         self.daemons.keys().copied()
     }
 
+    /// The machine.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
     /// The servers that there is a link to.
     pub fn linked(&self) -> impl Iterator<Item = ServerId> + '_ {
         self.servers.keys().copied()
@@ -161,13 +158,16 @@ impl Switchboard {
     /// The fact for the machine, if the stream speaks for somebody.
     fn translate(&mut self, fact: Fact, out: &mut Vec<Order>) -> Option<Input> {
         match fact {
-            Fact::Daemon { stream, hello } => {
-                let Hello { daemon, address, last_start, last_configuration } = hello;
-                if let Some(stream) = self.daemons.insert(daemon, stream) {
+            Fact::Daemon { stream, arrival } => {
+                if let Some(stream) = self.daemons.insert(arrival.daemon, stream) {
                     out.push(Order::Replace { stream });
                 }
-                Some(Input::Attach { daemon, address, last_start, last_configuration })
+                Some(Input::Attach(arrival))
             }
+            Fact::Reports { stream, report } => {
+                self.daemon_on(stream).map(|daemon| Input::Report { daemon, report })
+            }
+            Fact::Bar { name, out } => Some(Input::Bar { name, out }),
             Fact::Server { stream, server } => {
                 if let Some(stream) = self.servers.insert(server, stream) {
                     out.push(Order::Replace { stream });
@@ -177,11 +177,11 @@ impl Switchboard {
             Fact::Says { stream, message } => {
                 self.server_on(stream).map(|from| Input::Peer { from, message })
             }
-            Fact::Closed { stream, cause } => {
+            Fact::Closed { stream, leave, cause } => {
                 if let Some(daemon) = self.daemon_on(stream) {
                     self.daemons.remove(&daemon);
                     out.push(Order::Departed { daemon, cause });
-                    return Some(Input::Detach { daemon });
+                    return Some(Input::Detach { daemon, leave });
                 }
                 let server = self.server_on(stream)?;
                 self.servers.remove(&server);
@@ -205,16 +205,7 @@ impl Switchboard {
                 Some(Order::Reject { stream, daemon, reason })
             }
             Output::Refuse { from, fault } => Some(Order::Refused { from, fault }),
-            Output::Agreed { configuration, addresses } => {
-                let presence = |daemon: &DaemonId| {
-                    if self.daemons.contains_key(daemon) { Presence::Here } else { Presence::Elsewhere }
-                };
-                let members = addresses
-                    .into_iter()
-                    .map(|(daemon, address)| (daemon, (address, presence(&daemon))))
-                    .collect();
-                Some(Order::Agreed { configuration, members })
-            }
+            Output::Agreed(agreed) => Some(Order::Agreed(agreed)),
         }
     }
 
@@ -249,7 +240,7 @@ impl Machine for Switchboard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::Boot;
+    use model::{Address, Boot};
 
     fn board() -> Switchboard {
         let id = ServerId::new("membership-1".parse().unwrap(), Boot::new(1));
@@ -261,13 +252,19 @@ mod tests {
     }
 
     fn opens(stream: u64, boot: u64) -> Fact {
-        let hello = Hello {
+        let arrival = Arrival {
             daemon: daemon(boot),
             address: Address::new("a:1"),
+            attempt: stream,
             last_start: None,
-            last_configuration: None,
+            standing: None,
+            is_changing: false,
         };
-        Fact::Daemon { stream: StreamNumber(stream), hello }
+        Fact::Daemon { stream: StreamNumber(stream), arrival }
+    }
+
+    fn closes(stream: u64) -> Fact {
+        Fact::Closed { stream: StreamNumber(stream), leave: Leave::Closed, cause: "reset".to_owned() }
     }
 
     fn handle(board: &mut Switchboard, fact: Fact) -> Vec<Order> {
@@ -284,7 +281,7 @@ mod tests {
             | Order::Replace { .. }
             | Order::Departed { .. }
             | Order::Refused { .. }
-            | Order::Agreed { .. } => None,
+            | Order::Agreed(_) => None,
         };
         orders.iter().filter_map(stream).collect()
     }
@@ -296,8 +293,7 @@ mod tests {
         let orders = handle(&mut board, opens(2, 7));
         assert_eq!(orders.first(), Some(&Order::Replace { stream: StreamNumber(1) }));
         assert_eq!(notified(&orders), [2, 2]);
-        let closed = Fact::Closed { stream: StreamNumber(1), cause: String::new() };
-        assert_eq!(handle(&mut board, closed), [], "the old stream speaks for nobody");
+        assert_eq!(handle(&mut board, closes(1)), [], "the old stream speaks for nobody");
         assert_eq!(board.attached().collect::<Vec<_>>(), [daemon(7)]);
     }
 
@@ -317,10 +313,12 @@ mod tests {
     fn who_left_and_why_is_known_before_what_follows() {
         let mut board = board();
         handle(&mut board, opens(1, 7));
-        let closed = Fact::Closed { stream: StreamNumber(1), cause: "reset".to_owned() };
-        let orders = handle(&mut board, closed);
+        let orders = handle(&mut board, closes(1));
         assert_eq!(orders[0], Order::Departed { daemon: daemon(7), cause: "reset".to_owned() });
-        assert!(matches!(&orders[1], Order::Agreed { members, .. } if members.is_empty()), "{orders:?}");
+        assert!(
+            matches!(&orders[1], Order::Agreed(agreed) if agreed.configurations.is_empty()),
+            "{orders:?}"
+        );
     }
 
     #[test]

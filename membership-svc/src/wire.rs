@@ -1,17 +1,20 @@
-//! What daemons and servers say and are told, between the generated types and those of the machine. Everything is
-//! checked here once; behind this file there are no generated types.
+//! What daemons and people say and are told, between the generated types and those of the machine; what servers say to
+//! each other is in `peers`. Everything is checked here once; behind these files there are no generated types.
+
+pub mod peers;
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::time::Duration;
 
-use membership_core::{Attachment, Kind, Message, Notice, Proposal, Row};
-use model::{Address, Configuration, DaemonId, Name, ServerId, StartId, Time};
+use detector::{Doubt, Doubted, Report};
+use membership_core::{Arrival, Attachment, Departure, Notice, Standing, Term};
+use model::{Address, ConfigurationId, DaemonId, Name, ServerId, StartId, Time};
 use proto::membership::v1 as pb;
 use svc_kit::status;
 use tonic::Status;
 
-use crate::history::View;
-use crate::switchboard::{Hello, Presence};
+use crate::history::{self, View};
 
 /// A host name has at most 253 characters, a port 5.
 const ADDRESS_BYTES_MAX: usize = 260;
@@ -63,15 +66,64 @@ fn address(text: &str, field: &str) -> Result<Address, Malformed> {
 // Daemons.
 
 /// Which cluster a daemon belongs to, and what it says of itself.
-pub fn hello(request: pb::RegisterRequest) -> Result<(Name, Hello), Malformed> {
-    let hello = request.hello.ok_or_else(|| malformed("hello", "must be in the first request"))?;
-    let read = Hello {
+pub fn hello(request: pb::RegisterRequest) -> Result<(Name, Arrival), Malformed> {
+    let Some(pb::register_request::Request::Hello(hello)) = request.request else {
+        return Err(malformed("hello", "must be in the first request"));
+    };
+    let arrival = Arrival {
         daemon: parse(&hello.daemon, "hello.daemon")?,
         address: address(&hello.address, "hello.address")?,
+        attempt: hello.attempt,
         last_start: parse_given(&hello.last_start, "hello.last_start")?,
-        last_configuration: parse_given(&hello.last_configuration, "hello.last_configuration")?,
+        standing: standing(&hello.last_configuration, hello.last_members, "hello.last_configuration")?,
+        is_changing: hello.changing,
     };
-    Ok((parse(&hello.cluster, "hello.cluster")?, read))
+    Ok((parse(&hello.cluster, "hello.cluster")?, arrival))
+}
+
+fn standing(configuration: &str, members: u32, field: &str) -> Result<Option<Standing>, Malformed> {
+    let size = usize::try_from(members).map_err(|_| malformed(field, "has too many members"))?;
+    Ok(parse_given::<ConfigurationId>(configuration, field)?.map(|id| Standing { id, size }))
+}
+
+/// Whom a daemon cannot reach.
+pub fn report(unreachable: Vec<pb::Unreachable>, field: &str) -> Result<Report<DaemonId>, Malformed> {
+    let doubted = |it: pb::Unreachable| {
+        let doubt = match it.doubt() {
+            pb::Doubt::Doubtful => Doubt::Doubtful,
+            pb::Doubt::Cut => Doubt::Cut,
+            pb::Doubt::Unspecified => return Err(malformed(format!("{field}.doubt"), "must be set")),
+        };
+        let silent = duration(it.silent, &format!("{field}.silent"))?;
+        Ok((parse(&it.daemon, &format!("{field}.daemon"))?, Doubted { doubt, silent }))
+    };
+    unreachable.into_iter().map(doubted).collect()
+}
+
+/// The name of a daemon.
+pub fn name(text: &str, field: &str) -> Result<Name, Malformed> {
+    parse(text, field)
+}
+
+/// Nothing is no time.
+pub fn duration(given: Option<prost_types::Duration>, field: &str) -> Result<Duration, Malformed> {
+    Duration::try_from(given.unwrap_or_default()).map_err(|_| malformed(field, "must not be negative"))
+}
+
+fn write_duration(time: Duration) -> prost_types::Duration {
+    prost_types::Duration::try_from(time).unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 0 })
+}
+
+fn unreachable(report: &Report<DaemonId>) -> Vec<pb::Unreachable> {
+    let unreachable = |(daemon, doubted): (&DaemonId, &Doubted)| pb::Unreachable {
+        daemon: daemon.to_string(),
+        doubt: match doubted.doubt {
+            Doubt::Doubtful => pb::Doubt::Doubtful.into(),
+            Doubt::Cut => pb::Doubt::Cut.into(),
+        },
+        silent: Some(write_duration(doubted.silent)),
+    };
+    report.iter().map(unreachable).collect()
 }
 
 /// What a daemon is told.
@@ -103,29 +155,56 @@ fn members(starts: &BTreeMap<DaemonId, StartId>) -> Vec<pb::Member> {
 
 // People.
 
-/// A configuration, and how it came about.
+/// What servers agreed on, and how it came about.
 pub fn view(view: &View) -> pb::View {
-    let Configuration { id, members } = &view.configuration;
-    let member = |(daemon, start): (&DaemonId, &StartId)| {
-        let seat = view.members.get(daemon);
-        pb::ViewMember {
-            daemon: daemon.to_string(),
-            start: start.to_string(),
-            address: seat.map(|(address, _)| address.to_string()).unwrap_or_default(),
-            attached: seat.is_some_and(|(_, presence)| *presence == Presence::Here),
+    let mut members = BTreeMap::new();
+    for configuration in &view.agreed.configurations {
+        for (daemon, start) in &configuration.members {
+            let (address, server) = match view.agreed.seats.get(daemon) {
+                Some((address, server)) => (address.to_string(), server.to_string()),
+                None => Default::default(),
+            };
+            let (start, configuration) = (start.to_string(), configuration.id.to_string());
+            let member = pb::ViewMember { daemon: daemon.to_string(), start, address, server, configuration };
+            members.insert(*daemon, member);
         }
-    };
-    let departure = |(daemon, cause): &(DaemonId, String)| pb::Departure {
-        daemon: daemon.to_string(),
-        cause: cause.clone(),
-    };
-    pb::View {
-        configuration: id.to_string(),
-        time: Some(timestamp(view.time)),
-        members: members.iter().map(member).collect(),
-        joined: view.joined.iter().map(ToString::to_string).collect(),
-        left: view.left.iter().map(departure).collect(),
     }
+    let departure = |departure: &Departure| pb::Departure {
+        daemon: departure.daemon.to_string(),
+        cause: history::cause(departure),
+    };
+    let pair = |(a, b): &(DaemonId, DaemonId)| pb::Pair { a: a.to_string(), b: b.to_string() };
+    pb::View {
+        configurations: view.agreed.configurations.iter().map(|it| it.id.to_string()).collect(),
+        time: Some(timestamp(view.time)),
+        members: members.into_values().collect(),
+        joined: view.joined.iter().map(ToString::to_string).collect(),
+        left: view.agreed.left.iter().map(departure).collect(),
+        cuts: view.agreed.cuts.iter().map(pair).collect(),
+    }
+}
+
+/// A daemon as it is attached now.
+pub fn daemon_status((daemon, server, attachment): (DaemonId, ServerId, Attachment)) -> pb::DaemonStatus {
+    let standing = attachment.standing.filter(|_| !attachment.is_changing);
+    pb::DaemonStatus {
+        daemon: daemon.to_string(),
+        server: server.to_string(),
+        address: attachment.address.to_string(),
+        configuration: standing.map(|standing| standing.id.to_string()).unwrap_or_default(),
+        lost: attachment.lost.map(history::of_leave).unwrap_or_default(),
+        held: attachment.held,
+        unreachable: unreachable(&attachment.report),
+    }
+}
+
+/// A daemon that an operator keeps out.
+pub fn barred((name, term): (Name, Term)) -> pb::BarredDaemon {
+    let duration = match term {
+        Term::For(time) => Some(write_duration(time)),
+        Term::Maintenance => None,
+    };
+    pb::BarredDaemon { name: name.to_string(), duration }
 }
 
 fn timestamp(time: Time) -> prost_types::Timestamp {
@@ -134,93 +213,6 @@ fn timestamp(time: Time) -> prost_types::Timestamp {
         seconds: i64::try_from(micros / 1_000_000).unwrap_or(i64::MAX),
         nanos: i32::try_from(micros % 1_000_000 * 1000).unwrap_or_default(),
     }
-}
-
-// Servers.
-
-/// What a server says of itself.
-pub fn link_hello(cluster: Name, server: ServerId) -> pb::LinkHello {
-    pb::LinkHello { cluster: cluster.to_string(), server: server.to_string() }
-}
-
-/// Which cluster a server belongs to, and who it is.
-pub fn read_link_hello(hello: Option<pb::LinkHello>) -> Result<(Name, ServerId), Malformed> {
-    let hello = hello.ok_or_else(|| malformed("hello", "must be in the first message"))?;
-    Ok((parse(&hello.cluster, "hello.cluster")?, parse(&hello.server, "hello.server")?))
-}
-
-/// What is said to a server.
-pub fn peer_message(message: Message) -> pb::PeerMessage {
-    let message = match message {
-        Message::Row(row) => {
-            let attachment = |(daemon, it): (DaemonId, Attachment)| pb::Attachment {
-                daemon: daemon.to_string(),
-                address: it.address.to_string(),
-                after: it.after.to_string(),
-                since: it.since,
-            };
-            let attachments = row.daemons.into_iter().map(attachment).collect();
-            pb::peer_message::Message::Row(pb::Row { version: row.version, attachments })
-        }
-        Message::Proposal(proposal) => {
-            let target = |(server, version): (&ServerId, &u64)| pb::TargetServer {
-                server: server.to_string(),
-                version: *version,
-                used: proposal.used.get(server).copied().unwrap_or(0),
-            };
-            pb::peer_message::Message::Proposal(pb::Proposal {
-                number: proposal.number,
-                round: match proposal.kind {
-                    Kind::Fast => 0,
-                    Kind::Slow { round } => round,
-                },
-                target: proposal.target.iter().map(target).collect(),
-                starts: members(&proposal.starts),
-                counter: proposal.counter,
-            })
-        }
-    };
-    pb::PeerMessage { message: Some(message) }
-}
-
-/// What a server says.
-pub fn read_peer_message(message: Option<pb::PeerMessage>) -> Result<Message, Malformed> {
-    let message = message.and_then(|message| message.message);
-    match message.ok_or_else(|| malformed("message", "must be in every message but the first"))? {
-        pb::peer_message::Message::Row(row) => read_row(row).map(Message::Row),
-        pb::peer_message::Message::Proposal(proposal) => read_proposal(proposal).map(Message::Proposal),
-    }
-}
-
-fn read_row(row: pb::Row) -> Result<Row, Malformed> {
-    let mut daemons = BTreeMap::new();
-    for it in row.attachments {
-        let daemon = parse(&it.daemon, "message.row.attachments.daemon")?;
-        let address = address(&it.address, "message.row.attachments.address")?;
-        let after = parse(&it.after, "message.row.attachments.after")?;
-        daemons.insert(daemon, Attachment { address, after, since: it.since });
-    }
-    Ok(Row { version: row.version, daemons })
-}
-
-fn read_proposal(proposal: pb::Proposal) -> Result<Proposal, Malformed> {
-    let mut target = BTreeMap::new();
-    let mut used = BTreeMap::new();
-    for it in proposal.target {
-        let server = parse(&it.server, "message.proposal.target.server")?;
-        target.insert(server, it.version);
-        used.insert(server, it.used);
-    }
-    let mut starts = BTreeMap::new();
-    for it in proposal.starts {
-        let daemon = parse(&it.daemon, "message.proposal.starts.daemon")?;
-        starts.insert(daemon, parse(&it.start, "message.proposal.starts.start")?);
-    }
-    let kind = match proposal.round {
-        0 => Kind::Fast,
-        round => Kind::Slow { round },
-    };
-    Ok(Proposal { number: proposal.number, kind, target, starts, counter: proposal.counter, used })
 }
 
 #[cfg(test)]
@@ -235,28 +227,34 @@ mod tests {
             address: "10.0.0.1:7410".into(),
             last_start: "7:3".into(),
             last_configuration: "v4.beef".into(),
+            last_members: 3,
+            changing: true,
+            attempt: 2,
         };
-        pb::RegisterRequest { hello: Some(hello) }
+        pb::RegisterRequest { request: Some(pb::register_request::Request::Hello(hello)) }
     }
 
     fn changed(change: impl FnOnce(&mut pb::RegisterHello)) -> pb::RegisterRequest {
         let mut request = request();
-        request.hello.as_mut().map(change);
+        if let Some(pb::register_request::Request::Hello(hello)) = &mut request.request {
+            change(hello);
+        }
         request
     }
 
     #[test]
     fn a_hello_is_read_once() {
-        let (cluster, hello) = hello(request()).unwrap();
+        let (cluster, arrival) = hello(request()).unwrap();
         assert_eq!(cluster.as_str(), "handover");
-        assert_eq!(hello.daemon.to_string(), "machine-1#7");
-        assert_eq!(hello.last_start, Some(StartId::new(Boot::new(7), 3)));
+        assert_eq!(arrival.daemon.to_string(), "machine-1#7");
+        assert_eq!(arrival.last_start, Some(StartId::new(Boot::new(7), 3)));
+        assert_eq!(arrival.standing.map(|standing| (standing.id.counter(), standing.size)), Some((4, 3)));
     }
 
     #[test]
     fn a_malformed_hello_names_the_field() {
         for (request, field) in [
-            (pb::RegisterRequest { hello: None }, "hello"),
+            (pb::RegisterRequest { request: None }, "hello"),
             (changed(|hello| hello.cluster.clear()), "hello.cluster"),
             (changed(|hello| hello.daemon = "machine-1".into()), "hello.daemon"),
             (changed(|hello| hello.address = "10.0.0.1".into()), "hello.address"),
@@ -267,47 +265,6 @@ mod tests {
         ] {
             assert_eq!(hello(request).unwrap_err().field, field);
         }
-    }
-
-    fn every_peer_message() -> Vec<Message> {
-        let server = |name: &str| ServerId::new(name.parse().unwrap(), Boot::new(1));
-        let daemon = DaemonId::new("machine-1".parse().unwrap(), Boot::new(7));
-        let start = StartId::new(Boot::new(7), 3);
-        let attachment = Attachment { address: Address::new("a:1"), after: start, since: 2 };
-        let row = Row { version: 2, daemons: BTreeMap::from([(daemon, attachment)]) };
-        let proposal = |kind| Proposal {
-            number: 5,
-            kind,
-            target: BTreeMap::from([(server("m-1"), 2), (server("m-2"), 0)]),
-            starts: BTreeMap::from([(daemon, start)]),
-            counter: 9,
-            used: BTreeMap::from([(server("m-1"), 4), (server("m-2"), 0)]),
-        };
-        vec![
-            Message::Row(row),
-            Message::Proposal(proposal(Kind::Fast)),
-            Message::Proposal(proposal(Kind::Slow { round: 6 })),
-        ]
-    }
-
-    #[test]
-    fn servers_understand_each_other() {
-        for message in every_peer_message() {
-            assert_eq!(read_peer_message(Some(peer_message(message.clone()))), Ok(message));
-        }
-        assert!(read_peer_message(None).is_err());
-    }
-
-    #[test]
-    fn corrupted_messages_of_servers_are_refused_or_read_back() {
-        let samples: Vec<_> = every_peer_message().into_iter().map(peer_message).collect();
-        fuzz::messages(fuzz::target!(), &samples, |message| match read_peer_message(Some(message)) {
-            Ok(read) => {
-                assert_eq!(read_peer_message(Some(peer_message(read.clone()))), Ok(read));
-                true
-            }
-            Err(_) => false,
-        });
     }
 
     #[test]

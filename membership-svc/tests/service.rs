@@ -8,6 +8,7 @@ use membership_svc::config::{Args, Config, Peer};
 use model::{Address, ConfigurationId, StartId};
 use proto::membership::v1 as pb;
 use proto::membership::v1::membership_service_client::MembershipServiceClient;
+use proto::membership::v1::register_request::Request as Said;
 use proto::membership::v1::register_response::Notice;
 use svc_kit::dial::{self, Keepalive};
 use svc_kit::process::CommonArgs;
@@ -75,9 +76,15 @@ fn hello(daemon: &str) -> pb::RegisterHello {
     }
 }
 
+fn says(said: Said) -> pb::RegisterRequest {
+    pb::RegisterRequest { request: Some(said) }
+}
+
 /// A daemon that is attached, and what it was told last.
 struct Daemon {
     name: String,
+    attempt: u64,
+    members: u32,
     requests: mpsc::Sender<pb::RegisterRequest>,
     notices: Streaming<pb::RegisterResponse>,
     start: String,
@@ -86,12 +93,13 @@ struct Daemon {
 
 impl Daemon {
     async fn attach(server: &Server, hello: pb::RegisterHello) -> Result<Daemon, Status> {
-        let name = hello.daemon.clone();
+        let (name, attempt) = (hello.daemon.clone(), hello.attempt);
         let (requests, queue) = mpsc::channel(4);
-        requests.send(pb::RegisterRequest { hello: Some(hello) }).await.unwrap();
+        requests.send(says(Said::Hello(hello))).await.unwrap();
         let mut client = server.client().await;
         let notices = soon("register", client.register(ReceiverStream::new(queue))).await?.into_inner();
-        Ok(Daemon { name, requests, notices, start: String::new(), configuration: String::new() })
+        let (start, configuration) = (String::new(), String::new());
+        Ok(Daemon { name, attempt, members: 0, requests, notices, start, configuration })
     }
 
     async fn next(&mut self) -> Result<Option<Notice>, Status> {
@@ -114,10 +122,12 @@ impl Daemon {
                     assert_eq!(me.start, self.start);
                     assert!(view.members.iter().all(|member| proposed.contains(&member.daemon)));
                     self.configuration = view.id;
+                    self.members = u32::try_from(view.members.len()).unwrap();
                     if view.members.iter().map(|member| member.daemon.as_str()).eq(members.iter().copied()) {
                         return;
                     }
                 }
+                Notice::Beat(_) => {}
             }
         }
     }
@@ -138,7 +148,14 @@ impl Daemon {
 
     fn again(&self) -> pb::RegisterHello {
         let (last_start, last_configuration) = (self.start.clone(), self.configuration.clone());
-        pb::RegisterHello { last_start, last_configuration, ..hello(&self.name) }
+        let (attempt, last_members) = (self.attempt + 1, self.members);
+        pb::RegisterHello { last_start, last_configuration, last_members, attempt, ..hello(&self.name) }
+    }
+
+    /// Leaves for good, and waits until the server has heard that.
+    async fn goodbye(mut self) {
+        self.requests.send(says(Said::Goodbye(pb::Goodbye {}))).await.unwrap();
+        while let Ok(Some(_)) = self.next().await {}
     }
 }
 
@@ -152,17 +169,17 @@ async fn daemons_are_told_who_comes_and_who_goes() {
     b.until_in(&["a#1", "b#1"]).await;
     assert_eq!(a.configuration, b.configuration);
 
-    drop(b);
+    b.goodbye().await;
     a.until_in(&["a#1"]).await;
     let seen = server.membership().await;
     let current = seen.current.unwrap();
     assert_eq!((seen.cluster.as_str(), seen.attached.as_slice()), ("handover", &["a#1".to_owned()][..]));
-    assert_eq!(current.configuration, a.configuration);
+    assert_eq!(current.configurations, [a.configuration]);
     assert_eq!(current.left.len(), 1);
     assert_eq!(current.left[0].daemon, "b#1");
-    assert!(!current.left[0].cause.is_empty());
+    assert_eq!(current.left[0].cause, "it said goodbye");
     assert_eq!(current.members[0].address, "127.0.0.1:7410");
-    assert!(current.members[0].attached);
+    assert_eq!(current.members[0].server, seen.server);
     assert_eq!(seen.history.len(), 2);
     server.stop().await;
 }
@@ -176,9 +193,9 @@ async fn whoever_watches_is_told_each_view() {
         let mut attached = Daemon::attach(&server, hello(daemon)).await.unwrap();
         attached.until_in(&[daemon]).await;
         let view = soon("a view", views.message()).await.unwrap().unwrap().view.unwrap();
-        assert_eq!(view.configuration, attached.configuration);
+        assert_eq!(view.configurations, std::slice::from_ref(&attached.configuration));
         assert_eq!(view.joined, [daemon]);
-        drop(attached);
+        attached.goodbye().await;
         let view = soon("a view", views.message()).await.unwrap().unwrap().view.unwrap();
         assert_eq!(view.left[0].daemon, daemon);
         assert!(view.members.is_empty());
@@ -215,7 +232,7 @@ async fn who_does_not_belong_here_is_refused() {
     assert_eq!(after.current, before, "nothing has changed for the others");
     assert_eq!(after.refused.get("SUPERSEDED"), Some(&1));
 
-    a.requests.send(pb::RegisterRequest { hello: Some(hello("a#2")) }).await.unwrap();
+    a.requests.send(says(Said::Hello(hello("a#2")))).await.unwrap();
     assert_eq!(a.until_ended().await.code(), Code::InvalidArgument, "hello is said once");
     server.stop().await;
 }
@@ -245,16 +262,22 @@ async fn daemons_survive_a_restart_of_the_only_server() {
         assert_eq!(status::reason(&ended).as_deref(), Some("DRAINING"), "nobody is told that somebody left");
     }
 
-    let before = (a.start.parse::<StartId>().unwrap(), a.counter());
-    let regather = Duration::from_secs(2);
-    let server = Server::start(Config { regather, ..config("m-1") }).await;
-    let mut b = Daemon::attach(&server, b.again()).await.unwrap();
-    let mut a = Daemon::attach(&server, a.again()).await.unwrap();
-    a.until_in(&["a#1", "b#1"]).await;
-    b.until_in(&["a#1", "b#1"]).await;
-    let after = (a.start.parse::<StartId>().unwrap(), a.counter());
-    assert!(after.0 > before.0 && after.1 > before.1, "{after:?} after {before:?}");
-    assert_eq!(server.membership().await.history, [], "and none was told that the other is gone");
+    let server = Server::start(config("m-1")).await;
+    let again = [a.again(), b.again()];
+    for hello in again {
+        let _attached = Daemon::attach(&server, hello).await.unwrap();
+    }
+    // Nobody is told anything: they are in the configuration that they are to be in.
+    let c = Daemon::attach(&server, hello("c#1")).await.unwrap();
+    let mut daemons = [
+        Daemon::attach(&server, pb::RegisterHello { attempt: 2, ..a.again() }).await.unwrap(),
+        Daemon::attach(&server, pb::RegisterHello { attempt: 2, ..b.again() }).await.unwrap(),
+        c,
+    ];
+    let before = a.counter();
+    until_agreed(&mut daemons, &["a#1", "b#1", "c#1"]).await;
+    assert!(daemons[0].counter() > before);
+    assert!(daemons[0].start.parse::<StartId>().unwrap() > a.start.parse::<StartId>().unwrap());
     server.stop().await;
 }
 
@@ -281,7 +304,8 @@ async fn several_servers_agree_and_take_over_from_each_other() {
         names.map(|name| Peer { name: name.parse().unwrap(), address: unused.clone() }).to_vec();
     let mut servers = Vec::new();
     for (index, name) in names.iter().enumerate().rev() {
-        let server = Server::start(Config { peers: peers.clone(), ..config(name) }).await;
+        let grace = Duration::from_secs(30);
+        let server = Server::start(Config { peers: peers.clone(), grace, ..config(name) }).await;
         peers[index].address = server.address.clone();
         servers.insert(0, server);
     }
@@ -294,13 +318,28 @@ async fn several_servers_agree_and_take_over_from_each_other() {
     until_agreed(&mut daemons, &all).await;
     let seen = servers[1].membership().await;
     assert_eq!(seen.peers.len(), 2);
-    let here: Vec<bool> = seen.current.unwrap().members.iter().map(|member| member.attached).collect();
-    assert_eq!(here, [false, true, false]);
+    assert_eq!(seen.agrees_with.len(), 3);
+    let homes: Vec<_> = seen.current.unwrap().members.into_iter().map(|member| member.server).collect();
+    assert_eq!(homes[1], seen.server);
 
+    // A daemon whose server is gone attaches to another one, and nobody hears of it.
+    let configuration = daemons[0].configuration.clone();
     servers.remove(0).stop().await;
-    daemons[1].until_in(&all[1..]).await;
     daemons[0] = Daemon::attach(&servers[0], daemons[0].again()).await.unwrap();
-    until_agreed(&mut daemons, &all).await;
+    let seen = servers[0].membership().await;
+    let moved = &seen.daemons[0];
+    assert_eq!((moved.daemon.as_str(), &moved.server), ("a#1", &seen.server));
+    assert_eq!(moved.configuration, configuration);
+
+    // What is told next is the next change.
+    let mut client = servers[1].client().await;
+    let maintenance = pb::SetMaintenanceRequest { name: "c".to_owned(), maintenance: true };
+    client.set_maintenance(maintenance).await.unwrap();
+    let ended = daemons.pop().unwrap().until_ended().await;
+    assert_eq!(status::reason(&ended).as_deref(), Some("BARRED"));
+    let next = daemons[0].next().await.unwrap();
+    let Some(Notice::StartChange(change)) = next else { panic!("{next:?}") };
+    assert_eq!(change.proposed.len(), 2);
     for server in servers {
         server.stop().await;
     }

@@ -129,7 +129,11 @@ impl Knobs {
             redial: ms(5)..=ms(40),
             idle: us(0)..=us(100),
             skew: Duration::ZERO,
-            membership: membership_core::Params { settle: ms(5), regather: ms(300), daemons_max: 128 },
+            membership: membership_core::Params {
+                settle: ms(5),
+                regather: ms(300),
+                ..membership_core::Params::sim()
+            },
             gcs: gcs_core::Params { trace: true, progress_period: ms(200), ..gcs_core::Params::lan() },
             sessions: session_core::Params {
                 policy: Policy { backups: 1, period: ms(300) },

@@ -7,10 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gcs_core::{Epoch, ProcessEvent};
-use model::{
-    Address, ConfigurationId, DaemonId, GroupName, GroupViewId, Name, ProcessId, ServerId, SessionId,
-    StartId, Terms, UnitId,
-};
+use model::{Address, DaemonId, GroupName, GroupViewId, Name, ProcessId, ServerId, SessionId, Terms, UnitId};
 use session_core::gateway::{Attachment, ClientEvent, Failure, Position};
 use session_core::message::{GatewayId, Secret, ToGateway, ToServer};
 
@@ -79,12 +76,7 @@ impl FromStr for Node {
 #[allow(missing_docs, reason = "the fields are named for what they are")]
 pub enum Packet {
     /// A daemon greets a membership server.
-    Register {
-        daemon: DaemonId,
-        address: Address,
-        last_start: Option<StartId>,
-        last_configuration: Option<ConfigurationId>,
-    },
+    Register(membership_core::Arrival),
     /// A membership server tells a daemon.
     Notice(membership_core::Notice),
 

@@ -268,13 +268,15 @@ async fn the_membership_service_takes_daemons_and_servers_of_its_own_cluster_onl
     let viewer = bed.viewer("mandelbrot", 2).await;
     viewer.goes_on(1).await;
     let address = bed.address(Service::Membership.name(1));
-    let register = |cluster: &str, daemon: &str, at: &str| membership::RegisterRequest {
-        hello: Some(membership::RegisterHello {
+    let register = |cluster: &str, daemon: &str, at: &str| {
+        let hello = membership::RegisterHello {
             cluster: cluster.to_owned(),
             daemon: daemon.to_owned(),
             address: at.to_owned(),
             ..Default::default()
-        }),
+        };
+        let hello = membership::register_request::Request::Hello(hello);
+        membership::RegisterRequest { request: Some(hello) }
     };
     for (request, refusal) in [
         (register("elsewhere", "intruder#5", "127.0.0.1:1"), FOREIGN_CLUSTER),

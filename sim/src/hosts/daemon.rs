@@ -8,7 +8,8 @@ use gcs_core::{
     Daemon, Entry, Epoch, Input, Message, Notice, NoticeFault, Output, Params, Payload, Rejection, Rest,
     Throttle,
 };
-use model::{Address, ConfigurationId, DaemonId, Machine, ProcessId, StartId, Time};
+use membership_core::{Arrival, Standing};
+use model::{Address, DaemonId, Machine, ProcessId, StartId, Time};
 
 use crate::coverage::Fact;
 use crate::happens::Happens;
@@ -43,7 +44,11 @@ pub struct DaemonHost {
     turn: usize,
     membership: Option<Conn>,
     last_start: Option<StartId>,
-    last_configuration: Option<ConfigurationId>,
+    standing: Option<Standing>,
+    /// Whether the start change came after the configuration.
+    is_changing: bool,
+    /// How often it has greeted a membership server.
+    attempts: u64,
     outbound: BTreeMap<DaemonId, Outbound>,
     inbound: BTreeMap<DaemonId, Inbound>,
     processes: BTreeMap<Conn, u32>,
@@ -64,7 +69,9 @@ impl DaemonHost {
             manners,
             membership: None,
             last_start: None,
-            last_configuration: None,
+            standing: None,
+            is_changing: false,
+            attempts: 0,
             outbound: BTreeMap::new(),
             inbound: BTreeMap::new(),
             processes: BTreeMap::new(),
@@ -220,13 +227,16 @@ impl DaemonHost {
 
     fn dial_membership(&mut self, scene: &mut Scene<'_>) {
         let server = Node::Membership(self.turn % self.manners.membership_servers);
-        let greeting = Packet::Register {
+        let arrival = Arrival {
             daemon: self.machine.id(),
             address: scene.node.address(),
+            attempt: self.attempts,
             last_start: self.last_start,
-            last_configuration: self.last_configuration,
+            standing: self.standing,
+            is_changing: self.is_changing,
         };
-        self.membership = Some(scene.dial(server, greeting));
+        self.attempts += 1;
+        self.membership = Some(scene.dial(server, Packet::Register(arrival)));
     }
 
     fn dial_link(&mut self, peer: DaemonId, scene: &mut Scene<'_>) {
@@ -305,13 +315,15 @@ impl DaemonHost {
         let (notice, moment) = match notice {
             membership_core::Notice::StartChange { start, proposed } => {
                 self.last_start = Some(start);
+                self.is_changing = true;
                 if matches!(self.machine.phase(), "viewed" | "agreed") {
                     scene.count(Fact::ViewAbandoned, 1);
                 }
                 (Notice::StartChange { start, proposed }, Happens::StartChange)
             }
             membership_core::Notice::View(configuration) => {
-                self.last_configuration = Some(configuration.id);
+                self.standing = Some(Standing { id: configuration.id, size: configuration.members.len() });
+                self.is_changing = false;
                 (Notice::View(configuration), Happens::BetweenViewAndInstall)
             }
         };

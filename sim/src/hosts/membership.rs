@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use membership_core::{Input, Kind, Message, Output, Params, Proposal, Server};
+use membership_core::{Input, Kind, Leave, Message, Output, Params, Proposal, Server};
 use model::{DaemonId, Machine, ServerId, Time};
 
 use crate::coverage::Fact;
@@ -70,7 +70,7 @@ impl MembershipHost {
                     }
                 }
                 Output::Refuse { from, fault } => scene.complain(|| format!("refused {from}: {fault:?}")),
-                Output::Agreed { .. } => {}
+                Output::Agreed(_) => {}
             }
         }
     }
@@ -110,11 +110,11 @@ impl Host for MembershipHost {
 
     fn hear(&mut self, conn: Conn, packet: Packet, scene: &mut Scene<'_>) {
         match packet {
-            Packet::Register { daemon, address, last_start, last_configuration } => {
-                if let Some(old) = self.daemons.insert(daemon, conn) {
+            Packet::Register(arrival) => {
+                if let Some(old) = self.daemons.insert(arrival.daemon, conn) {
                     scene.close(old);
                 }
-                self.tell(Input::Attach { daemon, address, last_start, last_configuration }, scene);
+                self.tell(Input::Attach(arrival), scene);
             }
             Packet::Peer(peer) => self.greet(conn, peer, scene),
             Packet::Agreement(message) => {
@@ -130,7 +130,7 @@ impl Host for MembershipHost {
         let daemon = self.daemons.iter().find(|(_, other)| **other == conn).map(|(daemon, _)| *daemon);
         if let Some(daemon) = daemon {
             self.daemons.remove(&daemon);
-            self.tell(Input::Detach { daemon }, scene);
+            self.tell(Input::Detach { daemon, leave: Leave::Closed }, scene);
         }
         let mut redial = self.dialled.remove(&conn);
         if let Some(server) = self.peer_on(conn) {

@@ -1,0 +1,330 @@
+//! What servers say to each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use membership_core::{
+    Attachment, Bar, Change, Kind, Leave, Message, Neighbours, Place, Proposal, Row, Target, Term,
+};
+use model::{DaemonId, Name, ServerId};
+use proto::membership::v1 as pb;
+
+use crate::wire::{
+    Malformed, address, duration, malformed, members, parse, report, standing, unreachable, write_duration,
+};
+
+/// What a server says of itself.
+pub fn link_hello(cluster: Name, server: ServerId) -> pb::LinkHello {
+    pb::LinkHello { cluster: cluster.to_string(), server: server.to_string() }
+}
+
+/// Which cluster a server belongs to, and who it is.
+pub fn read_link_hello(hello: Option<pb::LinkHello>) -> Result<(Name, ServerId), Malformed> {
+    let hello = hello.ok_or_else(|| malformed("hello", "must be in the first message"))?;
+    Ok((parse(&hello.cluster, "hello.cluster")?, parse(&hello.server, "hello.server")?))
+}
+
+/// What is said to a server.
+pub fn peer_message(message: Message) -> pb::PeerMessage {
+    use pb::peer_message::Message as Wire;
+    let message = match message {
+        Message::Row(row) => {
+            let attachments = row.daemons.into_iter().map(write_attachment).collect();
+            Wire::Row(pb::Row { version: row.version, attachments })
+        }
+        Message::Change(change) => Wire::Change(write_change(change)),
+        Message::Links(links) => {
+            let neighbours = links.into_iter().map(|(server, neighbours)| pb::Neighbours {
+                server: server.to_string(),
+                version: neighbours.version,
+                linked: neighbours.linked.iter().map(ToString::to_string).collect(),
+            });
+            Wire::Links(pb::Links { neighbours: neighbours.collect() })
+        }
+        Message::Bars(bars) => Wire::Bars(pb::Bars { bars: bars.into_iter().map(write_bar).collect() }),
+        Message::Proposal(proposal) => Wire::Proposal(write_proposal(&proposal)),
+    };
+    pb::PeerMessage { message: Some(message) }
+}
+
+fn write_attachment((daemon, it): (DaemonId, Attachment)) -> pb::Attachment {
+    pb::Attachment {
+        daemon: daemon.to_string(),
+        address: it.address.to_string(),
+        attempt: it.attempt,
+        since: it.since,
+        configuration: it.standing.map(|standing| standing.id.to_string()).unwrap_or_default(),
+        members: it.standing.map_or(0, |standing| u32::try_from(standing.size).unwrap_or(u32::MAX)),
+        changing: it.is_changing,
+        lost: it.lost.map(write_leave),
+        held: it.held,
+        unreachable: unreachable(&it.report),
+    }
+}
+
+fn write_change(change: Change) -> pb::Change {
+    let mut written = pb::Change { version: change.version, attached: Vec::new(), left: Vec::new() };
+    for (daemon, place) in change.daemons {
+        match place {
+            Place::Taken(attachment) => written.attached.push(write_attachment((daemon, attachment))),
+            Place::Left(leave) => {
+                let (daemon, leave) = (daemon.to_string(), Some(write_leave(leave)));
+                written.left.push(pb::Left { daemon, leave });
+            }
+        }
+    }
+    written
+}
+
+fn write_leave(leave: Leave) -> pb::Leave {
+    use pb::LeaveReason as Reason;
+    let (mut silent, mut server) = (None, String::new());
+    let reason = match leave {
+        Leave::Goodbye => Reason::Goodbye,
+        Leave::Closed => Reason::Closed,
+        Leave::Silent(time) => {
+            silent = Some(write_duration(time));
+            Reason::Silent
+        }
+        Leave::Barred => Reason::Barred,
+        Leave::Superseded => Reason::Superseded,
+        Leave::Rejected => Reason::Rejected,
+        Leave::ServerLost(lost) => {
+            server = lost.to_string();
+            Reason::ServerLost
+        }
+    };
+    pb::Leave { reason: reason.into(), silent, server }
+}
+
+fn write_bar((name, bar): (Name, Bar)) -> pb::Bar {
+    use pb::bar::Decision;
+    let decision = match bar.out {
+        Some(Term::For(time)) => Decision::Duration(write_duration(time)),
+        Some(Term::Maintenance) => Decision::Maintenance(true),
+        None => Decision::Free(true),
+    };
+    let (name, by) = (name.to_string(), bar.by.to_string());
+    pb::Bar { name, version: bar.version, by, decision: Some(decision) }
+}
+
+fn write_proposal(proposal: &Proposal) -> pb::Proposal {
+    let target = |server: &ServerId| pb::TargetServer {
+        server: server.to_string(),
+        used: proposal.used.get(server).copied().unwrap_or(0),
+    };
+    pb::Proposal {
+        number: proposal.number,
+        round: match proposal.kind {
+            Kind::Fast => 0,
+            Kind::Slow { round } => round,
+        },
+        target: proposal.target.servers.iter().map(target).collect(),
+        starts: members(&proposal.starts),
+        counter: proposal.counter,
+        digest: proposal.target.digest,
+    }
+}
+
+/// What a server says.
+pub fn read_peer_message(message: Option<pb::PeerMessage>) -> Result<Option<Message>, Malformed> {
+    use pb::peer_message::Message as Wire;
+    let message = message.and_then(|message| message.message);
+    let message =
+        match message.ok_or_else(|| malformed("message", "must be in every message but the first"))? {
+            Wire::Row(row) => {
+                let daemons =
+                    row.attachments.into_iter().map(|it| read_attachment(it, "message.row.attachments"));
+                Message::Row(Row { version: row.version, daemons: daemons.collect::<Result<_, _>>()? })
+            }
+            Wire::Change(change) => Message::Change(read_change(change)?),
+            Wire::Links(links) => {
+                let neighbours = links.neighbours.into_iter().map(read_neighbours);
+                Message::Links(neighbours.collect::<Result<_, _>>()?)
+            }
+            Wire::Bars(bars) => Message::Bars(bars.bars.into_iter().map(read_bar).collect::<Result<_, _>>()?),
+            Wire::Proposal(proposal) => Message::Proposal(read_proposal(proposal)?),
+            Wire::Beat(pb::Beat {}) => return Ok(None),
+        };
+    Ok(Some(message))
+}
+
+fn read_attachment(it: pb::Attachment, field: &str) -> Result<(DaemonId, Attachment), Malformed> {
+    let attachment = Attachment {
+        address: address(&it.address, &format!("{field}.address"))?,
+        attempt: it.attempt,
+        since: it.since,
+        standing: standing(&it.configuration, it.members, &format!("{field}.configuration"))?,
+        is_changing: it.changing,
+        lost: it.lost.map(|leave| read_leave(&leave, &format!("{field}.lost"))).transpose()?,
+        held: it.held,
+        report: report(it.unreachable, &format!("{field}.unreachable"))?,
+    };
+    Ok((parse(&it.daemon, &format!("{field}.daemon"))?, attachment))
+}
+
+fn read_change(change: pb::Change) -> Result<Change, Malformed> {
+    let mut daemons = BTreeMap::new();
+    for it in change.attached {
+        let (daemon, attachment) = read_attachment(it, "message.change.attached")?;
+        daemons.insert(daemon, Place::Taken(attachment));
+    }
+    for it in change.left {
+        let leave = it.leave.ok_or_else(|| malformed("message.change.left.leave", "must be set"))?;
+        let leave = read_leave(&leave, "message.change.left.leave")?;
+        daemons.insert(parse(&it.daemon, "message.change.left.daemon")?, Place::Left(leave));
+    }
+    Ok(Change { version: change.version, daemons })
+}
+
+fn read_leave(leave: &pb::Leave, field: &str) -> Result<Leave, Malformed> {
+    use pb::LeaveReason as Reason;
+    Ok(match leave.reason() {
+        Reason::Goodbye => Leave::Goodbye,
+        Reason::Closed => Leave::Closed,
+        Reason::Silent => Leave::Silent(duration(leave.silent, &format!("{field}.silent"))?),
+        Reason::Barred => Leave::Barred,
+        Reason::Superseded => Leave::Superseded,
+        Reason::Rejected => Leave::Rejected,
+        Reason::ServerLost => Leave::ServerLost(parse(&leave.server, &format!("{field}.server"))?),
+        Reason::Unspecified => return Err(malformed(format!("{field}.reason"), "must be set")),
+    })
+}
+
+fn read_neighbours(it: pb::Neighbours) -> Result<(ServerId, Neighbours), Malformed> {
+    let linked = it.linked.iter().map(|server| parse(server, "message.links.neighbours.linked"));
+    let neighbours = Neighbours { version: it.version, linked: linked.collect::<Result<_, _>>()? };
+    Ok((parse(&it.server, "message.links.neighbours.server")?, neighbours))
+}
+
+fn read_bar(it: pb::Bar) -> Result<(Name, Bar), Malformed> {
+    use pb::bar::Decision;
+    let out = match it.decision {
+        Some(Decision::Duration(time)) => {
+            Some(Term::For(duration(Some(time), "message.bars.bars.duration")?))
+        }
+        Some(Decision::Maintenance(true)) => Some(Term::Maintenance),
+        Some(Decision::Free(true)) => None,
+        Some(Decision::Maintenance(false) | Decision::Free(false)) | None => {
+            return Err(malformed("message.bars.bars", "must say what was decided"));
+        }
+    };
+    let by = parse(&it.by, "message.bars.bars.by")?;
+    Ok((parse(&it.name, "message.bars.bars.name")?, Bar { version: it.version, by, out }))
+}
+
+fn read_proposal(proposal: pb::Proposal) -> Result<Proposal, Malformed> {
+    let mut servers = BTreeSet::new();
+    let mut used = BTreeMap::new();
+    for it in proposal.target {
+        let server = parse(&it.server, "message.proposal.target.server")?;
+        servers.insert(server);
+        used.insert(server, it.used);
+    }
+    let mut starts = BTreeMap::new();
+    for it in proposal.starts {
+        let daemon = parse(&it.daemon, "message.proposal.starts.daemon")?;
+        starts.insert(daemon, parse(&it.start, "message.proposal.starts.start")?);
+    }
+    let kind = match proposal.round {
+        0 => Kind::Fast,
+        round => Kind::Slow { round },
+    };
+    let target = Target { servers, digest: proposal.digest };
+    Ok(Proposal { number: proposal.number, kind, target, starts, counter: proposal.counter, used })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use detector::{Doubt, Doubted};
+    use membership_core::Standing;
+    use model::{Address, Boot, ConfigurationId, StartId};
+
+    fn server(name: &str) -> ServerId {
+        ServerId::new(name.parse().unwrap(), Boot::new(1))
+    }
+
+    fn daemon(name: &str) -> DaemonId {
+        DaemonId::new(name.parse().unwrap(), Boot::new(7))
+    }
+
+    fn attachment(lost: Option<Leave>) -> Attachment {
+        let doubted = Doubted { doubt: Doubt::Cut, silent: Duration::from_millis(1500) };
+        Attachment {
+            address: Address::new("a:1"),
+            attempt: 3,
+            since: 2,
+            standing: Some(Standing { id: ConfigurationId::new(4, 0xbeef), size: 3 }),
+            is_changing: true,
+            lost,
+            held: true,
+            report: BTreeMap::from([(daemon("machine-2"), doubted)]),
+        }
+    }
+
+    fn every_leave() -> [Leave; 7] {
+        [
+            Leave::Goodbye,
+            Leave::Closed,
+            Leave::Silent(Duration::from_millis(1500)),
+            Leave::Barred,
+            Leave::Superseded,
+            Leave::Rejected,
+            Leave::ServerLost(server("m-1")),
+        ]
+    }
+
+    fn every_peer_message() -> Vec<Message> {
+        let row = Row { version: 2, daemons: BTreeMap::from([(daemon("machine-1"), attachment(None))]) };
+        let proposal = |kind| Proposal {
+            number: 5,
+            kind,
+            target: Target { servers: BTreeSet::from([server("m-1"), server("m-2")]), digest: u64::MAX },
+            starts: BTreeMap::from([(daemon("machine-1"), StartId::new(Boot::new(7), 3))]),
+            counter: 9,
+            used: BTreeMap::from([(server("m-1"), 4), (server("m-2"), 0)]),
+        };
+        let neighbours = Neighbours { version: 6, linked: BTreeSet::from([server("m-2")]) };
+        let bars = [Some(Term::For(Duration::from_secs(60))), Some(Term::Maintenance), None];
+        let mut messages = vec![
+            Message::Row(row),
+            Message::Links(BTreeMap::from([(server("m-1"), neighbours)])),
+            Message::Proposal(proposal(Kind::Fast)),
+            Message::Proposal(proposal(Kind::Slow { round: 6 })),
+        ];
+        for out in bars {
+            let (name, by) = ("machine-1".parse().unwrap(), "m-1".parse().unwrap());
+            messages.push(Message::Bars(BTreeMap::from([(name, Bar { version: 2, by, out })])));
+        }
+        for leave in every_leave() {
+            let taken = Place::Taken(attachment(Some(leave)));
+            let left = Place::Left(leave);
+            let daemons = BTreeMap::from([(daemon("machine-1"), taken), (daemon("machine-2"), left)]);
+            messages.push(Message::Change(Change { version: 8, daemons }));
+        }
+        messages
+    }
+
+    #[test]
+    fn servers_understand_each_other() {
+        for message in every_peer_message() {
+            assert_eq!(read_peer_message(Some(peer_message(message.clone()))), Ok(Some(message)));
+        }
+        assert!(read_peer_message(None).is_err());
+    }
+
+    #[test]
+    fn corrupted_messages_of_servers_are_refused_or_read_back() {
+        let samples: Vec<_> = every_peer_message().into_iter().map(peer_message).collect();
+        fuzz::messages(fuzz::target!(), &samples, |message| match read_peer_message(Some(message)) {
+            Ok(Some(read)) => {
+                assert_eq!(read_peer_message(Some(peer_message(read.clone()))), Ok(Some(read)));
+                true
+            }
+            Ok(None) => true,
+            Err(_) => false,
+        });
+    }
+}
