@@ -42,9 +42,9 @@ fn linked() -> (Server, Proposal) {
     let q = server("q", 1);
     handle(&mut p, Input::Peer { from: q, message: Message::Row(row(1)) });
     let orders = handle(&mut p, Input::Peer { from: q, message: Message::Links(links(1)) });
-    let vote = orders.into_iter().find_map(|order| match order {
-        Output::Send { message: Message::Proposal(proposal), .. } => Some(proposal),
-        _ => None,
+    let vote = orders.into_iter().find_map(|order| {
+        let Output::Send { message: Message::Proposal(proposal), .. } = order else { return None };
+        Some(proposal)
     });
     let starts = BTreeMap::from([(daemon("b", 1), StartId::new(Boot::new(1), 1))]);
     (p, Proposal { number: 1, starts, ..vote.unwrap() })
