@@ -29,6 +29,7 @@ use model::{
     Address, Configuration, DaemonId, GroupName, GroupViewId, Level, Machine, Member, StartId, Time,
 };
 
+use crate::detection::Detection;
 use crate::endpoint::{Agreement, Endpoint};
 use crate::exchange::Classes;
 use crate::fault::{NoticeFault, PeerFault, Rejection};
@@ -75,6 +76,7 @@ pub struct Daemon {
     phase: Phase,
     last_start: StartId,
     links: Links,
+    detection: Detection,
     endpoint: Endpoint,
     order: Order,
     stability: Stability,
@@ -122,6 +124,7 @@ impl Daemon {
             phase: Phase::Starting,
             last_start: StartId::new(id.boot(), 0),
             links: Links::new(id.name(), params.peers_max),
+            detection: Detection::new(params.detection.as_ref()),
             endpoint: Endpoint::new(id, &params),
             order: Order::new(1),
             stability: Stability::new(1, &params),
@@ -199,6 +202,7 @@ impl Machine for Daemon {
     type Output = Output;
 
     fn handle(&mut self, now: Time, input: Input, out: &mut Vec<Output>) {
+        let first = out.len();
         match input {
             Input::Membership(Notice::StartChange { start, proposed }) => {
                 let result = self.start_change(start, proposed, out);
@@ -210,18 +214,38 @@ impl Machine for Daemon {
             }
 
             Input::LinkUp { peer, epoch, received } => {
+                if self.links.leads(peer, epoch) {
+                    self.detection.up(peer, now);
+                }
                 let result = self.links.up(peer, epoch, received, out);
                 refuse(peer, result, out);
             }
-            Input::LinkDown { peer, epoch } => self.links.down(peer, epoch),
+            Input::LinkDown { peer, epoch } => {
+                if self.links.leads(peer, epoch) {
+                    self.detection.down(peer, now);
+                }
+                self.links.down(peer, epoch);
+            }
             Input::Acked { peer, epoch, received } => {
+                if self.links.leads(peer, epoch) {
+                    self.detection.heard(peer, now);
+                }
                 refuse(peer, self.links.acknowledged(peer, epoch, received), out);
             }
             Input::Opened { from, epoch } => match self.links.opened(from, epoch, out) {
-                Ok(Some(dead)) => self.endpoint.forget(dead),
+                Ok(Some(dead)) => {
+                    self.detection.bury(dead);
+                    self.endpoint.forget(dead);
+                }
                 Ok(None) => {}
                 Err(fault) => out.push(Output::Refuse { from, fault }),
             },
+            Input::Closed { from, epoch } => {
+                if self.links.is_open(from, epoch) {
+                    self.detection.closed(from);
+                }
+            }
+            Input::Probed { peer, answer } => self.detection.probed(peer, answer, &self.links, now),
             Input::Frame { from, epoch, number, message } => match self.links.accept(from, epoch, number) {
                 Ok(Frame::Next) => refuse(from, self.receive(from, message), out),
                 Ok(Frame::Stale) => {}
@@ -248,9 +272,12 @@ impl Machine for Daemon {
             }
         }
         self.advance(now, out);
+        self.detection.follow(first, &self.links, now, out);
     }
 
     fn wake(&mut self, now: Time, out: &mut Vec<Output>) {
+        let first = out.len();
+        self.detection.wake(&mut self.links, now, out);
         self.evict_overdue(now, out);
         self.place_and_send(out);
         if self.news_due.is_some_and(|due| due <= now) {
@@ -264,6 +291,7 @@ impl Machine for Daemon {
             self.links.acknowledge(self.params.frames_per_ack, out);
         }
         self.advance(now, out);
+        self.detection.follow(first, &self.links, now, out);
     }
 
     fn next_wake(&self) -> Option<(Time, &'static str)> {
@@ -274,7 +302,8 @@ impl Machine for Daemon {
             return Some((Time::ZERO, "acknowledge"));
         }
         let news = self.news_due.map(|due| (due, "tell progress"));
-        news.into_iter().chain(self.strict.next_due().map(|due| (due, "evict"))).min()
+        let evict = self.strict.next_due().map(|due| (due, "evict"));
+        news.into_iter().chain(evict).chain(self.detection.next_wake()).min()
     }
 }
 

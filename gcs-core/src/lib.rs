@@ -5,6 +5,7 @@
 //! The layers are plain structs, from the network up, and `daemon` ties them:
 //!
 //! - `link`: a numbered one-way stream to each peer, which resumes after a broken connection;
+//! - `detection`: which peers are silent, and which cannot be reached;
 //! - `endpoint`: the streams of a configuration's members, the syncs, and what they agree on [KK:end-point];
 //! - `stability`: who has delivered what, hence what may be forgotten and who may send more;
 //! - `order`: one total order over the streams of a configuration;
@@ -21,6 +22,7 @@
 extern crate alloc;
 
 mod daemon;
+mod detection;
 mod endpoint;
 mod exchange;
 mod fault;
@@ -43,4 +45,4 @@ pub use link::Epoch;
 pub use message::{Entry, Message, Payload, Rank, Row, Run, Sync, Table};
 pub use order::Rest;
 pub use params::{Limit, Params, ParamsError};
-pub use port::{Input, Notice, Output, ProcessEvent, Throttle};
+pub use port::{Answer, Input, Notice, Output, ProcessEvent, Throttle};

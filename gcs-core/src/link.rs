@@ -259,6 +259,29 @@ impl Links {
         }
     }
 
+    /// Acknowledges the stream of `peer` whether there is news or not.
+    pub(crate) fn beat(&mut self, peer: DaemonId, out: &mut Vec<Output>) {
+        if let Some(link) = self.inbound.get_mut(&peer.name()).filter(|link| link.boot == peer.boot()) {
+            link.acknowledged = link.received;
+            out.push(Output::Ack { peer, epoch: link.epoch, received: link.received });
+        }
+    }
+
+    /// Whether `epoch` is the last that `from` opened to us.
+    pub(crate) fn is_open(&self, from: DaemonId, epoch: Epoch) -> bool {
+        self.inbound.get(&from.name()).is_some_and(|link| (link.boot, link.epoch) == (from.boot(), epoch))
+    }
+
+    /// The epoch of our stream to `peer`, if it is in the reliable set.
+    pub(crate) fn epoch(&self, peer: DaemonId) -> Option<Epoch> {
+        self.outbound.get(&peer).map(|link| link.epoch)
+    }
+
+    /// Whether `epoch` is that of our stream to `peer`.
+    pub(crate) fn leads(&self, peer: DaemonId, epoch: Epoch) -> bool {
+        self.epoch(peer) == Some(epoch)
+    }
+
     /// The most frames of one stream that wait for an acknowledgement.
     pub(crate) fn unacknowledged(&self) -> u64 {
         self.inbound.values().map(|link| link.received - link.acknowledged).max().unwrap_or(0)

@@ -52,6 +52,9 @@ pub struct Params {
     pub progress_period: Duration,
     /// How long a member of a strict group may take to stop before it is evicted.
     pub block_timeout: Duration,
+    /// When a silent peer is suspicious, and how links are judged. Without it, the host's connections have to tell of
+    /// every loss themselves, and nothing is reported.
+    pub detection: Option<detector::Params>,
     /// Whether to emit [`crate::Output::Trace`].
     pub trace: bool,
 }
@@ -89,6 +92,7 @@ impl Params {
             frames_per_ack: 64,
             progress_period: Duration::from_millis(50),
             block_timeout: Duration::from_secs(1),
+            detection: None,
             trace: false,
         }
     }
@@ -105,6 +109,7 @@ impl Params {
             (self.frames_per_ack >= 1, "frames_per_ack", "at least 1"),
             (!self.progress_period.is_zero(), "progress_period", "longer than nothing"),
             (!self.block_timeout.is_zero(), "block_timeout", "longer than nothing"),
+            (self.detection.is_none_or(|it| !it.period.is_zero()), "detection.period", "longer than nothing"),
         ];
         match rules.into_iter().find(|(holds, ..)| !holds) {
             Some((_, field, rule)) => Err(ParamsError { field, rule }),

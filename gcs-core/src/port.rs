@@ -3,8 +3,10 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
+use detector::Report;
 use model::trace::Event;
 use model::{
     Address, Configuration, DaemonId, GroupName, GroupView, GroupViewId, Level, MessageId, Name, Outcome,
@@ -31,8 +33,8 @@ pub enum Input {
         /// The number of the last frame that the peer has.
         received: u64,
     },
-    /// Our stream to `peer` broke, or could not take what it was given. The host keeps trying to open it again until
-    /// it is told to disconnect. What was sent and is not acknowledged will be sent again.
+    /// Our stream to `peer` broke, or could not take what it was given, or could not be opened. The host keeps trying to
+    /// open it again until it is told to disconnect. What was sent and is not acknowledged will be sent again.
     LinkDown {
         /// Whom the stream leads to.
         peer: DaemonId,
@@ -54,6 +56,20 @@ pub enum Input {
         from: DaemonId,
         /// As the peer says.
         epoch: Epoch,
+    },
+    /// A peer's stream to us is over. It may open another one.
+    Closed {
+        /// Whose.
+        from: DaemonId,
+        /// The epoch under which it was opened.
+        epoch: Epoch,
+    },
+    /// What came of a probe ([`Output::Probe`]).
+    Probed {
+        /// Who was probed.
+        peer: DaemonId,
+        /// Who answered.
+        answer: Answer,
     },
     /// A frame came on a peer's stream to us.
     Frame {
@@ -136,6 +152,17 @@ pub enum Input {
     },
 }
 
+/// Who answers at the address of a peer that is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The peer.
+    Present,
+    /// Nobody, in good time.
+    None,
+    /// Somebody else: that life of the peer has ended.
+    Other,
+}
+
 /// What the membership service says [KK:membership-service].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Notice {
@@ -187,7 +214,26 @@ pub enum Output {
         /// The number of the last frame that we have.
         received: u64,
     },
-    /// Acknowledge frames of a peer's stream to us.
+    /// Break our stream to `peer`, whether it is open or being opened, and open it again: nothing has been heard of the
+    /// peer for too long. Only with [`crate::Params::detection`], like the other orders about detection.
+    Reset {
+        /// Whom it leads to.
+        peer: DaemonId,
+        /// From [`Output::Connect`].
+        epoch: Epoch,
+        /// For how long.
+        silent: Duration,
+    },
+    /// Tell the membership service which peers cannot be reached; it replaces what it was told before.
+    Reach(Report<DaemonId>),
+    /// Find out who answers at the address of `peer`, and say so ([`Input::Probed`]).
+    Probe {
+        /// Whom to ask for.
+        peer: DaemonId,
+        /// Where.
+        address: Address,
+    },
+    /// Acknowledge frames of a peer's stream to us; repeated without news, it is a sign of life.
     Ack {
         /// Whose stream.
         peer: DaemonId,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use model::{Address, Name};
 use serde::{Deserialize, Serialize};
+use svc_kit::detection::{Detection, DetectionArgs};
 use svc_kit::dial::Keepalive;
 use svc_kit::process::{Arguments, CommonArgs};
 use svc_kit::settings::{self, Invalid, Settings};
@@ -39,7 +40,10 @@ pub struct Config {
     /// Limits.
     #[serde(default)]
     pub limits: Limits,
-    /// When a silent connection counts as broken.
+    /// When silence is suspicious.
+    #[serde(default)]
+    pub detection: Detection,
+    /// When a silent connection counts as broken on which nobody beats.
     #[serde(default)]
     pub keepalive: Keepalive,
     /// Logging.
@@ -108,6 +112,7 @@ impl Config {
             connections_max: self.limits.processes,
             groups_per_process_max: self.limits.groups,
             block_timeout: self.limits.block_timeout,
+            detection: Some(self.detection.params()),
             trace: self.trace.is_some(),
             ..gcs_core::Params::lan()
         }
@@ -154,6 +159,9 @@ pub struct Args {
     /// Addresses of membership servers, the preferred one first
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     pub membership: Option<Vec<String>>,
+    /// Detection of silent peers and servers.
+    #[command(flatten)]
+    pub detection: DetectionArgs,
 }
 
 impl Arguments for Args {
@@ -178,8 +186,11 @@ mod tests {
         assert_eq!(config.params().check(), Ok(()));
         let flags = Args { membership: Some(vec!["a:1".into(), "b:2".into()]), ..Args::default() };
         let env = [("HANDOVER_NAME".to_owned(), "machine-1".to_owned())];
-        let config: Config = settings::load(None, env, &flags).unwrap();
+        let config: Config = settings::load(None, env.clone(), &flags).unwrap();
         assert_eq!(config.membership, [Address::new("a:1"), Address::new("b:2")]);
+        let detection = DetectionArgs { profile: Some("wan".into()) };
+        let config: Config = settings::load(None, env, &Args { detection, ..flags }).unwrap();
+        assert_eq!(config.params().detection, Some(detector::Profile::Wan.params()));
     }
 
     #[test]
@@ -209,6 +220,11 @@ mod tests {
                 "KEEPALIVE__INTERVAL",
                 "0s",
                 "bad value for `keepalive.interval`: \"0s\" from HANDOVER_KEEPALIVE__INTERVAL: must be longer than nothing",
+            ),
+            (
+                "DETECTION__PROFILE",
+                "slow",
+                "bad value for `detection.profile`: \"slow\" from HANDOVER_DETECTION__PROFILE: must be fast, lan or wan",
             ),
             (
                 "DRAIN_TIMEOUT",

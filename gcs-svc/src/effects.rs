@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use detector::Report;
 use gcs_core::{Message, Output, PeerFault, ProcessEvent, Rejection, Throttle};
-use model::Time;
+use model::{DaemonId, Time};
 use svc_kit::driver::Effects;
 use svc_kit::trace::TraceWriter;
 use tokio::sync::watch;
@@ -50,6 +51,8 @@ pub struct Performer {
     pub processes: Arc<Processes>,
     /// What was refused.
     pub refusals: Arc<Refusals>,
+    /// Which peers cannot be reached, for the membership service.
+    pub reach: watch::Sender<Report<DaemonId>>,
     /// For whom it concerns.
     pub mode: watch::Sender<Mode>,
     /// Of the orders of one batch.
@@ -123,6 +126,15 @@ impl Performer {
             Output::Connect { peer, address, epoch } => self.links.connect(peer, address, epoch),
             Output::Disconnect { peer } => self.links.disconnect(peer),
             Output::Resume { to, epoch, received } => self.inbound.acknowledge(to, epoch, received),
+            Output::Reset { peer, epoch, silent } => {
+                tracing::info!(%peer, %epoch, ?silent, "breaking a silent link");
+                self.links.fail(peer);
+            }
+            Output::Reach(report) => {
+                tracing::debug!(?report, "peers that cannot be reached");
+                self.reach.send_replace(report);
+            }
+            Output::Probe { peer, address } => self.links.probe(peer, address),
             Output::Ack { peer, epoch, received } => self.inbound.acknowledge(peer, epoch, received),
             Output::Refuse { from, fault } => {
                 let reason = refusals::of_peer(fault);

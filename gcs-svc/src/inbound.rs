@@ -129,18 +129,24 @@ impl LinkServer {
         };
         let hello =
             hello.ok_or_else(|| malformed(Malformed::new("hello", "must be in the first request")))?;
-        let cluster: Name = wire::parse(&hello.cluster, "hello.cluster").map_err(malformed)?;
+        let cluster = wire::parse(&hello.cluster, "hello.cluster").map_err(malformed)?;
+        let to = wire::parse(&hello.to, "hello.to").map_err(malformed)?;
+        self.check_meant(cluster, to)?;
+        let from = wire::parse(&hello.from, "hello.from").map_err(malformed)?;
+        Ok((from, Epoch::new(hello.epoch)))
+    }
+
+    /// Refuses a caller that means another daemon.
+    fn check_meant(&self, cluster: Name, to: DaemonId) -> Result<(), Status> {
         if cluster != self.cluster {
             self.refusals.count("FOREIGN_CLUSTER");
             return Err(refusals::foreign_cluster(self.cluster));
         }
-        let to: DaemonId = wire::parse(&hello.to, "hello.to").map_err(malformed)?;
         if to != self.me {
             self.refusals.count("WRONG_DAEMON");
             return Err(refusals::wrong_daemon(self.me));
         }
-        let from = wire::parse(&hello.from, "hello.from").map_err(malformed)?;
-        Ok((from, Epoch::new(hello.epoch)))
+        Ok(())
     }
 
     /// Reads frames until the stream ends, and says why if that is not to be had from gRPC.
@@ -196,10 +202,26 @@ impl LinkService for LinkServer {
                     reader.end(reason);
                 }
             }
+            // Before the next stream of the same peer is let in. A machine that has stopped wants to know no more.
+            let _ = links.machine.send(Input::Closed { from, epoch }).await;
             links.inbound.leave(from, &reader);
             reader.over.cancel();
         });
         Ok(Response::new(Box::pin(responses(call, received))))
+    }
+
+    async fn probe(&self, request: Request<pb::ProbeRequest>) -> Result<Response<pb::ProbeResponse>, Status> {
+        let request = request.into_inner();
+        let malformed = |malformed: Malformed| {
+            self.refusals.count("MALFORMED_PROBE");
+            malformed
+        };
+        let cluster = wire::parse(&request.cluster, "cluster").map_err(malformed)?;
+        let to = wire::parse(&request.to, "to").map_err(malformed)?;
+        self.check_meant(cluster, to)?;
+        // It is the machine that has to be alive.
+        self.machine.ask(|_| ()).await.map_err(|_| refusals::draining())?;
+        Ok(Response::new(pb::ProbeResponse {}))
     }
 }
 

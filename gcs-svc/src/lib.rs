@@ -31,6 +31,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use detector::Report;
 use gcs_core::Daemon;
 use model::trace::Event;
 use model::{Address, Boot, DaemonId};
@@ -83,6 +84,8 @@ pub struct Enrolment {
     pub address: Address,
     /// Whom to tell notices.
     pub machine: Handle<Daemon>,
+    /// Which peers this daemon cannot reach: to be told to the service whenever it changes.
+    pub reach: watch::Receiver<Report<DaemonId>>,
     /// When to leave.
     pub stop: CancellationToken,
 }
@@ -112,17 +115,19 @@ where
     trace.flush();
 
     let (machine, inbox) = driver::inbox(INBOX_MAX);
-    let links = Arc::new(Links::new(me, config.cluster, config.keepalive, machine.clone()));
+    let links = Arc::new(Links::new(me, &config, machine.clone()));
     let inbound = Arc::new(Inbound::default());
     let processes = Arc::new(Processes::new(config.limits));
     let refusals = Arc::new(Refusals::default());
     let (mode_set, mode) = watch::channel(Mode::START);
+    let (reach_set, reach) = watch::channel(Report::new());
     let performer = Performer {
         trace,
         links: Arc::clone(&links),
         inbound: Arc::clone(&inbound),
         processes: Arc::clone(&processes),
         refusals: Arc::clone(&refusals),
+        reach: reach_set,
         mode: mode_set,
         gathered: Gathered::default(),
     };
@@ -167,7 +172,7 @@ where
     }
 
     let leave = CancellationToken::new();
-    let enrolment = Enrolment { daemon: me, address, machine: machine.clone(), stop: leave.clone() };
+    let enrolment = Enrolment { daemon: me, address, machine: machine.clone(), reach, stop: leave.clone() };
     tracing::info!(daemon = %me, cluster = %config.cluster, "started");
     let parts = Parts { machine, processes, serving, inbound, mode, health };
     let life = async {

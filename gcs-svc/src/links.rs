@@ -7,21 +7,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, stream};
-use gcs_core::{Daemon, Epoch, Input};
+use gcs_core::{Answer, Daemon, Epoch, Input};
 use model::{Address, DaemonId, Name};
 use prost::Message as _;
 use proto::gcs::v1 as pb;
+use proto::gcs::v1::link_service_client::LinkServiceClient;
 use svc_kit::dial::{self, Backoff, Keepalive, MESSAGE_BYTES_MAX};
 use svc_kit::driver::{Handle, Stopped};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
+use crate::config::Config;
 use crate::frames;
 use crate::parts::Parts;
 
@@ -38,6 +41,8 @@ pub struct Links {
     me: DaemonId,
     cluster: Name,
     keepalive: Keepalive,
+    /// How long a peer that is probed may take to answer.
+    probe_timeout: Duration,
     machine: Handle<Daemon>,
     open: Mutex<BTreeMap<DaemonId, Link>>,
 }
@@ -46,15 +51,12 @@ struct Link {
     address: Address,
     epoch: Epoch,
     opened: u64,
-    /// There while the stream is open.
-    stream: Option<OpenStream>,
+    /// The queue of the stream, while it is open.
+    frames: Option<mpsc::Sender<(u64, Bytes)>>,
+    /// Breaks the stream, open or being opened.
+    broken: CancellationToken,
     /// Ends the task that keeps it open.
     _wanted: DropGuard,
-}
-
-struct OpenStream {
-    frames: mpsc::Sender<(u64, Bytes)>,
-    broken: CancellationToken,
 }
 
 /// A stream, for operators.
@@ -78,7 +80,7 @@ enum Ended {
     Call(#[from] Status),
     #[error("the peer ended the call")]
     Closed,
-    #[error("the queue is full, or the peer does not keep to the protocol")]
+    #[error("the queue is full, or the peer is silent or does not keep to the protocol")]
     Broken,
     #[error("stopped")]
     Stopped(#[from] Stopped),
@@ -86,8 +88,15 @@ enum Ended {
 
 impl Links {
     /// The streams of daemon `me`; none yet.
-    pub fn new(me: DaemonId, cluster: Name, keepalive: Keepalive, machine: Handle<Daemon>) -> Links {
-        Links { me, cluster, keepalive, machine, open: Mutex::default() }
+    pub fn new(me: DaemonId, config: &Config, machine: Handle<Daemon>) -> Links {
+        Links {
+            me,
+            cluster: config.cluster,
+            keepalive: config.keepalive,
+            probe_timeout: config.detection.params().probe,
+            machine,
+            open: Mutex::default(),
+        }
     }
 
     fn open(&self) -> std::sync::MutexGuard<'_, BTreeMap<DaemonId, Link>> {
@@ -101,7 +110,8 @@ impl Links {
             let (links, address) = (Arc::clone(self), address.clone());
             async move { links.keep_open(peer, &address, epoch).await }
         });
-        let link = Link { address, epoch, opened: 0, stream: None, _wanted: wanted.drop_guard() };
+        let broken = CancellationToken::new();
+        let link = Link { address, epoch, opened: 0, frames: None, broken, _wanted: wanted.drop_guard() };
         self.open().insert(peer, link);
         tokio::spawn(task);
     }
@@ -115,15 +125,15 @@ impl Links {
     pub fn send(&self, peer: DaemonId, epoch: Epoch, number: u64, frame: Bytes) {
         let mut open = self.open();
         let Some(link) = open.get_mut(&peer).filter(|link| link.epoch == epoch) else { return };
-        if let Some(stream) = &link.stream
-            && stream.frames.try_send((number, frame)).is_err()
+        if let Some(frames) = &link.frames
+            && frames.try_send((number, frame)).is_err()
         {
             tracing::debug!(%peer, "the queue of the link is full");
             link.fail();
         }
     }
 
-    /// The peer broke the protocol on this stream: opens it again.
+    /// The peer broke the protocol on this stream, or is silent: opens it again.
     pub fn fail(&self, peer: DaemonId) {
         if let Some(link) = self.open().get_mut(&peer) {
             link.fail();
@@ -136,7 +146,7 @@ impl Links {
         let status = open.iter().map(|(peer, link)| LinkStatus {
             peer: *peer,
             address: link.address.clone(),
-            up: link.stream.is_some(),
+            up: link.frames.is_some(),
             opened: link.opened,
         });
         status.collect()
@@ -145,13 +155,35 @@ impl Links {
     async fn keep_open(&self, peer: DaemonId, address: &Address, epoch: Epoch) {
         let mut backoff = Backoff::new();
         loop {
-            let Err(ended) = self.stream(peer, address, epoch, &mut backoff).await;
+            let Some(broken) = self.attempt(peer, epoch) else { return };
+            let ended = tokio::select! {
+                Err(ended) = self.stream(peer, address, epoch, &mut backoff) => ended,
+                () = broken.cancelled() => Ended::Broken,
+            };
             tracing::debug!(%peer, %address, %epoch, reason = %ended, "the link is down");
-            if let Ended::Stopped(_) = ended {
+            if self.ended(peer, epoch).await.is_err() {
                 return;
             }
             backoff.pause().await;
         }
+    }
+
+    /// A new attempt at the stream begins. Returns what breaks it.
+    fn attempt(&self, peer: DaemonId, epoch: Epoch) -> Option<CancellationToken> {
+        let mut open = self.open();
+        let link = open.get_mut(&peer).filter(|link| link.epoch == epoch)?;
+        link.broken = CancellationToken::new();
+        Some(link.broken.clone())
+    }
+
+    /// The attempt is over.
+    async fn ended(&self, peer: DaemonId, epoch: Epoch) -> Result<(), Stopped> {
+        if let Some(link) = self.open().get_mut(&peer).filter(|link| link.epoch == epoch) {
+            link.frames = None;
+        }
+        self.machine.send(Input::LinkDown { peer, epoch }).await?;
+        // What the machine sent before it learnt of this must not get into the queue of the next stream.
+        self.machine.ask(|_| ()).await
     }
 
     /// Opens the stream and serves it until it breaks.
@@ -179,52 +211,50 @@ impl Links {
         let first = responses.message().await?.ok_or(Ended::Closed)?;
 
         backoff.reset();
-        let broken = CancellationToken::new();
-        self.opened(peer, epoch, OpenStream { frames, broken: broken.clone() });
+        self.opened(peer, epoch, frames);
         self.machine.send(Input::LinkUp { peer, epoch, received: first.received }).await?;
-        let ended = tokio::select! {
-            Err(ended) = self.acknowledged(peer, epoch, &mut responses) => ended,
-            () = broken.cancelled() => Ended::Broken,
-        };
-        self.closed(peer, epoch);
-        self.machine.send(Input::LinkDown { peer, epoch }).await?;
-        // What the machine sent before it learnt of this must not get into the queue of the next stream.
-        self.machine.ask(|_| ()).await?;
-        Err(ended)
-    }
-
-    async fn acknowledged(
-        &self,
-        peer: DaemonId,
-        epoch: Epoch,
-        responses: &mut tonic::Streaming<pb::OpenResponse>,
-    ) -> Result<std::convert::Infallible, Ended> {
         loop {
             let response = responses.message().await?.ok_or(Ended::Closed)?;
             self.machine.send(Input::Acked { peer, epoch, received: response.received }).await?;
         }
     }
 
-    fn opened(&self, peer: DaemonId, epoch: Epoch, stream: OpenStream) {
+    fn opened(&self, peer: DaemonId, epoch: Epoch, frames: mpsc::Sender<(u64, Bytes)>) {
         tracing::debug!(%peer, %epoch, "the link is up");
         if let Some(link) = self.open().get_mut(&peer).filter(|link| link.epoch == epoch) {
             link.opened += 1;
-            link.stream = Some(stream);
+            link.frames = Some(frames);
         }
     }
 
-    fn closed(&self, peer: DaemonId, epoch: Epoch) {
-        if let Some(link) = self.open().get_mut(&peer).filter(|link| link.epoch == epoch) {
-            link.stream = None;
+    /// Finds out who answers at the address of `peer`, and tells the machine. Who has not answered when it is time for
+    /// the next probe does not answer.
+    pub fn probe(self: &Arc<Links>, peer: DaemonId, address: Address) {
+        let links = Arc::clone(self);
+        tokio::spawn(async move {
+            let answer = tokio::time::timeout(links.probe_timeout, links.ask(peer, &address)).await;
+            let answer = answer.unwrap_or(Answer::None);
+            tracing::debug!(%peer, %address, ?answer, "probed");
+            // A machine that has stopped wants to know no more.
+            let _ = links.machine.send(Input::Probed { peer, answer }).await;
+        });
+    }
+
+    async fn ask(&self, peer: DaemonId, address: &Address) -> Answer {
+        let Ok(channel) = dial::connect(address, &self.keepalive).await else { return Answer::None };
+        let request = pb::ProbeRequest { cluster: self.cluster.to_string(), to: peer.to_string() };
+        match LinkServiceClient::new(channel).probe(request).await {
+            Ok(_) => Answer::Present,
+            Err(status) if status.code() == Code::FailedPrecondition => Answer::Other,
+            Err(_) => Answer::None,
         }
     }
 }
 
 impl Link {
     fn fail(&mut self) {
-        if let Some(stream) = self.stream.take() {
-            stream.broken.cancel();
-        }
+        self.frames = None;
+        self.broken.cancel();
     }
 }
 

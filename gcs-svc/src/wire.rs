@@ -131,6 +131,8 @@ pub fn command_cost(command: &Input) -> usize {
         | Input::LinkDown { .. }
         | Input::Acked { .. }
         | Input::Opened { .. }
+        | Input::Closed { .. }
+        | Input::Probed { .. }
         | Input::Frame { .. } => 0,
     }
 }

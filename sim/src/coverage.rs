@@ -26,6 +26,8 @@ pub enum Fact {
     ExchangeCompleted,
     ExchangeInterrupted,
     LinkResumed,
+    LinkSilent,
+    ReachReport,
     FrameAgain,
     EarlyMessage,
     LateMessage,
@@ -41,7 +43,7 @@ pub enum Fact {
 }
 
 impl Fact {
-    const ALL: [(Fact, &'static str); 24] = [
+    const ALL: [(Fact, &'static str); 26] = [
         (Fact::Install, "installs"),
         (Fact::TransitionalSetSmaller, "transitional sets smaller than the previous configuration"),
         (Fact::MergeOfHistories, "configurations that merge several histories"),
@@ -54,6 +56,8 @@ impl Fact {
         (Fact::ExchangeCompleted, "table exchanges completed"),
         (Fact::ExchangeInterrupted, "table exchanges interrupted"),
         (Fact::LinkResumed, "links resumed"),
+        (Fact::LinkSilent, "links reset that were silent"),
+        (Fact::ReachReport, "reports of peers that cannot be reached"),
         (Fact::FrameAgain, "frames sent again"),
         (Fact::EarlyMessage, "early messages buffered"),
         (Fact::LateMessage, "late messages dropped"),

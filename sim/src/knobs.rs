@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use detector::Profile;
 use gcs_core::Limit;
 use model::{Name, UnitId};
 use session_core::{GatewayParams, Policy};
@@ -125,6 +126,7 @@ impl Knobs {
                 jitter: us(0)..=us(200),
                 detection: us(100)..=ms(10),
                 silence: ms(20)..=ms(40),
+                links_give_up: true,
             },
             redial: ms(5)..=ms(40),
             idle: us(0)..=us(100),
@@ -220,6 +222,7 @@ fn shape_gcs(knobs: &mut Knobs, dice: &mut Dice) {
     knobs.gcs.frames_per_ack = dice.pick(&[2, 64]);
     knobs.gcs.batch_bytes = dice.pick(&[1, 200, 256 << 10]);
     knobs.gcs.syncs_per_peer_max = dice.pick(&[2, 16]);
+    knobs.gcs.detection = Some(Profile::Lan.params());
     // A small window on a slow network is no more than an overload.
     if dice.percent(30) && *knobs.pace.latency.end() <= ms(3) {
         knobs.gcs.window = Limit { entries: 8, bytes: 4000 };

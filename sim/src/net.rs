@@ -4,7 +4,8 @@
 //! its ends on its own: what arrives at an end that has closed is lost. So a crash loses a ragged tail, different at
 //! each peer, and a reset loses what is under way. All that hosts say to each other passes through [`Net::dial`] and
 //! [`Net::send`]; what comes between two machines is [`Reach`]. What cannot pass waits, and each end gives its connection
-//! up on its own once it has heard nothing for some time; if the way is free again before that, nothing is lost.
+//! up on its own once it has heard nothing for some time, or the machine there does; if the way is free again before
+//! that, nothing is lost.
 
 mod reach;
 
@@ -164,6 +165,8 @@ pub struct Pace {
     pub detection: RangeInclusive<Duration>,
     /// Until an end that hears nothing gives up.
     pub silence: RangeInclusive<Duration>,
+    /// Whether that is so with streams between daemons too. If not, daemons have to find out for themselves.
+    pub links_give_up: bool,
 }
 
 /// What waits until the way is free.
@@ -188,6 +191,8 @@ struct Connection {
     latency: Duration,
     /// The change of [`Reach`] that cut it, while it is cut.
     cut: Option<u64>,
+    /// Whether its ends give up by themselves when they hear nothing.
+    gives_up: bool,
 }
 
 impl Connection {
@@ -240,6 +245,9 @@ impl Net {
             connection.cut = None;
         } else if connection.cut.is_none() {
             connection.cut = Some(self.changes);
+            if !connection.gives_up {
+                return;
+            }
             for side in [Side::Dialer, Side::Listener] {
                 let at = now + self.dice.time(self.pace.silence.clone());
                 queue.plan(at, Event::Silence { conn, side, why: Silence::Cut(self.changes) });
@@ -270,7 +278,7 @@ impl Net {
 
     /// The ends of open connections that hear nothing while `node` stands still: they give up, each after its time.
     pub fn fall_silent(&mut self, now: Time, node: Node, stop: u64, queue: &mut Queue) {
-        for (conn, connection) in &self.connections {
+        for (conn, connection) in self.connections.iter().filter(|(_, it)| it.gives_up) {
             let Some(side) = side_of(connection, node) else { continue };
             let at = now + self.dice.time(self.pace.silence.clone());
             let why = Silence::Pause(node, stop);
@@ -289,7 +297,8 @@ impl Net {
         let conn = Conn(self.last);
         let end = |node| End { node, open: true, last_arrival: now, held: Vec::new() };
         let latency = self.dice.time(self.pace.latency.clone());
-        let connection = Connection { dialer: end(from), listener: end(to), latency, cut: None };
+        let gives_up = self.pace.links_give_up || !matches!(greeting, Packet::Link { .. });
+        let connection = Connection { dialer: end(from), listener: end(to), latency, cut: None, gives_up };
         self.connections.insert(conn, connection);
         self.look_at_cuts(now, conn, queue);
         self.send(now, conn, from, greeting, queue);

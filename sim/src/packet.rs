@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use detector::Report;
 use gcs_core::{Epoch, ProcessEvent};
 use model::{Address, DaemonId, GroupName, GroupViewId, Name, ProcessId, ServerId, SessionId, Terms, UnitId};
 use session_core::gateway::{Attachment, ClientEvent, Failure, Position};
@@ -85,6 +86,9 @@ pub enum Packet {
     /// What they say then.
     Agreement(membership_core::Message),
 
+    /// A daemon tells its server which peers it cannot reach.
+    Reach(Report<DaemonId>),
+
     /// A daemon greets another one.
     Link { from: DaemonId, to: DaemonId, epoch: Epoch },
     /// How far the other one has come with this stream.
@@ -93,6 +97,10 @@ pub enum Packet {
     Frame { number: u64, message: Arc<gcs_core::Message> },
     /// Frames up to here have arrived.
     Ack { received: u64 },
+    /// A daemon asks who is there.
+    Probe { to: DaemonId },
+    /// The answer.
+    Answered(gcs_core::Answer),
 
     /// A process greets its daemon.
     Attach { name: Name },

@@ -4,6 +4,7 @@
 //! A service is `process::main` around its own `run(config, shutdown)`; whatever only some services need stays out.
 #![deny(missing_docs)]
 
+pub mod detection;
 pub mod dial;
 pub mod driver;
 pub mod process;

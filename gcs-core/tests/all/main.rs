@@ -8,6 +8,7 @@
 
 mod checks;
 mod corrupt;
+mod detection;
 mod diagram;
 mod latency;
 mod levels;

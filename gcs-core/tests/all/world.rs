@@ -210,6 +210,8 @@ impl World {
                     self.diagram.push(diagram::install(id, &configuration, &transitional));
                 }
                 Output::Throttle(_) => {}
+                // Only with parameters of detection.
+                Output::Reset { .. } | Output::Reach(_) | Output::Probe { .. } => {}
                 Output::Trace(event) => self.node(id).trace.push(event),
             }
         }

@@ -11,6 +11,7 @@ use gcs_svc::Enrolment;
 use gcs_svc::config::{Config, Limits};
 use model::{Address, Configuration, DaemonId, GroupName, GroupView, Name, StartId};
 use proto::gcs::v1::group_service_client::GroupServiceClient;
+use svc_kit::detection::Detection;
 use svc_kit::dial::{self, Keepalive};
 use svc_kit::driver::Handle;
 use svc_kit::shutdown::Failure;
@@ -127,6 +128,7 @@ pub fn config(name: &str) -> Config {
         trace: None,
         drain_timeout: Duration::from_secs(5),
         limits: Limits::default(),
+        detection: Detection::default(),
         keepalive: Keepalive::default(),
         log: Log::default(),
     }

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 /// The crates that the simulator and the tests are built from.
-const CRATES: [&str; 7] = ["model", "check", "fuzz", "membership-core", "gcs-core", "session-core", "sim"];
+const CRATES: [&str; 8] =
+    ["model", "check", "detector", "fuzz", "membership-core", "gcs-core", "session-core", "sim"];
 
 /// The crates whose tests find some of their own mutants.
 const TESTED: [&str; 2] = ["membership-core", "gcs-core"];

@@ -4,9 +4,10 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use detector::Report;
 use gcs_core::{
-    Daemon, Entry, Epoch, Input, Message, Notice, NoticeFault, Output, Params, Payload, Rejection, Rest,
-    Throttle,
+    Answer, Daemon, Entry, Epoch, Input, Message, Notice, NoticeFault, Output, Params, Payload, Rejection,
+    Rest, Throttle,
 };
 use membership_core::{Arrival, Standing};
 use model::{Address, DaemonId, Machine, ProcessId, StartId, Time};
@@ -23,7 +24,6 @@ struct Outbound {
     address: Address,
     epoch: Epoch,
     conn: Option<Conn>,
-    up: bool,
     /// It was up before.
     used: bool,
     /// The greatest number sent.
@@ -51,6 +51,10 @@ pub struct DaemonHost {
     attempts: u64,
     outbound: BTreeMap<DaemonId, Outbound>,
     inbound: BTreeMap<DaemonId, Inbound>,
+    /// Who is being probed.
+    probes: BTreeMap<Conn, DaemonId>,
+    /// Which peers cannot be reached.
+    reach: Report<DaemonId>,
     processes: BTreeMap<Conn, u32>,
     connections: BTreeMap<u32, Conn>,
     connections_used: u32,
@@ -74,6 +78,8 @@ impl DaemonHost {
             attempts: 0,
             outbound: BTreeMap::new(),
             inbound: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            reach: Report::new(),
             processes: BTreeMap::new(),
             connections: BTreeMap::new(),
             connections_used: 0,
@@ -122,10 +128,7 @@ impl DaemonHost {
         for order in orders {
             match order {
                 Output::Connect { peer, address, epoch } => {
-                    self.outbound.insert(
-                        peer,
-                        Outbound { address, epoch, conn: None, up: false, used: false, sent: 0 },
-                    );
+                    self.outbound.insert(peer, Outbound { address, epoch, conn: None, used: false, sent: 0 });
                     self.dial_link(peer, scene);
                 }
                 Output::Disconnect { peer } => {
@@ -140,11 +143,25 @@ impl DaemonHost {
                 Output::Ack { peer, received, .. } => self.answer(peer, Packet::Ack { received }, scene),
                 Output::Refuse { fault, .. } if fault.breaks_link() => {
                     if let Some(conn) = conn {
-                        self.inbound.retain(|_, link| link.conn != conn);
+                        scene.close(conn);
+                        self.inbound_lost(conn, scene);
+                        self.link_lost(conn, scene);
+                    }
+                }
+                Output::Reset { peer, .. } => {
+                    let conn = self.outbound.get(&peer).and_then(|link| link.conn);
+                    if let Some(conn) = conn {
+                        scene.count(Fact::LinkSilent, 1);
                         scene.close(conn);
                         self.link_lost(conn, scene);
                     }
                 }
+                Output::Reach(report) => {
+                    scene.count(Fact::ReachReport, 1);
+                    self.reach = report;
+                    self.report(scene);
+                }
+                Output::Probe { peer, address } => self.probe(peer, &address, scene),
                 Output::Refuse { from, fault } => scene.complain(|| format!("refused {from}: {fault:?}")),
                 Output::RefuseNotice(NoticeFault::OutOfDateView) => scene.count(Fact::ViewRefused, 1),
                 Output::RefuseNotice(fault) => scene.complain(|| format!("refused a notice: {fault:?}")),
@@ -237,6 +254,38 @@ impl DaemonHost {
         };
         self.attempts += 1;
         self.membership = Some(scene.dial(server, Packet::Register(arrival)));
+        if !self.reach.is_empty() {
+            self.report(scene);
+        }
+    }
+
+    fn report(&self, scene: &mut Scene<'_>) {
+        if let Some(conn) = self.membership {
+            scene.send(conn, Packet::Reach(self.reach.clone()));
+        }
+    }
+
+    /// Asks who is at the address of `peer`, unless the answer to the question before is still to come.
+    fn probe(&mut self, peer: DaemonId, address: &Address, scene: &mut Scene<'_>) {
+        let Some(node) = Node::at(address) else { return };
+        if !self.probes.values().any(|probed| *probed == peer) {
+            self.probes.insert(scene.dial(node, Packet::Probe { to: peer }), peer);
+        }
+    }
+
+    fn hear_answer(&mut self, conn: Conn, answer: Answer, scene: &mut Scene<'_>) {
+        if let Some(peer) = self.probes.remove(&conn) {
+            scene.close(conn);
+            self.tell(Input::Probed { peer, answer }, scene);
+        }
+    }
+
+    fn inbound_lost(&mut self, conn: Conn, scene: &mut Scene<'_>) {
+        let lost = self.inbound.iter().find(|(_, link)| link.conn == conn);
+        if let Some((from, epoch)) = lost.map(|(from, link)| (*from, link.epoch)) {
+            self.inbound.remove(&from);
+            self.tell(Input::Closed { from, epoch }, scene);
+        }
     }
 
     fn dial_link(&mut self, peer: DaemonId, scene: &mut Scene<'_>) {
@@ -244,21 +293,17 @@ impl DaemonHost {
         let Some(link) = self.outbound.get_mut(&peer) else { return };
         let Some(node) = Node::at(&link.address) else { return };
         link.conn = Some(scene.dial(node, Packet::Link { from, to: peer, epoch: link.epoch }));
-        link.up = false;
     }
 
     fn link_lost(&mut self, conn: Conn, scene: &mut Scene<'_>) {
         let Some((peer, link)) = self.outbound.iter_mut().find(|(_, link)| link.conn == Some(conn)) else {
             return;
         };
-        let (peer, epoch, was_up) = (*peer, link.epoch, link.up);
+        let (peer, epoch) = (*peer, link.epoch);
         link.conn = None;
-        link.up = false;
         let again = scene.dice.time(self.manners.redial.clone());
         scene.remind(again, Timer::Link(peer, epoch));
-        if was_up {
-            self.tell(Input::LinkDown { peer, epoch }, scene);
-        }
+        self.tell(Input::LinkDown { peer, epoch }, scene);
     }
 
     fn process_gone(&mut self, conn: Conn, scene: &mut Scene<'_>) {
@@ -364,7 +409,6 @@ impl DaemonHost {
         let (peer, epoch) = (*peer, link.epoch);
         let input = match packet {
             Packet::Resume { received } => {
-                link.up = true;
                 if std::mem::replace(&mut link.used, true) {
                     scene.happens(Happens::Resume);
                     scene.count(Fact::LinkResumed, 1);
@@ -415,6 +459,12 @@ impl Host for DaemonHost {
             packet @ (Packet::Resume { .. } | Packet::Ack { .. }) => {
                 self.hear_about_link(conn, packet, scene);
             }
+            Packet::Probe { to } => {
+                let is_me = to == self.machine.id();
+                let answer = if is_me { Answer::Present } else { Answer::Other };
+                scene.send(conn, Packet::Answered(answer));
+            }
+            Packet::Answered(answer) => self.hear_answer(conn, answer, scene),
             Packet::Attach { name } => self.greeted_by_process(conn, name, scene),
             packet @ (Packet::Join(_)
             | Packet::Leave(_)
@@ -436,7 +486,10 @@ impl Host for DaemonHost {
             scene.remind(again, Timer::Membership);
             return;
         }
-        self.inbound.retain(|_, link| link.conn != conn);
+        if let Some(peer) = self.probes.remove(&conn) {
+            self.tell(Input::Probed { peer, answer: Answer::None }, scene);
+        }
+        self.inbound_lost(conn, scene);
         self.link_lost(conn, scene);
         self.process_gone(conn, scene);
     }

@@ -122,6 +122,8 @@ impl Host for MembershipHost {
                     self.tell(Input::Peer { from, message }, scene);
                 }
             }
+            // It excludes those whose connection to it is lost.
+            Packet::Reach(_) => {}
             other => unreachable!("{other:?} at a membership server"),
         }
     }

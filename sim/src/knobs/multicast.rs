@@ -3,12 +3,25 @@
 
 use std::time::Duration;
 
+use detector::Params;
 use gcs_core::Limit;
 
 use crate::dice::Dice;
 use crate::fault::Weather;
 use crate::hosts::Leanings;
 use crate::knobs::{Knobs, ms, names, us};
+
+/// Detection for runs of a few seconds.
+const DETECTION: Params = Params {
+    period: ms(20),
+    floor: ms(70),
+    ceiling: ms(150),
+    deviations: 3,
+    patience: ms(20),
+    calm: ms(100),
+    calm_max: ms(1_000),
+    probe: ms(50),
+};
 
 impl Knobs {
     /// A quiet world of so many machines, of which as many run a membership server, with a process on each.
@@ -37,6 +50,8 @@ impl Knobs {
         shape_daemons(&mut knobs, dice);
         knobs.leanings = Some(leanings(dice));
         knobs.weather = Weather::storm(dice);
+        // Sometimes connections tell of cuts before daemons find out.
+        knobs.pace.links_give_up = dice.percent(40);
         knobs
     }
 }
@@ -61,6 +76,7 @@ fn shape_daemons(knobs: &mut Knobs, dice: &mut Dice) {
     // A part of the bound on what others hold of a stream: the tighter, the sooner it shows what goes beyond.
     knobs.gcs.connections_max = 12;
     knobs.gcs.syncs_per_peer_max = dice.pick(&[1, 2, 16]);
+    knobs.gcs.detection = Some(DETECTION);
     if dice.percent(30) {
         knobs.gcs.queue = Limit { entries: 8, bytes: 60_000 };
     }

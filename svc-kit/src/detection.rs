@@ -1,0 +1,39 @@
+//! The table `detection`: when silence on a stream of data is suspicious. Closed connections tell of themselves, and the
+//! table `keepalive` is what remains for connections on which nobody beats.
+
+use detector::{Params, Profile};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// The table `detection`. All members of a cluster are meant to have the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Detection {
+    /// `fast`, `lan` or `wan`.
+    #[serde(deserialize_with = "profile")]
+    pub profile: Profile,
+}
+
+impl Detection {
+    /// What the profile stands for.
+    pub const fn params(&self) -> Params {
+        self.profile.params()
+    }
+}
+
+fn profile<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Profile, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+/// The flag of the table `detection`.
+#[derive(Clone, Debug, Default, clap::Args, Serialize)]
+pub struct DetectionArgs {
+    /// How quickly silence counts as a failure: fast, lan or wan
+    #[arg(
+        long = "detection-profile",
+        visible_alias = "detection",
+        id = "detection_profile",
+        value_name = "PROFILE"
+    )]
+    pub profile: Option<String>,
+}
