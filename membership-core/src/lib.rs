@@ -19,6 +19,7 @@
 //! | `links` | which servers can talk to each other |
 //! | `census`, `cliques` | the network event that follows: who is to be together |
 //! | `standings` | what everybody was told last, so that nobody is told it again |
+//! | `vitals` | signs of life |
 //! | `flaps`, `bars` | who has to wait before it may come back, and who is kept out by operators |
 //! | `agreement` | proposals: one round when all saw the same, the slow path otherwise |
 //! | `message` | what servers say to each other |
@@ -42,6 +43,7 @@ mod params;
 mod port;
 mod server;
 mod standings;
+mod vitals;
 
 pub use attachments::Arrival;
 pub use message::{

@@ -23,6 +23,8 @@ pub enum Message {
     Bars(BTreeMap<Name, Bar>),
     /// The sender's vote for a configuration.
     Proposal(Proposal),
+    /// The sender is alive.
+    Beat,
 }
 
 /// The daemons attached to one server.

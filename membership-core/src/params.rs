@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use detector::Profile;
+
 /// What the owner of a membership server may choose.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Params {
@@ -21,22 +23,39 @@ pub struct Params {
     pub flaps: u32,
     /// How long it waits then. Twice as long after each further time, up to a minute.
     pub hold_down: Duration,
+    /// When silence is suspicious. `None` leaves that to connections.
+    pub detection: Option<detector::Params>,
     /// How many daemons there may be, attached here or announced by other servers.
     pub daemons_max: usize,
 }
 
 impl Params {
-    /// For machines that are milliseconds apart.
-    pub const fn lan() -> Params {
+    /// For a kind of network. Whoever lost its server takes as long to see that as a silent peer takes to be seen, and
+    /// a little longer to be somewhere else.
+    pub const fn of(profile: Profile) -> Params {
+        let detection = profile.params();
+        let (settle, regather, hold_down) = match profile {
+            Profile::Fast => {
+                (Duration::from_millis(10), Duration::from_millis(500), Duration::from_millis(500))
+            }
+            Profile::Lan => (Duration::from_millis(20), Duration::from_secs(1), Duration::from_secs(1)),
+            Profile::Wan => (Duration::from_millis(500), Duration::from_secs(10), Duration::from_secs(10)),
+        };
         Params {
-            settle: Duration::from_millis(20),
-            regather: Duration::from_secs(1),
-            grace: Duration::from_secs(2),
-            patience: Duration::from_millis(500),
+            settle,
+            regather,
+            grace: detection.ceiling.saturating_mul(2),
+            patience: detection.patience,
             flaps: 3,
-            hold_down: Duration::from_secs(1),
+            hold_down,
+            detection: Some(detection),
             daemons_max: 128,
         }
+    }
+
+    /// For machines that are milliseconds apart.
+    pub const fn lan() -> Params {
+        Params::of(Profile::Lan)
     }
 
     /// For simulations: nothing waits.
@@ -48,6 +67,7 @@ impl Params {
             patience: Duration::ZERO,
             flaps: u32::MAX,
             hold_down: Duration::ZERO,
+            detection: None,
             ..Params::lan()
         }
     }

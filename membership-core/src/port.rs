@@ -29,6 +29,11 @@ pub enum Input {
         /// Of whom, and how much it doubts.
         report: Report<DaemonId>,
     },
+    /// A daemon has nothing to say, and is alive.
+    Beat {
+        /// Who.
+        daemon: DaemonId,
+    },
     /// An operator keeps a daemon out, or lets it in again.
     Bar {
         /// The daemon, whether it is attached or not.
@@ -72,6 +77,21 @@ pub enum Output {
         daemon: DaemonId,
         /// Why.
         reason: Rejection,
+    },
+    /// Tell a daemon that this server is alive.
+    Beat {
+        /// Who.
+        daemon: DaemonId,
+    },
+    /// Close the stream of a daemon that has been silent for too long. It counts as lost already.
+    HangUp {
+        /// Who.
+        daemon: DaemonId,
+    },
+    /// Close the link to a server that has been silent for too long. It counts as down already.
+    HangUpOn {
+        /// Which.
+        server: ServerId,
     },
     /// Send to a server on its link.
     Send {

@@ -22,6 +22,7 @@ use crate::network::Network;
 use crate::params::Params;
 use crate::port::{Agreed, Departure, Input, Notice, Output, Rejection};
 use crate::standings::Standings;
+use crate::vitals::{Party, Vitals};
 
 /// The most servers, or names that are kept out, of which a peer may tell.
 const NAMES_MAX: usize = 1024;
@@ -36,6 +37,7 @@ pub struct Server {
     links: Links,
     bars: Bars,
     flaps: Flaps,
+    vitals: Vitals,
     agreement: Agreement,
     standings: Standings,
     /// What the agreement is about.
@@ -60,34 +62,54 @@ impl Machine for Server {
     type Output = Output;
 
     fn handle(&mut self, now: Time, input: Input, out: &mut Vec<Output>) {
+        let before = out.len();
         match input {
             Input::Attach(arrival) => self.attach(now, arrival, out),
             Input::Detach { daemon, leave } => self.lose(now, daemon, leave),
             Input::Report { daemon, mut report } => {
+                self.vitals.heard(now, Party::Daemon(daemon));
                 report.remove(&daemon);
                 self.attachments.report(daemon, report);
             }
+            // Nothing follows from that, but that time has passed.
+            Input::Beat { daemon } => return self.vitals.beat(now, daemon),
             Input::Bar { name, out: term } => self.bar(now, name, term, out),
-            Input::PeerUp { server } => self.peer_up(server, out),
-            Input::PeerDown { server } => {
-                self.network.down(now, server);
-                if self.links.down(now, server) {
-                    self.tell_links(None, out);
-                }
-            }
+            Input::PeerUp { server } => self.peer_up(now, server, out),
+            Input::PeerDown { server } => self.peer_down(now, server, out),
             Input::Peer { from, message } => {
+                self.vitals.heard(now, Party::Server(from));
                 if let Err(fault) = self.hear(now, from, message, out) {
                     out.push(Output::Refuse { from, fault });
                 }
             }
         }
         self.follow(now, out);
+        self.vitals.sent(now, &out[before..]);
     }
 
     fn wake(&mut self, now: Time, out: &mut Vec<Output>) {
-        if self.next_wake().is_some_and(|(due, _)| due <= now) {
-            self.follow(now, out);
+        if self.next_wake().is_none_or(|(due, _)| now < due) {
+            return;
         }
+        let before = out.len();
+        for (party, time) in self.vitals.silent(now) {
+            match party {
+                Party::Daemon(daemon) => {
+                    out.push(Output::HangUp { daemon });
+                    self.lose(now, daemon, Leave::Silent(time));
+                }
+                Party::Server(server) => {
+                    out.push(Output::HangUpOn { server });
+                    self.peer_down(now, server, out);
+                }
+            }
+        }
+        self.follow(now, out);
+        self.vitals.sent(now, &out[before..]);
+        out.extend(self.vitals.due(now).into_iter().map(|party| match party {
+            Party::Daemon(daemon) => Output::Beat { daemon },
+            Party::Server(to) => Output::Send { to, message: Message::Beat },
+        }));
     }
 
     fn next_wake(&self) -> Option<(Time, &'static str)> {
@@ -104,6 +126,7 @@ impl Machine for Server {
                 .next_expiry(self.params.patience)
                 .map(|time| (time, "a link between servers is missing")),
             held.min().map(|time| (time, "a daemon left too often")),
+            self.vitals.next_wake().map(|time| (time, "signs of life")),
         ]
         .into_iter()
         .flatten()
@@ -116,18 +139,19 @@ impl Server {
     pub fn new(id: ServerId, params: Params) -> Server {
         Server {
             id,
-            params,
             attachments: Attachments::default(),
             network: Network::default(),
             links: Links::new(id),
             bars: Bars::default(),
             flaps: Flaps::default(),
+            vitals: Vitals::new(params.detection.as_ref()),
             agreement: Agreement::new(id),
             standings: Standings::default(),
             census: Census::default(),
             members: BTreeSet::new(),
             departed: BTreeMap::new(),
             changed: None,
+            params,
         }
     }
 
@@ -158,6 +182,7 @@ impl Server {
         }
         let counter = arrival.standing.map_or(0, |standing| standing.id.counter());
         self.agreement.raise_counter(counter);
+        self.vitals.attach(now, daemon);
         let held = !self.members.contains(&daemon)
             && self.flaps.held_until(now, daemon.name(), &self.params).is_some();
         if let Some(old) = self.attachments.attach(arrival, held).filter(|old| *old != daemon) {
@@ -195,6 +220,7 @@ impl Server {
     }
 
     fn lose(&mut self, now: Time, daemon: DaemonId, leave: Leave) {
+        self.vitals.end(Party::Daemon(daemon));
         match leave {
             Leave::Closed | Leave::Silent(_) | Leave::ServerLost(_) => {
                 self.attachments.lose(now, daemon, leave);
@@ -206,6 +232,7 @@ impl Server {
     }
 
     fn detach(&mut self, daemon: DaemonId, leave: Leave) {
+        self.vitals.end(Party::Daemon(daemon));
         if self.attachments.detach(daemon, leave) {
             self.depart(daemon, leave);
         }
@@ -236,11 +263,20 @@ impl Server {
 
     // Servers.
 
-    fn peer_up(&mut self, server: ServerId, out: &mut Vec<Output>) {
+    fn peer_down(&mut self, now: Time, server: ServerId, out: &mut Vec<Output>) {
+        self.vitals.end(Party::Server(server));
+        self.network.down(now, server);
+        if self.links.down(now, server) {
+            self.tell_links(None, out);
+        }
+    }
+
+    fn peer_up(&mut self, now: Time, server: ServerId, out: &mut Vec<Output>) {
         if !self.network.up(server) {
             out.push(Output::Refuse { from: server, fault: Fault::NotUp });
             return;
         }
+        self.vitals.link(now, server);
         self.agreement.forget_before(server);
         if self.links.forget_before(server) {
             self.tell_links(Some(server), out);
@@ -270,6 +306,7 @@ impl Server {
             Message::Links(links) => self.hear_links(now, from, &links, out),
             Message::Bars(bars) => self.hear_bars(now, from, &bars, out),
             Message::Proposal(proposal) => self.hear_proposal(now, from, proposal, out),
+            Message::Beat => Ok(()),
         }
     }
 
@@ -313,6 +350,7 @@ impl Server {
                 continue;
             };
             let reason = Rejection::Superseded { by, at: seat.server };
+            self.vitals.end(Party::Daemon(daemon));
             self.attachments.detach(daemon, Leave::Superseded);
             if by != daemon {
                 self.depart(daemon, Leave::Superseded);

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use detector::Profile;
 use membership_core::Params;
 use model::{Address, Name};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use svc_kit::dial::Keepalive;
 use svc_kit::process::{Arguments, CommonArgs};
 use svc_kit::settings::{self, Invalid, Settings};
@@ -38,15 +39,18 @@ pub struct Config {
     /// How long the farewell to daemons and servers may take.
     #[serde(default = "defaults::drain_timeout", with = "humantime_serde")]
     pub drain_timeout: Duration,
+    /// What kind of network this is: when silence is suspicious, and the defaults of the times below.
+    #[serde(default, deserialize_with = "profile")]
+    pub detection: Profile,
     /// How long a join waits for more joins.
-    #[serde(default = "defaults::settle", with = "humantime_serde")]
-    pub settle: Duration,
-    /// How long a server that has just started waits for daemons to come back.
-    #[serde(default = "defaults::regather", with = "humantime_serde")]
-    pub regather: Duration,
-    /// How long a daemon whose stream broke has to attach again.
-    #[serde(default = "defaults::grace", with = "humantime_serde")]
-    pub grace: Duration,
+    #[serde(default, with = "humantime_serde::option")]
+    pub settle: Option<Duration>,
+    /// How long the first daemons of a configuration that came into being elsewhere wait for the others.
+    #[serde(default, with = "humantime_serde::option")]
+    pub regather: Option<Duration>,
+    /// How long a daemon whose stream broke has to attach again, while no other daemon misses it.
+    #[serde(default, with = "humantime_serde::option")]
+    pub grace: Option<Duration>,
     /// How many daemons there may be.
     #[serde(default = "defaults::daemons")]
     pub daemons: usize,
@@ -102,21 +106,13 @@ mod defaults {
         Duration::from_secs(5)
     }
 
-    pub fn settle() -> Duration {
-        Params::lan().settle
-    }
-
-    pub fn regather() -> Duration {
-        Params::lan().regather
-    }
-
-    pub fn grace() -> Duration {
-        Duration::ZERO
-    }
-
     pub fn daemons() -> usize {
         Params::lan().daemons_max
     }
+}
+
+fn profile<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Profile, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
 
 impl Config {
@@ -125,8 +121,11 @@ impl Config {
 
     /// The settings of the machine.
     pub fn params(&self) -> Params {
-        let Config { settle, regather, grace, daemons: daemons_max, .. } = *self;
-        Params { settle, regather, grace, daemons_max, ..Params::lan() }
+        let mut params = Params::of(self.detection);
+        params.settle = self.settle.unwrap_or(params.settle);
+        params.regather = self.regather.unwrap_or(params.regather);
+        params.grace = self.grace.unwrap_or(Duration::ZERO);
+        Params { daemons_max: self.daemons, ..params }
     }
 
     /// The other servers.
@@ -168,6 +167,9 @@ pub struct Args {
     /// All membership servers of the cluster, if there are several
     #[arg(long, value_name = "NAME=HOST:PORT", value_delimiter = ',')]
     pub peers: Option<Vec<String>>,
+    /// What kind of network this is: fast, lan (the default) or wan
+    #[arg(long, value_name = "PROFILE")]
+    pub detection: Option<String>,
     /// A daemon that joins waits this long for others that do, such as 20ms
     #[arg(long, value_name = "DURATION")]
     pub settle: Option<String>,
@@ -212,7 +214,8 @@ mod tests {
 
     #[test]
     fn errors_name_the_setting() {
-        let cases: [(Args, &str); 5] = [
+        let cases: [(Args, &str); 6] = [
+            (Args { detection: Some("slow".to_owned()), ..flags(&[]) }, "detection"),
             (flags(&["m-2=b"]), "peers"),
             (flags(&["b:2"]), "peers"),
             (flags(&["m-2=b:1", "m-2=b:2"]), "peers"),

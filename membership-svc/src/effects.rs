@@ -44,6 +44,12 @@ impl Performer {
                 self.history.send_modify(|history| history.refuse(word));
                 self.daemons.end(stream, status);
             }
+            Order::Beat { stream } => self.daemons.send(stream, wire::beat()),
+            Order::HangUp { stream } => {
+                tracing::warn!(stream = stream.0, "the other end has been silent for too long");
+                self.daemons.end(stream, status::silent());
+                self.servers.end(stream, status::silent());
+            }
             Order::Replace { stream } => {
                 self.daemons.end(stream, status::replaced());
                 self.servers.end(stream, status::replaced());

@@ -82,8 +82,7 @@ async fn hear(
         let mut heard = std::pin::pin!(heard);
         while let Some(message) = heard.next().await {
             let message = match message.map(wire::read_peer_message) {
-                Ok(Ok(Some(message))) => message,
-                Ok(Ok(None)) => continue,
+                Ok(Ok(message)) => message,
                 Ok(Err(malformed)) => {
                     let cause = malformed.to_string();
                     line.servers.end(stream, malformed.into());

@@ -175,18 +175,19 @@ async fn listen(
             Ok(Some(request)) => request.request,
             Err(status) => return (Leave::Closed, line::broken(&status)),
         };
-        let report = match request {
+        let fact = match request {
             Some(Said::Goodbye(pb::Goodbye {})) => return (Leave::Goodbye, "it said goodbye".to_owned()),
-            Some(Said::Beat(pb::Beat {})) => continue,
-            Some(Said::Reach(reach)) => wire::report(reach.unreachable, "reach.unreachable"),
+            Some(Said::Beat(pb::Beat {})) => Ok(Fact::Beats { stream }),
+            Some(Said::Reach(reach)) => wire::report(reach.unreachable, "reach.unreachable")
+                .map(|report| Fact::Reports { stream, report }),
             Some(Said::Hello(_)) => Err(wire::malformed("hello", "must be the first request only")),
             None => Err(wire::malformed("request", "must be set")),
         };
-        let report = match report {
-            Ok(report) => report,
+        let fact = match fact {
+            Ok(fact) => fact,
             Err(wrong) => return malformed(wrong),
         };
-        if line.machine.send(Fact::Reports { stream, report }).await.is_err() {
+        if line.machine.send(fact).await.is_err() {
             return (Leave::Closed, "the server stopped".to_owned());
         }
     }

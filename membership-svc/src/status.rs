@@ -57,6 +57,11 @@ pub fn too_slow() -> Status {
     status::exhausted("TOO_SLOW", "too much was waiting to be read", RETRY)
 }
 
+/// Nothing was heard of the other end for too long.
+pub fn silent() -> Status {
+    status::unavailable("SILENT", "nothing was heard of you for too long", RETRY)
+}
+
 /// The server shuts down.
 pub fn draining() -> Status {
     status::unavailable("DRAINING", "this membership server is shutting down", RETRY)

@@ -45,6 +45,11 @@ pub enum Fact {
         /// What.
         message: Message,
     },
+    /// The daemon at the other end is alive.
+    Beats {
+        /// The stream.
+        stream: StreamNumber,
+    },
     /// It is gone.
     Closed {
         /// The stream.
@@ -88,6 +93,16 @@ pub enum Order {
         daemon: DaemonId,
         /// Why.
         reason: Rejection,
+    },
+    /// Tell the daemon at the other end that this server is alive.
+    Beat {
+        /// The stream.
+        stream: StreamNumber,
+    },
+    /// The other end has been silent for too long: close it.
+    HangUp {
+        /// The stream.
+        stream: StreamNumber,
     },
     /// The other end has opened another stream in the place of this one: close it.
     Replace {
@@ -167,6 +182,7 @@ impl Switchboard {
             Fact::Reports { stream, report } => {
                 self.daemon_on(stream).map(|daemon| Input::Report { daemon, report })
             }
+            Fact::Beats { stream } => self.daemon_on(stream).map(|daemon| Input::Beat { daemon }),
             Fact::Bar { name, out } => Some(Input::Bar { name, out }),
             Fact::Server { stream, server } => {
                 if let Some(stream) = self.servers.insert(server, stream) {
@@ -199,6 +215,18 @@ impl Switchboard {
             Output::Send { to, message } => {
                 let stream = *self.servers.get(&to)?;
                 Some(Order::Send { stream, message })
+            }
+            Output::Beat { daemon } => {
+                let stream = *self.daemons.get(&daemon)?;
+                Some(Order::Beat { stream })
+            }
+            Output::HangUp { daemon } => {
+                let stream = self.daemons.remove(&daemon)?;
+                Some(Order::HangUp { stream })
+            }
+            Output::HangUpOn { server } => {
+                let stream = self.servers.remove(&server)?;
+                Some(Order::HangUp { stream })
             }
             Output::Rejected { daemon, reason } => {
                 let stream = self.daemons.remove(&daemon)?;
@@ -278,6 +306,8 @@ mod tests {
             Order::Notify { stream, .. } => Some(stream.0),
             Order::Send { .. }
             | Order::Reject { .. }
+            | Order::Beat { .. }
+            | Order::HangUp { .. }
             | Order::Replace { .. }
             | Order::Departed { .. }
             | Order::Refused { .. }

@@ -145,6 +145,11 @@ pub fn notice(notice: Notice) -> pb::RegisterResponse {
     pb::RegisterResponse { notice: Some(notice) }
 }
 
+/// This server is alive.
+pub fn beat() -> pb::RegisterResponse {
+    pb::RegisterResponse { notice: Some(pb::register_response::Notice::Beat(pb::Beat {})) }
+}
+
 fn members(starts: &BTreeMap<DaemonId, StartId>) -> Vec<pb::Member> {
     let member = |(daemon, start): (&DaemonId, &StartId)| pb::Member {
         daemon: daemon.to_string(),

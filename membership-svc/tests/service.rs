@@ -304,7 +304,7 @@ async fn several_servers_agree_and_take_over_from_each_other() {
         names.map(|name| Peer { name: name.parse().unwrap(), address: unused.clone() }).to_vec();
     let mut servers = Vec::new();
     for (index, name) in names.iter().enumerate().rev() {
-        let grace = Duration::from_secs(30);
+        let grace = Some(Duration::from_secs(30));
         let server = Server::start(Config { peers: peers.clone(), grace, ..config(name) }).await;
         peers[index].address = server.address.clone();
         servers.insert(0, server);

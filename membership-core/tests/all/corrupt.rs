@@ -115,7 +115,8 @@ impl Bench {
                 Output::Send { message: Message::Proposal(proposal), .. } => self.proposal = Some(proposal),
                 Output::Send { .. } => {}
                 Output::Refuse { fault, .. } => *self.refused.entry(format!("{fault:?}")).or_default() += 1,
-                Output::Agreed { .. } => {}
+                Output::Beat { .. } | Output::HangUp { .. } | Output::HangUpOn { .. } | Output::Agreed(_) => {
+                }
             }
         }
     }

@@ -8,6 +8,11 @@ use model::Boot;
 
 use crate::world::{Count, DaemonIndex, World};
 
+/// A local network on which connections tell all that there is to tell.
+fn lan() -> Params {
+    Params { detection: None, ..Params::lan() }
+}
+
 /// As many daemons as servers, one at each, in one configuration.
 fn one_each(servers: usize) -> (World, Vec<DaemonIndex>) {
     let mut world = World::connected(servers, Params::sim());
@@ -45,7 +50,7 @@ fn a_single_server_agrees_at_once() {
 
 #[test]
 fn daemons_that_start_together_become_one_configuration() {
-    let mut world = World::new(1, Params::lan());
+    let mut world = World::new(1, lan());
     for name in ["a", "b", "c", "d"] {
         let daemon = world.daemon(name);
         world.attach(daemon, 0);
@@ -59,7 +64,7 @@ fn daemons_that_start_together_become_one_configuration() {
 
 #[test]
 fn a_leave_does_not_wait_and_takes_waiting_joins_along() {
-    let mut world = World::new(1, Params::lan());
+    let mut world = World::new(1, lan());
     let (a, b, c) = (world.daemon("a"), world.daemon("b"), world.daemon("c"));
     world.attach(a, 0);
     world.attach(b, 0);
@@ -75,7 +80,7 @@ fn a_leave_does_not_wait_and_takes_waiting_joins_along() {
 /// [Moshe:fail-over] If the first daemon to come back were told a configuration at once, it would be alone in it.
 #[test]
 fn nobody_is_taken_for_gone_because_the_only_server_restarted() {
-    let mut world = World::new(1, Params::lan());
+    let mut world = World::new(1, lan());
     let daemons = ["a", "b", "c"].map(|name| world.daemon(name));
     for daemon in daemons {
         world.attach(daemon, 0);
@@ -180,7 +185,7 @@ fn components_with_different_histories_merge_in_one_round() {
 
 #[test]
 fn a_server_does_not_keep_others_waiting() {
-    let slow = Params { settle: Duration::from_secs(9), ..Params::lan() };
+    let slow = Params { settle: Duration::from_secs(9), ..lan() };
     let mut world = World::new(2, slow);
     world.connect(0, 1);
     world.settle();
@@ -196,7 +201,7 @@ fn a_server_does_not_keep_others_waiting() {
 
 /// Servers and daemons that take time: three daemons at one server each.
 fn three_at_lan() -> (World, Vec<DaemonIndex>) {
-    let mut world = World::connected(3, Params::lan());
+    let mut world = World::connected(3, lan());
     let daemons: Vec<_> = (0..3).map(|index| world.daemon(&format!("daemon-{index}"))).collect();
     for (server, daemon) in daemons.iter().enumerate() {
         world.attach(*daemon, server);
@@ -240,7 +245,7 @@ fn a_broken_stream_that_nobody_explains_is_believed_in_the_end() {
     let start = world.now;
     break_stream(&mut world, daemons[2]);
     world.settle();
-    assert_eq!(world.now, start + Params::lan().grace);
+    assert_eq!(world.now, start + lan().grace);
     assert_eq!(world.common_view().unwrap().members.len(), 2);
 }
 
@@ -250,7 +255,7 @@ fn a_daemon_that_comes_back_in_time_is_not_missed() {
         let (mut world, daemons) = three_at_lan();
         let before = world.common_view().unwrap();
         break_stream(&mut world, daemons[2]);
-        world.pass(Params::lan().grace / 2);
+        world.pass(lan().grace / 2);
         world.attach(daemons[2], home);
         world.settle();
         assert_eq!(world.common_view().unwrap(), before);
@@ -307,7 +312,7 @@ fn servers_that_cannot_talk_to_each_other_do_not_wait_for_each_other() {
 #[test]
 fn who_leaves_again_and_again_waits() {
     let (mut world, daemons) = three_at_lan();
-    for _ in 0..=Params::lan().flaps {
+    for _ in 0..=lan().flaps {
         world.restart(daemons[2]);
         world.attach(daemons[2], 2);
         world.settle();
@@ -322,7 +327,7 @@ fn who_leaves_again_and_again_waits() {
     world.settle();
     assert_eq!(world.common_view().unwrap().members.len(), 3);
     let waited = world.now.since(start);
-    assert!(waited >= Params::lan().hold_down / 2, "{waited:?}");
+    assert!(waited >= lan().hold_down / 2, "{waited:?}");
 }
 
 #[test]
@@ -346,4 +351,60 @@ fn who_is_barred_stays_out_at_every_server_until_it_is_let_in() {
     world.attach(daemons[2], 2);
     world.settle();
     assert_eq!(world.common_view().unwrap().members.len(), 3);
+}
+
+/// Two servers that beat, with a daemon at each.
+fn two_that_beat() -> (World, Vec<DaemonIndex>) {
+    let mut world = World::new(2, Params::lan());
+    world.connect_all();
+    let daemons: Vec<_> = (0..2).map(|index| world.daemon(&format!("daemon-{index}"))).collect();
+    for (server, daemon) in daemons.iter().enumerate() {
+        world.attach(*daemon, server);
+    }
+    (world, daemons)
+}
+
+/// Lets `time` pass, in which the daemons of `beating` beat.
+fn live(world: &mut World, time: Duration, beating: &[DaemonIndex]) {
+    let end = world.now + time;
+    while world.now < end {
+        world.pass(Duration::from_millis(20));
+        for daemon in beating {
+            world.beat(*daemon);
+        }
+        arrive(world);
+    }
+}
+
+#[test]
+fn a_silent_daemon_is_lost_and_a_beating_one_is_not() {
+    let (mut world, daemons) = two_that_beat();
+    live(&mut world, Duration::from_secs(5), &daemons);
+    assert_eq!(world.common_view().unwrap().members.len(), 2);
+    live(&mut world, Duration::from_millis(900), &daemons[..1]);
+    assert_eq!(world.daemons[daemons[1]].server, None, "its server has hung up");
+    world.report(daemons[0], &[(daemons[1], Doubt::Doubtful)]);
+    live(&mut world, Duration::from_millis(20), &daemons[..1]);
+    assert_eq!(world.common_view().unwrap().members.len(), 1);
+}
+
+#[test]
+fn who_never_beats_is_left_to_its_connection() {
+    let (mut world, daemons) = two_that_beat();
+    live(&mut world, Duration::from_secs(60), &daemons[..1]);
+    assert_eq!(world.common_view().unwrap().members.len(), 2);
+}
+
+/// Its daemons are on their own from there on, until they attach elsewhere.
+#[test]
+fn a_silent_server_is_given_up() {
+    let (mut world, daemons) = two_that_beat();
+    live(&mut world, Duration::from_secs(2), &daemons);
+    let before = world.common_view().unwrap();
+    world.freeze(1);
+    live(&mut world, Duration::from_secs(1), &daemons[..1]);
+    assert!(!world.is_linked(0, 1));
+    world.attach(daemons[1], 0);
+    live(&mut world, Duration::from_secs(10), &daemons);
+    assert_eq!(world.common_view().unwrap(), before);
 }

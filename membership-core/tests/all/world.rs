@@ -23,6 +23,7 @@ pub struct World {
     /// The number of the newest connection between two servers.
     connections: u64,
     configurations: BTreeMap<ConfigurationId, Configuration>,
+    frozen: Option<ServerIndex>,
     pub count: Count,
 }
 
@@ -105,6 +106,7 @@ impl World {
             frames: BTreeMap::new(),
             connections: 0,
             configurations: BTreeMap::new(),
+            frozen: None,
             count: Count::default(),
         };
         for index in 0..servers {
@@ -166,6 +168,17 @@ impl World {
         };
         it.attempts += 1;
         self.tell(server, Input::Attach(arrival));
+    }
+
+    /// The daemon has nothing to say.
+    pub fn beat(&mut self, daemon: DaemonIndex) {
+        let Daemon { id, server: Some(server), .. } = self.daemons[daemon] else { return };
+        self.tell(server, Input::Beat { daemon: id });
+    }
+
+    /// `server` stands still from now on, and nobody sees that.
+    pub fn freeze(&mut self, server: ServerIndex) {
+        self.frozen = Some(server);
     }
 
     /// The daemon goes away, and its server does not know.
@@ -341,7 +354,8 @@ impl World {
     }
 
     pub fn wake(&mut self) {
-        for server in 0..self.servers.len() {
+        let frozen = self.frozen;
+        for server in (0..self.servers.len()).filter(|server| frozen != Some(*server)) {
             let mut out = Vec::new();
             self.servers[server].machine.wake(self.now, &mut out);
             self.obey(server, out);
@@ -350,6 +364,9 @@ impl World {
 
     /// Tells a server a fact, and does what it orders.
     pub fn tell(&mut self, server: ServerIndex, input: Input) {
+        if self.frozen == Some(server) {
+            return;
+        }
         let mut out = Vec::new();
         self.servers[server].machine.handle(self.now, input, &mut out);
         self.obey(server, out);
@@ -361,6 +378,9 @@ impl World {
                 Output::Notify { daemon, notice } => self.notify(server, daemon, notice),
                 Output::Rejected { daemon, reason } => self.reject(server, daemon, reason),
                 Output::Send { to, message } => self.send(server, to, message),
+                Output::Beat { .. } => {}
+                Output::HangUp { daemon } => self.hang_up(server, daemon),
+                Output::HangUpOn { server: peer } => self.hang_up_on(server, peer),
                 Output::Refuse { .. } => self.count.refusals += 1,
                 Output::Agreed(agreed) => {
                     for configuration in agreed.configurations {
@@ -383,6 +403,21 @@ impl World {
         // The stream of a daemon that is gone takes notices until its server sees that.
         if let Some(it) = attached {
             it.stream.push_back(notice);
+        }
+    }
+
+    fn hang_up(&mut self, server: ServerIndex, daemon: DaemonId) {
+        let attached = self.daemons.iter_mut().find(|it| it.id == daemon && it.server == Some(server));
+        if let Some(it) = attached {
+            it.server = None;
+            it.stream.clear();
+        }
+    }
+
+    /// `server` gives up its link to `peer`, which sees that later or not at all.
+    fn hang_up_on(&mut self, server: ServerIndex, peer: ServerId) {
+        if let Some(index) = self.servers.iter().position(|it| it.id == peer) {
+            self.servers[server].links.remove(&index);
         }
     }
 

@@ -70,7 +70,9 @@ impl MembershipHost {
                     }
                 }
                 Output::Refuse { from, fault } => scene.complain(|| format!("refused {from}: {fault:?}")),
-                Output::Agreed(_) => {}
+                // Connections of this world tell all that there is to tell.
+                Output::Beat { .. } | Output::HangUp { .. } | Output::HangUpOn { .. } | Output::Agreed(_) => {
+                }
             }
         }
     }
