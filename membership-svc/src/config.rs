@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use detector::Profile;
 use membership_core::Params;
 use model::{Address, Name};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
+use svc_kit::detection::{Detection, DetectionArgs};
 use svc_kit::dial::Keepalive;
 use svc_kit::process::{Arguments, CommonArgs};
 use svc_kit::settings::{self, Invalid, Settings};
@@ -40,8 +40,8 @@ pub struct Config {
     #[serde(default = "defaults::drain_timeout", with = "humantime_serde")]
     pub drain_timeout: Duration,
     /// What kind of network this is: when silence is suspicious, and the defaults of the times below.
-    #[serde(default, deserialize_with = "profile")]
-    pub detection: Profile,
+    #[serde(default)]
+    pub detection: Detection,
     /// How long a join waits for more joins.
     #[serde(default, with = "humantime_serde::option")]
     pub settle: Option<Duration>,
@@ -111,17 +111,13 @@ mod defaults {
     }
 }
 
-fn profile<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Profile, D::Error> {
-    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-}
-
 impl Config {
     /// The most servers that a cluster may have: each sends its proposals to each.
     const SERVERS_MAX: usize = 7;
 
     /// The settings of the machine.
     pub fn params(&self) -> Params {
-        let mut params = Params::of(self.detection);
+        let mut params = Params::of(self.detection.profile);
         params.settle = self.settle.unwrap_or(params.settle);
         params.regather = self.regather.unwrap_or(params.regather);
         params.grace = self.grace.unwrap_or(Duration::ZERO);
@@ -167,9 +163,9 @@ pub struct Args {
     /// All membership servers of the cluster, if there are several
     #[arg(long, value_name = "NAME=HOST:PORT", value_delimiter = ',')]
     pub peers: Option<Vec<String>>,
-    /// What kind of network this is: fast, lan (the default) or wan
-    #[arg(long, value_name = "PROFILE")]
-    pub detection: Option<String>,
+    /// Detection of silent daemons and servers.
+    #[command(flatten)]
+    pub detection: DetectionArgs,
     /// A daemon that joins waits this long for others that do, such as 20ms
     #[arg(long, value_name = "DURATION")]
     pub settle: Option<String>,
@@ -215,7 +211,10 @@ mod tests {
     #[test]
     fn errors_name_the_setting() {
         let cases: [(Args, &str); 6] = [
-            (Args { detection: Some("slow".to_owned()), ..flags(&[]) }, "detection"),
+            (
+                Args { detection: DetectionArgs { profile: Some("slow".to_owned()) }, ..flags(&[]) },
+                "detection.profile",
+            ),
             (flags(&["m-2=b"]), "peers"),
             (flags(&["b:2"]), "peers"),
             (flags(&["m-2=b:1", "m-2=b:2"]), "peers"),
