@@ -5,7 +5,7 @@
 //! | `config` | settings and command line |
 //! | `effects` | performs the machine's orders |
 //! | `rpc`, `processes` | `GroupService`, and what waits for attached processes |
-//! | `membership` | this daemon at the membership service |
+//! | `membership`, `register` | this daemon at the membership service, and what it says there |
 //! | `links`, `inbound` | our streams to other daemons, and `LinkService`: theirs to us |
 //! | `wire`, `frames`, `events` | between generated types and the machine's: of processes, of daemons; events, encoded |
 //! | `parts` | messages that are written in parts |
@@ -24,6 +24,7 @@ mod membership;
 mod parts;
 mod processes;
 mod refusals;
+mod register;
 mod rpc;
 mod wire;
 
@@ -70,6 +71,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let membership = membership::Membership {
         servers: config.membership.clone(),
         cluster: config.cluster,
+        detection: config.detection.params(),
         keepalive: config.keepalive,
     };
     run_with(config, shutdown, async |enrolment| membership.follow(enrolment).await).await

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::str::FromStr;
+use std::time::Duration;
 
-use futures::{Stream, StreamExt, future, stream};
+use detector::Params;
 use gcs_core::{Input, Notice};
 use model::{Address, Configuration, ConfigurationId, Name, StartId};
 use proto::membership::v1 as pb;
@@ -15,10 +16,11 @@ use proto::membership::v1::membership_service_client::MembershipServiceClient;
 use svc_kit::dial::{self, Backoff, DialError, Keepalive};
 use svc_kit::driver::Stopped;
 use svc_kit::shutdown::Failure;
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 
 use crate::Enrolment;
+use crate::register::{self, Silence};
 
 /// The membership service, as the settings name it.
 pub struct Membership {
@@ -27,6 +29,8 @@ pub struct Membership {
     /// The cluster that this daemon belongs to.
     pub cluster: Name,
     /// When a silent server counts as gone.
+    pub detection: Params,
+    /// When a silent connection to one counts as broken on which nobody beats.
     pub keepalive: Keepalive,
 }
 
@@ -51,6 +55,8 @@ enum Lost {
     Call(#[from] Status),
     #[error("the server ended the call")]
     Ended,
+    #[error("the server has been silent for {0:?}")]
+    Silent(Duration),
     #[error("not a notice: {0}")]
     Malformed(&'static str),
     #[error("stopped")]
@@ -65,6 +71,7 @@ impl Lost {
             Lost::Dial(DialError::Address(_)) => true,
             Lost::Dial(DialError::Unreachable { .. })
             | Lost::Ended
+            | Lost::Silent(_)
             | Lost::Malformed(_)
             | Lost::Stopped(_) => false,
         }
@@ -103,10 +110,12 @@ impl Membership {
         told: &mut Told,
         backoff: &mut Backoff,
     ) -> Result<Infallible, Lost> {
-        let opened = enrolment.stop.run_until_cancelled(self.open(server, enrolment, told)).await;
-        let mut notices = opened.ok_or(Lost::Ended)??;
+        let opening = timeout(self.detection.ceiling, self.open(server, enrolment, told));
+        let opened = enrolment.stop.run_until_cancelled(opening).await.ok_or(Lost::Ended)?;
+        let mut notices = opened.map_err(|_| Lost::Silent(self.detection.ceiling))??;
         tracing::info!(%server, "attached to the membership service");
-        let Err(lost) = tell(&mut notices, enrolment, told, backoff).await;
+        let mut silence = Silence::new(&self.detection);
+        let Err(lost) = tell(&mut notices, &mut silence, enrolment, told, backoff).await;
         if !enrolment.stop.is_cancelled() {
             tracing::warn!(%server, reason = %lost, "lost the membership service");
         }
@@ -131,21 +140,33 @@ impl Membership {
             attempt: told.attempts,
         };
         told.attempts += 1;
-        let hello = pb::register_request::Request::Hello(hello);
-        let requests = until(enrolment.stop.clone(), pb::RegisterRequest { request: Some(hello) });
+        let (reach, stop) = (enrolment.reach.clone(), enrolment.stop.clone());
+        let requests = register::requests(hello, reach, self.detection.period, stop);
         Ok(MembershipServiceClient::new(channel).register(requests).await?.into_inner())
     }
 }
 
-/// Tells the machine every notice. When the daemon leaves, its request ends, and with that the call.
+/// Tells the machine every notice, until the server is silent. When the daemon leaves, it says so, and the server ends
+/// the call.
 async fn tell(
     notices: &mut Streaming<pb::RegisterResponse>,
+    silence: &mut Silence,
     enrolment: &Enrolment,
     told: &mut Told,
     backoff: &mut Backoff,
 ) -> Result<Infallible, Lost> {
     loop {
-        let Some(notice) = read(notices.message().await?.ok_or(Lost::Ended)?)? else { continue };
+        let response = tokio::select! {
+            biased;
+            response = notices.message() => response?.ok_or(Lost::Ended)?,
+            silent = silence.broken() => return Err(Lost::Silent(silent)),
+        };
+        silence.heard();
+        backoff.reset();
+        let Some(notice) = read(response)? else {
+            silence.beat();
+            continue;
+        };
         let (start, configuration) = match &notice {
             Notice::StartChange { start, .. } => (Some(*start), None),
             Notice::View(configuration) => (None, Some((configuration.id, configuration.members.len()))),
@@ -154,14 +175,7 @@ async fn tell(
         told.start = start.or(told.start);
         told.configuration = configuration.or(told.configuration);
         told.is_changing = start.is_some();
-        backoff.reset();
     }
-}
-
-/// One message, and the end when `stop` is cancelled.
-fn until<T>(stop: CancellationToken, message: T) -> impl Stream<Item = T> {
-    let nothing = stream::once(stop.cancelled_owned()).filter_map(|()| future::ready(None));
-    stream::once(future::ready(message)).chain(nothing)
 }
 
 /// A notice; nothing, if the server is just alive.
