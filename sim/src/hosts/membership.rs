@@ -98,6 +98,10 @@ impl MembershipHost {
         self.tell(Input::PeerUp { server: peer }, scene);
     }
 
+    fn daemon_on(&self, conn: Conn) -> Option<DaemonId> {
+        self.daemons.iter().find(|(_, other)| **other == conn).map(|(daemon, _)| *daemon)
+    }
+
     fn peer_on(&self, conn: Conn) -> Option<ServerId> {
         self.peers.iter().find(|(_, other)| **other == conn).map(|(peer, _)| *peer)
     }
@@ -124,15 +128,17 @@ impl Host for MembershipHost {
                     self.tell(Input::Peer { from, message }, scene);
                 }
             }
-            // It excludes those whose connection to it is lost.
-            Packet::Reach(_) => {}
+            Packet::Reach(report) => {
+                if let Some(daemon) = self.daemon_on(conn) {
+                    self.tell(Input::Report { daemon, report }, scene);
+                }
+            }
             other => unreachable!("{other:?} at a membership server"),
         }
     }
 
     fn lose(&mut self, conn: Conn, scene: &mut Scene<'_>) {
-        let daemon = self.daemons.iter().find(|(_, other)| **other == conn).map(|(daemon, _)| *daemon);
-        if let Some(daemon) = daemon {
+        if let Some(daemon) = self.daemon_on(conn) {
             self.daemons.remove(&daemon);
             self.tell(Input::Detach { daemon, leave: Leave::Closed }, scene);
         }
