@@ -28,14 +28,25 @@ pub fn end_with_parent() {
 
 /// This program, as a child.
 pub fn myself() -> io::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
+    Ok(without_settings(Command::new(std::env::current_exe()?)))
+}
+
+/// This program, as a child that another one becomes.
+pub fn myself_under(other: &[&str]) -> anyhow::Result<Command> {
+    let (program, args) = other.split_first().context("no other program")?;
+    let mut command = Command::new(program);
+    command.args(args).arg(std::env::current_exe()?);
+    Ok(without_settings(command))
+}
+
+fn without_settings(mut command: Command) -> Command {
     command.arg("--with-parent");
     // Settings of the user's own services are not meant for these.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"HANDOVER_"))
     {
         command.env_remove(name);
     }
-    Ok(command)
+    command
 }
 
 /// A running child.

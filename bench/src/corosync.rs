@@ -9,13 +9,14 @@ use std::fs;
 use std::process::Command as Blocking;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use crate::bed::{Bed, Part, System};
 use crate::child::Child;
+use crate::namespaces::{Namespaces, address, succeeds};
 use crate::usage::Usage;
 
 const MEMBER_SOURCE: &str = include_str!("../peers/cpg.c");
@@ -149,61 +150,6 @@ fn configuration(daemons: usize) -> anyhow::Result<String> {
     }
     text.push_str("}\n");
     Ok(text)
-}
-
-fn address(number: usize) -> String {
-    format!("10.91.0.{number}")
-}
-
-/// Network namespaces, and a bridge between them in one more. They are removed when this is dropped.
-struct Namespaces {
-    prefix: String,
-    count: usize,
-}
-
-impl Namespaces {
-    fn create(count: usize) -> anyhow::Result<Namespaces> {
-        let namespaces = Namespaces { prefix: format!("bench-{}-", std::process::id()), count };
-        let bridge = namespaces.name(0);
-        ip(&["netns", "add", &bridge])?;
-        ip(&["-n", &bridge, "link", "add", "bridge", "type", "bridge"])?;
-        ip(&["-n", &bridge, "link", "set", "bridge", "up"])?;
-        for number in 1..=count {
-            let (name, port) = (namespaces.name(number), format!("port{number}"));
-            ip(&["netns", "add", &name])?;
-            ip(&[
-                "-n", &bridge, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &name,
-            ])?;
-            ip(&["-n", &bridge, "link", "set", &port, "master", "bridge", "up"])?;
-            ip(&["-n", &name, "link", "set", "lo", "up"])?;
-            ip(&["-n", &name, "link", "set", "eth0", "up"])?;
-            ip(&["-n", &name, "address", "add", &format!("{}/24", address(number)), "dev", "eth0"])?;
-        }
-        Ok(namespaces)
-    }
-
-    fn name(&self, number: usize) -> String {
-        format!("{}{number}", self.prefix)
-    }
-}
-
-impl Drop for Namespaces {
-    fn drop(&mut self) {
-        for number in 0..=self.count {
-            // What was not created is not there to be removed.
-            let _ = ip(&["netns", "delete", &self.name(number)]);
-        }
-    }
-}
-
-fn ip(args: &[&str]) -> anyhow::Result<()> {
-    succeeds(Blocking::new("ip").args(args))
-}
-
-fn succeeds(command: &mut Blocking) -> anyhow::Result<()> {
-    let said = command.output().with_context(|| format!("cannot run {command:?}"))?;
-    ensure!(said.status.success(), "{command:?}: {}", String::from_utf8_lossy(&said.stderr).trim());
-    Ok(())
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@
 //! | `bed` | what a workload needs of a system |
 //! | `handover`, `member` | Handover's daemons, and a member of its groups |
 //! | `corosync` | Corosync's daemons in network namespaces; its member is `peers/cpg.c` |
+//! | `namespaces` | network namespaces, and cuts between them |
 //! | `throughput`, `latency`, `groups`, `failure`, `growth` | the workloads W1 to W5 |
+//! | `detection` | silence: how soon it is noticed, and how often it is none |
 //! | `compare` | both systems in turns, and the ratios of their medians |
 //! | `child`, `usage`, `samples`, `outcome` | processes, what they use, quantiles, and how results are shown |
 //!
@@ -18,12 +20,14 @@ mod bed;
 mod child;
 mod compare;
 mod corosync;
+mod detection;
 mod failure;
 mod groups;
 mod growth;
 mod handover;
 mod latency;
 mod member;
+mod namespaces;
 mod outcome;
 mod plan;
 mod samples;
@@ -64,7 +68,9 @@ enum Command {
     Failure(Choice),
     /// W5: more daemons, and many groups
     Growth(Plan),
-    /// All of them
+    /// How long a silent daemon is not noticed, and how often somebody is taken for silent who is only slow
+    Detection(detection::Args),
+    /// W1 to W5
     All(Plan),
     /// W1 to W4 on Corosync, Handover, Corosync, Handover..., and the ratios of the medians
     Compare(compare::Args),
@@ -98,6 +104,7 @@ fn main() -> ExitCode {
         Command::Membership(args) => return membership_svc::main(&args),
         Command::Daemon(args) => return gcs_svc::main(&args),
         Command::Member(args) => on_runtime(member::run(args)),
+        Command::Detection(args) => on_runtime(detection::run(&args)),
         Command::Compare(args) => on_runtime(compare::run(&args)),
         Command::Throughput(choice) => on_runtime(one(choice, throughput::NAME)),
         Command::Latency(choice) => on_runtime(one(choice, latency::NAME)),

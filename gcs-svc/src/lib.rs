@@ -72,7 +72,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
         servers: config.membership.clone(),
         cluster: config.cluster,
         detection: config.detection.params(),
-        keepalive: config.keepalive,
+        keepalive: config.detection.backstop(&config.keepalive),
     };
     run_with(config, shutdown, async |enrolment| membership.follow(enrolment).await).await
 }
@@ -165,7 +165,7 @@ where
     let (server, health) = Services::new()
         .with(GroupServiceServer::new(groups).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .with(LinkServiceServer::new(inbound_links).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .server(&config.keepalive, proto::FILE_DESCRIPTOR_SET)
+        .server(&config.detection.backstop(&config.keepalive), proto::FILE_DESCRIPTOR_SET)
         .await?;
     let (bound, address) = (listener.bound(), listener.advertised().clone());
     let served = server.serve(listener, end.clone());

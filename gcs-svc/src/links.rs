@@ -92,7 +92,7 @@ impl Links {
         Links {
             me,
             cluster: config.cluster,
-            keepalive: config.keepalive,
+            keepalive: config.detection.backstop(&config.keepalive),
             probe_timeout: config.detection.params().probe,
             machine,
             open: Mutex::default(),

@@ -113,13 +113,14 @@ impl Service {
         });
         let callers = config.others().map(|peer| peer.name).filter(|name| *name < config.name).collect();
         let peer_server = PeerServer { line: Arc::clone(&line), callers };
+        let keepalive = config.detection.backstop(&config.keepalive);
         let (server, health) = Services::new()
             .with(MembershipServiceServer::new(MembershipServer(Arc::clone(&line))))
             .with(PeerServiceServer::new(peer_server).max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .server(&config.keepalive, proto::FILE_DESCRIPTOR_SET)
+            .server(&keepalive, proto::FILE_DESCRIPTOR_SET)
             .await?;
         for peer in config.others().filter(|peer| peer.name > config.name) {
-            tokio::spawn(peers::keep_link(Arc::clone(&line), peer.clone(), config.keepalive));
+            tokio::spawn(peers::keep_link(Arc::clone(&line), peer.clone(), keepalive));
         }
         if let Some(file) = &config.ready_file {
             serve::announce(file, listener.bound())?;

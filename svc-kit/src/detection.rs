@@ -5,6 +5,8 @@ use detector::{Params, Profile};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::dial::Keepalive;
+
 /// The table `detection`. All members of a cluster are meant to have the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -18,6 +20,11 @@ impl Detection {
     /// What the profile stands for.
     pub const fn params(&self) -> Params {
         self.profile.params()
+    }
+
+    /// Keepalive where there are beats: it comes after them, in case that they fail.
+    pub fn backstop(&self, keepalive: &Keepalive) -> Keepalive {
+        Keepalive { timeout: keepalive.timeout.max(2 * self.params().ceiling), ..*keepalive }
     }
 }
 
@@ -36,4 +43,18 @@ pub struct DetectionArgs {
         value_name = "PROFILE"
     )]
     pub profile: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn keepalive_comes_after_beats() {
+        let keepalive = Keepalive::default();
+        let timeout = |profile| Detection { profile }.backstop(&keepalive).timeout;
+        assert_eq!(timeout(Profile::Fast), keepalive.timeout);
+        assert_eq!(timeout(Profile::Wan), Duration::from_secs(30));
+    }
 }
