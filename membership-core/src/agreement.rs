@@ -23,6 +23,7 @@ use alloc::collections::BTreeMap;
 use model::{DaemonId, ServerId, StartId};
 
 use crate::message::{Kind, Proposal, Target};
+use crate::protocol::Conclusion;
 
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Agreement {
@@ -42,15 +43,6 @@ pub(crate) struct Agreement {
     last: BTreeMap<ServerId, Proposal>,
     /// The number of the newest proposal of each server that a configuration was made of.
     used: BTreeMap<ServerId, u64>,
-}
-
-/// What follows from the votes, the same for all who have them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Conclusion {
-    /// Of all configurations that come of it.
-    pub(crate) counter: u64,
-    /// What each server told its daemons for it.
-    pub(crate) starts: BTreeMap<ServerId, BTreeMap<DaemonId, StartId>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -16,12 +16,13 @@
 //! | `server` | the machine: facts in, orders out, who is told what and when |
 //! | `attachments` | the daemons attached to this server, and their start ids |
 //! | `network` | the servers that are up, what each announced, and whom lost ones leave behind |
-//! | `links` | which servers can talk to each other |
 //! | `census`, `cliques` | the network event that follows: who is to be together |
 //! | `standings` | what everybody was told last, so that nobody is told it again |
 //! | `vitals` | signs of life |
 //! | `flaps`, `bars` | who has to wait before it may come back, and who is kept out by operators |
-//! | `agreement` | proposals: one round when all saw the same, the slow path otherwise |
+//! | `protocol` | what a server needs of a protocol by which it agrees with others |
+//! | `moshe`, `links`, `agreement` | one: who can talk to whom, and votes: one round when all saw the same, the slow path otherwise |
+//! | `wombat` | the other: who is in command, and what it decides |
 //! | `message` | what servers say to each other |
 //! | `port` | the facts and orders |
 //! | `params` | limits and times |
@@ -38,18 +39,22 @@ mod cliques;
 mod flaps;
 mod links;
 mod message;
+mod moshe;
 mod network;
 mod params;
 mod port;
+mod protocol;
 mod server;
 mod standings;
 mod vitals;
+mod wombat;
 
 pub use attachments::Arrival;
 pub use message::{
     Attachment, Bar, Change, Fault, Kind, Leave, Message, Neighbours, Place, Proposal, Row, Standing, Target,
     Term,
 };
-pub use params::Params;
+pub use params::{Params, Protocol, UnknownProtocol};
 pub use port::{Agreed, Departure, Input, Notice, Output, Rejection};
 pub use server::Server;
+pub use wombat::word::{Beacon, Decide, Outdone, Prepare, Ready, SeatedAt, Word};

@@ -7,8 +7,13 @@ use core::time::Duration;
 use detector::Report;
 use model::{Address, ConfigurationId, DaemonId, Name, ServerId, StartId};
 
+use crate::wombat::word::Word;
+
 /// Numbers that a peer or a daemon claims have to stay below this, so that counting on from them cannot overflow.
 pub(crate) const CLAIM_MAX: u64 = 1 << 62;
+
+/// The most servers, or names that are kept out, of which a peer may tell.
+pub(crate) const NAMES_MAX: usize = 1024;
 
 /// From one membership server to another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +30,8 @@ pub enum Message {
     Proposal(Proposal),
     /// The sender is alive.
     Beat,
+    /// What only servers of Wombat say.
+    Wombat(Word),
 }
 
 /// The daemons attached to one server.
@@ -189,6 +196,10 @@ pub enum Fault {
     ForeignStart,
     /// A number is so great that counting could not go on from it.
     OutOfRange,
+    /// It seats two daemons of one name.
+    SeatedTwice,
+    /// It speaks another protocol than the receiver.
+    ForeignProtocol,
 }
 
 impl Row {
@@ -226,17 +237,22 @@ impl Proposal {
         if !self.target.servers.contains(&from) || !self.target.servers.contains(&to) {
             return Err(Fault::NotAddressed);
         }
-        if self.starts.len() > daemons_max {
-            return Err(Fault::TooManyDaemons);
-        }
-        self.starts.iter().try_for_each(|(daemon, start)| {
-            if start.boot() != daemon.boot() {
-                Err(Fault::ForeignStart)
-            } else if start.number() >= CLAIM_MAX {
-                Err(Fault::OutOfRange)
-            } else {
-                Ok(())
-            }
-        })
+        check_starts(&self.starts, daemons_max)
     }
+}
+
+/// What can be said against start ids that a server claims to have given.
+pub(crate) fn check_starts(starts: &BTreeMap<DaemonId, StartId>, daemons_max: usize) -> Result<(), Fault> {
+    if starts.len() > daemons_max {
+        return Err(Fault::TooManyDaemons);
+    }
+    starts.iter().try_for_each(|(daemon, start)| {
+        if start.boot() != daemon.boot() {
+            Err(Fault::ForeignStart)
+        } else if start.number() >= CLAIM_MAX {
+            Err(Fault::OutOfRange)
+        } else {
+            Ok(())
+        }
+    })
 }

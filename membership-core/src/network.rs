@@ -3,6 +3,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use model::{DaemonId, ServerId, Time};
@@ -26,22 +27,62 @@ pub(crate) struct Ghost {
 
 impl Network {
     /// A link to `server` came up. False if a later life of it is up already.
-    pub(crate) fn up(&mut self, server: ServerId) -> bool {
+    pub(crate) fn up(&mut self, now: Time, server: ServerId) -> bool {
         if self.rows.keys().any(|other| other.name() == server.name() && other.boot() > server.boot()) {
             return false;
         }
-        self.rows.retain(|other, _| other.name() != server.name() || *other == server);
+        let is_earlier = |other: &ServerId| other.name() == server.name() && *other != server;
+        let earlier: Vec<_> = self.rows.keys().copied().filter(is_earlier).collect();
+        for other in earlier {
+            self.down(now, other);
+        }
         self.rows.entry(server).or_insert(None);
         true
     }
 
     /// The link to `server` broke. Its daemons are ghosts from now on.
     pub(crate) fn down(&mut self, now: Time, server: ServerId) {
-        let row = self.rows.remove(&server).flatten().unwrap_or_default();
-        for (daemon, mut attachment) in row.daemons {
-            attachment.lost = Some(Leave::ServerLost(server));
+        self.orphan(now, server);
+        self.rows.remove(&server);
+    }
+
+    /// `server` does not announce its daemons to this one any more. They are ghosts from now on.
+    pub(crate) fn orphan(&mut self, now: Time, server: ServerId) {
+        let row = self.rows.get_mut(&server).and_then(Option::take).unwrap_or_default();
+        let lost = |(daemon, attachment): (DaemonId, Attachment)| {
+            (daemon, Attachment { lost: Some(Leave::ServerLost(server)), ..attachment })
+        };
+        self.seat_ghosts(now, server, row.daemons.into_iter().map(lost).collect());
+    }
+
+    /// Nobody knows where these daemons are, since `server` was lost.
+    pub(crate) fn seat_ghosts(
+        &mut self,
+        now: Time,
+        server: ServerId,
+        daemons: BTreeMap<DaemonId, Attachment>,
+    ) {
+        for (daemon, attachment) in daemons {
             self.ghosts.insert(daemon, Ghost { server, attachment, since: now });
         }
+    }
+
+    /// What `server` announced does not count any more.
+    pub(crate) fn withdraw(&mut self, server: ServerId) {
+        if let Some(row) = self.rows.get_mut(&server) {
+            *row = None;
+        }
+    }
+
+    /// What anybody announced does not count any more, and it is for others to ask where daemons are.
+    pub(crate) fn withdraw_all(&mut self) {
+        self.rows.values_mut().for_each(|row| *row = None);
+        self.ghosts.clear();
+    }
+
+    /// `daemon` is attached to this server.
+    pub(crate) fn found(&mut self, daemon: DaemonId) {
+        self.ghosts.remove(&daemon);
     }
 
     /// `server` announced `row`. False if it is no news.
@@ -50,7 +91,8 @@ impl Network {
             Entry::Occupied(mut known)
                 if known.get().as_ref().is_none_or(|old| old.version < row.version) =>
             {
-                self.ghosts.retain(|_, ghost| ghost.server != server);
+                self.ghosts
+                    .retain(|daemon, ghost| ghost.server != server && !row.daemons.contains_key(daemon));
                 known.insert(Some(row));
                 true
             }
@@ -73,7 +115,10 @@ impl Network {
         row.version = change.version;
         for (daemon, place) in &change.daemons {
             match place {
-                Place::Taken(attachment) => row.daemons.insert(*daemon, attachment.clone()),
+                Place::Taken(attachment) => {
+                    self.ghosts.remove(daemon);
+                    row.daemons.insert(*daemon, attachment.clone())
+                }
                 Place::Left(_) => row.daemons.remove(daemon),
             };
         }

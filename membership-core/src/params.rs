@@ -1,12 +1,61 @@
 //! Limits and times of a membership server.
 
+use core::fmt;
+use core::str::FromStr;
 use core::time::Duration;
 
 use detector::Profile;
 
+/// How membership servers agree with each other. All of a cluster have to do it alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// All tell all, and vote: the fewest steps.
+    #[default]
+    Moshe,
+    /// One commands, by rank: the fewest messages.
+    Wombat,
+}
+
+/// Not the name of a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownProtocol;
+
+impl fmt::Display for UnknownProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("must be moshe or wombat")
+    }
+}
+
+impl core::error::Error for UnknownProtocol {}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::Moshe => "moshe",
+            Protocol::Wombat => "wombat",
+        })
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = UnknownProtocol;
+
+    fn from_str(text: &str) -> Result<Protocol, UnknownProtocol> {
+        match text {
+            "moshe" => Ok(Protocol::Moshe),
+            "wombat" => Ok(Protocol::Wombat),
+            _ => Err(UnknownProtocol),
+        }
+    }
+}
+
 /// What the owner of a membership server may choose.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Params {
+    /// How servers agree.
+    pub protocol: Protocol,
+    /// With Wombat, the time between two beacons of a leader when nothing changes, and between two pings.
+    pub beacon: Duration,
     /// How long a change that only adds daemons waits for more of its kind, so that daemons which start together
     /// become one configuration. A change that takes somebody away does not wait for that.
     pub settle: Duration,
@@ -42,6 +91,8 @@ impl Params {
             Profile::Wan => (Duration::from_millis(500), Duration::from_secs(10), Duration::from_secs(10)),
         };
         Params {
+            protocol: Protocol::Moshe,
+            beacon: detection.period,
             settle,
             regather,
             grace: detection.ceiling.saturating_mul(2),
@@ -58,7 +109,7 @@ impl Params {
         Params::of(Profile::Lan)
     }
 
-    /// For simulations: nothing waits.
+    /// For simulations: no change waits.
     pub const fn sim() -> Params {
         Params {
             settle: Duration::ZERO,

@@ -3,29 +3,30 @@
 //!
 //! Invariant: a daemon is told a configuration only on the stream on which it was told the start change before it, and
 //! only if this server has not acted on any change since [Moshe:no-obsolete].
+//!
+//! What only one protocol needs is in `server::moshe` and `server::wombat`.
+
+mod moshe;
+mod wombat;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use model::{Address, Configuration, DaemonId, Machine, Name, ServerId, Time};
+use model::{Address, Configuration, DaemonId, Machine, Name, ServerId, StartId, Time};
 
-use crate::agreement::{Agreement, Conclusion};
 use crate::attachments::{Arrival, Attachments};
 use crate::bars::Bars;
 use crate::census::{Census, Doubts, Seat, Seats};
 use crate::flaps::Flaps;
-use crate::links::Links;
 use crate::message::{
-    Attachment, Bar, CLAIM_MAX, Change, Fault, Kind, Leave, Message, Neighbours, Place, Proposal, Row, Term,
+    Attachment, Bar, CLAIM_MAX, Change, Fault, Leave, Message, NAMES_MAX, Place, Row, Target, Term,
 };
 use crate::network::Network;
 use crate::params::Params;
 use crate::port::{Agreed, Departure, Input, Notice, Output, Rejection};
+use crate::protocol::{Agreeing, Conclusion};
 use crate::standings::Standings;
 use crate::vitals::{Party, Vitals};
-
-/// The most servers, or names that are kept out, of which a peer may tell.
-const NAMES_MAX: usize = 1024;
 
 /// A membership server.
 #[derive(Clone, Debug, Hash)]
@@ -34,11 +35,10 @@ pub struct Server {
     params: Params,
     attachments: Attachments,
     network: Network,
-    links: Links,
     bars: Bars,
     flaps: Flaps,
     vitals: Vitals,
-    agreement: Agreement,
+    agreeing: Agreeing,
     standings: Standings,
     /// What the agreement is about.
     census: Census,
@@ -122,9 +122,7 @@ impl Machine for Server {
             self.changed.map(|wait| (wait.until, wait.reason)),
             self.attachments.first_grace(grace).map(|time| (time, "a daemon may come back")),
             self.network.next_expiry(grace).map(|time| (time, "daemons of a lost server may come back")),
-            self.links
-                .next_expiry(self.params.patience)
-                .map(|time| (time, "a link between servers is missing")),
+            self.agreeing.next_wake(),
             held.min().map(|time| (time, "a daemon left too often")),
             self.vitals.next_wake().map(|time| (time, "signs of life")),
         ]
@@ -139,13 +137,12 @@ impl Server {
     pub fn new(id: ServerId, params: Params) -> Server {
         Server {
             id,
+            agreeing: Agreeing::new(id, &params),
             attachments: Attachments::default(),
             network: Network::default(),
-            links: Links::new(id),
             bars: Bars::default(),
             flaps: Flaps::default(),
             vitals: Vitals::new(params.detection.as_ref()),
-            agreement: Agreement::new(id),
             standings: Standings::default(),
             census: Census::default(),
             members: BTreeSet::new(),
@@ -168,7 +165,7 @@ impl Server {
 
     /// The servers that this one agrees with, itself among them.
     pub fn agrees_with(&self, now: Time) -> BTreeSet<ServerId> {
-        self.links.clique(now, self.params.patience)
+        self.agreeing.servers(now)
     }
 
     // Daemons.
@@ -181,10 +178,11 @@ impl Server {
             return;
         }
         let counter = arrival.standing.map_or(0, |standing| standing.id.counter());
-        self.agreement.raise_counter(counter);
+        self.agreeing.raise_counter(counter);
         self.vitals.attach(now, daemon);
         let held = !self.members.contains(&daemon)
             && self.flaps.held_until(now, daemon.name(), &self.params).is_some();
+        self.network.found(daemon);
         if let Some(old) = self.attachments.attach(arrival, held).filter(|old| *old != daemon) {
             self.depart(old, Leave::Superseded);
             let reason = Rejection::Superseded { by: daemon, at: self.id };
@@ -266,28 +264,24 @@ impl Server {
     fn peer_down(&mut self, now: Time, server: ServerId, out: &mut Vec<Output>) {
         self.vitals.end(Party::Server(server));
         self.network.down(now, server);
-        if self.links.down(now, server) {
-            self.tell_links(None, out);
+        match &self.agreeing {
+            Agreeing::Moshe(_) => self.moshe_down(now, server, out),
+            Agreeing::Wombat(_) => self.wombat_down(now, server, out),
         }
     }
 
     fn peer_up(&mut self, now: Time, server: ServerId, out: &mut Vec<Output>) {
-        if !self.network.up(server) {
+        if !self.network.up(now, server) {
             out.push(Output::Refuse { from: server, fault: Fault::NotUp });
             return;
         }
-        self.vitals.link(now, server);
-        self.agreement.forget_before(server);
-        if self.links.forget_before(server) {
-            self.tell_links(Some(server), out);
+        match &self.agreeing {
+            Agreeing::Moshe(_) => self.moshe_up(now, server, out),
+            Agreeing::Wombat(_) => self.wombat_up(now, server, out),
         }
-        let mut messages = Vec::from([Message::Row(self.attachments.row())]);
-        messages.push(Message::Links(self.links.known().clone()));
         if !self.bars.known().is_empty() {
-            messages.push(Message::Bars(self.bars.known().clone()));
+            out.push(Output::Send { to: server, message: Message::Bars(self.bars.known().clone()) });
         }
-        messages.extend(self.agreement.proposal_for(server).cloned().map(Message::Proposal));
-        out.extend(messages.into_iter().map(|message| Output::Send { to: server, message }));
     }
 
     fn hear(
@@ -307,16 +301,15 @@ impl Server {
             Message::Bars(bars) => self.hear_bars(now, from, &bars, out),
             Message::Proposal(proposal) => self.hear_proposal(now, from, proposal, out),
             Message::Beat => Ok(()),
+            Message::Wombat(word) => self.hear_word(now, from, word, out),
         }
     }
 
     fn hear_row(&mut self, now: Time, from: ServerId, row: Row, out: &mut Vec<Output>) -> Result<(), Fault> {
         row.check(self.params.daemons_max)?;
-        if self.network.announce(from, row) {
-            self.give_up_seats(now, out);
-        }
-        if self.links.up(from) {
-            self.tell_links(None, out);
+        match &self.agreeing {
+            Agreeing::Moshe(_) => self.moshe_row(now, from, row, out),
+            Agreeing::Wombat(_) => self.wombat_row(now, from, row, out),
         }
         Ok(())
     }
@@ -328,6 +321,9 @@ impl Server {
         change: &Change,
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
+        if !self.listens_to(from, out) {
+            return Ok(());
+        }
         let max = self.params.daemons_max;
         for (daemon, place) in &change.daemons {
             match place {
@@ -337,7 +333,16 @@ impl Server {
         }
         self.network.change(from, change, max)?;
         self.give_up_seats(now, out);
+        self.outdo(now, out);
         Ok(())
+    }
+
+    /// Whether what `from` says of its daemons is for this server.
+    fn listens_to(&self, from: ServerId, out: &mut Vec<Output>) -> bool {
+        match &self.agreeing {
+            Agreeing::Moshe(_) => true,
+            Agreeing::Wombat(wombat) => Server::is_led(wombat, from, out),
+        }
     }
 
     /// Detaches daemons that another server has the better claim to.
@@ -359,25 +364,6 @@ impl Server {
         }
     }
 
-    fn hear_links(
-        &mut self,
-        now: Time,
-        from: ServerId,
-        links: &BTreeMap<ServerId, Neighbours>,
-        out: &mut Vec<Output>,
-    ) -> Result<(), Fault> {
-        if links.len() > NAMES_MAX || links.values().any(|neighbours| neighbours.linked.len() > NAMES_MAX) {
-            return Err(Fault::TooManyNames);
-        }
-        if links.values().any(|neighbours| neighbours.version >= CLAIM_MAX) {
-            return Err(Fault::OutOfRange);
-        }
-        if self.links.merge(now, links) {
-            self.tell_links(Some(from), out);
-        }
-        Ok(())
-    }
-
     fn hear_bars(
         &mut self,
         now: Time,
@@ -397,10 +383,6 @@ impl Server {
         Ok(())
     }
 
-    fn tell_links(&self, except: Option<ServerId>, out: &mut Vec<Output>) {
-        self.tell_all(except, &Message::Links(self.links.known().clone()), out);
-    }
-
     fn tell_all(&self, except: Option<ServerId>, message: &Message, out: &mut Vec<Output>) {
         let others = self.network.servers().filter(|server| Some(*server) != except);
         out.extend(others.map(|to| Output::Send { to, message: message.clone() }));
@@ -408,15 +390,19 @@ impl Server {
 
     // Network events.
 
-    /// Who is attached where, among the servers that this one is to agree with.
+    /// Who is attached where, as far as this server knows.
     fn seats(&self, now: Time) -> Seats {
-        let clique = self.links.clique(now, self.params.patience);
         let mut seats = Seats::default();
-        let others = clique.iter().filter_map(|server| Some((*server, self.network.row(*server)?)));
-        for (server, row) in others {
-            for (daemon, attachment) in &row.daemons {
-                seats.claim(*daemon, Seat { server, attachment: attachment.clone(), is_ghost: false });
+        if let Some(servers) = self.agreeing.sources(now) {
+            let others = servers.iter().filter_map(|server| Some((*server, self.network.row(*server)?)));
+            for (server, row) in others {
+                for (daemon, attachment) in &row.daemons {
+                    seats.claim(*daemon, Seat { server, attachment: attachment.clone(), is_ghost: false });
+                }
             }
+        } else {
+            let others = self.census.seats.iter().filter(|(_, seat)| seat.server != self.id);
+            others.for_each(|(daemon, seat)| seats.claim(*daemon, seat.clone()));
         }
         for (daemon, attachment) in self.attachments.iter() {
             let attachment = attachment.clone();
@@ -433,14 +419,29 @@ impl Server {
     fn follow(&mut self, now: Time, out: &mut Vec<Output>) {
         self.expire(now);
         if let Some(change) = self.attachments.take_news() {
-            self.tell_all(None, &Message::Change(change), out);
+            self.announce(change, out);
+        }
+        if let Agreeing::Wombat(_) = self.agreeing {
+            self.command_wakes(now, out);
         }
         self.look_around(now, out);
     }
 
+    fn announce(&self, change: Change, out: &mut Vec<Output>) {
+        match &self.agreeing {
+            Agreeing::Moshe(_) => self.tell_all(None, &Message::Change(change), out),
+            Agreeing::Wombat(wombat) => {
+                let message = Message::Change(change);
+                out.extend(wombat.command.leader().map(|to| Output::Send { to, message }));
+            }
+        }
+    }
+
     /// Gives up those whose time to come back is over, or who are doubted, and lets in those who have waited.
     fn expire(&mut self, now: Time) {
-        self.links.expire(now, self.params.patience);
+        if let Agreeing::Moshe(moshe) = &mut self.agreeing {
+            moshe.expire(now);
+        }
         let grace = self.params.grace;
         let lost: Vec<_> = self.attachments.lost().collect();
         if !lost.is_empty() || self.network.ghosts().next().is_some() {
@@ -463,19 +464,23 @@ impl Server {
 
     /// Looks whether the network differs from what the agreement is about, and if so, acts or waits for more.
     fn look_around(&mut self, now: Time, out: &mut Vec<Output>) -> bool {
-        let servers = self.links.clique(now, self.params.patience);
-        let census = Census::new(servers, &self.seats(now));
+        let Some(servers) = self.agreeing.decides_for(now) else {
+            self.changed = None;
+            return false;
+        };
+        let seats = self.seats(now);
+        let census = Census::new(servers, &seats);
         let target = census.target();
-        if target == *self.agreement.target() {
+        if target == *self.agreeing.target() {
             self.changed = None;
             return false;
         }
-        let is_wanted = self.agreement.is_wanted(&target);
+        let is_wanted = self.agreeing.is_wanted(&target);
         let all_left = census.seats.is_empty() && !self.members.is_empty();
-        let is_news = is_wanted || all_left || self.agreement.is_open();
+        let is_news = is_wanted || all_left || self.agreeing.is_open();
         if !is_news && self.standings.hold_in(self.id, &census) {
             self.changed = None;
-            self.agreement.adopt(target);
+            self.agreeing.adopt(target);
             self.members = census.seats.keys().copied().collect();
             self.departed.clear();
             self.census = census;
@@ -487,10 +492,9 @@ impl Server {
             return false;
         }
         self.changed = None;
-        self.note_departures(&census);
+        self.note_departures(&census, &seats);
         self.census = census;
-        let kind = self.agreement.aim(target);
-        self.propose(now, kind, out);
+        self.begin(now, target, out);
         true
     }
 
@@ -509,15 +513,17 @@ impl Server {
     }
 
     /// Remembers who of the last configurations is missing in `census`, and who doubted that it is there.
-    fn note_departures(&mut self, census: &Census) {
+    fn note_departures(&mut self, census: &Census, seats: &Seats) {
         let gone: Vec<_> =
             self.members.iter().filter(|daemon| !census.seats.contains_key(daemon)).copied().collect();
         for daemon in gone {
             let seat = self.census.seats.get(&daemon);
             let lost_with =
                 seat.filter(|seat| !census.servers.contains(&seat.server)).map(|seat| seat.server);
+            let stream = seats.named(daemon.name()).filter(|(it, _)| *it == daemon);
+            let lost = stream.and_then(|(_, seat)| seat.attachment.lost);
             let departure = self.note_departure(daemon, &census.doubts);
-            departure.leave = departure.leave.or(lost_with.map(Leave::ServerLost));
+            departure.leave = departure.leave.or(lost).or(lost_with.map(Leave::ServerLost));
         }
     }
 
@@ -530,37 +536,19 @@ impl Server {
 
     // Agreement.
 
-    fn hear_proposal(
-        &mut self,
-        now: Time,
-        from: ServerId,
-        proposal: Proposal,
-        out: &mut Vec<Output>,
-    ) -> Result<(), Fault> {
-        let row = self.network.row(from).ok_or(Fault::NotUp)?;
-        proposal.check(from, self.id, self.params.daemons_max)?;
-        let told: Vec<_> = proposal
-            .starts
-            .keys()
-            .filter_map(|daemon| Some((*daemon, row.daemons.get(daemon)?.since)))
-            .collect();
-        if !self.agreement.store(from, proposal) {
-            return Ok(());
+    /// Begins a change to what the census says.
+    fn begin(&mut self, now: Time, target: Target, out: &mut Vec<Output>) {
+        match &mut self.agreeing {
+            Agreeing::Moshe(moshe) => {
+                let kind = moshe.agreement.aim(target);
+                self.propose(now, kind, out);
+            }
+            Agreeing::Wombat(_) => self.prepare(now, target, out),
         }
-        for (daemon, since) in told {
-            self.standings.change(daemon, from, since);
-        }
-        if self.look_around(now, out) {
-            return Ok(());
-        }
-        match self.agreement.answer(from) {
-            Some(kind) => self.propose(now, kind, out),
-            None => self.conclude(now, out),
-        }
-        Ok(())
     }
 
-    fn propose(&mut self, now: Time, kind: Kind, out: &mut Vec<Output>) {
+    /// Tells the daemons of this server a start change, and returns their start ids.
+    fn start(&mut self, out: &mut Vec<Output>) -> BTreeMap<DaemonId, StartId> {
         let own = self.census.seats.iter().filter(|(_, seat)| seat.server == self.id);
         let starts = self.attachments.start(&own.map(|(daemon, _)| *daemon).collect());
         for (daemon, start) in &starts {
@@ -569,16 +557,12 @@ impl Server {
             let notice = Notice::StartChange { start: *start, proposed };
             out.push(Output::Notify { daemon: *daemon, notice });
         }
-        let proposal = self.agreement.propose(kind, starts).clone();
-        // Whoever is not linked gets it when it is.
-        for to in proposal.target.servers.iter().filter(|server| self.network.is_up(**server)) {
-            out.push(Output::Send { to: *to, message: Message::Proposal(proposal.clone()) });
-        }
-        self.conclude(now, out);
+        starts
     }
 
-    fn conclude(&mut self, now: Time, out: &mut Vec<Output>) {
-        let Some(Conclusion { counter, starts }) = self.agreement.conclude() else { return };
+    /// Tells the daemons of this server what servers agreed on. Returns who is in no configuration any more.
+    fn conclude(&mut self, now: Time, agreed: Conclusion, out: &mut Vec<Output>) -> Vec<Departure> {
+        let Conclusion { counter, starts } = agreed;
         // A server gives start ids to its own daemons only.
         let start = |daemon: &DaemonId| {
             let server = self.census.seats.get(daemon)?.server;
@@ -597,13 +581,14 @@ impl Server {
             |(daemon, seat): (&DaemonId, &Seat)| (*daemon, (seat.attachment.address.clone(), seat.server));
         let seats = self.census.seats.iter().map(seat).collect();
         let cuts = self.census.cuts.clone();
-        let agreed = Agreed { configurations: configurations.clone(), seats, left, cuts };
+        let agreed = Agreed { configurations: configurations.clone(), seats, left: left.clone(), cuts };
         out.push(Output::Agreed(agreed));
         for configuration in configurations {
             for daemon in self.attachments.settle(&configuration) {
                 out.push(Output::Notify { daemon, notice: Notice::View(configuration.clone()) });
             }
         }
+        left
     }
 
     /// Who was a member and is none in `configurations`. The members are those from now on.

@@ -39,13 +39,18 @@ impl Standings {
         self.past.truncate(PAST_MAX);
     }
 
+    /// Forgets what the daemons of `server` have been told: it knows better.
+    pub(crate) fn forget(&mut self, server: ServerId) {
+        self.told.retain(|_, (at, ..)| *at != server);
+    }
+
     /// Forgets everybody who is not in `census`.
     pub(crate) fn retain(&mut self, census: &Census) {
         self.told.retain(|daemon, _| census.seats.contains_key(daemon));
     }
 
     /// What `daemon` stands in, unless it waits for a configuration.
-    fn of(&self, me: ServerId, daemon: DaemonId, seat: &Seat) -> Option<Standing> {
+    pub(crate) fn of(&self, me: ServerId, daemon: DaemonId, seat: &Seat) -> Option<Standing> {
         match self.told.get(&daemon) {
             // What its own server says of it, and only that, is always the last.
             Some((server, since, standing))

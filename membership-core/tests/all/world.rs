@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use detector::{Doubt, Doubted};
 use membership_core::{
-    Arrival, Input, Kind, Leave, Message, Notice, Output, Params, Rejection, Server, Standing,
+    Arrival, Input, Kind, Leave, Message, Notice, Output, Params, Protocol, Rejection, Server, Standing, Word,
 };
 use model::{Address, Boot, Configuration, ConfigurationId, DaemonId, Machine, ServerId, StartId, Time};
 
@@ -24,12 +24,19 @@ pub struct World {
     connections: u64,
     configurations: BTreeMap<ConfigurationId, Configuration>,
     frozen: Option<ServerIndex>,
+    /// Links on which leaders' beacons and pings are lost.
+    pub deaf: BTreeSet<(ServerIndex, ServerIndex)>,
+    /// When something happened that was more than a sign of life.
+    busy: Time,
+    /// When a daemon was told something last.
+    pub told: Time,
     pub count: Count,
 }
 
 /// What happened, for claims about cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Count {
+    /// What servers said to agree.
     pub proposals: usize,
     pub slow_proposals: usize,
     pub start_changes: usize,
@@ -107,6 +114,9 @@ impl World {
             connections: 0,
             configurations: BTreeMap::new(),
             frozen: None,
+            deaf: BTreeSet::new(),
+            busy: Time::ZERO,
+            told: Time::ZERO,
             count: Count::default(),
         };
         for index in 0..servers {
@@ -132,6 +142,11 @@ impl World {
 
     pub fn servers(&self) -> usize {
         self.servers.len()
+    }
+
+    /// How many servers agree with this one, itself among them.
+    pub fn agrees(&self, server: ServerIndex) -> usize {
+        self.servers[server].machine.agrees_with(self.now).len()
     }
 
     // Daemons.
@@ -330,17 +345,28 @@ impl World {
 
     /// Lets time pass until nothing is left to do.
     pub fn settle(&mut self) {
+        self.busy = self.now;
         for _ in 0..100_000 {
             if let Some(next) = self.pending().first().copied() {
                 self.perform(next);
-            } else if let Some(due) = self.next_wake() {
-                self.now = self.now.max(due);
-                self.wake();
-            } else {
+            } else if !self.advance() {
                 return;
             }
         }
         panic!("no end: {:?}", self.count);
+    }
+
+    /// Lets time pass until something is due. False if nothing is, but signs of life.
+    pub fn advance(&mut self) -> bool {
+        let Some(due) = self.next_wake() else { return false };
+        let Params { grace, regather, settle, hold_down, beacon, .. } = self.params;
+        let calm = self.busy + 2 * (grace + regather + settle + hold_down) + 30 * beacon;
+        if self.params.protocol == Protocol::Wombat && due > calm {
+            return false;
+        }
+        self.now = self.now.max(due);
+        self.wake();
+        true
     }
 
     pub fn next_wake(&self) -> Option<Time> {
@@ -367,6 +393,9 @@ impl World {
         if self.frozen == Some(server) {
             return;
         }
+        if !matches!(input, Input::Peer { .. }) {
+            self.busy = self.now;
+        }
         let mut out = Vec::new();
         self.servers[server].machine.handle(self.now, input, &mut out);
         self.obey(server, out);
@@ -374,6 +403,9 @@ impl World {
 
     fn obey(&mut self, server: ServerIndex, orders: Vec<Output>) {
         for order in orders {
+            if !is_sign_of_life(&order) {
+                self.busy = self.now;
+            }
             match order {
                 Output::Notify { daemon, notice } => self.notify(server, daemon, notice),
                 Output::Rejected { daemon, reason } => self.reject(server, daemon, reason),
@@ -395,6 +427,7 @@ impl World {
     }
 
     fn notify(&mut self, server: ServerIndex, daemon: DaemonId, notice: Notice) {
+        self.told = self.now;
         match &notice {
             Notice::StartChange { .. } => self.count.start_changes += 1,
             Notice::View(_) => self.count.views += 1,
@@ -435,7 +468,14 @@ impl World {
             self.count.proposals += 1;
             self.count.slow_proposals += usize::from(matches!(proposal.kind, Kind::Slow { .. }));
         }
+        if let Message::Wombat(Word::Prepare(_) | Word::Ready(_) | Word::Decide(_)) = &message {
+            self.count.proposals += 1;
+        }
         let Some(index) = self.servers.iter().position(|it| it.id == to) else { return };
+        let is_lost = matches!(message, Message::Wombat(Word::Beacon(_) | Word::Ping | Word::Pong));
+        if is_lost && self.deaf.contains(&(from, index)) {
+            return;
+        }
         let connection = self.servers[from].links[&index];
         let is_newest = self.frames.get(&(from, index)).and_then(|frames| frames.back());
         // A frame on a connection that the other end has replaced is lost.
@@ -461,8 +501,42 @@ impl World {
     }
 }
 
+/// What goes on for ever.
+fn is_sign_of_life(order: &Output) -> bool {
+    matches!(
+        order,
+        Output::Send {
+            message: Message::Wombat(Word::Beacon(_) | Word::Ping | Word::Pong | Word::Missing(_)),
+            ..
+        }
+    )
+}
+
 #[derive(Clone, Copy, Debug)]
 pub enum Pending {
     Frame { from: ServerIndex, to: ServerIndex },
     Notice { daemon: DaemonIndex },
+}
+
+/// Defines a module of tests for each protocol, from functions that take one.
+macro_rules! for_each_protocol {
+    ($($test:ident),* $(,)?) => {
+        mod moshe {
+            $(#[test] fn $test() { super::$test(membership_core::Protocol::Moshe); })*
+        }
+        mod wombat {
+            $(#[test] fn $test() { super::$test(membership_core::Protocol::Wombat); })*
+        }
+    };
+}
+pub(crate) use for_each_protocol;
+
+/// No change waits.
+pub fn sim(protocol: Protocol) -> Params {
+    Params { protocol, ..Params::sim() }
+}
+
+/// A local network on which connections tell all that there is to tell.
+pub fn lan(protocol: Protocol) -> Params {
+    Params { protocol, detection: None, ..Params::lan() }
 }
