@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use membership_core::Params;
+use membership_core::{Params, Protocol};
 use model::{Address, Name};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use svc_kit::detection::{Detection, DetectionArgs};
 use svc_kit::dial::Keepalive;
 use svc_kit::process::{Arguments, CommonArgs};
@@ -32,6 +32,9 @@ pub struct Config {
     /// All membership servers of the cluster; this one may be left out. Empty if it is the only one.
     #[serde(default, deserialize_with = "settings::list")]
     pub peers: Vec<Peer>,
+    /// How membership servers agree: `moshe` or `wombat`. All of a cluster have to do it alike.
+    #[serde(default, deserialize_with = "protocol")]
+    pub protocol: Protocol,
     /// Where to put the address that was bound.
     pub ready_file: Option<PathBuf>,
     /// Accepted like everywhere, and not used: what this server tells a daemon is in the trace of that daemon.
@@ -95,6 +98,10 @@ impl TryFrom<String> for Peer {
     }
 }
 
+fn protocol<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Protocol, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
+
 mod defaults {
     use super::*;
 
@@ -121,7 +128,7 @@ impl Config {
         params.settle = self.settle.unwrap_or(params.settle);
         params.regather = self.regather.unwrap_or(params.regather);
         params.grace = self.grace.unwrap_or(Duration::ZERO);
-        Params { daemons_max: self.daemons, ..params }
+        Params { protocol: self.protocol, daemons_max: self.daemons, ..params }
     }
 
     /// The other servers.
@@ -163,6 +170,9 @@ pub struct Args {
     /// All membership servers of the cluster, if there are several
     #[arg(long, value_name = "NAME=HOST:PORT", value_delimiter = ',')]
     pub peers: Option<Vec<String>>,
+    /// How membership servers agree: moshe or wombat
+    #[arg(long, value_name = "PROTOCOL")]
+    pub protocol: Option<String>,
     /// Detection of silent daemons and servers.
     #[command(flatten)]
     pub detection: DetectionArgs,
@@ -210,7 +220,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_setting() {
-        let cases: [(Args, &str); 6] = [
+        let cases: [(Args, &str); 7] = [
             (
                 Args { detection: DetectionArgs { profile: Some("slow".to_owned()) }, ..flags(&[]) },
                 "detection.profile",
@@ -219,6 +229,7 @@ mod tests {
             (flags(&["b:2"]), "peers"),
             (flags(&["m-2=b:1", "m-2=b:2"]), "peers"),
             (Args { daemons: Some(0), ..flags(&[]) }, "daemons"),
+            (Args { protocol: Some("paxos".to_owned()), ..flags(&[]) }, "protocol"),
             (Args { settle: Some("soon".to_owned()), ..flags(&[]) }, "settle"),
         ];
         for (flags, setting) in cases {

@@ -102,6 +102,7 @@ impl Service {
         let line = Arc::new(Line {
             id,
             cluster: config.cluster,
+            protocol: config.protocol,
             machine,
             daemons,
             servers,
@@ -126,7 +127,7 @@ impl Service {
             serve::announce(file, listener.bound())?;
         }
         health.serving().await;
-        tracing::info!(server = %id, cluster = %config.cluster, "started");
+        tracing::info!(server = %id, cluster = %config.cluster, protocol = %config.protocol, "started");
 
         let mut served = std::pin::pin!(server.serve(listener, stop.clone()));
         let mut driven = std::pin::pin!(driven);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{Stream, stream};
+use membership_core::Protocol;
 use model::{Name, ServerId, Time};
 use proto::membership::v1 as pb;
 use svc_kit::driver::{Clock, Handle};
@@ -15,6 +16,7 @@ use crate::history::History;
 use crate::status;
 use crate::streams::Streams;
 use crate::switchboard::{Fact, StreamNumber, Switchboard};
+use crate::wire::peers::LinkHello;
 
 /// This server, as calls see it.
 pub struct Line {
@@ -22,6 +24,8 @@ pub struct Line {
     pub id: ServerId,
     /// Which cluster it belongs to.
     pub cluster: Name,
+    /// How it agrees with other servers.
+    pub protocol: Protocol,
     /// Whom to tell facts.
     pub machine: Handle<Switchboard>,
     /// What goes out to daemons.
@@ -41,6 +45,11 @@ pub struct Line {
 }
 
 impl Line {
+    /// What this server says of itself to others.
+    pub fn hello(&self) -> LinkHello {
+        LinkHello { cluster: self.cluster, server: self.id, protocol: self.protocol }
+    }
+
     /// A number for a new stream.
     pub fn number(&self) -> StreamNumber {
         StreamNumber(self.next.fetch_add(1, Ordering::Relaxed))

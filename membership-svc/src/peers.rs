@@ -48,7 +48,7 @@ impl PeerService for PeerServer {
         let stream = line.number();
         let Opened { queue, ended } = line.servers.open(stream);
         line.tell(Fact::Server { stream, server }).await?;
-        let hello = pb::LinkResponse { hello: Some(wire::link_hello(line.cluster, line.id)), message: None };
+        let hello = pb::LinkResponse { hello: Some(wire::link_hello(line.hello())), message: None };
         let said = line::outgoing(queue, line.stop.clone())
             .map_ok(|message| pb::LinkResponse { hello: None, message: Some(message) });
         let responses = stream::once(future::ready(Ok(hello))).chain(said);
@@ -61,11 +61,15 @@ impl PeerService for PeerServer {
     }
 }
 
-/// Who is at the other end, if it belongs to the same cluster.
+/// Who is at the other end, if it belongs to the same cluster and speaks the same protocol.
 fn welcome(line: &Line, hello: Option<pb::LinkHello>) -> Result<ServerId, Status> {
-    let (cluster, server) = wire::read_link_hello(hello)?;
+    let wire::LinkHello { cluster, server, protocol } = wire::read_link_hello(hello)?;
     if cluster != line.cluster {
         return Err(status::foreign_cluster(cluster, line.cluster));
+    }
+    if protocol != line.protocol {
+        tracing::warn!(%server, %protocol, "refused a server that agrees in another way");
+        return Err(status::foreign_protocol(protocol, line.protocol));
     }
     tracing::info!(%server, "the link is up");
     Ok(server)
@@ -145,7 +149,7 @@ async fn call(
     let mut client = PeerServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let stream = line.number();
     let Opened { queue, ended } = line.servers.open(stream);
-    let hello = pb::LinkRequest { hello: Some(wire::link_hello(line.cluster, line.id)), message: None };
+    let hello = pb::LinkRequest { hello: Some(wire::link_hello(line.hello())), message: None };
     // A request has no status to end with: the end of the stream says it all.
     let said = line::outgoing(queue, line.stop.clone())
         .take_while(|message| future::ready(message.is_ok()))

@@ -44,6 +44,8 @@ pub fn of_peer(fault: Fault) -> &'static str {
         Fault::OldVersion => "OLD_VERSION",
         Fault::ForeignStart => "FOREIGN_START",
         Fault::OutOfRange => "OUT_OF_RANGE",
+        Fault::SeatedTwice => "SEATED_TWICE",
+        Fault::ForeignProtocol => "FOREIGN_PROTOCOL",
     }
 }
 
@@ -71,6 +73,13 @@ pub fn draining() -> Status {
 pub fn foreign_cluster(theirs: impl Display, ours: impl Display) -> Status {
     let message = format!("this is a server of cluster {ours}, not {theirs}");
     status::because(Code::FailedPrecondition, "FOREIGN_CLUSTER", message)
+}
+
+/// The caller agrees with others in another way.
+pub fn foreign_protocol(theirs: impl Display, ours: impl Display) -> Status {
+    let message =
+        format!("the servers of this cluster agree by {ours}, not by {theirs}: set `protocol` alike");
+    status::because(Code::FailedPrecondition, "FOREIGN_PROTOCOL", message)
 }
 
 /// The caller is not a server that is to open a link to this one.

@@ -2,6 +2,7 @@
 //! each other is in `peers`. Everything is checked here once; behind these files there are no generated types.
 
 pub mod peers;
+pub mod wombat;
 
 use std::collections::BTreeMap;
 use std::str::FromStr;

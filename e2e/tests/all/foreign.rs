@@ -289,13 +289,19 @@ async fn the_membership_service_takes_daemons_and_servers_of_its_own_cluster_onl
         let responses = within("an answer", client.register(queue)).await;
         assert_refused(end(responses).await, refusal);
     }
-    let peer = |cluster: &str, server: &str| membership::LinkRequest {
-        hello: Some(membership::LinkHello { cluster: cluster.to_owned(), server: server.to_owned() }),
+    let peer = |cluster: &str, server: &str, protocol: &str| membership::LinkRequest {
+        hello: Some(membership::LinkHello {
+            cluster: cluster.to_owned(),
+            server: server.to_owned(),
+            protocol: protocol.to_owned(),
+        }),
         message: None,
     };
     for (request, refusal) in [
-        (peer("elsewhere", "a#5"), FOREIGN_CLUSTER),
-        (peer("e2e", "a#5"), (Code::FailedPrecondition, "UNKNOWN_SERVER")),
+        (peer("elsewhere", "a#5", ""), FOREIGN_CLUSTER),
+        (peer("e2e", "a#5", "wombat"), (Code::FailedPrecondition, "FOREIGN_PROTOCOL")),
+        (peer("e2e", "a#5", "paxos"), BAD_FIELD),
+        (peer("e2e", "a#5", "moshe"), (Code::FailedPrecondition, "UNKNOWN_SERVER")),
     ] {
         let (_sender, queue) = requests(vec![request]).await;
         let mut client = PeerServiceClient::new(channel(&address).await);

@@ -3,24 +3,42 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use membership_core::{
-    Attachment, Bar, Change, Kind, Leave, Message, Neighbours, Place, Proposal, Row, Target, Term,
+    Attachment, Bar, Change, Kind, Leave, Message, Neighbours, Place, Proposal, Protocol, Row, Target, Term,
 };
-use model::{DaemonId, Name, ServerId};
+use model::{DaemonId, Name, ServerId, StartId};
 use proto::membership::v1 as pb;
 
 use crate::wire::{
-    Malformed, address, duration, malformed, members, parse, report, standing, unreachable, write_duration,
+    Malformed, address, duration, malformed, members, parse, parse_given, report, standing, unreachable,
+    wombat, write_duration,
 };
 
 /// What a server says of itself.
-pub fn link_hello(cluster: Name, server: ServerId) -> pb::LinkHello {
-    pb::LinkHello { cluster: cluster.to_string(), server: server.to_string() }
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkHello {
+    /// Which cluster it belongs to.
+    pub cluster: Name,
+    /// Who it is.
+    pub server: ServerId,
+    /// How it agrees with others.
+    pub protocol: Protocol,
 }
 
-/// Which cluster a server belongs to, and who it is.
-pub fn read_link_hello(hello: Option<pb::LinkHello>) -> Result<(Name, ServerId), Malformed> {
+/// What a server says of itself.
+pub fn link_hello(hello: LinkHello) -> pb::LinkHello {
+    let LinkHello { cluster, server, protocol } = hello;
+    let (cluster, server, protocol) = (cluster.to_string(), server.to_string(), protocol.to_string());
+    pb::LinkHello { cluster, server, protocol }
+}
+
+/// What a server says of itself.
+pub fn read_link_hello(hello: Option<pb::LinkHello>) -> Result<LinkHello, Malformed> {
     let hello = hello.ok_or_else(|| malformed("hello", "must be in the first message"))?;
-    Ok((parse(&hello.cluster, "hello.cluster")?, parse(&hello.server, "hello.server")?))
+    Ok(LinkHello {
+        cluster: parse(&hello.cluster, "hello.cluster")?,
+        server: parse(&hello.server, "hello.server")?,
+        protocol: parse_given(&hello.protocol, "hello.protocol")?.unwrap_or_default(),
+    })
 }
 
 /// What is said to a server.
@@ -43,6 +61,7 @@ pub fn peer_message(message: Message) -> pb::PeerMessage {
         Message::Bars(bars) => Wire::Bars(pb::Bars { bars: bars.into_iter().map(write_bar).collect() }),
         Message::Proposal(proposal) => Wire::Proposal(write_proposal(&proposal)),
         Message::Beat => Wire::Beat(pb::Beat {}),
+        Message::Wombat(word) => Wire::Word(wombat::write(word)),
     };
     pb::PeerMessage { message: Some(message) }
 }
@@ -76,7 +95,7 @@ fn write_change(change: Change) -> pb::Change {
     written
 }
 
-fn write_leave(leave: Leave) -> pb::Leave {
+pub fn write_leave(leave: Leave) -> pb::Leave {
     use pb::LeaveReason as Reason;
     let (mut silent, mut server) = (None, String::new());
     let reason = match leave {
@@ -145,6 +164,7 @@ pub fn read_peer_message(message: Option<pb::PeerMessage>) -> Result<Message, Ma
         Wire::Bars(bars) => Message::Bars(bars.bars.into_iter().map(read_bar).collect::<Result<_, _>>()?),
         Wire::Proposal(proposal) => Message::Proposal(read_proposal(proposal)?),
         Wire::Beat(pb::Beat {}) => Message::Beat,
+        Wire::Word(word) => Message::Wombat(wombat::read(word)?),
     })
 }
 
@@ -176,7 +196,7 @@ fn read_change(change: pb::Change) -> Result<Change, Malformed> {
     Ok(Change { version: change.version, daemons })
 }
 
-fn read_leave(leave: &pb::Leave, field: &str) -> Result<Leave, Malformed> {
+pub fn read_leave(leave: &pb::Leave, field: &str) -> Result<Leave, Malformed> {
     use pb::LeaveReason as Reason;
     Ok(match leave.reason() {
         Reason::Goodbye => Leave::Goodbye,
@@ -220,17 +240,22 @@ fn read_proposal(proposal: pb::Proposal) -> Result<Proposal, Malformed> {
         servers.insert(server);
         used.insert(server, it.used);
     }
-    let mut starts = BTreeMap::new();
-    for it in proposal.starts {
-        let daemon = parse(&it.daemon, "message.proposal.starts.daemon")?;
-        starts.insert(daemon, parse(&it.start, "message.proposal.starts.start")?);
-    }
+    let starts = read_members(proposal.starts, "message.proposal.starts")?;
     let kind = match proposal.round {
         0 => Kind::Fast,
         round => Kind::Slow { round },
     };
     let target = Target { servers, digest: proposal.digest };
     Ok(Proposal { number: proposal.number, kind, target, starts, counter: proposal.counter, used })
+}
+
+/// The start ids that daemons were told.
+pub fn read_members(given: Vec<pb::Member>, field: &str) -> Result<BTreeMap<DaemonId, StartId>, Malformed> {
+    let read = |it: pb::Member| {
+        let daemon = parse(&it.daemon, &format!("{field}.daemon"))?;
+        Ok((daemon, parse(&it.start, &format!("{field}.start"))?))
+    };
+    given.into_iter().map(read).collect()
 }
 
 #[cfg(test)]
@@ -240,7 +265,8 @@ mod tests {
 
     use detector::{Doubt, Doubted};
     use membership_core::Standing;
-    use model::{Address, Boot, ConfigurationId, StartId};
+    use membership_core::{Beacon, Decide, Departure, Outdone, Prepare, Ready, SeatedAt, Word};
+    use model::{Address, Boot, ConfigurationId};
 
     fn server(name: &str) -> ServerId {
         ServerId::new(name.parse().unwrap(), Boot::new(1))
@@ -305,7 +331,31 @@ mod tests {
             let daemons = BTreeMap::from([(daemon("machine-1"), taken), (daemon("machine-2"), left)]);
             messages.push(Message::Change(Change { version: 8, daemons }));
         }
+        messages.extend(every_word().into_iter().map(Message::Wombat));
         messages
+    }
+
+    fn every_word() -> Vec<Word> {
+        let (a, b) = (daemon("machine-1"), daemon("machine-2"));
+        let servers = BTreeSet::from([server("m-1"), server("m-2")]);
+        let seated = |server| SeatedAt { server, address: Address::new("a:1"), attempt: 3, since: 2 };
+        let alone = |daemon, at| BTreeMap::from([(daemon, seated(server(at)))]);
+        let starts = BTreeMap::from([(a, StartId::new(Boot::new(7), 3))]);
+        let doubted_by = BTreeMap::from([(a, Duration::from_millis(400))]);
+        let left = [None, Some(Leave::Closed)];
+        let left = left.map(|leave| Departure { daemon: b, leave, doubted_by: doubted_by.clone() });
+        let cliques = vec![alone(a, "m-1"), alone(b, "m-2")];
+        vec![
+            Word::Beacon(Beacon { view: servers.clone(), next: Duration::from_millis(25) }),
+            Word::Ping,
+            Word::Pong,
+            Word::Missing(server("m-2")),
+            Word::Away,
+            Word::Outdone(Outdone { daemon: a, since: 2, by: b, at: server("m-2") }),
+            Word::Prepare(Prepare { number: 4, servers, cliques, cuts: vec![(a, b)] }),
+            Word::Ready(Ready { number: 4, counter: 8, starts: starts.clone() }),
+            Word::Decide(Decide { number: 4, counter: 9, starts, left: left.to_vec() }),
+        ]
     }
 
     #[test]
