@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use membership_core::Protocol;
 use membership_svc::Service;
 use membership_svc::config::{Args, Config, Peer};
 use model::{Address, ConfigurationId, StartId};
@@ -297,6 +298,15 @@ async fn until_agreed(daemons: &mut [Daemon], members: &[&str]) {
 
 #[tokio::test]
 async fn several_servers_agree_and_take_over_from_each_other() {
+    agree_and_take_over(Protocol::Moshe).await;
+}
+
+#[tokio::test]
+async fn several_servers_follow_one_and_take_over_from_each_other() {
+    agree_and_take_over(Protocol::Wombat).await;
+}
+
+async fn agree_and_take_over(protocol: Protocol) {
     // Of two servers the one with the lesser name calls, so that the others' addresses do not matter to the last.
     let names = ["m-1", "m-2", "m-3"];
     let unused = Address::new("127.0.0.1:1");
@@ -305,7 +315,7 @@ async fn several_servers_agree_and_take_over_from_each_other() {
     let mut servers = Vec::new();
     for (index, name) in names.iter().enumerate().rev() {
         let grace = Some(Duration::from_secs(30));
-        let server = Server::start(Config { peers: peers.clone(), grace, ..config(name) }).await;
+        let server = Server::start(Config { protocol, peers: peers.clone(), grace, ..config(name) }).await;
         peers[index].address = server.address.clone();
         servers.insert(0, server);
     }
