@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use detector::{Doubt, Doubted, Report};
 use membership_core::{
-    Arrival, Attachment, Bar, Change, Input, Kind, Leave, Message, Neighbours, Notice, Output, Params, Place,
-    Proposal, Row, Server, Standing, Target, Term,
+    Arrival, Attachment, Bar, Beacon, Change, Decide, Input, Kind, Leave, Message, Neighbours, Notice,
+    Outdone, Output, Params, Place, Prepare, Proposal, Protocol, Ready, Row, SeatedAt, Server, Standing,
+    Target, Term, Word,
 };
 use model::{Address, Boot, Configuration, ConfigurationId, DaemonId, Machine, ServerId, StartId, Time};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
+
+use crate::world::sim;
 
 /// Schedules, each of [`STEPS`] messages.
 const SEEDS: u64 = 300;
@@ -21,6 +24,8 @@ const STEPS: usize = 300;
 /// The server, its daemon, and what the daemon was told.
 struct Bench {
     dice: ChaCha8Rng,
+    me: ServerId,
+    others: [ServerId; 2],
     now: Time,
     server: Server,
     daemon: DaemonId,
@@ -31,6 +36,11 @@ struct Bench {
     views: usize,
     /// The server's last vote: the others mostly vote as it does.
     proposal: Option<Proposal>,
+    /// The number of its last change.
+    prepare: u64,
+    /// The number of the last change of others.
+    prepared: u64,
+    speaks_wombat: bool,
     /// What the others announced last.
     rows: BTreeMap<ServerId, Row>,
     /// Counts what the others say.
@@ -47,11 +57,14 @@ fn daemon(name: &str) -> DaemonId {
 }
 
 impl Bench {
-    fn new(seed: u64) -> Bench {
+    /// The server called `me`, and two others of p, q and r.
+    fn new(seed: u64, protocol: Protocol, me: &str, others: [&str; 2]) -> Bench {
         Bench {
             dice: ChaCha8Rng::seed_from_u64(seed),
+            me: server(me),
+            others: others.map(server),
             now: Time::ZERO,
-            server: Server::new(server("p"), Params { daemons_max: 2, ..Params::sim() }),
+            server: Server::new(server(me), Params { daemons_max: 2, ..sim(protocol) }),
             daemon: daemon("a"),
             attached: false,
             attempts: 1 << 61,
@@ -59,6 +72,9 @@ impl Bench {
             view: None,
             views: 0,
             proposal: None,
+            prepare: 0,
+            prepared: 0,
+            speaks_wombat: protocol == Protocol::Wombat,
             rows: BTreeMap::new(),
             said: 0,
             refused: BTreeMap::new(),
@@ -113,6 +129,9 @@ impl Bench {
                 }
                 Output::Rejected { .. } => self.attached = false,
                 Output::Send { message: Message::Proposal(proposal), .. } => self.proposal = Some(proposal),
+                Output::Send { message: Message::Wombat(Word::Prepare(prepare)), .. } => {
+                    self.prepare = prepare.number;
+                }
                 Output::Send { .. } => {}
                 Output::Refuse { fault, .. } => *self.refused.entry(format!("{fault:?}")).or_default() += 1,
                 Output::Beat { .. } | Output::HangUp { .. } | Output::HangUpOn { .. } | Output::Agreed(_) => {
@@ -138,7 +157,7 @@ impl Bench {
     }
 
     fn step(&mut self) {
-        let from = server(["q", "r"][self.below(2) as usize]);
+        let from = self.others[self.below(2) as usize];
         match self.below(100) {
             0 => self.tell(Input::PeerDown { server: from }),
             1..6 => self.tell(Input::PeerUp { server: from }),
@@ -168,9 +187,76 @@ impl Bench {
                 let bar = Bar { version: self.odd(3), by: from.name(), out: out[self.below(3) as usize] };
                 self.tell(Input::Peer { from, message: Message::Bars(BTreeMap::from([(name, bar)])) });
             }
+            _ if self.speaks_wombat => {
+                let message = Message::Wombat(self.any_word());
+                self.tell(Input::Peer { from, message });
+            }
             _ => {
                 let message = Message::Proposal(self.any_proposal(from));
                 self.tell(Input::Peer { from, message });
+            }
+        }
+    }
+
+    fn any_word(&mut self) -> Word {
+        self.said += 1;
+        let some = self.others[self.below(2) as usize];
+        // Most are about the last change of whoever leads.
+        let number = match self.below(3) {
+            0 => self.odd(self.said),
+            1 => self.prepare,
+            _ => self.prepared,
+        };
+        let all = ["p", "q", "r", "s"].map(server);
+        let mut servers: BTreeSet<_> = all.into_iter().filter(|_| self.below(3) > 0).collect();
+        let daemons = ["a", "b", "c"].map(daemon);
+        let crowd = if self.below(8) > 0 { &daemons[..2] } else { &daemons[..] };
+        match self.below(16) {
+            0..3 => Word::Beacon(Beacon { view: servers, next: Duration::from_micros(self.odd(50_000)) }),
+            3 => Word::Ping,
+            4 => Word::Pong,
+            5 => Word::Missing(some),
+            6 => Word::Away,
+            7 => {
+                let (daemon, by) = (daemon("b"), daemons[self.below(3) as usize]);
+                Word::Outdone(Outdone { daemon, since: self.below(4), by, at: some })
+            }
+            8..12 => {
+                self.prepared += 1;
+                servers.insert(self.me);
+                let mut cliques = vec![BTreeMap::new(), BTreeMap::new()];
+                for it in crowd.iter().copied() {
+                    let at = [self.me, some][self.below(2) as usize];
+                    let (attempt, since) = (self.odd(2), self.odd(2));
+                    let seated = SeatedAt { server: at, address: Address::new("x:1"), attempt, since };
+                    if self.below(3) > 0 {
+                        cliques[self.below(2) as usize].insert(it, seated.clone());
+                    }
+                    if self.below(60) == 0 {
+                        cliques[0].insert(it, seated);
+                    }
+                }
+                if self.below(20) == 0 {
+                    servers.remove(&self.me);
+                }
+                let number = self.odd(self.prepared);
+                Word::Prepare(Prepare { number, servers, cliques, cuts: vec![(daemons[0], daemons[1])] })
+            }
+            kind => {
+                let mut starts = BTreeMap::new();
+                for it in crowd.iter().copied() {
+                    if self.below(2) > 0 {
+                        let start = if it == self.daemon { self.last_start } else { self.start_of(it) };
+                        starts.insert(it, start);
+                    }
+                }
+                // Whoever counts without measure leaves no room.
+                let counter = self.odd(self.views as u64 + 3);
+                if kind < 14 {
+                    Word::Ready(Ready { number, counter, starts })
+                } else {
+                    Word::Decide(Decide { number, counter, starts, left: Vec::new() })
+                }
             }
         }
     }
@@ -253,8 +339,8 @@ impl Bench {
 
     /// The others are gone, and time goes by.
     fn rest(&mut self) {
-        for name in ["q", "r"] {
-            self.tell(Input::PeerDown { server: server(name) });
+        for server in self.others {
+            self.tell(Input::PeerDown { server });
         }
         self.tell(Input::Detach { daemon: self.daemon, leave: Leave::Goodbye });
         self.attach();
@@ -268,11 +354,11 @@ fn times() -> u64 {
     std::env::var("FUZZ").map_or(1, |times| times.parse().unwrap())
 }
 
-#[test]
-fn corrupted_servers_are_refused_and_stop_nobody() {
+/// Runs the schedules of `seeds`, and returns what was refused and how many views there were.
+fn run(seeds: std::ops::Range<u64>, bench: impl Fn(u64) -> Bench) -> (BTreeMap<String, usize>, usize) {
     let (mut refused, mut views) = (BTreeMap::new(), 0);
-    for seed in 0..SEEDS * times() {
-        let mut bench = Bench::new(seed);
+    for seed in seeds {
+        let mut bench = bench(seed);
         bench.attach();
         for _ in 0..STEPS {
             bench.step();
@@ -285,8 +371,29 @@ fn corrupted_servers_are_refused_and_stop_nobody() {
         }
         views += bench.views;
     }
+    (refused, views)
+}
+
+#[test]
+fn corrupted_servers_are_refused_and_stop_nobody() {
+    let (refused, views) = run(0..SEEDS * times(), |seed| Bench::new(seed, Protocol::Moshe, "p", ["q", "r"]));
     assert!(views > 3 * SEEDS as usize, "{refused:?}, {views} views");
     for fault in ["NotUp", "TooManyDaemons", "NotAddressed", "OldVersion", "ForeignStart", "OutOfRange"] {
         assert!(refused.contains_key(fault), "no {fault} in {refused:?}");
+    }
+}
+
+#[test]
+fn corrupted_leaders_and_followers_are_refused_and_stop_nobody() {
+    // One that leads the others, one between them, and one that is led by them.
+    let ranks = [("p", ["q", "r"]), ("q", ["p", "r"]), ("r", ["p", "q"])];
+    for (me, others) in ranks {
+        let (refused, views) = run(0..SEEDS * times(), |seed| Bench::new(seed, Protocol::Wombat, me, others));
+        assert!(views > 2 * SEEDS as usize, "{me}: {refused:?}, {views} views");
+        for fault in ["NotUp", "TooManyDaemons", "NotAddressed", "SeatedTwice", "ForeignStart", "OutOfRange"]
+        {
+            assert!(refused.contains_key(fault), "{me}: no {fault} in {refused:?}");
+        }
+        assert!(refused.contains_key("ForeignProtocol"), "{me}: {refused:?}");
     }
 }

@@ -5,4 +5,5 @@ mod corrupt;
 mod refusals;
 mod scenarios;
 mod schedules;
+mod wombat;
 mod world;

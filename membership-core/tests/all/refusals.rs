@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use membership_core::{
     Agreed, Arrival, Attachment, Change, Fault, Input, Kind, Message, Neighbours, Output, Params, Proposal,
-    Rejection, Row, Server, Standing, Target,
+    Protocol, Rejection, Row, Server, Standing, Target, Word,
 };
 use model::{Address, Boot, ConfigurationId, DaemonId, Machine, ServerId, StartId, Time};
+
+use crate::world::sim;
 
 fn daemon(name: &str, boot: u64) -> DaemonId {
     DaemonId::new(name.parse().unwrap(), Boot::new(boot))
@@ -160,4 +162,18 @@ fn an_earlier_life_of_a_server_is_refused() {
     let zombie = server("q", 0);
     let refused = Output::Refuse { from: zombie, fault: Fault::NotUp };
     assert_eq!(handle(&mut p, Input::PeerUp { server: zombie }), [refused]);
+}
+
+#[test]
+fn servers_of_another_protocol_are_refused() {
+    let q = server("q", 1);
+    let (mut moshe, vote) = linked();
+    let mut wombat = Server::new(server("p", 1), sim(Protocol::Wombat));
+    handle(&mut wombat, Input::PeerUp { server: q });
+    let refused = [Output::Refuse { from: q, fault: Fault::ForeignProtocol }];
+    for message in [Message::Proposal(vote), Message::Links(links(1))] {
+        assert_eq!(handle(&mut wombat, Input::Peer { from: q, message }), refused);
+    }
+    let message = Message::Wombat(Word::Away);
+    assert_eq!(handle(&mut moshe, Input::Peer { from: q, message }), refused);
 }

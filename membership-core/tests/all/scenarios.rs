@@ -30,6 +30,7 @@ for_each_protocol! {
     a_silent_daemon_is_lost_and_a_beating_one_is_not,
     who_never_beats_is_left_to_its_connection,
     a_silent_server_is_given_up,
+    who_failed_over_and_says_goodbye_is_gone_at_once,
 }
 
 /// As many daemons as servers, one at each, in one configuration.
@@ -411,4 +412,20 @@ fn a_silent_server_is_given_up(protocol: Protocol) {
     world.attach(daemons[1], 0);
     live(&mut world, Duration::from_secs(10), &daemons);
     assert_eq!(world.common_view().unwrap(), before);
+}
+
+/// That it might come back from its lost server is no question any more.
+fn who_failed_over_and_says_goodbye_is_gone_at_once(protocol: Protocol) {
+    for home in 0..2 {
+        let (mut world, daemons) = three_at_lan(protocol);
+        world.restart_server(2);
+        world.attach(daemons[2], home);
+        arrive(&mut world);
+        assert_eq!(world.count, Count::default(), "nobody is told anything");
+        let start = world.now;
+        world.quit(daemons[2]);
+        arrive(&mut world);
+        assert_eq!(world.common_view().unwrap().members.len(), 2);
+        assert_eq!(world.told, start, "at once");
+    }
 }

@@ -23,7 +23,7 @@ pub struct World {
     /// The number of the newest connection between two servers.
     connections: u64,
     configurations: BTreeMap<ConfigurationId, Configuration>,
-    frozen: Option<ServerIndex>,
+    frozen: BTreeSet<ServerIndex>,
     /// Links on which leaders' beacons and pings are lost.
     pub deaf: BTreeSet<(ServerIndex, ServerIndex)>,
     /// When something happened that was more than a sign of life.
@@ -113,7 +113,7 @@ impl World {
             frames: BTreeMap::new(),
             connections: 0,
             configurations: BTreeMap::new(),
-            frozen: None,
+            frozen: BTreeSet::new(),
             deaf: BTreeSet::new(),
             busy: Time::ZERO,
             told: Time::ZERO,
@@ -193,7 +193,7 @@ impl World {
 
     /// `server` stands still from now on, and nobody sees that.
     pub fn freeze(&mut self, server: ServerIndex) {
-        self.frozen = Some(server);
+        self.frozen.insert(server);
     }
 
     /// The daemon goes away, and its server does not know.
@@ -369,8 +369,12 @@ impl World {
         true
     }
 
+    fn awake(&self) -> impl Iterator<Item = (ServerIndex, &Peer)> {
+        self.servers.iter().enumerate().filter(|(server, _)| !self.frozen.contains(server))
+    }
+
     pub fn next_wake(&self) -> Option<Time> {
-        self.servers.iter().filter_map(|it| Some(it.machine.next_wake()?.0)).min()
+        self.awake().filter_map(|(_, it)| Some(it.machine.next_wake()?.0)).min()
     }
 
     /// Lets `time` pass for the servers' deadlines alone.
@@ -380,8 +384,8 @@ impl World {
     }
 
     pub fn wake(&mut self) {
-        let frozen = self.frozen;
-        for server in (0..self.servers.len()).filter(|server| frozen != Some(*server)) {
+        let awake: Vec<_> = self.awake().map(|(server, _)| server).collect();
+        for server in awake {
             let mut out = Vec::new();
             self.servers[server].machine.wake(self.now, &mut out);
             self.obey(server, out);
@@ -390,7 +394,7 @@ impl World {
 
     /// Tells a server a fact, and does what it orders.
     pub fn tell(&mut self, server: ServerIndex, input: Input) {
-        if self.frozen == Some(server) {
+        if self.frozen.contains(&server) {
             return;
         }
         if !matches!(input, Input::Peer { .. }) {
