@@ -143,7 +143,7 @@ async fn trial(profile: Profile, cause: Cause, victim: usize) -> anyhow::Result<
     for witness in witnesses {
         last = members[witness - 1].says(&format!("view {}", DAEMONS - 1)).await?;
     }
-    Ok((last - at).as_secs_f64() * 1e3)
+    Ok((last - at).as_micros() as f64 / 1e3)
 }
 
 /// Daemons that are together, with a member at each that says how many there are.

@@ -2,6 +2,7 @@
 //! host's network is touched.
 
 use std::process::Command as Blocking;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, ensure};
 
@@ -19,7 +20,9 @@ pub struct Namespaces {
 impl Namespaces {
     /// So many, wired to one bridge.
     pub fn create(count: usize) -> anyhow::Result<Namespaces> {
-        let namespaces = Namespaces { prefix: format!("bench-{}-", std::process::id()), count };
+        static USED: AtomicUsize = AtomicUsize::new(0);
+        let set = USED.fetch_add(1, Ordering::Relaxed);
+        let namespaces = Namespaces { prefix: format!("bench-{}-{set}-", std::process::id()), count };
         let bridge = namespaces.name(0);
         ip(&["netns", "add", &bridge])?;
         ip(&["-n", &bridge, "link", "add", "bridge", "type", "bridge"])?;
