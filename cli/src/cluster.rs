@@ -1,5 +1,5 @@
-//! A cluster of real processes on this computer: one membership server, machines (a daemon and a content server each)
-//! and gateways, on loopback ports that the system chooses.
+//! A cluster of real processes on this computer: membership servers, machines (a daemon and a content server each) and
+//! gateways, on loopback ports that the system chooses.
 //!
 //! A [`Cluster`] owns its processes: they are gone when it is dropped, and when the process that has it is gone. It
 //! kills them by name, starts them again under the same name and address, and says when one dies by itself. Every
@@ -53,6 +53,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// The `handover` binary.
     pub exe: PathBuf,
+    /// How many membership servers there are.
+    pub membership_servers: usize,
     /// How many machines there are.
     pub machines: usize,
     /// How many gateways there are.
@@ -78,6 +80,7 @@ impl Options {
             name,
             dir: dir.to_owned(),
             exe: std::env::current_exe().unwrap_or_else(|_| "handover".into()),
+            membership_servers: 1,
             machines: 4,
             gateways: 2,
             replicas: 3,
@@ -106,7 +109,10 @@ impl Cluster {
     /// If a process cannot be started or ends, or if the cluster does not come together in time.
     pub async fn start(options: Options) -> anyhow::Result<Cluster> {
         assert!(
-            options.machines > 0 && options.gateways > 0 && options.replicas > 0,
+            options.membership_servers > 0
+                && options.machines > 0
+                && options.gateways > 0
+                && options.replicas > 0,
             "a cluster has one of each"
         );
         let films = options.films.len();
@@ -122,9 +128,9 @@ impl Cluster {
         let home = Home::take(&options.dir)?;
         let mut cluster = Cluster { options, home, children: Vec::new() };
         cluster.lay_out_content()?;
-        cluster.launch(Service::Membership, 1, |_| Vec::new()).await?;
-        let membership = cluster.list(Service::Membership).join(",");
-        let join = |_| flags([("--membership", membership.clone())]);
+        cluster.launch_membership().await?;
+        let membership = cluster.list(Service::Membership);
+        let join = |number| flags([("--membership", rotated(&membership, number - 1).join(","))]);
         cluster.launch(Service::Daemon, cluster.options.machines, join).await?;
         let options = cluster.options.clone();
         let serve = |number| {
@@ -158,6 +164,44 @@ impl Cluster {
         Ok(())
     }
 
+    /// Starts the membership servers, the last one first: of two, the one with the lesser name calls, and has to know
+    /// where the other one listens, which is known once it does. When they are started again they know of all.
+    async fn launch_membership(&mut self) -> anyhow::Result<()> {
+        let count = self.options.membership_servers;
+        let peer = |name: Name, address: &str| format!("{name}={address}");
+        let mut peers: Vec<String> = (1..=count)
+            .map(|number| peer(Service::Membership.name(number), &format!("127.0.0.1:{number}")))
+            .collect();
+        let mut servers = Vec::new();
+        for number in (1..=count).rev() {
+            let name = Service::Membership.name(number);
+            let mut child = self.child(Service::Membership, number, flags([("--peers", peers.join(","))]));
+            child.start().await?;
+            if let Some(address) = child.address() {
+                peers[number - 1] = peer(name, address.as_str());
+            }
+            servers.insert(0, (name, child));
+        }
+        for (_, child) in &mut servers {
+            child.set_flag("--peers", &peers.join(","));
+        }
+        self.children.append(&mut servers);
+        self.publish()
+    }
+
+    /// Process number `number` of a kind, not started yet.
+    fn child(&self, service: Service, number: usize, own_flags: Vec<String>) -> Child {
+        let options = &self.options;
+        let mut flags = flags([("--cluster", options.name.to_string())]);
+        if let Some(dir) = &options.trace {
+            flags.extend(["--trace".to_owned(), dir.display().to_string()]);
+        }
+        flags.extend(own_flags);
+        flags.extend(options.flags.get(&service).into_iter().flatten().cloned());
+        let (name, exe, dir) = (service.name(number), options.exe.clone(), options.dir.clone());
+        Child::new(Spec { name, service, exe, dir, flags })
+    }
+
     /// Starts `count` processes of a kind at the same time.
     async fn launch(
         &mut self,
@@ -165,17 +209,7 @@ impl Cluster {
         count: usize,
         own_flags: impl Fn(usize) -> Vec<String>,
     ) -> anyhow::Result<()> {
-        let options = &self.options;
-        let child = |number: usize| {
-            let mut flags = flags([("--cluster", options.name.to_string())]);
-            if let Some(dir) = &options.trace {
-                flags.extend(["--trace".to_owned(), dir.display().to_string()]);
-            }
-            flags.extend(own_flags(number));
-            flags.extend(options.flags.get(&service).into_iter().flatten().cloned());
-            let (name, exe, dir) = (service.name(number), options.exe.clone(), options.dir.clone());
-            (name, Child::new(Spec { name, service, exe, dir, flags }))
-        };
+        let child = |number: usize| (service.name(number), self.child(service, number, own_flags(number)));
         let mut children: Vec<_> = (1..=count).map(child).collect();
         try_join_all(children.iter_mut().map(|(_, child)| child.start())).await?;
         self.children.append(&mut children);

@@ -4,6 +4,7 @@ mod check;
 mod content;
 mod demo;
 mod kill;
+mod membership;
 mod shape;
 mod signals;
 mod status;
@@ -18,6 +19,7 @@ use model::Name;
 use svc_kit::shutdown::Exit;
 
 use crate::cluster::state::{self, NoCluster, State};
+use crate::commands::membership::AskError;
 use crate::parent;
 use crate::player::PlayError;
 
@@ -49,6 +51,8 @@ enum Command {
     Watch(watch::Args),
     /// Show configuration, groups, sessions and who serves them
     Status(status::Args),
+    /// Show which machines are in the cluster and why, and keep machines out
+    Membership(membership::Args),
     /// Kill a process of the cluster on this computer with SIGKILL
     Kill(kill::Args),
     /// Add films, and list them
@@ -59,7 +63,7 @@ enum Command {
     Sim(sim::cli::Args),
     /// Run a membership server
     #[command(name = "membership-svc")]
-    Membership(membership_svc::config::Args),
+    MembershipServer(membership_svc::config::Args),
     /// Run a group communication daemon
     #[command(name = "gcs-svc")]
     Daemon(gcs_svc::config::Args),
@@ -77,7 +81,7 @@ pub fn main() -> ExitCode {
         parent::end_with_parent();
     }
     match line.command {
-        Command::Membership(args) => membership_svc::main(&args),
+        Command::MembershipServer(args) => membership_svc::main(&args),
         Command::Daemon(args) => gcs_svc::main(&args),
         Command::Server(args) => server_svc::main(&args),
         Command::Gateway(args) => gateway::main(&args),
@@ -88,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Up(args) => exit(on_runtime(up::run(args))),
         Command::Watch(args) => exit(on_runtime(watch::run(args))),
         Command::Status(args) => exit(on_runtime(status::run(args))),
+        Command::Membership(args) => exit(on_runtime(membership::run(args))),
         Command::Content(args) => exit(on_runtime(content::run(args))),
     }
 }
@@ -106,6 +111,11 @@ fn exit(ended: anyhow::Result<ExitCode>) -> ExitCode {
 fn code_of(error: &anyhow::Error) -> ExitCode {
     if error.is::<NoCluster>() {
         return Exit::Unreachable.into();
+    }
+    match error.downcast_ref() {
+        Some(AskError::Silent) => return Exit::Unreachable.into(),
+        Some(AskError::Refused(status)) => return ExitCode::from(EXIT_GRPC + status.code() as u8),
+        None => {}
     }
     match error.downcast_ref() {
         Some(PlayError::Unreachable { .. }) => Exit::Unreachable.into(),
@@ -160,6 +170,8 @@ mod tests {
         assert_eq!(code(NoCluster::None.into()), expected(69));
         assert_eq!(code(PlayError::Unreachable { reason: String::new() }.into()), expected(69));
         assert_eq!(code(PlayError::Refused(tonic::Status::not_found("no such unit")).into()), expected(69));
+        assert_eq!(code(AskError::Silent.into()), expected(69));
+        assert_eq!(code(AskError::Refused(tonic::Status::invalid_argument("name")).into()), expected(67));
         assert_eq!(code(anyhow::anyhow!("anything else")), expected(1));
     }
 }

@@ -20,7 +20,7 @@ use crate::cluster::Service;
 use crate::cluster::state::State;
 
 /// How long a process has for an answer.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
+pub const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// The phase of a daemon in which messages flow.
 pub const STEADY: &str = "steady";

@@ -38,6 +38,7 @@ fn help_names_every_command_and_where_to_begin() {
         "up",
         "watch",
         "status",
+        "membership",
         "kill",
         "content",
         "check",
@@ -64,6 +65,12 @@ fn a_wrong_command_line_is_told_from_an_error() {
         &["status", "--gateway", "nowhere"],
         &["kill", "moon", "1"],
         &["up", "--machines", "0"],
+        &["up", "--membership-servers", "8"],
+        &["membership"],
+        &["membership", "list", "--membership", "nowhere"],
+        &["membership", "evict", "machine-1", "--for", "ever"],
+        &["membership", "evict", "Machine 1"],
+        &["membership", "maintenance", "machine-1"],
     ] {
         let output = run(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
@@ -72,7 +79,13 @@ fn a_wrong_command_line_is_told_from_an_error() {
 
 #[test]
 fn without_a_cluster_every_command_says_how_to_start_one() {
-    for args in [&["status"][..], &["watch", "life"], &["kill", "server", "1"], &["content", "ls"]] {
+    for args in [
+        &["status"][..],
+        &["watch", "life"],
+        &["kill", "server", "1"],
+        &["content", "ls"],
+        &["membership", "list"],
+    ] {
         let output = run(args);
         assert_eq!(output.status.code(), Some(69), "{args:?}");
         let expected = "handover: no cluster is running on this computer; start one with `handover up`\n";
@@ -92,6 +105,17 @@ fn a_gateway_that_does_not_answer_is_named() {
     let output = run(&["status", "--gateway", "127.0.0.1:1"]);
     assert_eq!(output.status.code(), Some(69));
     assert!(stderr(&output).contains("127.0.0.1:1 does not answer"), "{}", stderr(&output));
+}
+
+#[test]
+fn membership_servers_that_do_not_answer_are_named() {
+    let output = run(&["membership", "history", "--membership", "127.0.0.1:1,127.0.0.1:2"]);
+    assert_eq!(output.status.code(), Some(69));
+    let errors = stderr(&output);
+    for part in ["127.0.0.1:1 does not answer", "127.0.0.1:2 does not answer", "no membership server answers"]
+    {
+        assert!(errors.contains(part), "{errors}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a server is told and what it orders: plain data.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -118,6 +118,8 @@ pub struct Agreed {
     pub configurations: Vec<Configuration>,
     /// Where each member takes connections, and the server that it is attached to.
     pub seats: BTreeMap<DaemonId, (Address, ServerId)>,
+    /// Who is in a configuration now and was in none before.
+    pub joined: BTreeSet<DaemonId>,
     /// Who was in a configuration before and is in none now.
     pub left: Vec<Departure>,
     /// Pairs that could not be together in one.

@@ -72,6 +72,17 @@ impl Agreeing {
         }
     }
 
+    /// Which servers are linked with which, if servers tell each other.
+    pub(crate) fn links(&self) -> Option<BTreeMap<ServerId, BTreeSet<ServerId>>> {
+        match self {
+            Agreeing::Moshe(moshe) => {
+                let known = moshe.links.known().iter();
+                Some(known.map(|(server, neighbours)| (*server, neighbours.linked.clone())).collect())
+            }
+            Agreeing::Wombat(_) => None,
+        }
+    }
+
     /// What the newest change is about.
     pub(crate) fn target(&self) -> &Target {
         match self {

@@ -152,15 +152,29 @@ impl Server {
         }
     }
 
-    /// The names that operators keep out.
-    pub fn barred(&self) -> impl Iterator<Item = (Name, Term)> + '_ {
-        self.bars.known().iter().filter_map(|(name, bar)| Some((*name, bar.out?)))
+    /// The names that operators keep out, and for how much longer.
+    pub fn barred(&self, now: Time) -> impl Iterator<Item = (Name, Term)> + '_ {
+        self.bars.known().keys().filter_map(move |name| {
+            let until = self.bars.keeps_out(now, *name)?;
+            Some((*name, until.map_or(Term::Maintenance, |until| Term::For(until.since(now)))))
+        })
     }
 
     /// Everybody who is attached, where, and how: also those who are in no configuration.
     pub fn daemons(&self, now: Time) -> Vec<(DaemonId, ServerId, Attachment)> {
         let seats = self.seats(now);
-        seats.iter().map(|(daemon, seat)| (daemon, seat.server, seat.attachment.clone())).collect()
+        let daemon = |(daemon, seat): (DaemonId, &Seat)| {
+            let standing = self.standings.of(self.id, daemon, seat);
+            let is_changing = standing.is_none() && seat.attachment.is_changing;
+            (daemon, seat.server, Attachment { standing, is_changing, ..seat.attachment.clone() })
+        };
+        seats.iter().map(daemon).collect()
+    }
+
+    /// Which servers can talk to each other, as far as this one knows.
+    pub fn links(&self) -> BTreeMap<ServerId, BTreeSet<ServerId>> {
+        let mine = || BTreeMap::from([(self.id, self.network.servers().collect())]);
+        self.agreeing.links().unwrap_or_else(mine)
     }
 
     /// The servers that this one agrees with, itself among them.
@@ -576,12 +590,14 @@ impl Server {
             self.standings.settle(configuration.id, &configuration.set(), &self.census);
         }
         self.standings.retain(&self.census);
+        let joined = self.joined(&configurations);
         let left = self.take_departures(now, &configurations);
         let seat =
             |(daemon, seat): (&DaemonId, &Seat)| (*daemon, (seat.attachment.address.clone(), seat.server));
         let seats = self.census.seats.iter().map(seat).collect();
         let cuts = self.census.cuts.clone();
-        let agreed = Agreed { configurations: configurations.clone(), seats, left: left.clone(), cuts };
+        let agreed =
+            Agreed { configurations: configurations.clone(), seats, joined, left: left.clone(), cuts };
         out.push(Output::Agreed(agreed));
         for configuration in configurations {
             for daemon in self.attachments.settle(&configuration) {
@@ -589,6 +605,17 @@ impl Server {
             }
         }
         left
+    }
+
+    /// Who is a member in `configurations` and was none before. A server that has just started knows no members, and
+    /// takes the word of each.
+    fn joined(&self, configurations: &[Configuration]) -> BTreeSet<DaemonId> {
+        let has_stood = |daemon: &DaemonId| {
+            let seat = self.census.seats.get(daemon);
+            self.members.is_empty() && seat.is_some_and(|seat| seat.attachment.standing.is_some())
+        };
+        let members = configurations.iter().flat_map(|it| it.members.keys().copied());
+        members.filter(|daemon| !self.members.contains(daemon) && !has_stood(daemon)).collect()
     }
 
     /// Who was a member and is none in `configurations`. The members are those from now on.

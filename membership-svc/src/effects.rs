@@ -71,7 +71,7 @@ impl Performer {
             let view = history.agree(now, agreed);
             let configurations = &view.agreed.configurations;
             let ids: Vec<_> = configurations.iter().map(|it| it.id.to_string()).collect();
-            let joined: Vec<_> = view.joined.iter().map(ToString::to_string).collect();
+            let joined: Vec<_> = view.agreed.joined.iter().map(ToString::to_string).collect();
             let left: Vec<_> = view.agreed.left.iter().map(history::told).collect();
             tracing::info!(
                 configuration = ids.join(", "),

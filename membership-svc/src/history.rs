@@ -1,11 +1,11 @@
 //! What servers agreed on, and how it came about: for logs, and for those who ask.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use membership_core::{Agreed, Departure, Leave};
-use model::{DaemonId, Time};
+use model::Time;
 
 /// How many agreements are remembered.
 pub const VIEWS_MAX: usize = 64;
@@ -17,8 +17,6 @@ pub struct View {
     pub agreed: Agreed,
     /// When this server knew of it.
     pub time: Time,
-    /// Members that were not in any configuration before.
-    pub joined: Vec<DaemonId>,
 }
 
 /// The last agreements.
@@ -30,13 +28,6 @@ pub struct History {
     pub refused: BTreeMap<&'static str, u64>,
 }
 
-impl View {
-    fn members(&self) -> BTreeSet<DaemonId> {
-        let each = self.agreed.configurations.iter();
-        each.flat_map(|configuration| configuration.members.keys().copied()).collect()
-    }
-}
-
 impl History {
     /// Something was refused.
     pub fn refuse(&mut self, reason: &'static str) {
@@ -45,10 +36,7 @@ impl History {
 
     /// There are new configurations.
     pub fn agree(&mut self, time: Time, agreed: Agreed) -> Arc<View> {
-        let before = self.views.front().map(|view| view.members()).unwrap_or_default();
-        let mut view = View { agreed, time, joined: Vec::new() };
-        view.joined = view.members().difference(&before).copied().collect();
-        let view = Arc::new(view);
+        let view = Arc::new(View { agreed, time });
         self.views.push_front(Arc::clone(&view));
         self.views.truncate(VIEWS_MAX);
         view
@@ -101,7 +89,8 @@ fn seconds(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{Boot, Configuration, StartId};
+    use model::{Boot, Configuration, DaemonId, StartId};
+    use std::collections::BTreeSet;
 
     fn daemon(name: &str) -> DaemonId {
         DaemonId::new(name.parse().unwrap(), Boot::new(1))
@@ -110,15 +99,8 @@ mod tests {
     fn agree(history: &mut History, counter: u64, names: &[&str]) -> Arc<View> {
         let starts = names.iter().map(|name| (daemon(name), StartId::new(Boot::new(1), counter))).collect();
         let configurations = vec![Configuration::new(counter, starts)];
-        let agreed = Agreed { configurations, seats: BTreeMap::new(), left: Vec::new(), cuts: Vec::new() };
-        history.agree(Time::ZERO, agreed)
-    }
-
-    #[test]
-    fn a_view_says_who_is_new() {
-        let mut history = History::default();
-        assert_eq!(agree(&mut history, 1, &["a", "b"]).joined, [daemon("a"), daemon("b")]);
-        assert_eq!(agree(&mut history, 2, &["b", "c"]).joined, [daemon("c")]);
+        let (seats, joined, left, cuts) = (BTreeMap::new(), BTreeSet::new(), Vec::new(), Vec::new());
+        history.agree(Time::ZERO, Agreed { configurations, seats, joined, left, cuts })
     }
 
     #[test]

@@ -24,6 +24,10 @@ pub struct MembershipServer(pub Arc<Line>);
 /// How long a caller may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long an evicted daemon stays out if the operator does not say. Who is kept out for no time at all would not be
+/// sent away.
+const EVICTION: Duration = Duration::from_secs(1);
+
 #[tonic::async_trait]
 impl MembershipService for MembershipServer {
     type RegisterStream = BoxStream<pb::RegisterResponse>;
@@ -60,9 +64,10 @@ impl MembershipService for MembershipServer {
             peers: board.linked().map(|server| server.to_string()).collect(),
             agrees_with: board.server().agrees_with(now).iter().map(ToString::to_string).collect(),
             daemons: board.server().daemons(now).into_iter().map(wire::daemon_status).collect(),
-            barred: board.server().barred().map(wire::barred).collect(),
+            barred: board.server().barred(now).map(wire::barred).collect(),
+            links: board.server().links().into_iter().map(wire::server_links).collect(),
         });
-        let Seen { attached, peers, agrees_with, daemons, barred } =
+        let Seen { attached, peers, agrees_with, daemons, barred, links } =
             seen.await.map_err(|_| status::draining())?;
         let history = line.history.borrow().clone();
         let mut views = history.views.iter().map(|view| wire::view(view));
@@ -77,6 +82,8 @@ impl MembershipService for MembershipServer {
             agrees_with,
             daemons,
             barred,
+            links,
+            warnings: Vec::new(),
             refused: history.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
             uptime: prost_types::Duration::try_from(uptime).ok(),
         }))
@@ -89,6 +96,7 @@ impl MembershipService for MembershipServer {
     async fn evict(&self, request: Request<pb::EvictRequest>) -> Result<Response<pb::EvictResponse>, Status> {
         let request = request.into_inner();
         let time = wire::duration(request.duration, "duration")?;
+        let time = if time.is_zero() { EVICTION } else { time };
         self.bar(wire::name(&request.name, "name")?, Some(Term::For(time))).await?;
         Ok(Response::new(pb::EvictResponse {}))
     }
@@ -118,6 +126,7 @@ struct Seen {
     agrees_with: Vec<String>,
     daemons: Vec<pb::DaemonStatus>,
     barred: Vec<pb::BarredDaemon>,
+    links: Vec<pb::ServerLinks>,
 }
 
 /// The current configuration, and each new one.

@@ -4,12 +4,12 @@
 pub mod peers;
 pub mod wombat;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use std::time::Duration;
 
 use detector::{Doubt, Doubted, Report};
-use membership_core::{Arrival, Attachment, Departure, Notice, Standing, Term};
+use membership_core::{Arrival, Attachment, Departure, Leave, Notice, Standing, Term};
 use model::{Address, ConfigurationId, DaemonId, Name, ServerId, StartId, Time};
 use proto::membership::v1 as pb;
 use svc_kit::status;
@@ -178,13 +178,14 @@ pub fn view(view: &View) -> pb::View {
     let departure = |departure: &Departure| pb::Departure {
         daemon: departure.daemon.to_string(),
         cause: history::cause(departure),
+        goodbye: departure.leave == Some(Leave::Goodbye),
     };
     let pair = |(a, b): &(DaemonId, DaemonId)| pb::Pair { a: a.to_string(), b: b.to_string() };
     pb::View {
         configurations: view.agreed.configurations.iter().map(|it| it.id.to_string()).collect(),
         time: Some(timestamp(view.time)),
         members: members.into_values().collect(),
-        joined: view.joined.iter().map(ToString::to_string).collect(),
+        joined: view.agreed.joined.iter().map(ToString::to_string).collect(),
         left: view.agreed.left.iter().map(departure).collect(),
         cuts: view.agreed.cuts.iter().map(pair).collect(),
     }
@@ -202,6 +203,12 @@ pub fn daemon_status((daemon, server, attachment): (DaemonId, ServerId, Attachme
         held: attachment.held,
         unreachable: unreachable(&attachment.report),
     }
+}
+
+/// The links of a server.
+pub fn server_links((server, linked): (ServerId, BTreeSet<ServerId>)) -> pb::ServerLinks {
+    let linked = linked.iter().map(ToString::to_string).collect();
+    pb::ServerLinks { server: server.to_string(), linked }
 }
 
 /// A daemon that an operator keeps out.

@@ -111,6 +111,14 @@ impl Child {
         self.spec.service
     }
 
+    /// Gives `flag` another value, from its next life on.
+    pub(super) fn set_flag(&mut self, flag: &str, value: &str) {
+        let given = self.spec.flags.iter().position(|it| it == flag);
+        if let Some(old) = given.and_then(|at| self.spec.flags.get_mut(at + 1)) {
+            value.clone_into(old);
+        }
+    }
+
     /// Where it listens, or last did.
     pub(super) fn address(&self) -> Option<&Address> {
         self.address.as_ref()

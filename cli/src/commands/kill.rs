@@ -29,6 +29,8 @@ enum Target {
     Machine,
     /// A gateway, such as gateway-1; its clients attach to another one
     Gateway,
+    /// A membership server, such as membership-1; configurations go on without it
+    Membership,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
@@ -37,6 +39,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Target::Server => Service::Server,
         Target::Machine => Service::Daemon,
         Target::Gateway => Service::Gateway,
+        Target::Membership => Service::Membership,
     };
     let named = service.named(&args.name).and_then(|name| state.process(name));
     let Some(process) = named else {
@@ -45,7 +48,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     let is_meant = |it: &&Process| match args.target {
         Target::Machine => it.machine == Some(process.name),
-        Target::Server | Target::Gateway => it.name == process.name,
+        Target::Server | Target::Gateway | Target::Membership => it.name == process.name,
     };
     let victims: Vec<(&Process, u32)> =
         state.processes.iter().filter(is_meant).filter_map(|it| Some((it, it.pid?))).collect();

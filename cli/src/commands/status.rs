@@ -41,7 +41,7 @@ pub struct Args {
 
 /// How to show the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+pub enum Format {
     /// For people.
     Table,
     /// One JSON object.

@@ -13,8 +13,8 @@ use super::signals::{EXIT_INTERRUPTED, Signals};
 use crate::cluster::state;
 use crate::cluster::{Cluster, Death, Options};
 
-/// Start a cluster of real processes on loopback ports that the system chooses: one membership server, machines (a
-/// group communication daemon and a content server each) and gateways. The films that come with this program are on
+/// Start a cluster of real processes on loopback ports that the system chooses: membership servers, machines (a group
+/// communication daemon and a content server each) and gateways. The films that come with this program are on
 /// it, each on some of the machines.
 ///
 /// Ctrl-C stops everything. A process that is killed, by `handover kill` or by hand, is started again after a while. A
@@ -24,6 +24,9 @@ pub struct Args {
     /// The name of the cluster; several can run if they have different names
     #[arg(long, value_name = "NAME", default_value = "local")]
     cluster: Name,
+    /// How many membership servers there are
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=7))]
+    membership_servers: u8,
     /// How many machines there are
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
     machines: u8,
@@ -49,6 +52,7 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::catch()?;
     let mut options = Options::new(args.cluster, &state::base().join(args.cluster.as_str()));
+    options.membership_servers = args.membership_servers.into();
     options.machines = args.machines.into();
     options.gateways = args.gateways.into();
     options.replicas = args.replicas.into();

@@ -107,6 +107,28 @@ fn who_is_rejected_is_not_attached() {
 }
 
 #[test]
+fn who_comes_from_a_configuration_of_the_past_is_not_new_to_a_server_that_is() {
+    let (a, b) = (daemon("a", 1), daemon("b", 1));
+    let joined = |server: &mut Server, attach| {
+        let orders = handle(server, attach);
+        let Some(Output::Agreed(agreed)) = orders.iter().find(|it| matches!(it, Output::Agreed(_))) else {
+            panic!("{orders:?}")
+        };
+        agreed.joined.iter().copied().collect::<Vec<_>>()
+    };
+    let comes = |daemon| {
+        let Input::Attach(arrival) = attach(daemon, None, 0) else { unreachable!() };
+        Input::Attach(Arrival { standing: None, ..arrival })
+    };
+    let mut first = Server::new(server("p", 1), Params::sim());
+    assert_eq!(joined(&mut first, comes(a)), [a]);
+    assert_eq!(joined(&mut first, comes(b)), [b]);
+    let mut next = Server::new(server("p", 2), Params::sim());
+    assert_eq!(joined(&mut next, attach(a, None, 2)), []);
+    assert_eq!(joined(&mut next, comes(b)), [b]);
+}
+
+#[test]
 fn servers_that_break_the_protocol_are_refused() {
     let (q, zombie) = (server("q", 1), server("q", 0));
     let foreign = StartId::new(Boot::new(9), 1);

@@ -1,0 +1,87 @@
+//! One membership server after the other, until one answers.
+
+use model::Address;
+use proto::membership::v1 as pb;
+use proto::membership::v1::membership_service_client::MembershipServiceClient;
+use svc_kit::dial::{self, Keepalive};
+use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status};
+
+use crate::snapshot::{ANSWER_MAX, limited};
+
+type Client = MembershipServiceClient<Channel>;
+
+/// The membership servers of a cluster.
+pub struct Servers(pub Vec<Address>);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// The servers refuse what was asked for.
+    #[error("{}{}", .0.message(), svc_kit::status::reason(.0).map(|it| format!(" ({it})")).unwrap_or_default())]
+    Refused(Status),
+    /// No server answers.
+    #[error("no membership server answers")]
+    Silent,
+}
+
+impl Servers {
+    /// The answer of the first server that gives one. Those that do not are named.
+    pub async fn ask<T>(
+        &self,
+        question: impl AsyncFn(Client) -> Result<Response<T>, Status>,
+    ) -> Result<T, AskError> {
+        for address in &self.0 {
+            match ask_one(address, &question).await {
+                Ok(answer) => return Ok(answer),
+                Err(status) if is_silence(&status) => tell_silence(address, &status),
+                Err(status) => return Err(AskError::Refused(status)),
+            }
+        }
+        Err(AskError::Silent)
+    }
+
+    /// Who is there.
+    pub async fn membership(&self) -> Result<pb::GetMembershipResponse, AskError> {
+        self.ask(async |mut client| client.get_membership(limited(pb::GetMembershipRequest {})).await).await
+    }
+
+    /// Shows each new configuration, going on at the next server whenever one goes away.
+    pub async fn watch(&self, mut show: impl FnMut(&pb::View) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let mut last = Vec::new();
+        loop {
+            let question = async |mut client: Client| client.watch(Request::new(pb::WatchRequest {})).await;
+            let mut views = self.ask(question).await?;
+            while let Ok(Some(response)) = views.message().await {
+                let Some(view) = response.view.filter(|view| view.configurations != last) else { continue };
+                show(&view)?;
+                last = view.configurations;
+            }
+        }
+    }
+}
+
+async fn ask_one<T>(
+    address: &Address,
+    question: &impl AsyncFn(Client) -> Result<Response<T>, Status>,
+) -> Result<T, Status> {
+    let channel = tokio::time::timeout(ANSWER_MAX, dial::connect(address, &Keepalive::default()))
+        .await
+        .map_err(|_| Status::deadline_exceeded("no connection in time"))?
+        .map_err(|error| Status::unavailable(error.to_string()))?;
+    question(MembershipServiceClient::new(channel)).await.map(Response::into_inner)
+}
+
+/// Whether another server may answer.
+fn is_silence(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown)
+}
+
+fn tell_silence(address: &Address, status: &Status) {
+    eprintln!("handover: {address} does not answer: {}", status.message());
+}
+
+/// The name of a daemon or a server, without the number of its life.
+pub fn without_boot(id: &str) -> &str {
+    id.split_once('#').map_or(id, |(name, _)| name)
+}
