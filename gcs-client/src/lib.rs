@@ -70,6 +70,8 @@ pub enum Event {
         /// What.
         payload: Bytes,
     },
+    /// From here on views come to be in the primary component, or not. Before the first time, they do not.
+    Primary(bool),
     /// Send nothing more to these strict groups, and say so: [`Command::Blocked`]. Who does not is evicted.
     Block(Vec<GroupName>),
     /// Go on in these groups.

@@ -100,6 +100,7 @@ impl Reader {
                     payload: message.payload,
                 }))
             }
+            pb::event::Event::Primary(it) => Ok(Some(Event::Primary(it.primary))),
             pb::event::Event::Block(block) => Ok(Some(Event::Block(group_names(&block.groups)?))),
             pb::event::Event::Unblock(unblock) => Ok(Some(Event::Unblock(group_names(&unblock.groups)?))),
             pb::event::Event::StateWanted(wanted) => Ok(Some(Event::StateWanted {
@@ -159,6 +160,7 @@ fn group_view(view: pb::GroupView) -> Result<GroupView, Malformed> {
         joined: Vec::new(),
         left: view.left.iter().map(|process| parse(process, "view.left")).collect::<Result<_, _>>()?,
         transitional: Vec::new(),
+        primary: view.primary,
     };
     for member in view.members {
         let process = parse(&member.process, "view.members.process")?;

@@ -429,7 +429,7 @@ impl Daemon {
 
         let came_along = |rank: &Rank| self.endpoint.members().get(rank.index()).copied();
         let transitional: BTreeSet<DaemonId> = ranks.iter().filter_map(came_along).collect();
-        let previous = self.endpoint.configuration().id;
+        let Configuration { id: previous, primary: was_primary, .. } = *self.endpoint.configuration();
         self.stability = Stability::new(view.members.len(), &self.params);
         self.safe = Safe::new(view.members.len());
         for (from, adopted) in self.endpoint.install(view.clone()) {
@@ -451,6 +451,10 @@ impl Daemon {
         let (configuration, transitional) = (view.clone(), transitional);
         out.push(Output::Installed { configuration, transitional: transitional.clone(), rest });
         self.tell_configuration(out);
+        if view.primary != was_primary {
+            self.tell_primary(self.processes.connections().collect(), out);
+        }
+        self.groups.set_primary(view.primary);
         self.install_tables(&view, &transitional, out);
     }
 

@@ -26,6 +26,8 @@ pub(crate) type Views = BTreeMap<u32, Vec<Arc<GroupView>>>;
 #[derive(Clone, Debug, Hash)]
 struct Group {
     view: GroupViewId,
+    /// Whether `view` came to be in the primary component.
+    primary: bool,
     /// In the order of their ids.
     members: Vec<Arc<Member>>,
     /// The connections of those members that are attached here.
@@ -68,6 +70,8 @@ pub(crate) struct Groups {
     watchers: BTreeMap<u32, Arc<str>>,
     /// The local members of a group that has none.
     nobody: Arc<[u32]>,
+    /// Whether views come to be in the primary component.
+    primary: bool,
 }
 
 impl Groups {
@@ -79,7 +83,13 @@ impl Groups {
             strict: BTreeSet::new(),
             watchers: BTreeMap::new(),
             nobody: Arc::new([]),
+            primary: false,
         }
+    }
+
+    /// Views from here on come to be in the primary component, or not.
+    pub(crate) fn set_primary(&mut self, primary: bool) {
+        self.primary = primary;
     }
 
     /// The groups and their members, in the order of their names.
@@ -346,6 +356,7 @@ impl Groups {
             let id = change.known.unwrap_or(id);
             debug_assert!(id > group.view, "a group's views grow [VKCD:local-monotonicity]");
             group.view = id;
+            group.primary = self.primary;
             tell_watchers(&self.watchers, &name, group, &change, &mut views);
             if group.members.is_empty() {
                 self.groups.remove(&name);
@@ -373,7 +384,8 @@ fn view(
     transitional: Vec<ProcessId>,
 ) -> GroupView {
     let members = group.members.iter().map(|member| **member).collect();
-    GroupView { group: name.clone(), id: group.view, members, joined, left, transitional }
+    let (group, id, primary) = (name.clone(), group.view, group.primary);
+    GroupView { group, id, members, joined, left, transitional, primary }
 }
 
 /// Makes the view that a change leads to, as it looks from outside.

@@ -333,6 +333,9 @@ pub enum ProcessEvent {
     },
     /// The daemon moved into this configuration: to those who watch.
     Configuration(Configuration),
+    /// From here on views come to be in the primary component, or not: before the first view that does. Until a
+    /// process is told so for the first time, they do not.
+    Primary(bool),
     /// Send nothing more to these strict groups, and say so ([`Input::Blocked`]); what was sent before counts as sent
     /// in the view that was told last. Who does not answer within [`crate::Params::block_timeout`] is evicted. A
     /// process that is about to be told its first view of a group may be told this before.

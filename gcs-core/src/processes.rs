@@ -61,6 +61,11 @@ impl Processes {
         }
     }
 
+    /// The connections of all processes.
+    pub(crate) fn connections(&self) -> impl Iterator<Item = u32> {
+        self.attached.keys().copied()
+    }
+
     pub(crate) fn attached(&self, connection: u32) -> bool {
         self.attached.contains_key(&connection)
     }

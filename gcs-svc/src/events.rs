@@ -76,6 +76,7 @@ impl Writer {
                 let (group, view) = named(group, view);
                 Event::UpToDate(pb::UpToDate { group, view })
             }
+            ProcessEvent::Primary(primary) => Event::Primary(pb::Primary { primary }),
             ProcessEvent::Configuration(it) => Event::Configuration(wire::configuration(&it)),
         };
         written.push(encoded(event));

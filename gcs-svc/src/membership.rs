@@ -195,7 +195,7 @@ fn read(response: pb::RegisterResponse) -> Result<Option<Notice>, Lost> {
                 Ok((parse(&it.daemon, "view.members.daemon")?, parse(&it.start, "view.members.start")?))
             };
             let members: Result<BTreeMap<_, _>, Lost> = view.members.iter().map(member).collect();
-            let configuration = Configuration::new(id.counter(), members?);
+            let configuration = Configuration::new(id.counter(), members?).with_primary(view.primary);
             if configuration.id != id {
                 return Err(Lost::Malformed("view.id does not fit its members"));
             }

@@ -155,7 +155,7 @@ pub fn hello(hello: Option<pb::AttachHello>) -> Result<(Name, Name), Malformed> 
 /// Writes a configuration.
 pub fn configuration(configuration: &Configuration) -> pb::Configuration {
     let members = configuration.members.keys().map(ToString::to_string).collect();
-    pb::Configuration { id: configuration.id.to_string(), members }
+    pb::Configuration { id: configuration.id.to_string(), members, primary: configuration.primary }
 }
 
 /// Writes names of groups.
@@ -199,6 +199,7 @@ pub fn group_view(view: &GroupView) -> pb::GroupView {
         id: Some(group_view_id(view.id)),
         members: view.members.iter().map(member).collect(),
         left: view.left.iter().map(ToString::to_string).collect(),
+        primary: view.primary,
     }
 }
 
@@ -234,6 +235,7 @@ mod tests {
             joined: vec![new],
             left: vec![process("m-3#9/1")],
             transitional: vec![old],
+            primary: true,
         })
     }
 

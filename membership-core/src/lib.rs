@@ -23,6 +23,7 @@
 //! | `protocol` | what a server needs of a protocol by which it agrees with others |
 //! | `moshe`, `links`, `agreement` | one: who can talk to whom, and votes: one round when all saw the same, the slow path otherwise |
 //! | `wombat` | the other: who is in command, and what it decides |
+//! | `primary` | which configuration is the primary component |
 //! | `message` | what servers say to each other |
 //! | `port` | the facts and orders |
 //! | `params` | limits and times |
@@ -43,6 +44,7 @@ mod moshe;
 mod network;
 mod params;
 mod port;
+mod primary;
 mod protocol;
 mod server;
 mod standings;
@@ -55,6 +57,7 @@ pub use message::{
     Term,
 };
 pub use params::{Params, Protocol, UnknownProtocol};
+pub use primary::Rule;
 pub use port::{Agreed, Departure, Input, Notice, Output, Rejection};
 pub use server::Server;
 pub use wombat::word::{Beacon, Decide, Outdone, Prepare, Ready, SeatedAt, Word};

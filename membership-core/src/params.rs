@@ -6,6 +6,8 @@ use core::time::Duration;
 
 use detector::Profile;
 
+use crate::primary::Rule;
+
 /// How membership servers agree with each other. All of a cluster have to do it alike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Protocol {
@@ -74,6 +76,8 @@ pub struct Params {
     pub hold_down: Duration,
     /// When silence is suspicious. `None` leaves that to connections.
     pub detection: Option<detector::Params>,
+    /// Which configuration is the primary component. The same at all servers.
+    pub primary: Rule,
     /// How many daemons there may be, attached here or announced by other servers.
     pub daemons_max: usize,
 }
@@ -100,6 +104,7 @@ impl Params {
             flaps: 3,
             hold_down,
             detection: Some(detection),
+            primary: Rule::None,
             daemons_max: 128,
         }
     }

@@ -514,7 +514,7 @@ impl Server {
 
     /// Until when a change that was first seen at `since` waits, and what for.
     fn wait(&self, census: &Census, since: Time) -> Option<Wait> {
-        let Params { settle, regather, grace, .. } = self.params;
+        let Params { settle, regather, grace, .. } = &self.params;
         [
             (self.standings.awaits_others(census), regather, "the rest of a configuration comes back"),
             (census.has_questions(), grace, "a daemon may come back"),
@@ -522,7 +522,7 @@ impl Server {
         ]
         .into_iter()
         .filter(|(applies, ..)| *applies)
-        .map(|(_, time, reason)| Wait { since, until: since + time, reason })
+        .map(|(_, time, reason)| Wait { since, until: since + *time, reason })
         .max_by_key(|wait| wait.until)
     }
 
@@ -585,7 +585,13 @@ impl Server {
         let members = |clique: &BTreeSet<DaemonId>| clique.iter().filter_map(start).collect();
         let cliques =
             self.census.cliques.iter().map(members).filter(|them: &BTreeMap<_, _>| !them.is_empty());
-        let configurations: Vec<_> = cliques.map(|them| Configuration::new(counter, them)).collect();
+        let configurations: Vec<_> = cliques
+            .map(|them| {
+                let configuration = Configuration::new(counter, them);
+                let primary = self.params.primary.holds_for(&configuration);
+                configuration.with_primary(primary)
+            })
+            .collect();
         for configuration in &configurations {
             self.standings.settle(configuration.id, &configuration.set(), &self.census);
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use membership_core::{Params, Protocol};
+use membership_core::{Params, Protocol, Rule};
 use model::{Address, Name};
 use serde::{Deserialize, Deserializer, Serialize};
 use svc_kit::detection::{Detection, DetectionArgs};
@@ -54,6 +54,10 @@ pub struct Config {
     /// How long a daemon whose stream broke has to attach again, while no other daemon misses it.
     #[serde(default, with = "humantime_serde::option")]
     pub grace: Option<Duration>,
+    /// The daemons that decide which configuration is the primary component: the one that has more than half of them,
+    /// or half and among them the one whose name is the least. Empty: none is.
+    #[serde(default, deserialize_with = "settings::list")]
+    pub voters: Vec<Name>,
     /// How many daemons there may be.
     #[serde(default = "defaults::daemons")]
     pub daemons: usize,
@@ -128,6 +132,9 @@ impl Config {
         params.settle = self.settle.unwrap_or(params.settle);
         params.regather = self.regather.unwrap_or(params.regather);
         params.grace = self.grace.unwrap_or(Duration::ZERO);
+        if !self.voters.is_empty() {
+            params.primary = Rule::Majority(self.voters.iter().copied().collect());
+        }
         Params { protocol: self.protocol, daemons_max: self.daemons, ..params }
     }
 
@@ -141,11 +148,13 @@ impl Settings for Config {
     fn check(&self) -> Result<(), Invalid> {
         let zero = Duration::ZERO;
         let distinct: std::collections::BTreeSet<_> = self.peers.iter().map(|peer| peer.name).collect();
+        let voters: std::collections::BTreeSet<_> = self.voters.iter().collect();
         let too_many = format!("must name at most {} other servers", Config::SERVERS_MAX - 1);
         let rules = [
             (distinct.len() == self.peers.len(), "peers", "must name each server once"),
             (self.others().count() < Config::SERVERS_MAX, "peers", too_many.as_str()),
             (self.daemons > 0, "daemons", "must be at least 1"),
+            (voters.len() == self.voters.len(), "voters", "must name each daemon once"),
             (self.keepalive.interval > zero, "keepalive.interval", "must be longer than nothing"),
             (self.keepalive.timeout > zero, "keepalive.timeout", "must be longer than nothing"),
         ];
@@ -185,6 +194,9 @@ pub struct Args {
     /// After a restart, wait this long for daemons to come back, such as 1s
     #[arg(long, value_name = "DURATION")]
     pub regather: Option<String>,
+    /// Daemons of which the primary component has a majority; without them, none is primary
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub voters: Option<Vec<String>>,
     /// How many daemons there may be
     #[arg(long, value_name = "NUMBER")]
     pub daemons: Option<usize>,

@@ -141,6 +141,7 @@ pub fn notice(notice: Notice) -> pb::RegisterResponse {
         Notice::View(configuration) => pb::register_response::Notice::View(pb::Configuration {
             id: configuration.id.to_string(),
             members: members(&configuration.members),
+            primary: configuration.primary,
         }),
     };
     pb::RegisterResponse { notice: Some(notice) }
@@ -170,8 +171,14 @@ pub fn view(view: &View) -> pb::View {
                 Some((address, server)) => (address.to_string(), server.to_string()),
                 None => Default::default(),
             };
-            let (start, configuration) = (start.to_string(), configuration.id.to_string());
-            let member = pb::ViewMember { daemon: daemon.to_string(), start, address, server, configuration };
+            let member = pb::ViewMember {
+                daemon: daemon.to_string(),
+                start: start.to_string(),
+                address,
+                server,
+                configuration: configuration.id.to_string(),
+                primary: configuration.primary,
+            };
             members.insert(*daemon, member);
         }
     }

@@ -46,6 +46,10 @@ pub struct Configuration {
     pub id: ConfigurationId,
     /// Each member with the id of the last start change that it was told before this configuration.
     pub members: BTreeMap<DaemonId, StartId>,
+    /// Whether it is the primary component: of all configurations that exist side by side, at most one is. False where
+    /// no rule says which.
+    #[serde(default)]
+    pub primary: bool,
 }
 
 impl Configuration {
@@ -58,12 +62,18 @@ impl Configuration {
                 .and(&start.boot().number().to_le_bytes())
                 .and(&start.number().to_le_bytes())
         });
-        Configuration { id: ConfigurationId::new(counter, digest.bits()), members }
+        Configuration { id: ConfigurationId::new(counter, digest.bits()), members, primary: false }
     }
 
     /// Where a daemon is before its first configuration: alone, under an id below every other.
     pub fn initial(daemon: DaemonId) -> Configuration {
         Configuration::new(0, BTreeMap::from([(daemon, StartId::new(daemon.boot(), 0))]))
+    }
+
+    /// The same configuration, as the primary component or not.
+    #[must_use]
+    pub fn with_primary(self, primary: bool) -> Configuration {
+        Configuration { primary, ..self }
     }
 
     /// The members without their start ids.
@@ -117,4 +127,7 @@ pub struct GroupView {
     pub left: Vec<ProcessId>,
     /// Who came along from the same previous view, and so delivered the same messages in it [VKCD:transitional-set].
     pub transitional: Vec<ProcessId>,
+    /// Whether it came to be in the primary component ([`Configuration::primary`]).
+    #[serde(default)]
+    pub primary: bool,
 }

@@ -23,6 +23,9 @@ impl Daemon {
     ) -> Result<(), Rejection> {
         self.processes.attach(connection, name)?;
         self.trace(out, |daemon| Event::Attach { process: ProcessId::new(daemon, connection), name });
+        if self.endpoint.configuration().primary {
+            self.tell_primary([connection].into(), out);
+        }
         Ok(())
     }
 
@@ -265,6 +268,14 @@ impl Daemon {
             out.push(Output::Deliver { connections: [connection].into(), event });
         }
         Ok(())
+    }
+
+    /// Tells processes whether this is the primary component.
+    pub(super) fn tell_primary(&self, connections: Arc<[u32]>, out: &mut Vec<Output>) {
+        if !connections.is_empty() {
+            let event = ProcessEvent::Primary(self.endpoint.configuration().primary);
+            out.push(Output::Deliver { connections, event });
+        }
     }
 
     pub(super) fn tell_configuration(&self, out: &mut Vec<Output>) {
