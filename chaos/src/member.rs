@@ -207,6 +207,7 @@ async fn answer(event: Event, commands: &Commands) {
         Event::Views(_)
         | Event::Message { .. }
         | Event::Outcome { .. }
+        | Event::Primary(_)
         | Event::Unblock(_)
         | Event::State { .. }
         | Event::UpToDate { .. }

@@ -237,6 +237,7 @@ impl Script {
                 joined: members.iter().filter(|m| !old.contains(m)).copied().collect(),
                 left: old.iter().filter(|m| !members.contains(m)).copied().collect(),
                 transitional: members.iter().filter(|m| came_along(m)).copied().collect(),
+                primary: false,
             };
             if let Some(previous) = previous {
                 self.view_origins.insert((process, group.clone(), id), previous);

@@ -207,7 +207,13 @@ mod tests {
     fn view(group: &str) -> pb::GroupView {
         let id = pb::GroupViewId { configuration: "v4.beef".into(), position: 2 };
         let members = vec![member("m-1#7/1", false, true), member("m-2#8/1", true, false)];
-        pb::GroupView { group: group.into(), id: Some(id), members, left: vec!["m-3#9/1".into()] }
+        pb::GroupView {
+            group: group.into(),
+            id: Some(id),
+            members,
+            left: vec!["m-3#9/1".into()],
+            primary: true,
+        }
     }
 
     fn views(views: Vec<pb::GroupView>, continued: bool) -> pb::Event {

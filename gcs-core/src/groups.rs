@@ -301,6 +301,7 @@ impl Groups {
                 continue;
             }
             let group = self.groups.entry(name.clone()).or_insert_with(|| Group {
+                primary: false,
                 view: GroupViewId { configuration: model::ConfigurationId::new(0, 0), position: 0 },
                 members: Vec::new(),
                 local: Arc::clone(&self.nobody),

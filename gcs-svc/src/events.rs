@@ -129,6 +129,7 @@ mod tests {
             joined: vec![process],
             left: vec!["m-3#9/1".parse().unwrap()],
             transitional: Vec::new(),
+            primary: false,
         })
     }
 

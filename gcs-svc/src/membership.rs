@@ -219,7 +219,7 @@ mod tests {
             start: (*start).to_owned(),
         };
         let members = members.iter().map(member).collect();
-        let view = pb::Configuration { id: id.to_owned(), members };
+        let view = pb::Configuration { id: id.to_owned(), members, primary: false };
         pb::RegisterResponse { notice: Some(pb::register_response::Notice::View(view)) }
     }
 

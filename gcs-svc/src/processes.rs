@@ -359,6 +359,7 @@ mod tests {
             joined: Vec::new(),
             left: vec!["d1#1/1".parse().unwrap(); 3],
             transitional: Vec::new(),
+            primary: false,
         };
         let processes = Processes::new(Limits::default());
         let Admitted { connection, mut told, .. } = processes.admit().unwrap();

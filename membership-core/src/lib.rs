@@ -57,7 +57,7 @@ pub use message::{
     Term,
 };
 pub use params::{Params, Protocol, UnknownProtocol};
-pub use primary::Rule;
 pub use port::{Agreed, Departure, Input, Notice, Output, Rejection};
+pub use primary::Rule;
 pub use server::Server;
 pub use wombat::word::{Beacon, Decide, Outdone, Prepare, Ready, SeatedAt, Word};

@@ -85,7 +85,7 @@ pub struct Params {
 impl Params {
     /// For a kind of network. Whoever lost its server takes as long to see that as a silent peer takes to be seen, and
     /// a little longer to be somewhere else.
-    pub const fn of(profile: Profile) -> Params {
+    pub fn of(profile: Profile) -> Params {
         let detection = profile.params();
         let (settle, regather, hold_down) = match profile {
             Profile::Fast => {
@@ -110,12 +110,12 @@ impl Params {
     }
 
     /// For machines that are milliseconds apart.
-    pub const fn lan() -> Params {
+    pub fn lan() -> Params {
         Params::of(Profile::Lan)
     }
 
     /// For simulations: no change waits.
-    pub const fn sim() -> Params {
+    pub fn sim() -> Params {
         Params {
             settle: Duration::ZERO,
             regather: Duration::ZERO,

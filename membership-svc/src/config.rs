@@ -131,7 +131,7 @@ impl Config {
         let mut params = Params::of(self.detection.profile);
         params.settle = self.settle.unwrap_or(params.settle);
         params.regather = self.regather.unwrap_or(params.regather);
-        params.grace = self.grace.unwrap_or(Duration::ZERO);
+        params.grace = self.grace.unwrap_or(params.grace);
         if !self.voters.is_empty() {
             params.primary = Rule::Majority(self.voters.iter().copied().collect());
         }

@@ -73,7 +73,8 @@ async fn listen(machine: &Handle<Server<Vod>>, mut events: gcs_client::Events) -
             }
             Event::Lost(loss) => return Ok(loss.to_string()),
             // A server asks for no outcomes, and its groups are of the plain kind.
-            Event::Outcome { .. }
+            Event::Primary(_)
+            | Event::Outcome { .. }
             | Event::Block(_)
             | Event::Unblock(_)
             | Event::StateWanted { .. }

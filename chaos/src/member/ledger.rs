@@ -154,6 +154,8 @@ impl Ledger {
                 told.map_err(|wrong| format!("{outcome:?} of message {number}: {wrong}"))?;
                 Ok(Vec::new())
             }
+            // No cluster of these runs has a rule for that.
+            Event::Primary(_) => Err("told of a primary component".to_owned()),
             Event::Lost(_) => Ok(Vec::new()),
         }
     }
@@ -360,6 +362,7 @@ mod tests {
             joined: all(joined),
             left: all(left),
             transitional: all(along),
+            primary: false,
         }])
     }
 

@@ -125,6 +125,7 @@ pub fn event(event: &ProcessEvent) -> Vec<String> {
         }
         ProcessEvent::UpToDate { group, .. } => vec![format!("{group}: up to date")],
         ProcessEvent::Configuration(configuration) => vec![triple(configuration)],
+        ProcessEvent::Primary(primary) => vec![format!("primary: {primary}")],
         ProcessEvent::Block(groups) => groups.iter().map(|group| format!("block {group}")).collect(),
         ProcessEvent::Unblock(groups) => groups.iter().map(|group| format!("unblock {group}")).collect(),
         ProcessEvent::Outcome { number, outcome } => vec![format!("#{number} {}", self::outcome(outcome))],

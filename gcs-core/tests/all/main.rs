@@ -12,6 +12,7 @@ mod detection;
 mod diagram;
 mod latency;
 mod levels;
+mod primary;
 mod random;
 mod rng;
 mod scenarios;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use detector::Doubt;
-use membership_core::{Input, Params, Protocol, Rejection, Term};
+use membership_core::{Input, Params, Protocol, Rejection, Rule, Term};
 use model::Boot;
 
 use crate::world::{Count, DaemonIndex, World, for_each_protocol, lan, sim};
@@ -31,6 +31,7 @@ for_each_protocol! {
     who_never_beats_is_left_to_its_connection,
     a_silent_server_is_given_up,
     who_failed_over_and_says_goodbye_is_gone_at_once,
+    an_even_split_has_one_primary_component,
 }
 
 /// As many daemons as servers, one at each, in one configuration.
@@ -428,4 +429,31 @@ fn who_failed_over_and_says_goodbye_is_gone_at_once(protocol: Protocol) {
         assert_eq!(world.common_view().unwrap().members.len(), 2);
         assert_eq!(world.told, start, "at once");
     }
+}
+
+/// Four voters in two halves, whichever way the servers and the links fall apart.
+fn an_even_split_has_one_primary_component(protocol: Protocol) {
+    let voters = (0..4).map(|index| format!("daemon-{index}").parse().unwrap()).collect();
+    let mut world = World::connected(2, Params { primary: Rule::Majority(voters), ..lan(protocol) });
+    let daemons: Vec<_> = (0..4).map(|index| world.daemon(&format!("daemon-{index}"))).collect();
+    for daemon in &daemons {
+        world.attach(*daemon, daemon % 2);
+    }
+    world.settle();
+    assert!(world.common_view().unwrap().primary);
+    let is_primary = |world: &World| {
+        [0, 1, 2, 3].map(|daemon: DaemonIndex| world.daemons[daemon].view.as_ref().unwrap().primary)
+    };
+    world.lose(0, 1);
+    world.lose(1, 0);
+    world.settle();
+    assert_eq!(is_primary(&world), [true, false, true, false]);
+    world.connect(0, 1);
+    world.settle();
+    assert!(world.common_view().unwrap().primary);
+    for daemon in [0, 3] {
+        world.report(daemon, &[(1, Doubt::Cut), (2, Doubt::Cut)]);
+    }
+    world.settle();
+    assert_eq!(is_primary(&world), [true, false, false, true]);
 }

@@ -419,6 +419,8 @@ impl World {
                 Output::HangUpOn { server: peer } => self.hang_up_on(server, peer),
                 Output::Refuse { .. } => self.count.refusals += 1,
                 Output::Agreed(agreed) => {
+                    let primaries = agreed.configurations.iter().filter(|it| it.primary).count();
+                    assert!(primaries <= 1, "two primary components");
                     for configuration in agreed.configurations {
                         assert!(configuration.members.keys().all(|daemon| agreed.seats.contains_key(daemon)));
                         let known = self.configurations.entry(configuration.id);

@@ -157,6 +157,7 @@ fn perform(
                 id: view_id(*position),
                 members: vec![member()],
                 left: vec![],
+                primary: false,
             };
             groups.extend(join.groups.iter().cloned());
             let views = join.groups.iter().map(view).collect();

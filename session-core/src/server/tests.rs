@@ -210,6 +210,7 @@ impl Cluster {
                 joined: processes(&new),
                 left: processes(&gone),
                 transitional: processes(&along),
+                primary: false,
             };
             self.step(member, Input::Views(Vec::from([view])));
         }

@@ -37,6 +37,7 @@ fn view(counter: u64, members: &[&str], along: &[&str]) -> GroupView {
         joined: Vec::new(),
         left: Vec::new(),
         transitional: servers(along),
+        primary: false,
     }
 }
 

@@ -223,6 +223,7 @@ impl Host for GatewayHost {
                 ProcessEvent::Views(_)
                 | ProcessEvent::Message { .. }
                 | ProcessEvent::Outcome { .. }
+                | ProcessEvent::Primary(_)
                 | ProcessEvent::Block(_)
                 | ProcessEvent::Unblock(_)
                 | ProcessEvent::StateWanted { .. }

@@ -282,7 +282,7 @@ impl Host for ProcessHost {
                 self.awaited.remove(&number);
             }
             Packet::Event(ProcessEvent::Block(groups)) => self.stop(groups, scene),
-            Packet::Event(ProcessEvent::Unblock(_)) => {}
+            Packet::Event(ProcessEvent::Unblock(_) | ProcessEvent::Primary(_)) => {}
             Packet::Event(ProcessEvent::StateWanted { group, view }) => self.tell_state(group, view, scene),
             Packet::Event(ProcessEvent::State { group, view, .. }) => self.given(&group, view, scene),
             Packet::Event(ProcessEvent::UpToDate { group, view }) => {
