@@ -364,7 +364,7 @@ fn run(seeds: std::ops::Range<u64>, bench: impl Fn(u64) -> Bench) -> (BTreeMap<S
             bench.step();
         }
         bench.rest();
-        let view = bench.view.expect("a view in the end");
+        let Some(view) = bench.view else { panic!("seed {seed}: no view in the end") };
         assert_eq!(view.members, BTreeMap::from([(bench.daemon, bench.last_start)]), "seed {seed}");
         for (fault, count) in bench.refused {
             *refused.entry(fault).or_insert(0) += count;

@@ -58,8 +58,8 @@ fn a_leader_and_its_successors_that_die_together_are_followed_by_the_next() {
     for dead in 1..5 {
         let (mut world, daemons) = one_each(5, sim(Protocol::Wombat));
         let start = world.now;
-        for server in 0..dead {
-            die_silently(&mut world, server, daemons[server]);
+        for (server, daemon) in daemons.iter().enumerate().take(dead) {
+            die_silently(&mut world, server, *daemon);
         }
         world.settle();
         assert_eq!(world.common_view().unwrap().members.len(), 5 - dead);
