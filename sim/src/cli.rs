@@ -12,10 +12,12 @@ use std::thread;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
+use model::trace::Record;
 
 use crate::coverage::Coverage;
 use crate::diagram::Detail;
 use crate::knobs::Knobs;
+use crate::membership;
 use crate::report::Outcome;
 use crate::world::World;
 
@@ -52,13 +54,17 @@ pub enum Scope {
     Sessions,
     /// Group communication alone, on machines that crash, stand still, are slow, and lose each other.
     Multicast,
+    /// Membership servers and daemons alone, on a network in which every connection fails by itself.
+    Membership,
 }
 
 impl Scope {
-    fn knobs(self, seed: u64) -> Knobs {
+    /// How it is called.
+    fn name(self) -> &'static str {
         match self {
-            Scope::Sessions => Knobs::from_seed(seed),
-            Scope::Multicast => Knobs::multicast(seed),
+            Scope::Sessions => "sessions",
+            Scope::Multicast => "multicast",
+            Scope::Membership => "membership",
         }
     }
 }
@@ -76,6 +82,7 @@ struct Sum {
     sessions: u64,
     lost: u64,
     coverage: Coverage,
+    membership: membership::Coverage,
     bad: Vec<Failure>,
 }
 
@@ -91,8 +98,10 @@ pub fn run(args: Args) -> ExitCode {
     let sum = sweep(&args);
     let seconds = began.elapsed().as_secs_f64();
     print_sum(&sum, seconds, args.world);
-    if args.coverage {
-        println!("\n{}", sum.coverage);
+    match args.world {
+        _ if !args.coverage => {}
+        Scope::Sessions | Scope::Multicast => println!("\n{}", sum.coverage),
+        Scope::Membership => println!("\n{}", sum.membership),
     }
     if sum.bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -129,22 +138,18 @@ fn sweep(args: &Args) -> Sum {
 
 /// Runs one seed. An assertion that fails in a core is a verdict too.
 fn one(seed: u64, args: &Args) -> Result<Outcome, String> {
-    let run = || {
-        let mut world = World::new(args.world.knobs(seed));
-        if args.verbose {
-            world.draw(Detail::Everything);
+    let run = || match args.world {
+        Scope::Sessions => play(Knobs::from_seed(seed), args),
+        Scope::Multicast => play(Knobs::multicast(seed), args),
+        Scope::Membership => {
+            let mut world = membership::World::new(membership::Knobs::from_seed(seed));
+            if args.verbose {
+                world.tell_all();
+            }
+            let outcome = world.run();
+            keep_trace(world.records(), args);
+            outcome
         }
-        let outcome = world.run();
-        if let Some(diagram) = world.diagram() {
-            let lines = diagram.take();
-            println!("{}", lines.join("\n"));
-        }
-        if let Some(path) = &args.trace
-            && let Err(error) = write_trace(&world, path)
-        {
-            eprintln!("{}: {error}", path.display());
-        }
-        outcome
     };
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -152,9 +157,31 @@ fn one(seed: u64, args: &Args) -> Result<Outcome, String> {
     })
 }
 
-fn write_trace(world: &World, path: &Path) -> std::io::Result<()> {
+fn play(knobs: Knobs, args: &Args) -> Outcome {
+    let mut world = World::new(knobs);
+    if args.verbose {
+        world.draw(Detail::Everything);
+    }
+    let outcome = world.run();
+    if let Some(diagram) = world.diagram() {
+        let lines = diagram.take();
+        println!("{}", lines.join("\n"));
+    }
+    keep_trace(world.records(), args);
+    outcome
+}
+
+fn keep_trace(records: &[Record], args: &Args) {
+    if let Some(path) = &args.trace
+        && let Err(error) = write_trace(records, path)
+    {
+        eprintln!("{}: {error}", path.display());
+    }
+}
+
+fn write_trace(records: &[Record], path: &Path) -> std::io::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
-    for record in world.records() {
+    for record in records {
         serde_json::to_writer(&mut file, record)?;
         file.write_all(b"\n")?;
     }
@@ -174,6 +201,7 @@ impl Sum {
         let tally = outcome.report.tally;
         self.events += outcome.events;
         self.coverage.add(&outcome.coverage);
+        self.membership.add(&outcome.membership);
         self.views += tally.views;
         self.messages += tally.messages;
         self.takeovers += tally.takeovers;
@@ -193,8 +221,10 @@ fn print_sum(sum: &Sum, seconds: f64, world: Scope) {
     let Sum { runs, events, views, messages, takeovers, requests, responses, sessions, lost, bad, .. } = sum;
     println!("seeds       {runs}");
     println!("events      {events}");
-    println!("views       {views}");
-    println!("messages    {messages}");
+    if world != Scope::Membership {
+        println!("views       {views}");
+        println!("messages    {messages}");
+    }
     if world == Scope::Sessions {
         println!("sessions    {sessions} ({lost} lost with all their servers)");
         println!("takeovers   {takeovers}");
@@ -205,8 +235,8 @@ fn print_sum(sum: &Sum, seconds: f64, world: Scope) {
     println!("time        {seconds:.1} s, {:.0} seeds/s", *runs as f64 / seconds);
     if let Some(first) = bad.first() {
         println!("\nseed {}: {}\n{}", first.seed, first.verdict, first.text);
-        let world = if world == Scope::Multicast { " --world multicast" } else { "" };
-        println!("\nreplay: handover sim --seeds 1 --from {} --verbose{world}", first.seed);
+        let world = world.name();
+        println!("\nreplay: handover sim --seeds 1 --from {} --verbose --world {world}", first.seed);
     }
     let mut kinds = BTreeMap::<&str, Vec<u64>>::new();
     for failure in bad {

@@ -11,6 +11,7 @@
 //! | `knobs`, `dice` | all parameters, and all randomness |
 //! | `coverage` | what struck and what happened, in numbers |
 //! | `diagram` | a run as text |
+//! | `membership` | another world, of membership servers and daemons alone |
 //! | `report`, `cli` | verdicts |
 #![deny(missing_docs)]
 #![allow(
@@ -28,6 +29,7 @@ pub mod fault;
 pub mod happens;
 mod hosts;
 pub mod knobs;
+pub mod membership;
 mod net;
 mod packet;
 mod report;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::client::Tally;
 use crate::coverage::Coverage;
+use crate::membership;
 
 /// The verdict on a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Outcome {
     pub report: check::Report,
     /// What struck and what happened.
     pub coverage: Coverage,
+    /// The same for a world of membership servers.
+    pub membership: membership::Coverage,
     /// What became of the clients' sessions.
     pub tallies: Vec<Tally>,
 }

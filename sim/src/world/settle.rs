@@ -165,6 +165,14 @@ impl World {
         coverage.count(Fact::Parting, report.tally.partings);
         coverage.count(Fact::Reordering, report.tally.reorderings);
         let tallies = clients.iter().map(|client| client.tally()).collect();
-        Outcome { seed: self.knobs.seed, events: self.events, complaints, report, coverage, tallies }
+        Outcome {
+            seed: self.knobs.seed,
+            events: self.events,
+            complaints,
+            report,
+            coverage,
+            membership: Default::default(),
+            tallies,
+        }
     }
 }

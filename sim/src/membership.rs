@@ -1,0 +1,27 @@
+//! A world of membership servers and daemons, and nothing above them: what daemons hear when all fails that connects
+//! them, one direction at a time, and in the midst of changes.
+//!
+//! | part | topic |
+//! | --- | --- |
+//! | `world`, `end` | the phases of a run, and what its end must be |
+//! | `server`, `daemon` | what a process does around its machine; a daemon is one of those that only attach and report |
+//! | `net` | connections, barriers, what stands still, and time |
+//! | `faults` | what strikes, at random times and at named moments |
+//! | `claims` | what must be true that a trace cannot show |
+//! | `knobs` | the parameters of a run |
+//! | `log`, `coverage` | what is seen, and how often it was |
+
+mod claims;
+mod coverage;
+mod daemon;
+mod end;
+mod faults;
+mod knobs;
+mod log;
+mod net;
+mod server;
+mod world;
+
+pub use coverage::Coverage;
+pub use knobs::Knobs;
+pub use world::World;
