@@ -19,6 +19,8 @@ pub(crate) struct Links {
     known: BTreeMap<ServerId, Neighbours>,
     /// Since when a link of mine is missing whose other end is not known to be gone.
     broken: BTreeMap<ServerId, Time>,
+    /// Those with whom the link broke, and who have said nothing since: what they said before is of the old link.
+    stale: BTreeSet<ServerId>,
     /// Since when a link of others is missing, though both have been linked.
     missing: BTreeMap<(ServerId, ServerId), Time>,
 }
@@ -26,7 +28,7 @@ pub(crate) struct Links {
 impl Links {
     pub(crate) fn new(me: ServerId) -> Links {
         let known = BTreeMap::from([(me, Neighbours::default())]);
-        Links { me, known, broken: BTreeMap::new(), missing: BTreeMap::new() }
+        Links { me, known, broken: BTreeMap::new(), stale: BTreeSet::new(), missing: BTreeMap::new() }
     }
 
     /// What is known of all links.
@@ -43,12 +45,12 @@ impl Links {
 
     /// There is a link to `server`, and a row of it. False if that is no news.
     pub(crate) fn up(&mut self, server: ServerId) -> bool {
-        self.broken.remove(&server);
         self.change_mine(|linked| linked.insert(server))
     }
 
     /// The link to `server` broke. False if it did not count.
     pub(crate) fn down(&mut self, now: Time, server: ServerId) -> bool {
+        self.stale.insert(server);
         let was_up = self.change_mine(|linked| linked.remove(&server));
         if was_up {
             self.broken.insert(server, now);
@@ -56,12 +58,14 @@ impl Links {
         was_up
     }
 
-    /// Forgets the earlier lives of `server`. False if there were none.
+    /// Forgets the earlier lives of `server`, and whatever others may still say of them. False if there were none.
     pub(crate) fn forget_before(&mut self, server: ServerId) -> bool {
         let is_earlier = |other: &ServerId| other.name() == server.name() && other.boot() < server.boot();
         self.known.retain(|other, _| !is_earlier(other));
         self.broken.retain(|other, _| !is_earlier(other));
+        self.stale.retain(|other| !is_earlier(other));
         self.missing.retain(|(a, b), _| !is_earlier(a) && !is_earlier(b));
+        self.known.entry(server).or_default();
         self.change_mine(|linked| {
             let before = linked.len();
             linked.retain(|other| !is_earlier(other));
@@ -69,8 +73,14 @@ impl Links {
         })
     }
 
-    /// What another server knows. False if that is no news.
-    pub(crate) fn merge(&mut self, now: Time, theirs: &BTreeMap<ServerId, Neighbours>) -> bool {
+    /// What `from` knows. False if that is no news.
+    pub(crate) fn merge(
+        &mut self,
+        now: Time,
+        from: ServerId,
+        theirs: &BTreeMap<ServerId, Neighbours>,
+    ) -> bool {
+        self.stale.remove(&from);
         let mut is_news = false;
         let me = self.me;
         for (server, neighbours) in theirs.iter().filter(|(server, _)| **server != me) {
@@ -84,13 +94,13 @@ impl Links {
             for other in lost.unwrap_or_default() {
                 self.missing.entry(pair(*server, other)).or_insert(now);
             }
-            for other in &neighbours.linked {
-                self.missing.remove(&pair(*server, *other));
-            }
             self.forget_before(*server);
             self.known.insert(*server, neighbours.clone());
             is_news = true;
         }
+        // Until its other end has said so too, a link is as missing as it was.
+        let Links { known, missing, .. } = self;
+        missing.retain(|(a, b), _| !is_linked(known, *a, *b));
         is_news
     }
 
@@ -102,19 +112,21 @@ impl Links {
     /// The servers that this one is to agree with, itself among them.
     pub(crate) fn clique(&self, now: Time, patience: Duration) -> BTreeSet<ServerId> {
         let waits = |since: &Time| now < *since + patience;
-        let is_gone = |server: &ServerId| self.broken.get(server).is_some_and(waits);
-        let is_linked = |a: &ServerId, b: &ServerId| {
-            let says = |x, y| self.known.get(x).is_some_and(|known| known.linked.contains(y));
+        let counts = |a: &ServerId, b: &ServerId| {
             if *a == self.me || *b == self.me {
-                return says(a, b) && says(b, a);
+                let is_stale = self.stale.contains(a) || self.stale.contains(b);
+                return !is_stale && is_linked(&self.known, *a, *b);
             }
-            (says(a, b) && says(b, a)) || self.missing.get(&pair(*a, *b)).is_some_and(waits)
+            is_linked(&self.known, *a, *b) || self.missing.get(&pair(*a, *b)).is_some_and(waits)
         };
+        // A link that is made again is still broken until both ends have said so.
+        let is_gone =
+            |server: &ServerId| !counts(&self.me, server) && self.broken.get(server).is_some_and(waits);
         // Who is connected with me at all.
         let mut all = BTreeSet::from([self.me]);
         loop {
             let reached = |server: &&ServerId| {
-                !all.contains(*server) && !is_gone(server) && all.iter().any(|it| is_linked(it, server))
+                !all.contains(*server) && !is_gone(server) && all.iter().any(|it| counts(it, server))
             };
             let more: BTreeSet<ServerId> = self.known.keys().filter(reached).copied().collect();
             if more.is_empty() {
@@ -124,7 +136,7 @@ impl Links {
         }
         let mut cuts = Cuts::default();
         for a in &all {
-            for b in all.range(*a..).skip(1).filter(|b| !is_linked(a, b)) {
+            for b in all.range(*a..).skip(1).filter(|b| !counts(a, b)) {
                 cuts.insert(*a, *b);
             }
         }
@@ -144,6 +156,12 @@ impl Links {
     pub(crate) fn next_expiry(&self, patience: Duration) -> Option<Time> {
         self.broken.values().chain(self.missing.values()).map(|since| *since + patience).min()
     }
+}
+
+/// Whether both say so.
+fn is_linked(known: &BTreeMap<ServerId, Neighbours>, a: ServerId, b: ServerId) -> bool {
+    let says = |x, y| known.get(x).is_some_and(|known: &Neighbours| known.linked.contains(y));
+    says(&a, &b) && says(&b, &a)
 }
 
 fn pair(a: ServerId, b: ServerId) -> (ServerId, ServerId) {

@@ -1,8 +1,8 @@
 //! The servers that are up, what each of them announced, and whom lost servers leave behind: the source of network
 //! events.
 
-use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -17,7 +17,7 @@ pub(crate) struct Network {
     ghosts: BTreeMap<DaemonId, Ghost>,
 }
 
-/// A daemon whose server was lost: it may be about to attach elsewhere.
+/// A daemon whose server was lost, or says that it is elsewhere: it may be about to attach to another.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Ghost {
     pub(crate) server: ServerId,
@@ -80,19 +80,12 @@ impl Network {
         self.ghosts.clear();
     }
 
-    /// `daemon` is attached to this server.
-    pub(crate) fn found(&mut self, daemon: DaemonId) {
-        self.ghosts.remove(&daemon);
-    }
-
     /// `server` announced `row`. False if it is no news.
     pub(crate) fn announce(&mut self, server: ServerId, row: Row) -> bool {
         match self.rows.entry(server) {
             Entry::Occupied(mut known)
                 if known.get().as_ref().is_none_or(|old| old.version < row.version) =>
             {
-                self.ghosts
-                    .retain(|daemon, ghost| ghost.server != server && !row.daemons.contains_key(daemon));
                 known.insert(Some(row));
                 true
             }
@@ -101,7 +94,13 @@ impl Network {
     }
 
     /// `server` announced a change of its row.
-    pub(crate) fn change(&mut self, server: ServerId, change: &Change, max: usize) -> Result<(), Fault> {
+    pub(crate) fn change(
+        &mut self,
+        now: Time,
+        server: ServerId,
+        change: &Change,
+        max: usize,
+    ) -> Result<(), Fault> {
         let row = self.rows.get_mut(&server).and_then(Option::as_mut).ok_or(Fault::NotUp)?;
         if change.version <= row.version {
             return Err(Fault::OldVersion);
@@ -114,13 +113,15 @@ impl Network {
         }
         row.version = change.version;
         for (daemon, place) in &change.daemons {
-            match place {
-                Place::Taken(attachment) => {
-                    self.ghosts.remove(daemon);
-                    row.daemons.insert(*daemon, attachment.clone())
-                }
+            let before = match place {
+                Place::Taken(attachment) => row.daemons.insert(*daemon, attachment.clone()),
                 Place::Left(_) => row.daemons.remove(daemon),
             };
+            // It is somewhere else, and that news may still be under way.
+            if let (Place::Left(Leave::Superseded), Some(mut attachment)) = (place, before) {
+                attachment.lost = Some(Leave::Superseded);
+                self.ghosts.insert(*daemon, Ghost { server, attachment, since: now });
+            }
         }
         Ok(())
     }
@@ -139,7 +140,23 @@ impl Network {
         self.rows.get(&server)?.as_ref()
     }
 
-    /// The daemons of lost servers.
+    /// Whether `daemon` is attached to another server since that version of its row, or was until that was lost.
+    pub(crate) fn knows(&self, daemon: DaemonId, server: ServerId, since: u64) -> bool {
+        let is_in_row = |row: &Row| row.daemons.get(&daemon).is_some_and(|it| it.since == since);
+        let is = |ghost: &Ghost| (ghost.server, ghost.attachment.since) == (server, since);
+        self.row(server).is_some_and(is_in_row) || self.ghosts.get(&daemon).is_some_and(is)
+    }
+
+    /// Forgets ghosts that are attached to one of `servers`, or `here`.
+    pub(crate) fn find(&mut self, servers: &BTreeSet<ServerId>, here: impl Fn(DaemonId) -> bool) {
+        let Network { rows, ghosts } = self;
+        let has = |server: &ServerId, daemon: &DaemonId| {
+            rows.get(server).and_then(Option::as_ref).is_some_and(|row| row.daemons.contains_key(daemon))
+        };
+        ghosts.retain(|daemon, _| !here(*daemon) && !servers.iter().any(|server| has(server, daemon)));
+    }
+
+    /// Daemons that may be about to attach again.
     pub(crate) fn ghosts(&self) -> impl Iterator<Item = (DaemonId, &Ghost)> {
         self.ghosts.iter().map(|(daemon, ghost)| (*daemon, ghost))
     }

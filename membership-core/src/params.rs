@@ -68,7 +68,7 @@ pub struct Params {
     /// doubts that it is there. The same for the daemons of a server that was lost.
     pub grace: Duration,
     /// For how long servers take each other's word that a third one is gone, before they believe that only some of
-    /// them cannot reach it.
+    /// them cannot reach it. No shorter than it takes all of them to see that it is silent.
     pub patience: Duration,
     /// How often a name may leave within a minute or so before it has to wait to come back.
     pub flaps: u32,
@@ -100,7 +100,7 @@ impl Params {
             settle,
             regather,
             grace: detection.ceiling.saturating_mul(2),
-            patience: detection.patience,
+            patience: detection.ceiling,
             flaps: 3,
             hold_down,
             detection: Some(detection),

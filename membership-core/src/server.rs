@@ -196,7 +196,6 @@ impl Server {
         self.vitals.attach(now, daemon);
         let held = !self.members.contains(&daemon)
             && self.flaps.held_until(now, daemon.name(), &self.params).is_some();
-        self.network.found(daemon);
         if let Some(old) = self.attachments.attach(arrival, held).filter(|old| *old != daemon) {
             self.depart(old, Leave::Superseded);
             let reason = Rejection::Superseded { by: daemon, at: self.id };
@@ -285,6 +284,9 @@ impl Server {
     }
 
     fn peer_up(&mut self, now: Time, server: ServerId, out: &mut Vec<Output>) {
+        if self.network.is_up(server) {
+            self.peer_down(now, server, out);
+        }
         if !self.network.up(now, server) {
             out.push(Output::Refuse { from: server, fault: Fault::NotUp });
             return;
@@ -345,7 +347,7 @@ impl Server {
                 Place::Left(leave) => self.depart(*daemon, *leave),
             }
         }
-        self.network.change(from, change, max)?;
+        self.network.change(now, from, change, max)?;
         self.give_up_seats(now, out);
         self.outdo(now, out);
         Ok(())
@@ -455,6 +457,12 @@ impl Server {
     fn expire(&mut self, now: Time) {
         if let Agreeing::Moshe(moshe) = &mut self.agreeing {
             moshe.expire(now);
+        }
+        if self.network.ghosts().next().is_some()
+            && let Some(sources) = self.agreeing.sources(now)
+        {
+            let here = |daemon: DaemonId| self.attachments.named(daemon.name()) == Some(daemon);
+            self.network.find(&sources, here);
         }
         let grace = self.params.grace;
         let lost: Vec<_> = self.attachments.lost().collect();
@@ -595,7 +603,8 @@ impl Server {
         for configuration in &configurations {
             self.standings.settle(configuration.id, &configuration.set(), &self.census);
         }
-        self.standings.retain(&self.census);
+        let network = &self.network;
+        self.standings.retain(&self.census, |daemon, server, since| network.knows(daemon, server, since));
         let joined = self.joined(&configurations);
         let left = self.take_departures(now, &configurations);
         let seat =

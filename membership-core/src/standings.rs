@@ -44,9 +44,11 @@ impl Standings {
         self.told.retain(|_, (at, ..)| *at != server);
     }
 
-    /// Forgets everybody who is not in `census`.
-    pub(crate) fn retain(&mut self, census: &Census) {
-        self.told.retain(|daemon, _| census.seats.contains_key(daemon));
+    /// Forgets those who are neither in `census` nor attached as they were. Others are only somewhere else for now.
+    pub(crate) fn retain(&mut self, census: &Census, is_attached: impl Fn(DaemonId, ServerId, u64) -> bool) {
+        self.told.retain(|daemon, (server, since, _)| {
+            census.seats.contains_key(daemon) || is_attached(*daemon, *server, *since)
+        });
     }
 
     /// What `daemon` stands in, unless it waits for a configuration.

@@ -55,7 +55,7 @@ impl Server {
         if links.values().any(|neighbours| neighbours.version >= CLAIM_MAX) {
             return Err(Fault::OutOfRange);
         }
-        if moshe.links.merge(now, links) {
+        if moshe.links.merge(now, from, links) {
             self.tell_links(Some(from), out);
         }
         Ok(())

@@ -57,7 +57,7 @@ impl Knobs {
         match purpose {
             Purpose::Storm => {}
             Purpose::Stillness => {
-                knobs.params = Params::lan();
+                knobs.params = Params { detection: None, ..Params::lan() };
                 knobs.pace.notice = ms(100)..=ms(300);
                 knobs.pace.redial = ms(10)..=ms(80);
                 knobs.strikes = 1 + dice.below(4);
@@ -94,7 +94,7 @@ impl Knobs {
             prompt: 70,
         };
         let aftermath = reach.calm_max + ms(if flaps == u32::MAX { 20_000 } else { 80_000 });
-        let params = Params { settle, regather, grace, patience, flaps, ..lan };
+        let params = Params { settle, regather, grace, patience, flaps, detection: None, ..lan };
         Knobs::with(dice, params, reach, pace, aftermath)
     }
 

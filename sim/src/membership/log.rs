@@ -124,7 +124,11 @@ impl Log {
         match message {
             Message::Row(_) => self.coverage.count("rows sent", 1),
             Message::Change(_) => self.coverage.count("changes of rows sent", 1),
-            Message::Links(_) | Message::Bars(_) | Message::Proposal(_) => {}
+            Message::Links(_)
+            | Message::Bars(_)
+            | Message::Proposal(_)
+            | Message::Beat
+            | Message::Wombat(_) => {}
         }
     }
 

@@ -324,18 +324,20 @@ impl Net {
 
     // Connections.
 
-    /// A connection to `to`, if anybody is there.
+    /// A connection to `to`, if anybody is there. It takes both directions to make one.
     pub fn dial(&mut self, from: Node, to: Node, is_there: bool, first: Packet) -> Conn {
         self.opened += 1;
         let conn = Conn(self.opened);
         let way = |open| Way { open, last: self.now, stalled: Vec::new() };
-        self.pairs.insert(conn, Pair { nodes: [from, to], ways: [way(true), way(is_there)] });
-        if is_there {
+        let is_whole = self.is_whole(from, to);
+        let is_made = is_whole && is_there;
+        self.pairs.insert(conn, Pair { nodes: [from, to], ways: [way(true), way(is_made)] });
+        if is_made {
             self.send(conn, from, first);
-        } else if self.is_whole(from, to) {
+        } else if is_whole {
             self.put(conn, 1, Event::Closed { to: from, conn });
         }
-        if !self.is_whole(from, to) || self.is_paused(to) {
+        if !is_whole || self.is_paused(to) {
             self.doubt(conn, from);
         }
         conn

@@ -220,10 +220,16 @@ impl ServerHost {
                         net.send(*conn, self.node(), Packet::Agreement(message));
                     }
                 }
+                Output::Beat { .. } | Output::HangUp { .. } | Output::HangUpOn { .. } => {
+                    unreachable!("connections of this world know silence by themselves")
+                }
                 Output::Refuse { from, fault } => {
                     log.complain(format!("{} refused {from}: {fault:?}", self.id));
                 }
                 Output::Agreed(agreed) => {
+                    if log.is_verbose {
+                        println!("{} {} agreed: {:?}", net.now, self.id, agreed.configurations);
+                    }
                     log.moment(Moment::Agreed, self.node());
                     for configuration in &agreed.configurations {
                         log.saw(
