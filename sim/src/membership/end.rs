@@ -248,7 +248,7 @@ impl World {
         }
         let (id, node) = (host.id, Node::Daemon(index));
         let open = self.servers.iter().enumerate().find(|(at, server)| {
-            let is_barred = server.machine().barred().any(|(name, _)| name == id.name());
+            let is_barred = server.machine().barred(self.net.now).any(|(name, _)| name == id.name());
             self.net.is_whole(node, Node::Server(*at)) && !is_barred
         });
         let open = open.map(|(_, server)| server.id);
@@ -259,7 +259,7 @@ impl World {
 
     /// Servers that are linked keep out the same names.
     fn bars_agree(&mut self) {
-        let barred = |index: usize| self.servers[index].machine().barred().collect::<Vec<_>>();
+        let barred = |index: usize| self.servers[index].machine().barred(self.net.now).collect::<Vec<_>>();
         let differ = (1..self.servers.len()).find(|b| {
             (0..*b).any(|a| self.net.is_whole(Node::Server(a), Node::Server(*b)) && barred(a) != barred(*b))
         });
