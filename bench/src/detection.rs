@@ -31,7 +31,7 @@ pub struct Args {
     /// Which profiles
     #[arg(long, value_delimiter = ',', default_values_t = [Profile::Fast, Profile::Lan, Profile::Wan])]
     profiles: Vec<Profile>,
-    /// How often each kind of silence is tried
+    /// How often each kind of silence is tried; 0 to leave that out
     #[arg(long, default_value_t = 10)]
     trials: usize,
     /// For how many minutes nothing is to be noticed; 0 to leave that out
@@ -90,7 +90,7 @@ struct Mistaken {
 /// Runs it.
 pub async fn run(args: &Args) -> anyhow::Result<()> {
     let mut table = Vec::new();
-    for profile in &args.profiles {
+    for profile in args.profiles.iter().filter(|_| args.trials > 0) {
         for cause in [Cause::Stopped, Cause::CutOff, Cause::CutFromOne] {
             let noticed = notice(*profile, cause, args.trials).await?;
             println!("{}", serde_json::to_string(&noticed)?);

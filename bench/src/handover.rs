@@ -66,8 +66,8 @@ impl Bed for Cluster {
 
     fn setup(&self) -> String {
         format!(
-            "{} daemons and 1 membership server on the loopback interface, default settings but that connections may be \
-             silent for {}; members over gRPC",
+            "{} daemons and 1 membership server on the loopback interface, default settings but that silence is \
+             judged as by the profile wan and connections may be silent for {}; members over gRPC",
             self.daemons.len(),
             silence()
         )
