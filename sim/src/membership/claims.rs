@@ -266,7 +266,7 @@ mod tests {
     fn groups_have_no_cuts() {
         let all = BTreeSet::from([1, 2, 3, 4, 5]);
         let chain = |a: i32, b: i32| (a - b).abs() > 1;
-        assert_eq!(groups(&all, chain), [vec![1, 2], vec![4, 5], vec![3]].map(BTreeSet::from_iter));
+        assert_eq!(groups(&all, chain), [vec![2, 3], vec![4, 5], vec![1]].map(BTreeSet::from_iter));
         assert_eq!(groups(&all, |_, _| false), vec![all]);
     }
 }
