@@ -74,7 +74,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
         detection: config.detection.params(),
         keepalive: config.detection.backstop(&config.keepalive),
     };
-    run_with(config, shutdown, async |enrolment| membership.follow(enrolment).await).await
+    let clock = Clock::start();
+    let boot = membership.next_boot(config.name, Boot::new(clock.now().as_micros())).await;
+    run_life(config, clock, boot, shutdown, async |enrolment| membership.follow(enrolment).await).await
 }
 
 /// What stands for this daemon at the membership service: it hands on every notice as [`gcs_core::Input::Membership`],
@@ -109,8 +111,22 @@ where
     M: AsyncFnOnce(Enrolment) -> Result<(), Failure>,
 {
     let clock = Clock::start();
+    let boot = Boot::new(clock.now().as_micros());
+    run_life(config, clock, boot, shutdown, membership).await
+}
+
+async fn run_life<M>(
+    config: Config,
+    clock: Clock,
+    boot: Boot,
+    shutdown: CancellationToken,
+    membership: M,
+) -> Result<(), Failure>
+where
+    M: AsyncFnOnce(Enrolment) -> Result<(), Failure>,
+{
     let started = clock.now();
-    let me = DaemonId::new(config.name, Boot::new(started.as_micros()));
+    let me = DaemonId::new(config.name, boot);
     let listener = Listener::bind(config.listen, config.advertise.as_ref()).await?;
     let mut trace = TraceWriter::create(config.trace.as_deref(), config.name, me.boot())?;
     trace.record(started, Event::DaemonStart { daemon: me });

@@ -10,17 +10,22 @@ use std::time::Duration;
 
 use detector::Params;
 use gcs_core::{Input, Notice};
-use model::{Address, Configuration, ConfigurationId, Name, StartId};
+use model::{Address, Boot, Configuration, ConfigurationId, DaemonId, Name, StartId};
 use proto::membership::v1 as pb;
 use proto::membership::v1::membership_service_client::MembershipServiceClient;
 use svc_kit::dial::{self, Backoff, DialError, Keepalive};
 use svc_kit::driver::Stopped;
 use svc_kit::shutdown::Failure;
+use svc_kit::status;
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 
 use crate::Enrolment;
 use crate::register::{self, Silence};
+
+/// How long servers may take to say which lives of this daemon they know. Whoever was not told in time and takes a boot
+/// that is too small is told so when it attaches.
+const QUESTION_MAX: Duration = Duration::from_secs(1);
 
 /// The membership service, as the settings name it.
 pub struct Membership {
@@ -78,7 +83,43 @@ impl Lost {
     }
 }
 
+impl Lost {
+    /// Another life of `me` that is attached in its place. Of two processes with one name, the one that started later
+    /// stays: if the other one came back, it would be its turn to be sent away, and so on.
+    fn superseded_by(&self, me: DaemonId) -> Option<DaemonId> {
+        let Lost::Call(status) = self else { return None };
+        let by: DaemonId = status::fact(status, "by")?.parse().ok()?;
+        (status.code() == Code::Aborted && by != me).then_some(by)
+    }
+}
+
 impl Membership {
+    /// The boot of the daemon called `name` that starts at `boot` by its clock: greater than those of its lives that are
+    /// attached. After a clock was set back it would be taken for a life that is over.
+    pub async fn next_boot(&self, name: Name, boot: Boot) -> Boot {
+        let known = async {
+            for server in &self.servers {
+                if let Some(known) = self.known(server, name).await {
+                    return known.into_iter().max();
+                }
+            }
+            None
+        };
+        let known = timeout(QUESTION_MAX, known).await.ok().flatten().filter(|known| *known >= boot);
+        let Some(known) = known else { return boot };
+        tracing::warn!(reason = "CLOCK_SET_BACK", %name, known = known.number(), "a later life of this daemon is known");
+        Boot::new(known.number().saturating_add(1))
+    }
+
+    /// The lives of `name` that are attached, if the server answers.
+    async fn known(&self, server: &Address, name: Name) -> Option<Vec<Boot>> {
+        let channel = dial::connect(server, &self.keepalive).await.ok()?;
+        let request = pb::GetMembershipRequest {};
+        let answer = MembershipServiceClient::new(channel).get_membership(request).await.ok()?.into_inner();
+        let daemons = answer.daemons.iter().filter_map(|it| it.daemon.parse::<DaemonId>().ok());
+        Some(daemons.filter(|it| it.name() == name).map(|it| it.boot()).collect())
+    }
+
     /// Stands for a daemon until its `stop` is cancelled, and then leaves.
     pub async fn follow(self, enrolment: Enrolment) -> Result<(), Failure> {
         let mut told = Told::default();
@@ -92,6 +133,10 @@ impl Membership {
                 }
                 if let Lost::Stopped(_) = lost {
                     return Err(Failure::Ended("the machine"));
+                }
+                if let Some(by) = lost.superseded_by(enrolment.daemon) {
+                    tracing::error!(daemon = %enrolment.daemon, %by, reason = "SUPERSEDED", "another daemon has this name");
+                    return Err(Failure::Superseded(by.to_string()));
                 }
                 if lost.is_final() {
                     return Err(Failure::Unreachable(format!("the membership server {server}: {lost}")));
@@ -138,6 +183,7 @@ impl Membership {
             last_members: told.configuration.map_or(0, |(_, size)| u32::try_from(size).unwrap_or(u32::MAX)),
             changing: told.is_changing,
             attempt: told.attempts,
+            version: proto::MEMBERSHIP_VERSION,
         };
         told.attempts += 1;
         let (reach, stop) = (enrolment.reach.clone(), enrolment.stop.clone());
@@ -246,6 +292,19 @@ mod tests {
             let Err(Lost::Malformed(wrong)) = read(response) else { panic!("{field} is malformed") };
             assert_eq!(wrong, field);
         }
+    }
+
+    #[test]
+    fn another_life_ends_this_one_and_another_stream_does_not() {
+        let me: DaemonId = "a#1".parse().unwrap();
+        let superseded = |by: &str| {
+            let by = ("by", by.to_owned());
+            Lost::Call(status::because_of(Code::Aborted, "SUPERSEDED", by, String::new()))
+        };
+        assert_eq!(superseded("a#2").superseded_by(me), Some("a#2".parse().unwrap()));
+        assert_eq!(superseded("a#1").superseded_by(me), None);
+        assert_eq!(Lost::Call(Status::aborted("replaced")).superseded_by(me), None);
+        assert_eq!(Lost::Ended.superseded_by(me), None);
     }
 
     #[test]

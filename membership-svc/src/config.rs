@@ -149,9 +149,11 @@ impl Settings for Config {
         let zero = Duration::ZERO;
         let distinct: std::collections::BTreeSet<_> = self.peers.iter().map(|peer| peer.name).collect();
         let voters: std::collections::BTreeSet<_> = self.voters.iter().collect();
+        let addresses: std::collections::BTreeSet<_> = self.peers.iter().map(|peer| &peer.address).collect();
         let too_many = format!("must name at most {} other servers", Config::SERVERS_MAX - 1);
         let rules = [
             (distinct.len() == self.peers.len(), "peers", "must name each server once"),
+            (addresses.len() == self.peers.len(), "peers", "must give each server an address of its own"),
             (self.others().count() < Config::SERVERS_MAX, "peers", too_many.as_str()),
             (self.daemons > 0, "daemons", "must be at least 1"),
             (voters.len() == self.voters.len(), "voters", "must name each daemon once"),

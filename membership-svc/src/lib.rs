@@ -8,6 +8,8 @@
 //! | `history` | configurations so far, and how they came about |
 //! | `rpc`, `peers` | `MembershipService`; links to other servers, by `PeerService` |
 //! | `line` | what calls have in common |
+//! | `predecessors` | which life of this server is the next one |
+//! | `troubles` | what is wrong with the settings of servers, for operators |
 //! | `wire`, `wire/peers`, `status` | between generated types and the machine's; refusals in stable words |
 //!
 //! One task owns the machine. Everything else sends it facts, and is given orders through bounded queues.
@@ -21,10 +23,12 @@ mod effects;
 mod history;
 mod line;
 mod peers;
+mod predecessors;
 mod rpc;
 mod status;
 mod streams;
 mod switchboard;
+mod troubles;
 mod wire;
 
 use std::process::ExitCode;
@@ -50,6 +54,7 @@ use crate::peers::PeerServer;
 use crate::rpc::MembershipServer;
 use crate::streams::Streams;
 use crate::switchboard::Switchboard;
+use crate::troubles::Troubles;
 
 /// The most facts that wait for the machine. Then whoever has another one waits.
 const INBOX_MAX: usize = 4096;
@@ -87,7 +92,10 @@ impl Service {
         let Service { config, listener } = self;
         let clock = Clock::start();
         let started = clock.now();
-        let id = ServerId::new(config.name, Boot::new(started.as_micros()));
+        let keepalive = config.detection.backstop(&config.keepalive);
+        let boot = Boot::new(started.as_micros());
+        let boot = predecessors::next_boot(config.name, boot, config.others(), &keepalive).await;
+        let id = ServerId::new(config.name, boot);
 
         let (machine, inbox) = driver::inbox(INBOX_MAX);
         let (daemons, servers) = (Arc::new(Streams::default()), Arc::new(Streams::default()));
@@ -99,9 +107,12 @@ impl Service {
         let board = Switchboard::new(id, config.params());
         let driven = driver::drive(board, inbox, performer, clock, machine_stop.clone());
 
+        let (superseded, mut later) = watch::channel(None);
+        let callers = config.others().map(|peer| peer.name).filter(|name| *name < config.name).collect();
         let line = Arc::new(Line {
             id,
             cluster: config.cluster,
+            callers,
             protocol: config.protocol,
             machine,
             daemons,
@@ -109,12 +120,12 @@ impl Service {
             history,
             clock,
             started,
+            troubles: Troubles::default(),
+            superseded,
             stop: stop.clone(),
             next: AtomicU64::new(1),
         });
-        let callers = config.others().map(|peer| peer.name).filter(|name| *name < config.name).collect();
-        let peer_server = PeerServer { line: Arc::clone(&line), callers };
-        let keepalive = config.detection.backstop(&config.keepalive);
+        let peer_server = PeerServer { line: Arc::clone(&line) };
         let (server, health) = Services::new()
             .with(MembershipServiceServer::new(MembershipServer(Arc::clone(&line))))
             .with(PeerServiceServer::new(peer_server).max_decoding_message_size(MESSAGE_BYTES_MAX))
@@ -134,6 +145,11 @@ impl Service {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => {}
+            Ok(by) = later.wait_for(Option::is_some) => {
+                let by = by.map(|by: ServerId| by.to_string()).unwrap_or_default();
+                tracing::error!(server = %id, %by, reason = "SUPERSEDED", "another server of this name is known");
+                return Err(Failure::Superseded(by));
+            }
             ended = &mut served => return ended.and(Err(Failure::Ended("the gRPC server"))),
             _ = &mut driven => return Err(Failure::Ended("the machine")),
         }

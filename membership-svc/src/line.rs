@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::{Stream, stream};
 use membership_core::Protocol;
@@ -16,7 +17,11 @@ use crate::history::History;
 use crate::status;
 use crate::streams::Streams;
 use crate::switchboard::{Fact, StreamNumber, Switchboard};
+use crate::troubles::Troubles;
 use crate::wire::peers::LinkHello;
+
+/// Whoever is up and knows of this server calls it within this time.
+const CALL_MAX: Duration = Duration::from_secs(2);
 
 /// This server, as calls see it.
 pub struct Line {
@@ -24,6 +29,8 @@ pub struct Line {
     pub id: ServerId,
     /// Which cluster it belongs to.
     pub cluster: Name,
+    /// The servers that are to call this one.
+    pub callers: Vec<Name>,
     /// How it agrees with other servers.
     pub protocol: Protocol,
     /// Whom to tell facts.
@@ -38,6 +45,10 @@ pub struct Line {
     pub clock: Clock,
     /// When the process started.
     pub started: Time,
+    /// What is wrong with other servers.
+    pub troubles: Troubles,
+    /// The server that takes the place of this one.
+    pub superseded: watch::Sender<Option<ServerId>>,
     /// Cancelled when calls are to end.
     pub stop: CancellationToken,
     /// The number of the next stream.
@@ -45,9 +56,40 @@ pub struct Line {
 }
 
 impl Line {
-    /// What this server says of itself to others.
-    pub fn hello(&self) -> LinkHello {
-        LinkHello { cluster: self.cluster, server: self.id, protocol: self.protocol }
+    /// What this server says of itself to the one called `to`.
+    pub async fn hello(&self, to: Name) -> Result<LinkHello, Status> {
+        let latest = self.machine.ask(move |board| board.latest(to)).await;
+        let latest = latest.map_err(|_| status::draining())?;
+        Ok(LinkHello { cluster: self.cluster, server: self.id, protocol: self.protocol, to, latest })
+    }
+
+    /// There is no link with the server called `name`, and this is why.
+    pub fn trouble(&self, name: Name, status: &Status) {
+        let reason = svc_kit::status::reason(status);
+        let reason = reason.as_deref().unwrap_or("NO_LINK");
+        self.troubles.note(self.clock.now(), name, reason, status.message().to_owned());
+    }
+
+    /// What is wrong with other servers, of which those of `linked` are not.
+    pub fn warnings(&self, linked: &[ServerId]) -> Vec<pb::Warning> {
+        let now = self.clock.now();
+        let mut warnings = self.troubles.warnings(now);
+        let is_linked = |name: &Name| linked.iter().any(|server| server.name() == *name);
+        warnings
+            .retain(|it| it.reason == "SUPERSEDED" || !it.name.parse().is_ok_and(|name| is_linked(&name)));
+        if now.since(self.started) >= CALL_MAX {
+            let silent = self.callers.iter().filter(|name| !is_linked(name));
+            let silent = silent.filter(|name| !warnings.iter().any(|it| it.name == name.as_str()));
+            let silent: Vec<_> = silent
+                .map(|name| pb::Warning {
+                    reason: "NO_LINK".to_owned(),
+                    name: name.to_string(),
+                    detail: "it does not call: it is down, or this server is not in its settings".to_owned(),
+                })
+                .collect();
+            warnings.extend(silent);
+        }
+        warnings
     }
 
     /// A number for a new stream.

@@ -20,14 +20,13 @@ use crate::line::{self, Line};
 use crate::status;
 use crate::streams::Opened;
 use crate::switchboard::{Fact, StreamNumber};
+use crate::wire::malformed;
 use crate::wire::peers as wire;
 
 /// `PeerService`.
 pub struct PeerServer {
     /// This server.
     pub line: Arc<Line>,
-    /// Who may call.
-    pub callers: Vec<Name>,
 }
 
 #[tonic::async_trait]
@@ -41,14 +40,18 @@ impl PeerService for PeerServer {
         let line = Arc::clone(&self.line);
         let mut requests = request.into_inner();
         let hello = requests.message().await?.and_then(|first| first.hello);
-        let server = welcome(&line, hello)?;
-        if !self.callers.contains(&server.name()) {
-            return Err(status::unknown_server(server));
-        }
+        let hello = hello.ok_or_else(|| malformed("hello", "must be in the first message"))?;
+        let server = welcome(&line, &hello, &line.callers).inspect_err(|status| {
+            if let Ok(server) = hello.server.parse::<ServerId>() {
+                line.trouble(server.name(), status);
+            }
+        })?;
+        let hello = wire::link_hello(line.hello(server.name()).await?);
         let stream = line.number();
         let Opened { queue, ended } = line.servers.open(stream);
         line.tell(Fact::Server { stream, server }).await?;
-        let hello = pb::LinkResponse { hello: Some(wire::link_hello(line.hello())), message: None };
+        line.troubles.clear(server.name());
+        let hello = pb::LinkResponse { hello: Some(hello), message: None };
         let said = line::outgoing(queue, line.stop.clone())
             .map_ok(|message| pb::LinkResponse { hello: None, message: Some(message) });
         let responses = stream::once(future::ready(Ok(hello))).chain(said);
@@ -61,15 +64,28 @@ impl PeerService for PeerServer {
     }
 }
 
-/// Who is at the other end, if it belongs to the same cluster and speaks the same protocol.
-fn welcome(line: &Line, hello: Option<pb::LinkHello>) -> Result<ServerId, Status> {
-    let wire::LinkHello { cluster, server, protocol } = wire::read_link_hello(hello)?;
+/// Who is at the other end, if it is one of those `expected` there, belongs to the same cluster, speaks as this server
+/// does, and means this server.
+fn welcome(line: &Line, hello: &pb::LinkHello, expected: &[Name]) -> Result<ServerId, Status> {
+    status::check_version(hello.version)?;
+    let wire::LinkHello { cluster, server, protocol, to, latest } = wire::read_link_hello(hello)?;
     if cluster != line.cluster {
         return Err(status::foreign_cluster(cluster, line.cluster));
     }
     if protocol != line.protocol {
         tracing::warn!(%server, %protocol, "refused a server that agrees in another way");
         return Err(status::foreign_protocol(protocol, line.protocol));
+    }
+    if to != line.id.name() {
+        return Err(status::wrong_server(to, line.id));
+    }
+    if !expected.contains(&server.name()) {
+        return Err(status::unknown_server(server));
+    }
+    if latest > line.id.boot() {
+        let by = ServerId::new(to, latest);
+        line.superseded.send_replace(Some(by));
+        return Err(status::superseded(by));
     }
     tracing::info!(%server, "the link is up");
     Ok(server)
@@ -118,8 +134,18 @@ pub async fn keep_link(line: Arc<Line>, peer: Peer, keepalive: Keepalive) {
     let stop = line.stop.clone();
     let keep = async {
         loop {
-            let Err(ended) = call(&line, &peer, &keepalive, &mut backoff).await;
-            tracing::debug!(peer = %peer.name, address = %peer.address, reason = %ended, "no link");
+            let stream = line.number();
+            let Err(ended) = call(&line, stream, &peer, &keepalive, &mut backoff).await;
+            line.servers.forget(stream);
+            match &ended {
+                Ended::Dial(error) => {
+                    line.troubles.note(line.clock.now(), peer.name, "NO_LINK", error.to_string())
+                }
+                Ended::Call(status) => line.trouble(peer.name, status),
+                Ended::Broken(cause) => {
+                    tracing::debug!(peer = %peer.name, address = %peer.address, cause, "no link");
+                }
+            }
             backoff.pause().await;
         }
     };
@@ -133,23 +159,22 @@ enum Ended {
     Dial(#[from] dial::DialError),
     #[error("{}", .0.message())]
     Call(#[from] Status),
-    #[error("{0} answers there")]
-    SomebodyElse(ServerId),
     #[error("{0}")]
     Broken(String),
 }
 
 async fn call(
     line: &Line,
+    stream: StreamNumber,
     peer: &Peer,
     keepalive: &Keepalive,
     backoff: &mut Backoff,
 ) -> Result<Infallible, Ended> {
     let channel = dial::connect(&peer.address, keepalive).await?;
     let mut client = PeerServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let stream = line.number();
     let Opened { queue, ended } = line.servers.open(stream);
-    let hello = pb::LinkRequest { hello: Some(wire::link_hello(line.hello())), message: None };
+    let hello = wire::link_hello(line.hello(peer.name).await?);
+    let hello = pb::LinkRequest { hello: Some(hello), message: None };
     // A request has no status to end with: the end of the stream says it all.
     let said = line::outgoing(queue, line.stop.clone())
         .take_while(|message| future::ready(message.is_ok()))
@@ -158,12 +183,11 @@ async fn call(
     let requests = stream::once(future::ready(hello)).chain(said);
     let mut responses = client.link(requests).await?.into_inner();
     let hello = responses.message().await?.and_then(|first| first.hello);
-    let server = welcome(line, hello)?;
-    if server.name() != peer.name {
-        return Err(Ended::SomebodyElse(server));
-    }
+    let hello = hello.ok_or_else(|| Status::from(malformed("hello", "must be in the first message")))?;
+    let server = welcome(line, &hello, &[peer.name])?;
     backoff.reset();
     line.tell(Fact::Server { stream, server }).await?;
+    line.troubles.clear(server.name());
     let heard = responses.map_ok(|response| response.message);
     let cause = hear(line, stream, heard, &ended).await;
     tracing::info!(%server, cause, "the link is down");

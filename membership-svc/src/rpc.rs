@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::{Stream, stream};
 use membership_core::{Leave, Term};
-use model::Name;
+use model::{Name, ServerId};
 use proto::membership::v1 as pb;
 use proto::membership::v1::membership_service_server::MembershipService;
 use tokio_util::sync::CancellationToken;
@@ -41,7 +41,9 @@ impl MembershipService for MembershipServer {
         let mut requests = request.into_inner();
         let first = tokio::time::timeout(HELLO_TIMEOUT, requests.message());
         let first = first.await.map_err(|_| wire::malformed("hello", "did not come in time"))??;
-        let (cluster, arrival) = wire::hello(first.unwrap_or_default())?;
+        let hello = wire::first(first.unwrap_or_default())?;
+        status::check_version(hello.version)?;
+        let (cluster, arrival) = wire::hello(hello)?;
         if cluster != line.cluster {
             return Err(status::foreign_cluster(cluster, line.cluster));
         }
@@ -61,13 +63,13 @@ impl MembershipService for MembershipServer {
         let now = line.clock.now();
         let seen = line.machine.ask(move |board| Seen {
             attached: board.attached().map(|daemon| daemon.to_string()).collect(),
-            peers: board.linked().map(|server| server.to_string()).collect(),
+            linked: board.linked().collect(),
             agrees_with: board.server().agrees_with(now).iter().map(ToString::to_string).collect(),
             daemons: board.server().daemons(now).into_iter().map(wire::daemon_status).collect(),
             barred: board.server().barred(now).map(wire::barred).collect(),
             links: board.server().links().into_iter().map(wire::server_links).collect(),
         });
-        let Seen { attached, peers, agrees_with, daemons, barred, links } =
+        let Seen { attached, linked, agrees_with, daemons, barred, links } =
             seen.await.map_err(|_| status::draining())?;
         let history = line.history.borrow().clone();
         let mut views = history.views.iter().map(|view| wire::view(view));
@@ -78,12 +80,12 @@ impl MembershipService for MembershipServer {
             current: views.next(),
             history: views.collect(),
             attached,
-            peers,
+            peers: linked.iter().map(ToString::to_string).collect(),
             agrees_with,
             daemons,
             barred,
             links,
-            warnings: Vec::new(),
+            warnings: line.warnings(&linked),
             refused: history.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
             uptime: prost_types::Duration::try_from(uptime).ok(),
         }))
@@ -122,7 +124,7 @@ impl MembershipServer {
 /// What the machine knows of daemons and servers.
 struct Seen {
     attached: Vec<String>,
-    peers: Vec<String>,
+    linked: Vec<ServerId>,
     agrees_with: Vec<String>,
     daemons: Vec<pb::DaemonStatus>,
     barred: Vec<pb::BarredDaemon>,

@@ -15,7 +15,8 @@ pub fn of_daemon(rejection: Rejection) -> (&'static str, Status) {
     match rejection {
         Rejection::Superseded { by, at } => {
             let message = format!("{by} is attached to {at}");
-            ("SUPERSEDED", status::because(Code::Aborted, "SUPERSEDED", message))
+            let by = ("by", by.to_string());
+            ("SUPERSEDED", status::because_of(Code::Aborted, "SUPERSEDED", by, message))
         }
         Rejection::Barred { until: Some(_) } => {
             ("BARRED", status::unavailable("BARRED", "an operator sent this daemon away for a time", RETRY))
@@ -86,4 +87,26 @@ pub fn foreign_protocol(theirs: impl Display, ours: impl Display) -> Status {
 pub fn unknown_server(theirs: impl Display) -> Status {
     let message = format!("{theirs} is not among the servers that open links to this one");
     status::because(Code::FailedPrecondition, "UNKNOWN_SERVER", message)
+}
+
+/// The caller means the server called `theirs`.
+pub fn wrong_server(theirs: impl Display, ours: impl Display) -> Status {
+    let message = format!("this is {ours}, not {theirs}");
+    status::because(Code::FailedPrecondition, "WRONG_SERVER", message)
+}
+
+/// The caller has to speak our version.
+pub fn check_version(theirs: u32) -> Result<(), Status> {
+    let ours = proto::MEMBERSHIP_VERSION;
+    if theirs == ours {
+        return Ok(());
+    }
+    let message = format!("this server speaks version {ours} of the contract, not {theirs}");
+    Err(status::because(Code::FailedPrecondition, "WRONG_VERSION", message))
+}
+
+/// A later life of the caller's name, or of ours, is known.
+pub fn superseded(by: impl Display) -> Status {
+    let message = format!("{by} takes the place of this server");
+    status::because(Code::Aborted, "SUPERSEDED", message)
 }

@@ -8,7 +8,7 @@ use detector::Report;
 use membership_core::{
     Agreed, Arrival, Fault, Input, Leave, Message, Notice, Output, Params, Rejection, Server, Term,
 };
-use model::{DaemonId, Machine, Name, ServerId, Time};
+use model::{Boot, DaemonId, Machine, Name, ServerId, Time};
 
 /// A stream of a daemon or a server to this process, or of this process to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,6 +162,15 @@ impl Switchboard {
         self.servers.keys().copied()
     }
 
+    /// The greatest boot of a server called `name` that is known; zero if none is.
+    pub fn latest(&self, name: Name) -> Boot {
+        let links = self.server.links();
+        let known = links.iter().flat_map(|(server, linked)| linked.iter().chain([server]));
+        let linked = self.servers.keys();
+        let lives = known.chain(linked).filter(|server| server.name() == name);
+        lives.map(ServerId::boot).max().unwrap_or(Boot::new(0))
+    }
+
     fn server_on(&self, stream: StreamNumber) -> Option<ServerId> {
         self.servers.iter().find(|(_, current)| **current == stream).map(|(server, _)| *server)
     }
@@ -185,9 +194,18 @@ impl Switchboard {
             Fact::Beats { stream } => self.daemon_on(stream).map(|daemon| Input::Beat { daemon }),
             Fact::Bar { name, out } => Some(Input::Bar { name, out }),
             Fact::Server { stream, server } => {
-                if let Some(stream) = self.servers.insert(server, stream) {
+                let namesakes = self.servers.keys().filter(|other| other.name() == server.name());
+                let namesakes: Vec<ServerId> = namesakes.copied().collect();
+                if namesakes.iter().any(|other| other.boot() > server.boot()) {
                     out.push(Order::Replace { stream });
+                    return None;
                 }
+                out.extend(
+                    namesakes
+                        .iter()
+                        .filter_map(|other| Some(Order::Replace { stream: self.servers.remove(other)? })),
+                );
+                self.servers.insert(server, stream);
                 Some(Input::PeerUp { server })
             }
             Fact::Says { stream, message } => {
@@ -268,7 +286,7 @@ impl Machine for Switchboard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{Address, Boot};
+    use model::Address;
 
     fn board() -> Switchboard {
         let id = ServerId::new("membership-1".parse().unwrap(), Boot::new(1));

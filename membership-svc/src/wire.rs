@@ -66,11 +66,16 @@ fn address(text: &str, field: &str) -> Result<Address, Malformed> {
 
 // Daemons.
 
+/// What a daemon says first.
+pub fn first(request: pb::RegisterRequest) -> Result<pb::RegisterHello, Malformed> {
+    match request.request {
+        Some(pb::register_request::Request::Hello(hello)) => Ok(hello),
+        _ => Err(malformed("hello", "must be in the first request")),
+    }
+}
+
 /// Which cluster a daemon belongs to, and what it says of itself.
-pub fn hello(request: pb::RegisterRequest) -> Result<(Name, Arrival), Malformed> {
-    let Some(pb::register_request::Request::Hello(hello)) = request.request else {
-        return Err(malformed("hello", "must be in the first request"));
-    };
+pub fn hello(hello: pb::RegisterHello) -> Result<(Name, Arrival), Malformed> {
     let arrival = Arrival {
         daemon: parse(&hello.daemon, "hello.daemon")?,
         address: address(&hello.address, "hello.address")?,
@@ -250,6 +255,7 @@ mod tests {
             last_members: 3,
             changing: true,
             attempt: 2,
+            version: 1,
         };
         pb::RegisterRequest { request: Some(pb::register_request::Request::Hello(hello)) }
     }
@@ -264,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_hello_is_read_once() {
-        let (cluster, arrival) = hello(request()).unwrap();
+        let (cluster, arrival) = first(request()).and_then(hello).unwrap();
         assert_eq!(cluster.as_str(), "handover");
         assert_eq!(arrival.daemon.to_string(), "machine-1#7");
         assert_eq!(arrival.last_start, Some(StartId::new(Boot::new(7), 3)));
@@ -283,12 +289,12 @@ mod tests {
             (changed(|hello| hello.last_start = "7".into()), "hello.last_start"),
             (changed(|hello| hello.last_configuration = "4".into()), "hello.last_configuration"),
         ] {
-            assert_eq!(hello(request).unwrap_err().field, field);
+            assert_eq!(first(request).and_then(hello).unwrap_err().field, field);
         }
     }
 
     #[test]
     fn corrupted_hellos_are_refused_or_read() {
-        fuzz::messages(fuzz::target!(), &[request()], |request| hello(request).is_ok());
+        fuzz::messages(fuzz::target!(), &[request()], |request| first(request).and_then(hello).is_ok());
     }
 }

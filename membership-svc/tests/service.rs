@@ -73,6 +73,7 @@ fn hello(daemon: &str) -> pb::RegisterHello {
         cluster: "handover".to_owned(),
         daemon: daemon.to_owned(),
         address: "127.0.0.1:7410".to_owned(),
+        version: proto::MEMBERSHIP_VERSION,
         ..pb::RegisterHello::default()
     }
 }
@@ -217,6 +218,7 @@ async fn who_does_not_belong_here_is_refused() {
             Code::FailedPrecondition,
             "FOREIGN_CLUSTER",
         ),
+        (pb::RegisterHello { version: 2, ..hello("b#1") }, Code::FailedPrecondition, "WRONG_VERSION"),
         (pb::RegisterHello { address: String::new(), ..hello("b#1") }, Code::InvalidArgument, "BAD_FIELD"),
         (hello("B"), Code::InvalidArgument, "BAD_FIELD"),
         (pb::RegisterHello { last_start: "2:1".into(), ..hello("b#1") }, Code::InvalidArgument, "BAD_FIELD"),

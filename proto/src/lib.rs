@@ -13,5 +13,9 @@ mod generated {
 
 pub use generated::handover::*;
 
+/// The version of the contract of membership servers, with daemons and with each other. It changes with whatever makes
+/// those of the version before misunderstand; nothing else says so.
+pub const MEMBERSHIP_VERSION: u32 = 1;
+
 /// All files and what they import, as an encoded `google.protobuf.FileDescriptorSet` with comments.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

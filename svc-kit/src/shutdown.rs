@@ -22,6 +22,8 @@ pub enum Exit {
     Bug = 70,
     /// The drain was cut short; what was left is lost or served elsewhere.
     Undrained = 75,
+    /// Another process of the same name takes the place of this one.
+    Superseded = 76,
     /// The settings are wrong.
     Settings = 78,
 }
@@ -69,6 +71,9 @@ pub enum Failure {
     /// The cluster cannot be reached.
     #[error("cannot reach {0}")]
     Unreachable(String),
+    /// Another process of the same name takes the place of this one. To come back would only begin a fight.
+    #[error("another process is called by the name of this one: {0}")]
+    Superseded(String),
     /// Not everything could be handed over in time.
     #[error("the drain was cut short: {0}")]
     Undrained(String),
@@ -80,6 +85,7 @@ impl Failure {
         match self {
             Failure::Settings(_) => Exit::Settings,
             Failure::Unreachable(_) => Exit::Unreachable,
+            Failure::Superseded(_) => Exit::Superseded,
             Failure::Undrained(_) => Exit::Undrained,
             Failure::Ended(_) | Failure::Reflection(_) => Exit::Bug,
             Failure::Bind { .. } | Failure::Write { .. } | Failure::Serve(_) | Failure::System(_) => {

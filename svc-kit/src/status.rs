@@ -15,6 +15,12 @@ pub fn because(code: Code, reason: &'static str, message: impl Into<String>) -> 
     Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new()))
 }
 
+/// A status with a reason, and a fact that a program can act on.
+pub fn because_of(code: Code, reason: &'static str, (key, fact): (&str, String), message: String) -> Status {
+    let facts = HashMap::from([(key.to_owned(), fact)]);
+    Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, DOMAIN, facts))
+}
+
 /// `UNAVAILABLE`: the same call may succeed after `retry`, here or at another process.
 pub fn unavailable(reason: &'static str, message: impl Into<String>, retry: Duration) -> Status {
     retryable(Code::Unavailable, reason, message, retry)
@@ -55,6 +61,12 @@ pub fn reason(status: &Status) -> Option<String> {
     (info.domain == DOMAIN).then_some(info.reason)
 }
 
+/// A fact that comes with the reason of a status.
+pub fn fact(status: &Status, key: &str) -> Option<String> {
+    let info = status.get_details_error_info()?;
+    (info.domain == DOMAIN).then_some(info.metadata)?.remove(key)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +86,14 @@ mod tests {
         assert_eq!(status.message(), "hello.name: is empty");
         let violations = status.get_details_bad_request().unwrap().field_violations;
         assert_eq!((violations.len(), violations[0].field.as_str()), (1, "hello.name"));
+    }
+
+    #[test]
+    fn a_fact_comes_with_the_reason() {
+        let status = because_of(Code::Aborted, "SUPERSEDED", ("by", "a#2".to_owned()), "by a#2".to_owned());
+        assert_eq!(reason(&status).as_deref(), Some("SUPERSEDED"));
+        assert_eq!(fact(&status, "by").as_deref(), Some("a#2"));
+        assert_eq!(fact(&status, "at"), None);
     }
 
     #[test]

@@ -273,6 +273,7 @@ async fn the_membership_service_takes_daemons_and_servers_of_its_own_cluster_onl
             cluster: cluster.to_owned(),
             daemon: daemon.to_owned(),
             address: at.to_owned(),
+            version: proto::MEMBERSHIP_VERSION,
             ..Default::default()
         };
         let hello = membership::register_request::Request::Hello(hello);
@@ -294,6 +295,9 @@ async fn the_membership_service_takes_daemons_and_servers_of_its_own_cluster_onl
             cluster: cluster.to_owned(),
             server: server.to_owned(),
             protocol: protocol.to_owned(),
+            version: proto::MEMBERSHIP_VERSION,
+            to: "membership-1".to_owned(),
+            latest: 0,
         }),
         message: None,
     };

@@ -5,13 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use membership_core::{
     Attachment, Bar, Change, Kind, Leave, Message, Neighbours, Place, Proposal, Protocol, Row, Target, Term,
 };
-use model::{DaemonId, Name, ServerId, StartId};
+use model::{Boot, DaemonId, Name, ServerId, StartId};
 use proto::membership::v1 as pb;
 
 use crate::wire::{
     Malformed, address, duration, malformed, members, parse, parse_given, report, standing, unreachable,
     wombat, write_duration,
 };
+
+/// Boots have to stay below this, so that there is always a greater one.
+const BOOT_MAX: u64 = 1 << 62;
 
 /// What a server says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,22 +25,35 @@ pub struct LinkHello {
     pub server: ServerId,
     /// How it agrees with others.
     pub protocol: Protocol,
+    /// Whom it means to speak to.
+    pub to: Name,
+    /// The latest life of that server that it knows of.
+    pub latest: Boot,
 }
 
 /// What a server says of itself.
 pub fn link_hello(hello: LinkHello) -> pb::LinkHello {
-    let LinkHello { cluster, server, protocol } = hello;
-    let (cluster, server, protocol) = (cluster.to_string(), server.to_string(), protocol.to_string());
-    pb::LinkHello { cluster, server, protocol }
+    pb::LinkHello {
+        cluster: hello.cluster.to_string(),
+        server: hello.server.to_string(),
+        protocol: hello.protocol.to_string(),
+        version: proto::MEMBERSHIP_VERSION,
+        to: hello.to.to_string(),
+        latest: hello.latest.number(),
+    }
 }
 
 /// What a server says of itself.
-pub fn read_link_hello(hello: Option<pb::LinkHello>) -> Result<LinkHello, Malformed> {
-    let hello = hello.ok_or_else(|| malformed("hello", "must be in the first message"))?;
+pub fn read_link_hello(hello: &pb::LinkHello) -> Result<LinkHello, Malformed> {
+    if hello.latest >= BOOT_MAX {
+        return Err(malformed("hello.latest", "is too great for a start time"));
+    }
     Ok(LinkHello {
         cluster: parse(&hello.cluster, "hello.cluster")?,
         server: parse(&hello.server, "hello.server")?,
         protocol: parse_given(&hello.protocol, "hello.protocol")?.unwrap_or_default(),
+        to: parse(&hello.to, "hello.to")?,
+        latest: Boot::new(hello.latest),
     })
 }
 
