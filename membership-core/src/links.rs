@@ -19,6 +19,8 @@ pub(crate) struct Links {
     known: BTreeMap<ServerId, Neighbours>,
     /// Since when a link of mine is missing whose other end is not known to be gone.
     broken: BTreeMap<ServerId, Time>,
+    /// When servers were first heard of whose links may still be under way.
+    joined: BTreeMap<ServerId, Time>,
     /// Those with whom the link broke, and who have said nothing since: what they said before is of the old link.
     stale: BTreeSet<ServerId>,
     /// Since when a link of others is missing, though both have been linked.
@@ -28,7 +30,8 @@ pub(crate) struct Links {
 impl Links {
     pub(crate) fn new(me: ServerId) -> Links {
         let known = BTreeMap::from([(me, Neighbours::default())]);
-        Links { me, known, broken: BTreeMap::new(), stale: BTreeSet::new(), missing: BTreeMap::new() }
+        let (broken, joined, missing) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Links { me, known, broken, joined, stale: BTreeSet::new(), missing }
     }
 
     /// What is known of all links.
@@ -59,13 +62,17 @@ impl Links {
     }
 
     /// Forgets the earlier lives of `server`, and whatever others may still say of them. False if there were none.
-    pub(crate) fn forget_before(&mut self, server: ServerId) -> bool {
+    pub(crate) fn forget_before(&mut self, now: Time, server: ServerId) -> bool {
         let is_earlier = |other: &ServerId| other.name() == server.name() && other.boot() < server.boot();
         self.known.retain(|other, _| !is_earlier(other));
         self.broken.retain(|other, _| !is_earlier(other));
         self.stale.retain(|other| !is_earlier(other));
+        self.joined.retain(|other, _| !is_earlier(other));
         self.missing.retain(|(a, b), _| !is_earlier(a) && !is_earlier(b));
-        self.known.entry(server).or_default();
+        self.known.entry(server).or_insert_with(|| {
+            self.joined.insert(server, now);
+            Neighbours::default()
+        });
         self.change_mine(|linked| {
             let before = linked.len();
             linked.retain(|other| !is_earlier(other));
@@ -94,7 +101,7 @@ impl Links {
             for other in lost.unwrap_or_default() {
                 self.missing.entry(pair(*server, other)).or_insert(now);
             }
-            self.forget_before(*server);
+            self.forget_before(now, *server);
             self.known.insert(*server, neighbours.clone());
             is_news = true;
         }
@@ -102,6 +109,11 @@ impl Links {
         let Links { known, missing, .. } = self;
         missing.retain(|(a, b), _| !is_linked(known, *a, *b));
         is_news
+    }
+
+    /// Whether this server has a link to `server`.
+    fn is_mine(&self, server: ServerId) -> bool {
+        self.known.get(&self.me).is_some_and(|mine| mine.linked.contains(&server))
     }
 
     /// Whether a later life of this server is known.
@@ -112,16 +124,22 @@ impl Links {
     /// The servers that this one is to agree with, itself among them.
     pub(crate) fn clique(&self, now: Time, patience: Duration) -> BTreeSet<ServerId> {
         let waits = |since: &Time| now < *since + patience;
+        let joins = |server: &ServerId| self.joined.get(server).is_some_and(waits);
         let counts = |a: &ServerId, b: &ServerId| {
             if *a == self.me || *b == self.me {
                 let is_stale = self.stale.contains(a) || self.stale.contains(b);
                 return !is_stale && is_linked(&self.known, *a, *b);
             }
-            is_linked(&self.known, *a, *b) || self.missing.get(&pair(*a, *b)).is_some_and(waits)
+            let are_mine = || self.is_mine(*a) && self.is_mine(*b);
+            is_linked(&self.known, *a, *b)
+                || self.missing.get(&pair(*a, *b)).is_some_and(waits)
+                || (joins(a) || joins(b)) && are_mine()
         };
         // A link that is made again is still broken until both ends have said so.
-        let is_gone =
-            |server: &ServerId| !counts(&self.me, server) && self.broken.get(server).is_some_and(waits);
+        let is_gone = |server: &ServerId| {
+            let may_come = self.broken.get(server).is_some_and(waits) || joins(server);
+            may_come && !counts(&self.me, server)
+        };
         // Who is connected with me at all.
         let mut all = BTreeSet::from([self.me]);
         loop {
@@ -146,15 +164,21 @@ impl Links {
 
     /// Forgets what has been missing for long enough to be believed. Whether there was any.
     pub(crate) fn expire(&mut self, now: Time, patience: Duration) -> bool {
-        let before = self.broken.len() + self.missing.len();
+        let before = self.broken.len() + self.missing.len() + self.joined.len();
         self.broken.retain(|_, since| now < *since + patience);
+        self.joined.retain(|_, since| now < *since + patience);
         self.missing.retain(|_, since| now < *since + patience);
-        before != self.broken.len() + self.missing.len()
+        before != self.broken.len() + self.missing.len() + self.joined.len()
     }
 
     /// When the next link has been missing for long enough.
     pub(crate) fn next_expiry(&self, patience: Duration) -> Option<Time> {
-        self.broken.values().chain(self.missing.values()).map(|since| *since + patience).min()
+        self.broken
+            .values()
+            .chain(self.joined.values())
+            .chain(self.missing.values())
+            .map(|since| *since + patience)
+            .min()
     }
 }
 

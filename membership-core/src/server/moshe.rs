@@ -15,7 +15,7 @@ impl Server {
         self.vitals.link(now, server);
         let Agreeing::Moshe(moshe) = &mut self.agreeing else { return };
         moshe.agreement.forget_before(server);
-        if moshe.links.forget_before(server) {
+        if moshe.links.forget_before(now, server) {
             self.tell_links(Some(server), out);
         }
         let Agreeing::Moshe(moshe) = &self.agreeing else { return };

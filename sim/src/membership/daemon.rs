@@ -22,7 +22,8 @@ pub struct DaemonHost {
     /// Where it attached last.
     at: usize,
     attempts: u64,
-    /// How many of them failed since it last heard anything.
+    /// When, and how many streams in a row came to nothing.
+    since: Time,
     failures: u32,
     last_start: Option<StartId>,
     pub is_changing: bool,
@@ -50,6 +51,7 @@ impl DaemonHost {
             stream: None,
             at: index % servers,
             attempts: 0,
+            since: Time::ZERO,
             failures: 0,
             last_start: None,
             is_changing: false,
@@ -118,7 +120,8 @@ impl DaemonHost {
         Packet::Register(arrival, self.report.clone())
     }
 
-    pub fn dialled(&mut self, conn: Conn) {
+    pub fn dialled(&mut self, conn: Conn, now: Time) {
+        self.since = now;
         self.stream = Some(conn);
     }
 
@@ -127,10 +130,7 @@ impl DaemonHost {
             return;
         }
         match packet {
-            Packet::Notice(notice) => {
-                self.failures = 0;
-                self.take(notice, net, log);
-            }
+            Packet::Notice(notice) => self.take(notice, net, log),
             Packet::Rejected(reason) => {
                 let is_over = matches!(reason, Rejection::Superseded { by, .. } if by != self.id);
                 if is_over {
@@ -150,7 +150,8 @@ impl DaemonHost {
         }
         self.stream = None;
         self.at = (self.at + 1) % self.servers;
-        self.failures += 1;
+        let was_good = net.now.since(self.since) > *net.pace.notice.end();
+        self.failures = if was_good { 0 } else { self.failures + 1 };
         let back_off = self.failures.saturating_sub(self.servers as u32).min(5);
         let after = net.dice.time(net.pace.redial.clone()) * (1 << back_off);
         net.schedule(after, self.dial());

@@ -269,7 +269,7 @@ impl World {
                 let first = host.register(self.net.now);
                 self.log.coverage.count("attachments", 1);
                 let conn = self.net.dial(by, to, is_there, first);
-                host.dialled(conn);
+                host.dialled(conn, self.net.now);
             }
             (Node::Server(_), Node::Daemon(_)) => {}
         }
