@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
+use membership_core::Protocol;
 use model::trace::Record;
 
 use crate::coverage::Coverage;
@@ -33,6 +34,9 @@ pub struct Args {
     /// What is simulated.
     #[arg(long, value_enum, default_value_t = Scope::Sessions)]
     pub world: Scope,
+    /// How membership servers agree, in the world of that name: moshe or wombat.
+    #[arg(long, default_value_t = Protocol::Moshe)]
+    pub protocol: Protocol,
     /// Print how often each kind of fault struck, and what happened.
     #[arg(long)]
     pub coverage: bool,
@@ -97,7 +101,7 @@ pub fn run(args: Args) -> ExitCode {
     let began = Instant::now();
     let sum = sweep(&args);
     let seconds = began.elapsed().as_secs_f64();
-    print_sum(&sum, seconds, args.world);
+    print_sum(&sum, seconds, &args);
     match args.world {
         _ if !args.coverage => {}
         Scope::Sessions | Scope::Multicast => println!("\n{}", sum.coverage),
@@ -142,7 +146,7 @@ fn one(seed: u64, args: &Args) -> Result<Outcome, String> {
         Scope::Sessions => play(Knobs::from_seed(seed), args),
         Scope::Multicast => play(Knobs::multicast(seed), args),
         Scope::Membership => {
-            let mut world = membership::World::new(membership::Knobs::from_seed(seed));
+            let mut world = membership::World::new(membership::Knobs::from_seed(seed, args.protocol));
             if args.verbose {
                 world.tell_all();
             }
@@ -217,15 +221,15 @@ impl Sum {
     }
 }
 
-fn print_sum(sum: &Sum, seconds: f64, world: Scope) {
+fn print_sum(sum: &Sum, seconds: f64, args: &Args) {
     let Sum { runs, events, views, messages, takeovers, requests, responses, sessions, lost, bad, .. } = sum;
     println!("seeds       {runs}");
     println!("events      {events}");
-    if world != Scope::Membership {
+    if args.world != Scope::Membership {
         println!("views       {views}");
         println!("messages    {messages}");
     }
-    if world == Scope::Sessions {
+    if args.world == Scope::Sessions {
         println!("sessions    {sessions} ({lost} lost with all their servers)");
         println!("takeovers   {takeovers}");
         println!("requests    {requests}");
@@ -235,8 +239,9 @@ fn print_sum(sum: &Sum, seconds: f64, world: Scope) {
     println!("time        {seconds:.1} s, {:.0} seeds/s", *runs as f64 / seconds);
     if let Some(first) = bad.first() {
         println!("\nseed {}: {}\n{}", first.seed, first.verdict, first.text);
-        let world = world.name();
-        println!("\nreplay: handover sim --seeds 1 --from {} --verbose --world {world}", first.seed);
+        let (world, protocol) = (args.world.name(), args.protocol);
+        let wombat = if protocol == Protocol::default() { "" } else { &format!(" --protocol {protocol}") };
+        println!("\nreplay: handover sim --seeds 1 --from {} --verbose --world {world}{wombat}", first.seed);
     }
     let mut kinds = BTreeMap::<&str, Vec<u64>>::new();
     for failure in bad {

@@ -216,6 +216,14 @@ impl Command {
                 follower.reported = now;
                 steps.push(Step::Follow(server));
             }
+            // It was not gone.
+            Role::Seeks(seeker) if seeker.lost == server => {
+                let (view, next) = (core::mem::take(&mut seeker.view), seeker.next);
+                let mut follower = Follower::new(self.me, now, server);
+                follower.heard(self.me, now, view, next);
+                self.role = Role::Follows(follower);
+                steps.push(Step::Follow(server));
+            }
             Role::Follows(_) | Role::Seeks(_) => {}
         }
     }

@@ -111,6 +111,17 @@ fn a_link_that_only_some_miss_is_nobodys_end() {
     assert_eq!(world.count, Count::default(), "nobody was told anything");
 }
 
+/// Its link to the leader is made again before it has seen the old one break.
+#[test]
+fn a_leader_that_is_linked_anew_is_followed_anew() {
+    let (mut world, _) = one_each(3, lan(Protocol::Wombat));
+    world.connect(0, 1);
+    arrive(&mut world);
+    assert_eq!((world.agrees(0), world.agrees(1), world.agrees(2)), (3, 3, 3));
+    world.settle();
+    assert_eq!(world.count, Count::default(), "nobody was told anything");
+}
+
 #[test]
 fn parts_have_leaders_of_their_own_and_come_together_whoever_speaks_first() {
     for first in [(0, 2), (2, 0)] {
@@ -154,6 +165,22 @@ fn a_better_server_that_comes_back_commands_again_and_no_daemon_hears_of_it() {
     world.settle();
     assert_eq!(world.common_view().unwrap(), before);
     assert_eq!(world.count, Count::default(), "nobody was told anything");
+}
+
+/// Nobody but the leader was told where its daemon is attached.
+#[test]
+fn the_daemon_of_a_lost_leader_has_time_to_come_back() {
+    for home in 1..3 {
+        let (mut world, daemons) = one_each(3, lan(Protocol::Wombat));
+        let before = world.common_view().unwrap();
+        world.leave(daemons[0]);
+        world.restart_server(0);
+        live(&mut world, lan(Protocol::Wombat).grace / 2);
+        world.attach(daemons[0], home);
+        world.settle();
+        assert_eq!(world.common_view().unwrap(), before);
+        assert_eq!(world.count, Count::default(), "nobody was told anything");
+    }
 }
 
 /// The leader dies with its daemon in the middle of a change: its successor ends it.

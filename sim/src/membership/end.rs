@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use detector::Doubt;
+use membership_core::Protocol;
 use model::trace::Event as Trace;
 use model::{DaemonId, ServerId};
 
@@ -183,11 +184,15 @@ impl World {
         self.bars_agree();
     }
 
-    /// Servers that are to agree with each other: of all that are connected at all, those who are linked pairwise.
+    /// Servers that are to agree with each other: of all that are connected at all, those who are linked pairwise; or
+    /// those who follow one.
     fn server_cliques(&mut self) -> Vec<BTreeSet<usize>> {
         let linked = |a: usize, b: usize| self.net.is_whole(Node::Server(a), Node::Server(b));
         let mut left: BTreeSet<usize> = (0..self.servers.len()).collect();
         let mut cliques = Vec::new();
+        if self.knobs.params.protocol == Protocol::Wombat {
+            cliques = followings(std::mem::take(&mut left), linked);
+        }
         while let Some(first) = left.pop_first() {
             let mut connected = BTreeSet::from([first]);
             let mut frontier = vec![first];
@@ -267,4 +272,14 @@ impl World {
             self.log.complain(format!("in the end, {server} and others keep out different names"));
         }
     }
+}
+
+/// Each leader with those who follow it: of those that they are linked with, the first that follows nobody.
+fn followings(servers: BTreeSet<usize>, linked: impl Fn(usize, usize) -> bool) -> Vec<BTreeSet<usize>> {
+    let mut led = BTreeMap::<usize, BTreeSet<usize>>::new();
+    for server in servers {
+        let leader = led.keys().copied().find(|leader| linked(*leader, server));
+        led.entry(leader.unwrap_or(server)).or_default().insert(server);
+    }
+    led.into_values().collect()
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use detector::Profile;
-use membership_core::Params;
+use membership_core::{Params, Protocol};
 
 use crate::dice::Dice;
 use crate::knobs::{ms, us};
@@ -40,8 +40,8 @@ pub struct Knobs {
 }
 
 impl Knobs {
-    /// Those of `seed`.
-    pub fn from_seed(seed: u64) -> Knobs {
+    /// Those of `seed`, for servers that agree in this way.
+    pub fn from_seed(seed: u64, protocol: Protocol) -> Knobs {
         let mut dice = Dice::new(seed, 0);
         let purpose = match dice.below(20) {
             0 | 1 => Purpose::Stillness,
@@ -70,6 +70,11 @@ impl Knobs {
                 knobs.ambushes = 0;
                 knobs.storm = ms(0);
             }
+        }
+        knobs.params.protocol = protocol;
+        if !waits {
+            // So that the end of a leader's patience falls into changes.
+            knobs.params.beacon = *knobs.pace.notice.end();
         }
         knobs
     }
