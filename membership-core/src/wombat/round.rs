@@ -138,3 +138,74 @@ impl Round {
         is_mine
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeSet;
+
+    use model::Boot;
+
+    use super::*;
+
+    fn server(name: &str) -> ServerId {
+        ServerId::new(name.parse().unwrap(), Boot::new(1))
+    }
+
+    fn of(servers: &[&str]) -> Target {
+        Target { servers: servers.iter().map(|name| server(name)).collect::<BTreeSet<_>>(), digest: 0 }
+    }
+
+    fn ready(number: u64, counter: u64) -> Ready {
+        Ready { number, counter, starts: BTreeMap::new() }
+    }
+
+    /// p leads, and has begun a change with q and r.
+    fn begun() -> Round {
+        let mut round = Round::new(server("p"));
+        round.begin(of(&["p", "q", "r"]), BTreeMap::new());
+        assert_eq!(round.conclude(), None);
+        round
+    }
+
+    #[test]
+    fn a_change_ends_when_all_are_ready_and_counts_on_from_the_greatest() {
+        let mut round = begun();
+        assert!(round.ready(server("q"), ready(1, 7)) && round.conclude().is_none());
+        assert!(round.ready(server("r"), ready(1, 3)));
+        assert_eq!(round.conclude().map(|agreed| agreed.counter), Some(8));
+        assert_eq!(round.conclude(), None, "once");
+        assert!(!round.is_open());
+    }
+
+    #[test]
+    fn who_is_ready_for_another_change_is_not_ready() {
+        let mut round = begun();
+        round.begin(of(&["p", "q"]), BTreeMap::new());
+        assert!(!round.ready(server("q"), ready(1, 0)) && !round.ready(server("r"), ready(2, 0)));
+        assert!(round.ready(server("q"), ready(2, 0)) && round.conclude().is_some());
+    }
+
+    /// What it told its daemons since is not what it said before.
+    #[test]
+    fn who_follows_anew_was_never_ready() {
+        let mut round = begun();
+        round.ready(server("q"), ready(1, 0));
+        round.followed_by(server("q"));
+        round.ready(server("r"), ready(1, 0));
+        assert_eq!(round.conclude(), None);
+        assert!(round.is_open(), "daemons wait for the end of some change");
+        assert_ne!(*round.target(), of(&["p", "q", "r"]), "so it has to begin again");
+    }
+
+    #[test]
+    fn the_decision_of_one_leader_is_void_for_who_takes_part_in_the_change_of_another() {
+        let mut round = Round::new(server("q"));
+        round.take_part(server("p"), 4);
+        assert!(!round.decided(server("p"), 3, 9) && !round.decided(server("o"), 4, 9));
+        round.take_no_part();
+        assert!(!round.decided(server("p"), 4, 9), "it followed somebody else since");
+        round.take_part(server("o"), 1);
+        assert!(round.decided(server("o"), 1, 9) && !round.decided(server("o"), 1, 9), "once");
+        assert_eq!(round.counter(), 9);
+    }
+}
