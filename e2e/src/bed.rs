@@ -43,6 +43,8 @@ const TAIL_LINES: usize = 12;
 /// What a test may choose.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// How many membership servers there are.
+    pub membership_servers: usize,
     /// How many machines there are.
     pub machines: usize,
     /// How many of them hold each film.
@@ -56,7 +58,7 @@ pub struct Plan {
 impl Default for Plan {
     /// Every film on each of three machines.
     fn default() -> Plan {
-        Plan { machines: 3, replicas: 3, backups: 1, gateway_flags: Vec::new() }
+        Plan { membership_servers: 1, machines: 3, replicas: 3, backups: 1, gateway_flags: Vec::new() }
     }
 }
 
@@ -85,6 +87,7 @@ impl Bed {
         let dir = tempfile::Builder::new().prefix("handover-e2e-").tempdir().unwrap().keep();
         let mut options = Options::new("e2e".parse().unwrap(), &dir);
         options.exe = programs::handover().to_owned();
+        options.membership_servers = plan.membership_servers;
         options.machines = plan.machines;
         options.replicas = plan.replicas;
         options.backups = plan.backups;

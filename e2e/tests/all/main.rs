@@ -17,6 +17,8 @@ mod foreign;
 #[cfg(test)]
 mod gateways;
 #[cfg(test)]
+mod membership;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod servers;

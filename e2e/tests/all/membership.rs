@@ -1,0 +1,207 @@
+//! Membership servers that come and go, operators, and names that are given twice.
+
+use std::path::Path;
+
+use e2e::deadline::{until, within};
+use e2e::program::{Ended, Program, run};
+use e2e::rpc::channel;
+use e2e::{Bed, Plan, programs};
+use handover_cli::cluster::Service;
+use model::{Address, Name};
+use nix::sys::signal::Signal;
+use proto::membership::v1 as pb;
+use proto::membership::v1::membership_service_client::MembershipServiceClient;
+
+fn server(number: usize) -> Name {
+    Service::Membership.name(number)
+}
+
+async fn with_servers(membership_servers: usize) -> Bed {
+    Bed::plan(Plan { membership_servers, ..Plan::default() }).await
+}
+
+async fn membership(bed: &Bed, number: usize) -> pb::GetMembershipResponse {
+    let mut client = MembershipServiceClient::new(channel(&bed.address(server(number))).await);
+    within("the membership", client.get_membership(pb::GetMembershipRequest {})).await.unwrap().into_inner()
+}
+
+/// Waits until a server agrees with so many, and all three machines are well in `configuration`.
+async fn until_well(
+    bed: &Bed,
+    number: usize,
+    servers: usize,
+    configuration: &str,
+) -> pb::GetMembershipResponse {
+    until("all to be attached as before", async || {
+        let seen = membership(bed, number).await;
+        let is_well = |it: &pb::DaemonStatus| it.lost.is_empty() && it.configuration == configuration;
+        let well = seen.daemons.iter().filter(|it| is_well(it)).count();
+        if seen.agrees_with.len() == servers && well == 3 { Ok(seen) } else { Err(format!("{seen:?}")) }
+    })
+    .await
+}
+
+/// The configuration that all three machines are in.
+async fn configuration(bed: &mut Bed) -> String {
+    let common = bed.until("one configuration of three", |snapshot| {
+        let mut daemons = snapshot.up_daemons();
+        let first = daemons.next().filter(|it| it.members.len() == 3)?.configuration.clone();
+        (daemons.filter(|it| it.configuration == first).count() == 2).then_some(first)
+    });
+    common.await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn membership_servers_come_and_go_and_no_configuration_changes() {
+    let mut bed = with_servers(3).await;
+    let viewer = bed.viewer("life", 1).await;
+    viewer.goes_on(2).await;
+    let before = configuration(&mut bed).await;
+
+    // Machine 1 is attached to it.
+    bed.kill(&[server(1)]).await;
+    until_well(&bed, 2, 2, &before).await;
+    viewer.goes_on(2).await;
+    assert_eq!(configuration(&mut bed).await, before);
+    bed.begin_again(&[server(1)]).await;
+    for number in 1..=3 {
+        until_well(&bed, number, 3, &before).await;
+    }
+
+    let all = [server(1), server(2), server(3)];
+    bed.kill(&all).await;
+    viewer.goes_on(2).await;
+    assert_eq!(configuration(&mut bed).await, before, "the running configuration goes on");
+    bed.begin_again(&all).await;
+    for number in 1..=3 {
+        let seen = until_well(&bed, number, 3, &before).await;
+        assert_eq!(seen.current, None, "there was nothing to agree on");
+    }
+    viewer.goes_on(2).await;
+    assert_eq!(configuration(&mut bed).await, before);
+    assert_eq!(viewer.close().await.stretches().len(), 1);
+    bed.finish().await;
+}
+
+/// `handover membership ARGS`, asking all three servers.
+async fn handover(bed: &Bed, args: &[&str]) -> Ended {
+    let addresses: Vec<String> = (1..=3).map(|number| bed.address(server(number)).to_string()).collect();
+    let ended = run(programs::handover(), |command| {
+        command.arg("membership").args(args).args(["--membership", &addresses.join(",")]);
+    });
+    let ended = ended.await;
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    ended
+}
+
+async fn until_shown(bed: &Bed, args: &[&str], text: &str) -> Ended {
+    until(text, async || {
+        let ended = handover(bed, args).await;
+        if ended.output.iter().any(|line| line.contains(text)) {
+            Ok(ended)
+        } else {
+            Err(format!("{ended:?}"))
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_keep_machines_out_and_are_told_who_left_and_why() {
+    let mut bed = with_servers(3).await;
+    let viewer = bed.viewer("gradients", 1).await;
+    viewer.goes_on(2).await;
+    let first = configuration(&mut bed).await;
+    let matrix = handover(&bed, &["matrix"]).await;
+    assert!(matrix.output.contains(&"2   membership-2   . - .".to_owned()), "{matrix:?}");
+
+    let evicted = handover(&bed, &["evict", "machine-3"]).await;
+    assert_eq!(evicted.output, ["machine-3 is kept out for 1s"]);
+    until_shown(&bed, &["history"], "machine-3 excluded: kept out by an operator").await;
+    until_shown(&bed, &["history"], "machine-3 joined").await;
+    assert_ne!(configuration(&mut bed).await, first);
+
+    let mut client = MembershipServiceClient::new(channel(&bed.address(server(3))).await);
+    for (maintenance, state) in [(true, "kept out: in maintenance"), (false, "well")] {
+        let request = pb::SetMaintenanceRequest { name: "machine-2".to_owned(), maintenance };
+        within("an answer", client.set_maintenance(request)).await.unwrap();
+        until("the state of machine-2", async || {
+            let listed = handover(&bed, &["list"]).await;
+            let line = listed.output.iter().find(|line| line.starts_with("machine-2")).cloned();
+            if line.is_some_and(|line| line.ends_with(state)) { Ok(()) } else { Err(format!("{listed:?}")) }
+        })
+        .await;
+    }
+    configuration(&mut bed).await;
+
+    // The first server is asked in vain; the next one has seen it all.
+    bed.kill(&[server(1)]).await;
+    let machine = Service::Daemon.name(3);
+    bed.kill(&[machine]).await;
+    let shown = until_shown(&bed, &["history"], "machine-3 excluded: its stream broke").await;
+    assert!(shown.errors.contains("does not answer"), "{shown:?}");
+    bed.start_again(&[server(1), machine]).await;
+    viewer.goes_on(2).await;
+    viewer.close().await;
+    bed.finish().await;
+}
+
+/// A daemon that is not of the cluster's own making.
+async fn daemon(bed: &Bed, membership: &Address, ready: &Path) -> Program {
+    let program = Program::start(programs::handover(), |command| {
+        command.args(["gcs-svc", "--cluster", "e2e", "--name", "machine-9", "--listen", "127.0.0.1:0"]);
+        command.args(["--membership", membership.as_str(), "--ready-file"]).arg(ready);
+        command.arg("--trace").arg(bed.dir().join("trace"));
+    });
+    until("a daemon", async || std::fs::read_to_string(ready)).await;
+    program
+}
+
+async fn until_member(bed: &Bed, daemon: &str) {
+    until("a member", async || {
+        let seen = membership(bed, 1).await;
+        let is_it = |it: &pb::DaemonStatus| it.daemon == daemon && !it.configuration.is_empty();
+        if seen.daemons.iter().any(is_it) { Ok(()) } else { Err(format!("{:?}", seen.daemons)) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_belongs_to_who_started_last_whatever_the_clock_says() {
+    let mut bed = with_servers(1).await;
+    let viewer = bed.viewer("mandelbrot", 2).await;
+    viewer.goes_on(1).await;
+    let address = bed.address(server(1));
+
+    // A life that ended, or so it seems, before the clock was set back by some tens of thousands of years.
+    let past = 1_u64 << 60;
+    let hello = pb::RegisterHello {
+        cluster: "e2e".to_owned(),
+        daemon: format!("machine-9#{past}"),
+        address: "127.0.0.1:1".to_owned(),
+        version: proto::MEMBERSHIP_VERSION,
+        ..pb::RegisterHello::default()
+    };
+    let hello = pb::RegisterRequest { request: Some(pb::register_request::Request::Hello(hello)) };
+    let (sender, queue) = tokio::sync::mpsc::channel(1);
+    sender.send(hello).await.unwrap();
+    let mut client = MembershipServiceClient::new(channel(&address).await);
+    let notices = client.register(tokio_stream::wrappers::ReceiverStream::new(queue));
+    let mut notices = within("to be attached", notices).await.unwrap().into_inner();
+    within("a notice", notices.message()).await.unwrap();
+
+    let first = daemon(&bed, &address, &bed.dir().join("ready/first")).await;
+    until_member(&bed, &format!("machine-9#{}", past + 1)).await;
+    let second = daemon(&bed, &address, &bed.dir().join("ready/second")).await;
+    let ended = first.end().await;
+    assert_eq!(ended.status.code(), Some(76), "{ended:?}");
+    assert!(ended.errors.contains("another process is called by the name of this one"), "{ended:?}");
+    until_member(&bed, &format!("machine-9#{}", past + 2)).await;
+
+    second.signal(Signal::SIGTERM);
+    assert_eq!(second.end().await.status.code(), Some(0));
+    configuration(&mut bed).await;
+    viewer.goes_on(2).await;
+    viewer.close().await;
+    bed.finish().await;
+}
