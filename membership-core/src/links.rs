@@ -130,10 +130,10 @@ impl Links {
                 let is_stale = self.stale.contains(a) || self.stale.contains(b);
                 return !is_stale && is_linked(&self.known, *a, *b);
             }
+            let is_missing = self.missing.get(&pair(*a, *b)).is_some_and(waits);
+            // Somebody with whom I have no link either is not about to be seen again.
             let are_mine = || self.is_mine(*a) && self.is_mine(*b);
-            is_linked(&self.known, *a, *b)
-                || self.missing.get(&pair(*a, *b)).is_some_and(waits)
-                || (joins(a) || joins(b)) && are_mine()
+            is_linked(&self.known, *a, *b) || (is_missing || joins(a) || joins(b)) && are_mine()
         };
         // A link that is made again is still broken until both ends have said so.
         let is_gone = |server: &ServerId| {
@@ -190,4 +190,44 @@ fn is_linked(known: &BTreeMap<ServerId, Neighbours>, a: ServerId, b: ServerId) -
 
 fn pair(a: ServerId, b: ServerId) -> (ServerId, ServerId) {
     (a.min(b), a.max(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::Boot;
+
+    const PATIENCE: Duration = Duration::from_millis(500);
+
+    fn server(name: &str) -> ServerId {
+        ServerId::new(name.parse().unwrap(), Boot::new(1))
+    }
+
+    fn says(who: &str, version: u64, linked: &[&str]) -> BTreeMap<ServerId, Neighbours> {
+        let linked = linked.iter().map(|name| server(name)).collect();
+        BTreeMap::from([(server(who), Neighbours { version, linked })])
+    }
+
+    /// Both see that a is gone, b a little later. While that is waited for, and in the time between the two ends of that
+    /// wait, a is not somebody whom only b can reach.
+    #[test]
+    fn a_server_that_all_have_lost_is_not_counted_on_by_way_of_others() {
+        let (a, b) = (server("a"), server("b"));
+        let mut links = Links::new(server("c"));
+        for (other, linked) in [("a", ["b", "c"]), ("b", ["a", "c"])] {
+            links.forget_before(Time::ZERO, server(other));
+            links.up(server(other));
+            links.merge(Time::ZERO, server(other), &says(other, 1, &linked));
+        }
+        let all = BTreeSet::from([a, b, server("c")]);
+        assert_eq!(links.clique(Time::ZERO, PATIENCE), all);
+        links.down(Time::ZERO, a);
+        let late = Time::ZERO + Duration::from_millis(10);
+        links.merge(late, b, &says("b", 2, &["c"]));
+        for millis in 10..1200 {
+            let now = Time::ZERO + Duration::from_millis(millis);
+            links.expire(now, PATIENCE);
+            assert_eq!(links.clique(now, PATIENCE), BTreeSet::from([b, server("c")]), "after {millis} ms");
+        }
+    }
 }
