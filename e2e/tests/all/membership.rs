@@ -115,10 +115,16 @@ async fn operators_keep_machines_out_and_are_told_who_left_and_why() {
     let matrix = handover(&bed, &["matrix"]).await;
     assert!(matrix.output.contains(&"2   membership-2   . - .".to_owned()), "{matrix:?}");
 
+    let mut watch = Program::start(programs::handover(), |command| {
+        let (first, second) = (bed.address(server(1)), bed.address(server(2)));
+        command.args(["membership", "watch", "--membership", &format!("{first},{second}")]);
+    });
+    watch.says("the configuration", |line| line.contains(&first)).await;
     let evicted = handover(&bed, &["evict", "machine-3"]).await;
     assert_eq!(evicted.output, ["machine-3 is kept out for 1s"]);
     until_shown(&bed, &["history"], "machine-3 excluded: kept out by an operator").await;
     until_shown(&bed, &["history"], "machine-3 joined").await;
+    watch.says("who left", |line| line.ends_with("machine-3 excluded: kept out by an operator")).await;
     assert_ne!(configuration(&mut bed).await, first);
 
     let mut client = MembershipServiceClient::new(channel(&bed.address(server(3))).await);
@@ -140,6 +146,11 @@ async fn operators_keep_machines_out_and_are_told_who_left_and_why() {
     bed.kill(&[machine]).await;
     let shown = until_shown(&bed, &["history"], "machine-3 excluded: its stream broke").await;
     assert!(shown.errors.contains("does not answer"), "{shown:?}");
+    watch
+        .says("what the next server knows", |line| line.contains("machine-3 excluded: its stream broke"))
+        .await;
+    watch.signal(Signal::SIGINT);
+    assert_eq!(watch.end().await.status.code(), Some(130));
     bed.start_again(&[server(1), machine]).await;
     viewer.goes_on(2).await;
     viewer.close().await;
@@ -192,11 +203,14 @@ async fn a_name_belongs_to_who_started_last_whatever_the_clock_says() {
 
     let first = daemon(&bed, &address, &bed.dir().join("ready/first")).await;
     until_member(&bed, &format!("machine-9#{}", past + 1)).await;
+    let before = membership(&bed, 1).await.history.len();
     let second = daemon(&bed, &address, &bed.dir().join("ready/second")).await;
     let ended = first.end().await;
     assert_eq!(ended.status.code(), Some(76), "{ended:?}");
     assert!(ended.errors.contains("another process is called by the name of this one"), "{ended:?}");
     until_member(&bed, &format!("machine-9#{}", past + 2)).await;
+    let changes = membership(&bed, 1).await.history.len() - before;
+    assert!(changes <= 2, "one leaves, one comes: {changes} changes");
 
     second.signal(Signal::SIGTERM);
     assert_eq!(second.end().await.status.code(), Some(0));

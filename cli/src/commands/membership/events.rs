@@ -31,6 +31,7 @@ struct Member {
     daemon: String,
     server: String,
     configuration: String,
+    primary: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -55,6 +56,7 @@ impl Change {
             daemon: it.daemon.clone(),
             server: it.server.clone(),
             configuration: it.configuration.clone(),
+            primary: it.primary,
         });
         let left = view.left.iter().map(|it| Departure {
             daemon: it.daemon.clone(),
@@ -87,6 +89,10 @@ impl Change {
         them.map(|it| without_boot(&it.daemon)).collect()
     }
 
+    fn is_primary(&self, configuration: &str) -> bool {
+        self.members.iter().any(|it| it.primary && it.configuration == configuration)
+    }
+
     /// How many members each configuration has.
     fn sizes(&self) -> String {
         let sizes = self.configurations.iter().map(|it| self.members_of(it).len().to_string());
@@ -113,7 +119,10 @@ impl Change {
             .iter()
             .map(|(a, b)| format!("{} and {} cannot reach each other", without_boot(a), without_boot(b)));
         let parts = self.configurations.iter().filter(|_| self.configurations.len() > 1);
-        let parts = parts.map(|it| format!("{it} is {}", listed(&self.members_of(it))));
+        let parts = parts.map(|it| {
+            let primary = if self.is_primary(it) { ", the primary component" } else { "" };
+            format!("{it} is {}{primary}", listed(&self.members_of(it)))
+        });
         let events: Vec<String> = left.chain(joined).chain(cuts).chain(parts).collect();
         if events.is_empty() { vec!["nobody came or left".to_owned()] } else { events }
     }
@@ -151,6 +160,7 @@ mod tests {
         let member = |configuration: &str, name: &str| pb::ViewMember {
             daemon: format!("{name}#7"),
             configuration: configuration.to_owned(),
+            primary: configuration == "v4.d",
             ..pb::ViewMember::default()
         };
         pb::View {
@@ -203,7 +213,7 @@ TIME                       CONFIGURATION   MEMBERS   WHAT HAPPENED
                                                      machine-4 joined
 1970-01-01T00:00:04.123Z   v4.d v4.e       1+1       machine-4 left: it said goodbye
                                                      machine-1 and machine-2 cannot reach each other
-                                                     v4.d is machine-1
+                                                     v4.d is machine-1, the primary component
                                                      v4.e is machine-2
 1970-01-01T00:00:05.123Z   v5.f            1         nobody came or left
 1970-01-01T00:00:06.123Z   -               0         machine-1 excluded: its stream broke
