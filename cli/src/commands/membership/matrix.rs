@@ -45,6 +45,7 @@ impl Matrix {
     }
 }
 
+/// Those who report, and those who do not but are reported of: nothing is known of what they would say.
 fn daemons(membership: &pb::GetMembershipResponse) -> Vec<Row> {
     let row = |it: &pb::DaemonStatus| {
         let reach = |it: &pb::Unreachable| match it.doubt() {
@@ -54,7 +55,16 @@ fn daemons(membership: &pb::GetMembershipResponse) -> Vec<Row> {
         let others = it.unreachable.iter().map(|it| (it.daemon.clone(), reach(it))).collect();
         Row { name: it.daemon.clone(), others }
     };
-    membership.daemons.iter().map(row).collect()
+    let mut rows: Vec<Row> = membership.daemons.iter().map(row).collect();
+    let is_absent = |id: &&String| !rows.iter().any(|row| without_boot(&row.name) == without_boot(id));
+    let absent: BTreeSet<String> =
+        rows.iter().flat_map(|row| row.others.keys()).filter(is_absent).cloned().collect();
+    let all: Vec<String> = rows.iter().map(|row| &row.name).chain(&absent).cloned().collect();
+    rows.extend(absent.into_iter().map(|name| {
+        let others = all.iter().filter(|other| **other != name);
+        Row { others: others.map(|other| (other.clone(), Reach::Doubtful)).collect(), name }
+    }));
+    rows
 }
 
 /// A link counts if both ends say that it is there, or one does and nothing is known of the other. What a server says is
@@ -147,15 +157,16 @@ mod tests {
             daemons: vec![
                 daemon(1, &[]),
                 daemon(2, &[(1, pb::Doubt::Doubtful), (3, pb::Doubt::Cut)]),
-                daemon(3, &[(2, pb::Doubt::Cut)]),
+                daemon(3, &[(2, pb::Doubt::Cut), (4, pb::Doubt::Cut)]),
             ],
             links: vec![server(1, &[2]), server(2, &[1, 3]), server(3, &[2]), server(4, &[1, 2])],
             ..pb::GetMembershipResponse::default()
         };
-        let expected = "    DAEMON      1 2 3
-1   machine-1   - . .
-2   machine-2   ? - x
-3   machine-3   . x -
+        let expected = "    DAEMON      1 2 3 4
+1   machine-1   - . . .
+2   machine-2   ? - x .
+3   machine-3   . x - x
+4   machine-4   ? ? ? -
 
     SERVER         1 2 3 4
 1   membership-1   - . x x
