@@ -15,7 +15,7 @@ use detector::{Doubt, Doubted};
 use model::{Boot, DaemonId, Digest, Name, ServerId};
 
 use crate::cliques::Cuts;
-use crate::message::{Attachment, Target};
+use crate::message::{Attachment, Standing, Target};
 
 /// Where a daemon is attached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +32,11 @@ impl Seat {
     /// Of two seats under one name, the one with the greater claim is right. That of a ghost is the least.
     pub(crate) fn claim(&self, daemon: DaemonId) -> Claim {
         (daemon.boot(), !self.is_ghost, self.attachment.attempt, self.server)
+    }
+
+    /// What the daemon on it stands in, as its server said.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        self.attachment.standing.filter(|_| !self.attachment.is_changing)
     }
 
     /// Whether it is another attachment than `other`.

@@ -435,7 +435,7 @@ impl Server {
     fn follow(&mut self, now: Time, out: &mut Vec<Output>) {
         self.expire(now);
         if let Some(change) = self.attachments.take_news() {
-            self.announce(change, out);
+            self.announce(now, change, out);
         }
         if let Agreeing::Wombat(_) = self.agreeing {
             self.command_wakes(now, out);
@@ -443,13 +443,13 @@ impl Server {
         self.look_around(now, out);
     }
 
-    fn announce(&self, change: Change, out: &mut Vec<Output>) {
+    fn announce(&self, now: Time, change: Change, out: &mut Vec<Output>) {
         match &self.agreeing {
             Agreeing::Moshe(_) => self.tell_all(None, &Message::Change(change), out),
-            Agreeing::Wombat(wombat) => {
-                let message = Message::Change(change);
-                out.extend(wombat.command.leader().map(|to| Output::Send { to, message }));
-            }
+            Agreeing::Wombat(wombat) => match wombat.command.leader() {
+                Some(to) => out.push(Output::Send { to, message: Message::Change(change) }),
+                None => self.outdo(now, out),
+            },
         }
     }
 

@@ -53,14 +53,17 @@ impl Standings {
 
     /// What `daemon` stands in, unless it waits for a configuration.
     pub(crate) fn of(&self, me: ServerId, daemon: DaemonId, seat: &Seat) -> Option<Standing> {
+        // What its own server says of it, and only that, is always the last.
+        if seat.server == me { seat.standing() } else { self.last(daemon, seat) }
+    }
+
+    /// What `daemon` stood in when it was last heard of on this seat.
+    pub(crate) fn last(&self, daemon: DaemonId, seat: &Seat) -> Option<Standing> {
         match self.told.get(&daemon) {
-            // What its own server says of it, and only that, is always the last.
-            Some((server, since, standing))
-                if seat.server != me && (*server, *since) == (seat.server, seat.attachment.since) =>
-            {
+            Some((server, since, standing)) if (*server, *since) == (seat.server, seat.attachment.since) => {
                 *standing
             }
-            _ => seat.attachment.standing.filter(|_| !seat.attachment.is_changing),
+            _ => seat.standing(),
         }
     }
 

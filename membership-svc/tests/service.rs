@@ -9,6 +9,7 @@ use membership_svc::config::{Args, Config, Peer};
 use model::{Address, ConfigurationId, StartId};
 use proto::membership::v1 as pb;
 use proto::membership::v1::membership_service_client::MembershipServiceClient;
+use proto::membership::v1::peer_service_client::PeerServiceClient;
 use proto::membership::v1::register_request::Request as Said;
 use proto::membership::v1::register_response::Notice;
 use svc_kit::dial::{self, Keepalive};
@@ -355,4 +356,30 @@ async fn agree_and_take_over(protocol: Protocol) {
     for server in servers {
         server.stop().await;
     }
+}
+
+/// Else each would wait for words that the other does not know.
+#[tokio::test]
+async fn servers_that_agree_in_another_way_are_refused() {
+    let peers = vec![Peer { name: "m-0".parse().unwrap(), address: Address::new("127.0.0.1:1") }];
+    let server = Server::start(Config { peers, protocol: Protocol::Wombat, ..config("m-1") }).await;
+    let keepalive = Keepalive::default();
+    let channel = dial::connect(&server.address, &keepalive).await.unwrap();
+    let mut client = PeerServiceClient::new(channel);
+    for (protocol, is_welcome) in [("wombat", true), ("moshe", false), ("", false)] {
+        let hello = pb::LinkHello {
+            cluster: "handover".to_owned(),
+            server: "m-0#1".to_owned(),
+            protocol: protocol.to_owned(),
+            version: proto::MEMBERSHIP_VERSION,
+            to: "m-1".to_owned(),
+            ..pb::LinkHello::default()
+        };
+        let request = pb::LinkRequest { hello: Some(hello), message: None };
+        let answer = soon("an answer", client.link(tokio_stream::iter([request]))).await;
+        let refused = answer.err().and_then(|status| status::reason(&status));
+        assert_eq!(refused.is_none(), is_welcome, "{protocol}: {refused:?}");
+        assert!(is_welcome || refused.as_deref() == Some("FOREIGN_PROTOCOL"), "{refused:?}");
+    }
+    server.stop().await;
 }

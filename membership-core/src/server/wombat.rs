@@ -73,12 +73,18 @@ impl Server {
         }
     }
 
-    /// All that this server knows of the daemons of others is what it was told last. They may have moved since, and
-    /// some were attached to the leader that is gone: until their servers announce them, all might come back.
+    /// All that this server knows of the daemons of others is what it was told last. They may have moved since, also
+    /// from here, and some were attached to the leader that is gone: until their servers announce them, all might come
+    /// back but those who said goodbye.
     fn seat_ghosts(&mut self, now: Time, lost: ServerId) {
+        let own: BTreeSet<_> = self.attachments.iter().map(|(daemon, _)| daemon).collect();
         let mut ghosts = BTreeMap::new();
-        for (daemon, seat) in self.census.seats.iter().filter(|(_, seat)| seat.server != self.id) {
-            let standing = self.standings.of(self.id, *daemon, seat);
+        for (daemon, seat) in self.census.seats.iter().filter(|(daemon, _)| !own.contains(daemon)) {
+            let departure = self.departed.get(daemon).and_then(|departure| departure.leave);
+            if let Some(Leave::Goodbye | Leave::Barred) = departure {
+                continue;
+            }
+            let standing = self.standings.last(*daemon, seat);
             let attachment = Attachment {
                 standing,
                 is_changing: standing.is_none(),
@@ -87,8 +93,6 @@ impl Server {
             };
             ghosts.insert(*daemon, attachment);
         }
-        let own: BTreeSet<_> = self.attachments.iter().map(|(daemon, _)| daemon).collect();
-        ghosts.retain(|daemon, _| !own.contains(daemon));
         self.network.seat_ghosts(now, lost, ghosts);
     }
 
@@ -152,7 +156,7 @@ impl Server {
     // Who is attached twice.
 
     /// Has other servers give up daemons to which somebody has the better claim.
-    pub(super) fn outdo(&mut self, now: Time, out: &mut Vec<Output>) {
+    pub(super) fn outdo(&self, now: Time, out: &mut Vec<Output>) {
         let Agreeing::Wombat(wombat) = &self.agreeing else { return };
         let seats = self.seats(now);
         for server in wombat.command.followers().into_iter().flatten() {
@@ -209,7 +213,7 @@ impl Server {
         let sets = cliques.iter().map(|clique| clique.keys().copied().collect()).collect();
         let seats: BTreeMap<_, _> =
             cliques.into_iter().flatten().map(|(daemon, seat)| (daemon, seat.into_seat())).collect();
-        for (daemon, seat) in seats.iter().filter(|(_, seat)| seat.server != self.id) {
+        for (daemon, seat) in &seats {
             self.standings.change(*daemon, seat.server, seat.attachment.since);
         }
         self.census = Census { servers, seats, cliques: sets, doubts: Doubts::new(), cuts };

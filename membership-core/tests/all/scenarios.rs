@@ -132,16 +132,18 @@ fn daemons_fail_over_to_another_server(protocol: Protocol) {
 }
 
 fn a_daemon_that_moved_on_is_gone_when_it_leaves(protocol: Protocol) {
-    let (mut world, daemons) = one_each(protocol, 2);
-    let mover = daemons[0];
-    world.attach(mover, 1);
-    world.settle();
-    assert_eq!(world.common_view().unwrap().members.len(), 2);
-    // Its first server has not seen the old stream closed: that seat must not come back.
-    world.leave(mover);
-    world.detach(world.daemons[mover].id, 1);
-    world.settle();
-    assert_eq!(world.common_view().unwrap().set(), world.attached());
+    for (from, to) in [(0, 1), (1, 0)] {
+        let (mut world, daemons) = one_each(protocol, 2);
+        let mover = daemons[from];
+        world.attach(mover, to);
+        world.settle();
+        assert_eq!(world.common_view().unwrap().members.len(), 2);
+        // Its first server has not seen the old stream closed: that seat must not come back.
+        world.leave(mover);
+        world.detach(world.daemons[mover].id, to);
+        world.settle();
+        assert_eq!(world.common_view().unwrap().set(), world.attached());
+    }
 }
 
 fn a_new_life_takes_the_place_of_the_old_one(protocol: Protocol) {

@@ -183,6 +183,25 @@ fn the_daemon_of_a_lost_leader_has_time_to_come_back() {
     }
 }
 
+/// It went from a follower to the leader, and no other server had to hear of it; then these two lose each other.
+#[test]
+fn a_daemon_that_moved_to_the_leader_is_asked_for_by_the_server_that_it_left() {
+    let (mut world, daemons) = one_each(2, lan(Protocol::Wombat));
+    let before = world.common_view().unwrap();
+    world.attach(daemons[1], 0);
+    world.settle();
+    assert_eq!(world.common_view().unwrap(), before);
+    world.attach(daemons[0], 1);
+    world.settle();
+    world.lose(0, 1);
+    world.lose(1, 0);
+    live(&mut world, lan(Protocol::Wombat).grace / 2);
+    world.connect(0, 1);
+    world.settle();
+    assert_eq!(world.common_view().unwrap(), before);
+    assert_eq!(world.count, Count::default(), "nobody was told anything");
+}
+
 /// The leader dies with its daemon in the middle of a change: its successor ends it.
 #[test]
 fn a_change_whose_leader_dies_is_begun_again() {
