@@ -46,6 +46,9 @@ pub struct Args {
     /// Stop at the first seed that goes wrong.
     #[arg(long)]
     pub stop: bool,
+    /// Instead of running seeds, print what changes cost so many daemons at seven membership servers.
+    #[arg(long, value_name = "DAEMONS")]
+    pub scale: Option<usize>,
     /// Print every run as a diagram.
     #[arg(long)]
     pub verbose: bool,
@@ -98,6 +101,9 @@ struct Failure {
 
 /// Runs the seeds that `args` names. Fails if anything goes wrong in any of them.
 pub fn run(args: Args) -> ExitCode {
+    if let Some(daemons) = args.scale {
+        return scale(daemons);
+    }
     let began = Instant::now();
     let sum = sweep(&args);
     let seconds = began.elapsed().as_secs_f64();
@@ -108,6 +114,19 @@ pub fn run(args: Args) -> ExitCode {
         Scope::Membership => println!("\n{}", sum.membership),
     }
     if sum.bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn scale(daemons: usize) -> ExitCode {
+    match membership::scale::measure(7, daemons) {
+        Ok(costs) => {
+            println!("{}", membership::scale::table(&costs));
+            ExitCode::SUCCESS
+        }
+        Err(wrong) => {
+            eprintln!("{wrong}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn sweep(args: &Args) -> Sum {

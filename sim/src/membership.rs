@@ -9,6 +9,7 @@
 //! | `faults` | what strikes, at random times and at named moments |
 //! | `claims` | what must be true that a trace cannot show |
 //! | `knobs` | the parameters of a run |
+//! | `scale` | what changes cost where there are very many |
 //! | `log`, `coverage` | what is seen, and how often it was |
 
 mod claims;
@@ -19,6 +20,7 @@ mod faults;
 mod knobs;
 mod log;
 mod net;
+pub mod scale;
 mod server;
 mod world;
 

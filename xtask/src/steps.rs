@@ -30,6 +30,7 @@ pub fn ci() -> anyhow::Result<()> {
     step("release build", &|| cargo(&["build", "--release", "--quiet"]))?;
     step("simulation", &|| handover(&["sim", "--seeds", "1000"]))?;
     step("multicast simulation", &|| handover(&["sim", "--seeds", "1000", "--world", "multicast"]))?;
+    step("membership simulation", &|| handover(&["sim", "--seeds", "700", "--world", "membership"]))?;
     step("mutants", &|| cargo(&["run", "--release", "--quiet", "--package", "sim", "--bin", "mutants"]))?;
     step("contracts", &contracts)?;
     step("end to end", &|| cargo(&["test", "--package", "e2e", "--quiet"]))?;

@@ -279,6 +279,37 @@ fn a_daemon_that_comes_back_in_time_is_not_missed(protocol: Protocol) {
     }
 }
 
+/// Not even in the moment in which servers begin to believe what each of them says of the one that is gone.
+#[test]
+fn a_server_that_is_gone_for_good_is_not_missed() {
+    for gone in 0..3 {
+        let (mut world, daemons) = three_at_lan(Protocol::Moshe);
+        let before = world.common_view().unwrap();
+        world.restart_server(gone);
+        arrive(&mut world);
+        world.pass(Duration::from_millis(1));
+        world.attach(daemons[gone], (gone + 1) % 3);
+        world.settle();
+        assert_eq!(world.common_view().unwrap(), before);
+        assert_eq!(world.count.start_changes, 0, "nobody is told anything");
+    }
+}
+
+/// The link between two servers breaks and is made again, and one end hears of that before the other.
+#[test]
+fn a_link_between_servers_that_is_made_again_is_not_missed() {
+    let (mut world, _) = three_at_lan(Protocol::Moshe);
+    for (a, b) in world.pairs() {
+        world.lose(a, b);
+        world.lose(b, a);
+        arrive(&mut world);
+        world.connect(a, b);
+        world.settle();
+        world.common_view().unwrap();
+        assert_eq!(world.count.start_changes, 0, "nobody is told anything");
+    }
+}
+
 /// A server crashes, and with it one of its two daemons: the other one fails over.
 fn the_daemons_of_a_lost_server_are_asked_for_one_by_one(protocol: Protocol) {
     let (mut world, daemons) = three_at_lan(protocol);

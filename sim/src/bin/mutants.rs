@@ -85,6 +85,8 @@ enum Finder {
     Sessions,
     /// Some seed of the world without.
     Multicast,
+    /// Some seed of the world of membership servers.
+    Membership,
     /// A test of the crate that it is in, where random seeds are no way to come across it.
     Script,
 }
@@ -94,6 +96,7 @@ impl Finder {
     const fn world(self) -> &'static str {
         match self {
             Finder::Sessions => "sessions",
+            Finder::Membership => "membership",
             Finder::Multicast | Finder::Script => "multicast",
         }
     }
@@ -101,7 +104,7 @@ impl Finder {
     /// How many seeds a mutant may survive.
     const fn seeds(self) -> &'static str {
         match self {
-            Finder::Sessions => "400",
+            Finder::Sessions | Finder::Membership => "400",
             Finder::Multicast | Finder::Script => "600",
         }
     }
@@ -123,7 +126,7 @@ impl Mutant {
                 let krate = self.file.split('/').next().unwrap_or_default();
                 Look::Tests(krate, self.test.as_deref())
             }
-            finder @ (Finder::Sessions | Finder::Multicast) => Look::Seeds(finder),
+            finder @ (Finder::Sessions | Finder::Multicast | Finder::Membership) => Look::Seeds(finder),
         }
     }
 }
@@ -176,7 +179,8 @@ fn run(only: Option<&str>) -> Result<bool, String> {
     println!("{} mutants, built in {:.1} s", list.mutant.len(), began.elapsed().as_secs_f64());
 
     let mut all_as_hoped = true;
-    let sound = [Finder::Multicast, Finder::Sessions].map(|finder| (0, "(none)", Look::Seeds(finder)));
+    let sound = [Finder::Membership, Finder::Multicast, Finder::Sessions]
+        .map(|finder| (0, "(none)", Look::Seeds(finder)));
     let sound = sound.into_iter().chain(TESTED.map(|krate| (0, "(none)", Look::Tests(krate, None))));
     let chosen = (1..).zip(&list.mutant).filter(|(_, it)| only.is_none_or(|only| it.name.contains(only)));
     let chosen = chosen.map(|(number, it)| (number, it.name.as_str(), it.look()));

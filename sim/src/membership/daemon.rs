@@ -7,7 +7,7 @@ use std::time::Duration;
 use detector::{Reach, Report};
 use membership_core::{Arrival, Notice, Rejection, Standing};
 use model::trace::Event as Trace;
-use model::{Address, Boot, Configuration, DaemonId, StartId, Time};
+use model::{Address, Boot, Configuration, DaemonId, Name, StartId, Time};
 
 use crate::membership::log::{Log, Moment};
 use crate::membership::net::{Conn, Event, Net, Node, Packet};
@@ -32,8 +32,8 @@ pub struct DaemonHost {
     report: Report<DaemonId>,
     /// Whom it has links to, or wants to.
     links: BTreeSet<DaemonId>,
-    /// Those it cannot talk to, and since when.
-    down: BTreeMap<DaemonId, Time>,
+    /// Those it cannot talk to.
+    down: BTreeSet<DaemonId>,
     tells: bool,
     wake: Option<Time>,
 }
@@ -59,7 +59,7 @@ impl DaemonHost {
             reach: Reach::new(&reach_params),
             report: Report::new(),
             links: BTreeSet::new(),
-            down: BTreeMap::new(),
+            down: BTreeSet::new(),
             tells: false,
             wake: None,
         }
@@ -184,7 +184,8 @@ impl DaemonHost {
 
     /// Opens links to `those`. Where a later life of somebody appears, the earlier one is nobody.
     fn link(&mut self, those: &BTreeSet<DaemonId>) {
-        let gone = |old: &DaemonId| those.iter().any(|it| it.name() == old.name() && it.boot() > old.boot());
+        let lives: BTreeMap<Name, Boot> = those.iter().map(|it| (it.name(), it.boot())).collect();
+        let gone = |old: &DaemonId| lives.get(&old.name()).is_some_and(|boot| *boot > old.boot());
         let old: Vec<DaemonId> =
             self.reach.doubted().chain(self.links.iter().copied()).filter(gone).collect();
         for old in old {
@@ -199,22 +200,22 @@ impl DaemonHost {
         net.soon(range, Event::Look { daemon: self.index, life: self.life() });
     }
 
-    /// Looks whom it can talk to; `can_talk` is the truth. What it finds is reported a little later.
-    pub fn look(&mut self, can_talk: impl Fn(DaemonId) -> bool, net: &mut Net) {
+    /// Those to whom it has links, and whom it tries to reach again.
+    pub fn watched(&self) -> BTreeSet<DaemonId> {
         let mut watched = self.links.clone();
         watched.extend(self.reach.doubted());
         watched.remove(&self.id);
-        self.down.retain(|peer, _| watched.contains(peer));
-        for peer in watched {
-            let is_down = self.down.contains_key(&peer);
-            if can_talk(peer) {
-                if is_down {
-                    self.down.remove(&peer);
-                    self.reach.up(peer, net.now);
-                }
-            } else if !is_down {
-                self.down.insert(peer, net.now);
-                self.reach.down(peer, net.now, Duration::ZERO);
+        watched
+    }
+
+    /// Looks whom of those it can talk to; `truth` says so. What it finds is reported a little later.
+    pub fn look(&mut self, truth: &BTreeMap<DaemonId, bool>, net: &mut Net) {
+        self.down.retain(|peer| truth.contains_key(peer));
+        for (peer, can_talk) in truth {
+            if *can_talk && self.down.remove(peer) {
+                self.reach.up(*peer, net.now);
+            } else if !can_talk && self.down.insert(*peer) {
+                self.reach.down(*peer, net.now, Duration::ZERO);
             }
         }
         self.tell_soon(net);

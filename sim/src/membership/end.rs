@@ -154,7 +154,7 @@ impl World {
         }
     }
 
-    fn ends(&self) -> BTreeMap<DaemonId, End> {
+    pub(super) fn ends(&self) -> BTreeMap<DaemonId, End> {
         let alive = self.daemons.iter().filter(|host| host.alive);
         alive.map(|host| (host.id, End { is_changing: host.is_changing, view: host.view.clone() })).collect()
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use membership_core::{Kind as Path, Message, Rejection};
-use model::Time;
+use membership_core::{Kind as Path, Message, Place, Rejection};
 use model::trace::{Event as Trace, Record};
+use model::{DaemonId, Time};
 
 use crate::membership::claims::Claims;
 pub use crate::membership::claims::Seen;
@@ -52,6 +52,11 @@ pub struct Log {
     pub claims: Claims,
     /// Inputs of machines.
     pub steps: u64,
+    /// Messages between servers, and what they say of single daemons.
+    pub messages: u64,
+    pub entries: u64,
+    /// What daemons were told.
+    pub notices: u64,
     /// When a daemon was told something last.
     pub last_notice: Time,
     /// Since when faults are over.
@@ -69,6 +74,9 @@ impl Log {
             coverage: Coverage::default(),
             claims: Claims::new(patience),
             steps: 0,
+            messages: 0,
+            entries: 0,
+            notices: 0,
             last_notice: Time::ZERO,
             calm_since: Time::ZERO,
             moments: Vec::new(),
@@ -84,6 +92,7 @@ impl Log {
         };
         if let Some((fact, daemon)) = told {
             self.coverage.count(fact, 1);
+            self.notices += 1;
             self.last_notice = at;
             self.saw(at, &Seen::Told { daemon });
         }
@@ -121,15 +130,26 @@ impl Log {
     }
 
     pub fn sent(&mut self, message: &Message) {
-        match message {
-            Message::Row(_) => self.coverage.count("rows sent", 1),
-            Message::Change(_) => self.coverage.count("changes of rows sent", 1),
-            Message::Links(_)
-            | Message::Bars(_)
-            | Message::Proposal(_)
-            | Message::Beat
-            | Message::Wombat(_) => {}
-        }
+        self.messages += 1;
+        let reports = |report: &detector::Report<DaemonId>| 1 + report.len();
+        let entries = match message {
+            Message::Row(row) => {
+                self.coverage.count("rows sent", 1);
+                row.daemons.values().map(|it| reports(&it.report)).sum()
+            }
+            Message::Change(change) => {
+                self.coverage.count("changes of rows sent", 1);
+                let places = change.daemons.values();
+                let length = |place: &Place| match place {
+                    Place::Taken(attachment) => reports(&attachment.report),
+                    Place::Left(_) => 1,
+                };
+                places.map(length).sum()
+            }
+            Message::Proposal(proposal) => proposal.starts.len(),
+            Message::Links(_) | Message::Bars(_) | Message::Beat | Message::Wombat(_) => 0,
+        };
+        self.entries += entries as u64;
     }
 
     pub fn rejected(&mut self, reason: &Rejection) {

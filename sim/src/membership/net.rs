@@ -195,6 +195,12 @@ impl Net {
         }
     }
 
+    /// The next event, if it comes before `end`.
+    pub fn next_before(&mut self, end: Time) -> Option<Event> {
+        let is_due = self.queue.first_key_value().is_some_and(|((time, _), _)| *time < end);
+        if is_due { self.next() } else { None }
+    }
+
     pub fn soon(&mut self, range: RangeInclusive<Duration>, event: Event) {
         let after = self.dice.time(range);
         self.schedule(after, event);

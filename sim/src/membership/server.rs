@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use membership_core::{Input, Leave, Message, Output, Params, Rejection, Server};
-use model::{Boot, DaemonId, Machine, ServerId, Time};
+use model::{Boot, DaemonId, Machine, Name, ServerId, Time};
 
 use crate::membership::log::{Log, Moment, Seen};
 use crate::membership::net::{Conn, Event, Net, Node, Packet};
@@ -177,7 +177,7 @@ impl ServerHost {
             Some(Party::Peer(server)) => {
                 self.peers.remove(&server);
                 self.tell(Input::PeerDown { server }, net, log);
-                let peer = index_of(server);
+                let peer = index_of(server.name());
                 if peer > self.index {
                     net.soon(net.pace.redial.clone(), self.dial(peer));
                 }
@@ -263,8 +263,7 @@ impl ServerHost {
     }
 }
 
-/// The place of a server, which is in its name.
-fn index_of(server: ServerId) -> usize {
-    let name = server.name();
+/// The place of a server or a daemon, which is in its name.
+pub fn index_of(name: Name) -> usize {
     name.as_str().rsplit('-').next().and_then(|digits| digits.parse().ok()).expect("a number")
 }

@@ -14,7 +14,7 @@ use crate::membership::faults::{Ambush, Strike};
 use crate::membership::knobs::{Knobs, Purpose};
 use crate::membership::log::{Log, Moment, Seen};
 use crate::membership::net::{Conn, Event, Milestone, Net, Node, Packet};
-use crate::membership::server::ServerHost;
+use crate::membership::server::{ServerHost, index_of};
 use crate::report::Outcome;
 
 /// A world that plays the run of one seed.
@@ -197,7 +197,7 @@ impl World {
 
     // What happens.
 
-    fn handle(&mut self, event: Event) {
+    pub(super) fn handle(&mut self, event: Event) {
         if self.log.is_verbose
             && !matches!(event, Event::Look { .. } | Event::Tell { .. } | Event::Wake { .. })
         {
@@ -333,7 +333,10 @@ impl World {
 
     /// Whether two daemons can talk to each other now.
     pub(super) fn can_talk(&self, a: usize, b: DaemonId) -> bool {
-        let Some(other) = self.daemons.iter().position(|host| host.id == b) else { return false };
+        let other = index_of(b.name());
+        if self.daemons.get(other).is_none_or(|host| host.id != b) {
+            return false;
+        }
         let (from, to) = (Node::Daemon(a), Node::Daemon(other));
         self.daemons[other].alive && !self.net.is_paused(to) && self.net.is_whole(from, to)
     }
@@ -343,11 +346,9 @@ impl World {
         if !host.alive || host.life() != life {
             return;
         }
-        let truth: BTreeMap<DaemonId, bool> = (0..self.daemons.len())
-            .map(|other| (self.daemons[other].id, self.can_talk(daemon, self.daemons[other].id)))
-            .collect();
-        let can_talk = |peer| truth.get(&peer).copied().unwrap_or(false);
-        self.daemons[daemon].look(can_talk, &mut self.net);
+        let watched = self.daemons[daemon].watched();
+        let truth = watched.into_iter().map(|peer| (peer, self.can_talk(daemon, peer))).collect();
+        self.daemons[daemon].look(&truth, &mut self.net);
     }
 
     /// All daemons are about to notice, each in its time, what has become of their links.

@@ -1,0 +1,139 @@
+//! How long many daemons take, and how much is said, until they are all in one configuration again: after a start of
+//! all at once, a crash, a partition into halves, and their merge. Every way takes a millisecond, and what breaks is
+//! seen at once, so that only the protocol counts.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use detector::Profile;
+use membership_core::Params;
+use model::{DaemonId, Time};
+
+use crate::knobs::{ms, us};
+use crate::membership::claims::has_settled;
+use crate::membership::faults::Strike;
+use crate::membership::knobs::{Knobs, Purpose};
+use crate::membership::net::{Event, Node, Pace};
+use crate::membership::world::World;
+
+/// What one change cost.
+#[derive(Clone, Debug)]
+pub struct Cost {
+    /// Which change.
+    pub what: &'static str,
+    /// From its cause to the last notice.
+    pub took: Duration,
+    /// Messages between servers, in all.
+    pub messages: u64,
+    /// Their entries about daemons, which is what they are long of.
+    pub entries: u64,
+    /// Notices to daemons, in all.
+    pub notices: u64,
+    /// Facts that servers were told, in all.
+    pub steps: u64,
+    /// The time of this processor for each of these, with all that belongs to the simulation.
+    pub each: Duration,
+}
+
+/// Plays the changes, and measures each. An error says what is wrong at the end of one.
+pub fn measure(servers: usize, daemons: usize) -> Result<Vec<Cost>, String> {
+    let params = Params { daemons_max: daemons, detection: None, flaps: u32::MAX, ..Params::lan() };
+    let reach = Profile::Lan.params();
+    let pace = Pace {
+        delay: ms(1)..=ms(1),
+        notice: ms(1)..=ms(1),
+        redial: ms(10)..=ms(20),
+        report: us(0)..=us(0),
+        prompt: 100,
+    };
+    let mut world = World::new(Knobs {
+        seed: 0,
+        purpose: Purpose::Storm,
+        servers,
+        daemons,
+        params,
+        reach,
+        pace,
+        strikes: 0,
+        ambushes: 0,
+        storm: ms(0),
+        aftermath: ms(0),
+    });
+    let mut costs = Vec::new();
+    for server in 0..servers {
+        world.start(Node::Server(server));
+    }
+    world.play_for(Duration::from_secs(5));
+    costs.push(world.cost("start of all at once", |world| {
+        (0..daemons).for_each(|daemon| world.start(Node::Daemon(daemon)));
+    })?);
+    costs.push(world.cost("crash of one daemon", |world| world.kill(Node::Daemon(0), true))?);
+    world.net.schedule(ms(0), Event::Strike(Strike::Start(Node::Daemon(0))));
+    world.play_for(Duration::from_secs(20));
+    costs.push(world.cost("crash of one server", |world| world.kill(Node::Server(0), true))?);
+    world.net.schedule(ms(0), Event::Strike(Strike::Start(Node::Server(0))));
+    world.play_for(Duration::from_secs(20));
+    let machines = world.machines();
+    let halves = (0..machines).map(|machine| (machine % 2) as u32).collect();
+    costs.push(world.cost("partition into halves", |world| world.part(halves))?);
+    costs.push(world.cost("merge of the halves", |world| world.part(vec![0; machines]))?);
+    Ok(costs)
+}
+
+impl World {
+    /// Lets so much time pass.
+    fn play_for(&mut self, time: Duration) {
+        let end = self.net.now + time;
+        while let Some(event) = self.net.next_before(end) {
+            self.handle(event);
+            self.log.take_moments();
+        }
+        self.net.now = end;
+    }
+
+    fn cost(&mut self, what: &'static str, cause: impl FnOnce(&mut World)) -> Result<Cost, String> {
+        let (messages, entries, steps) = (self.log.messages, self.log.entries, self.log.steps);
+        let notices = self.log.notices;
+        let (start, began): (Time, Instant) = (self.net.now, Instant::now());
+        cause(self);
+        self.play_for(Duration::from_secs(20));
+        let spent = began.elapsed();
+        let steps = self.log.steps - steps;
+        self.has_converged().map_err(|wrong| format!("after {what}: {wrong}"))?;
+        Ok(Cost {
+            what,
+            took: self.log.last_notice.since(start),
+            messages: self.log.messages - messages,
+            entries: self.log.entries - entries,
+            notices: self.log.notices - notices,
+            steps,
+            each: spent / u32::try_from(steps.max(1)).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// Whether all that reach each other are together.
+    fn has_converged(&self) -> Result<(), String> {
+        let alive: Vec<usize> = (0..self.daemons.len()).filter(|it| self.daemons[*it].alive).collect();
+        let first = alive.first().copied().unwrap_or(0);
+        let with_first = |it: &usize| self.net.is_whole(Node::Daemon(first), Node::Daemon(*it));
+        let (here, there): (Vec<usize>, Vec<usize>) = alive.into_iter().partition(with_first);
+        let set = |those: Vec<usize>| -> BTreeSet<DaemonId> {
+            those.into_iter().map(|it| self.daemons[it].id).collect()
+        };
+        let expected: Vec<_> = [set(here), set(there)].into_iter().filter(|set| !set.is_empty()).collect();
+        has_settled(&expected, &self.ends())?;
+        self.log.complaints.first().cloned().map_or(Ok(()), Err)
+    }
+}
+
+/// The costs as a table.
+pub fn table(costs: &[Cost]) -> String {
+    let mut text = String::from(
+        "| change | time | messages between servers | entries in them | notices | CPU for each fact |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for Cost { what, took, messages, entries, notices, each, .. } in costs {
+        text += &format!("| {what} | {took:?} | {messages} | {entries} | {notices} | {each:?} |\n");
+    }
+    text
+}
