@@ -252,8 +252,6 @@ fn tail(path: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     /// Longer than anything here takes.
@@ -265,9 +263,13 @@ mod tests {
             "#!/bin/sh\nwhile [ $# -gt 0 ]; do case $1 in --listen) listen=$2;; --ready-file) ready=$2;; esac; shift; \
              done\necho \"I am told $listen\"\n{then}\n"
         );
-        let exe = dir.join("fake");
-        fs::write(&exe, script).unwrap();
-        fs::set_permissions(&exe, fs::Permissions::from_mode(0o755)).unwrap();
+        let (text, exe) = (dir.join("fake.sh"), dir.join("fake"));
+        fs::write(&text, script).unwrap();
+        // Another process writes what is run: whatever a test beside this one starts meanwhile might hold a file of ours
+        // open, and what is open for writing cannot be run.
+        let installed =
+            std::process::Command::new("install").args(["-m", "755"]).args([&text, &exe]).status();
+        assert!(installed.unwrap().success());
         for part in ["logs", "ready"] {
             fs::create_dir(dir.join(part)).unwrap();
         }
