@@ -216,7 +216,11 @@ impl Ledger {
         current.messages += 1;
         current.digest = current.digest.and(id.to_string().as_bytes()).and(b" ");
         if id.sender() == self.me {
-            standing.settle(id.number())?;
+            // What was sent to a strict group from outside is not owed, and given to a sender who has come in meanwhile.
+            let is_owed = standing.owed.iter().any(|(_, owed)| *owed == id.number());
+            if is_owed || !group.is_strict() {
+                standing.settle(id.number())?;
+            }
             // Whoever asked for no report is told of failures alone.
             if !terms.report {
                 self.open.remove(&id.number());
@@ -432,6 +436,21 @@ mod tests {
         };
         assert_eq!(digest([(2, 1), (3, 1)]), digest([(2, 1), (3, 1)]));
         assert_ne!(digest([(2, 1), (3, 1)]), digest([(3, 1), (2, 1)]), "the order counts");
+    }
+
+    #[test]
+    fn what_was_sent_to_a_strict_group_from_outside_may_be_given_inside() {
+        let mut ledger = Ledger::new(process(1));
+        ledger.joins(&strict());
+        ledger.sends(&strict(), Terms::default());
+        assert_eq!(ledger.rest().owed, 0);
+        ledger.hears(&of_strict(view(1, &[1], &[1], &[], &[1]))).unwrap();
+        let sent = MessageId::new(process(1), 1);
+        let payload = content(&strict(), sent, Terms::default(), 90);
+        let (group, level) = (strict(), Level::Agreed);
+        let given = Event::Message { group, id: sent, view: id(1), level, payload };
+        ledger.hears(&given).unwrap();
+        assert!(wrong(&mut ledger, &given).contains("comes after number 1"));
     }
 
     #[test]
