@@ -396,14 +396,19 @@ mod tests {
         ledger.hears(event).expect_err("it may not be told")
     }
 
+    fn strict() -> GroupName {
+        GroupName::new("strict:g").unwrap()
+    }
+
+    /// The same view, of a strict group.
+    fn of_strict(event: Event) -> Event {
+        let Event::Views(mut views) = event else { unreachable!("a view") };
+        views.iter_mut().for_each(|view| view.group = strict());
+        Event::Views(views)
+    }
+
     #[test]
     fn views_of_a_strict_group_come_while_it_is_blocked() {
-        let strict = || GroupName::new("strict:g").unwrap();
-        let of_strict = |event| {
-            let Event::Views(mut views) = event else { unreachable!("a view") };
-            views.iter_mut().for_each(|view| view.group = strict());
-            Event::Views(views)
-        };
         let first = of_strict(view(1, &[1, 2], &[1, 2], &[], &[1]));
         let second = of_strict(view(2, &[1, 3], &[3], &[2], &[1]));
         let member = || {
