@@ -54,6 +54,7 @@ impl Links {
     /// The link to `server` broke. False if it did not count.
     pub(crate) fn down(&mut self, now: Time, server: ServerId) -> bool {
         self.stale.insert(server);
+        self.missing.remove(&pair(self.me, server));
         let was_up = self.change_mine(|linked| linked.remove(&server));
         if was_up {
             self.broken.insert(server, now);
@@ -126,14 +127,16 @@ impl Links {
         let waits = |since: &Time| now < *since + patience;
         let joins = |server: &ServerId| self.joined.get(server).is_some_and(waits);
         let counts = |a: &ServerId, b: &ServerId| {
-            if *a == self.me || *b == self.me {
-                let is_stale = self.stale.contains(a) || self.stale.contains(b);
-                return !is_stale && is_linked(&self.known, *a, *b);
-            }
+            let is_linked = is_linked(&self.known, *a, *b);
             let is_missing = self.missing.get(&pair(*a, *b)).is_some_and(waits);
+            if *a == self.me || *b == self.me {
+                let other = if *a == self.me { *b } else { *a };
+                // If its other end says that it broke, mine is about to see that.
+                return !self.stale.contains(&other) && (is_linked || is_missing && self.is_mine(other));
+            }
             // Somebody with whom I have no link either is not about to be seen again.
             let are_mine = || self.is_mine(*a) && self.is_mine(*b);
-            is_linked(&self.known, *a, *b) || (is_missing || joins(a) || joins(b)) && are_mine()
+            is_linked || (is_missing || joins(a) || joins(b)) && are_mine()
         };
         // A link that is made again is still broken until both ends have said so.
         let is_gone = |server: &ServerId| {

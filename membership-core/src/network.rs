@@ -3,7 +3,6 @@
 
 use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::vec::Vec;
 use core::time::Duration;
 
 use model::{DaemonId, ServerId, Time};
@@ -31,13 +30,17 @@ impl Network {
         if self.rows.keys().any(|other| other.name() == server.name() && other.boot() > server.boot()) {
             return false;
         }
-        let is_earlier = |other: &ServerId| other.name() == server.name() && *other != server;
-        let earlier: Vec<_> = self.rows.keys().copied().filter(is_earlier).collect();
-        for other in earlier {
-            self.down(now, other);
+        if let Some(earlier) = self.earlier_life(server) {
+            self.down(now, earlier);
         }
         self.rows.entry(server).or_insert(None);
         true
+    }
+
+    /// An earlier life of `server` that is up.
+    pub(crate) fn earlier_life(&self, server: ServerId) -> Option<ServerId> {
+        let is_earlier = |other: &ServerId| other.name() == server.name() && other.boot() < server.boot();
+        self.rows.keys().copied().find(is_earlier)
     }
 
     /// The link to `server` broke. Its daemons are ghosts from now on.

@@ -48,17 +48,34 @@ impl Server {
         links: &BTreeMap<ServerId, Neighbours>,
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
-        let moshe = self.agreeing.moshe()?;
+        self.agreeing.moshe()?;
         if links.len() > NAMES_MAX || links.values().any(|neighbours| neighbours.linked.len() > NAMES_MAX) {
             return Err(Fault::TooManyNames);
         }
         if links.values().any(|neighbours| neighbours.version >= CLAIM_MAX) {
             return Err(Fault::OutOfRange);
         }
-        if moshe.links.merge(now, from, links) {
+        self.hang_up_on_earlier_lives(now, links.keys(), out);
+        let moshe = self.agreeing.moshe()?;
+        if self.network.is_up(from) && moshe.links.merge(now, from, links) {
             self.tell_links(Some(from), out);
         }
         Ok(())
+    }
+
+    /// A link to a server of which a later life is heard of is about to break, and its daemons are to have their grace
+    /// from now on.
+    fn hang_up_on_earlier_lives<'a>(
+        &mut self,
+        now: Time,
+        known: impl Iterator<Item = &'a ServerId>,
+        out: &mut Vec<Output>,
+    ) {
+        let earlier: Vec<_> = known.filter_map(|later| self.network.earlier_life(*later)).collect();
+        for server in earlier {
+            out.push(Output::HangUpOn { server });
+            self.peer_down(now, server, out);
+        }
     }
 
     fn tell_links(&self, except: Option<ServerId>, out: &mut Vec<Output>) {

@@ -280,8 +280,13 @@ impl World {
         seen(a, b).is_some() && seen(a, b) == seen(b, a)
     }
 
-    /// The server starts again; nobody else has seen that yet, and its daemons are attached nowhere.
+    /// The server starts again, all others lose it, and its daemons are attached nowhere.
     pub fn restart_server(&mut self, server: ServerIndex) {
+        self.restart_server_unseen(server, &[]);
+    }
+
+    /// The server starts again, and those to whom that is `unseen` still hold their links with it.
+    pub fn restart_server_unseen(&mut self, server: ServerIndex, unseen: &[ServerIndex]) {
         let boot = self.servers[server].id.boot().number() + 1;
         for other in 0..self.servers.len() {
             self.frames.remove(&(server, other));
@@ -289,7 +294,7 @@ impl World {
         }
         // The others have to be told of the life that they were linked with.
         for other in 0..self.servers.len() {
-            if other != server {
+            if other != server && !unseen.contains(&other) {
                 self.lose(other, server);
             }
         }

@@ -70,9 +70,14 @@ impl MembershipHost {
                     }
                 }
                 Output::Refuse { from, fault } => scene.complain(|| format!("refused {from}: {fault:?}")),
-                // Connections of this world tell all that there is to tell.
-                Output::Beat { .. } | Output::HangUp { .. } | Output::HangUpOn { .. } | Output::Agreed(_) => {
+                Output::HangUpOn { server } => {
+                    if let Some(conn) = self.peers.remove(&server) {
+                        scene.close(conn);
+                        self.redial_server(server, scene);
+                    }
                 }
+                // Connections of this world tell all that there is to tell.
+                Output::Beat { .. } | Output::HangUp { .. } | Output::Agreed(_) => {}
             }
         }
     }
@@ -96,6 +101,19 @@ impl MembershipHost {
         }
         self.peers.insert(peer, conn);
         self.tell(Input::PeerUp { server: peer }, scene);
+    }
+
+    fn redial(&self, peer: usize, scene: &mut Scene<'_>) {
+        let after = scene.dice.time(self.manners.redial.clone());
+        scene.remind(after, Timer::Peer(peer));
+    }
+
+    /// Dials `server` again, if that is up to this one.
+    fn redial_server(&self, server: ServerId, scene: &mut Scene<'_>) {
+        let place = |name: &str| name.rsplit_once('-').and_then(|(_, n)| n.parse::<usize>().ok());
+        if let Some(peer) = place(server.name().as_str()).map(|n| n - 1).filter(|peer| *peer > self.index) {
+            self.redial(peer, scene);
+        }
     }
 
     fn daemon_on(&self, conn: Conn) -> Option<DaemonId> {
@@ -142,16 +160,13 @@ impl Host for MembershipHost {
             self.daemons.remove(&daemon);
             self.tell(Input::Detach { daemon, leave: Leave::Closed }, scene);
         }
-        let mut redial = self.dialled.remove(&conn);
+        if let Some(peer) = self.dialled.remove(&conn) {
+            self.redial(peer, scene);
+        }
         if let Some(server) = self.peer_on(conn) {
             self.peers.remove(&server);
             self.tell(Input::PeerDown { server }, scene);
-            let place = |name: &str| name.rsplit_once('-').and_then(|(_, n)| n.parse::<usize>().ok());
-            redial = place(server.name().as_str()).map(|n| n - 1).filter(|peer| *peer > self.index);
-        }
-        if let Some(peer) = redial {
-            let after = scene.dice.time(self.manners.redial.clone());
-            scene.remind(after, Timer::Peer(peer));
+            self.redial_server(server, scene);
         }
     }
 

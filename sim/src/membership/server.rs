@@ -177,11 +177,15 @@ impl ServerHost {
             Some(Party::Peer(server)) => {
                 self.peers.remove(&server);
                 self.tell(Input::PeerDown { server }, net, log);
-                let peer = index_of(server.name());
-                if peer > self.index {
-                    net.soon(net.pace.redial.clone(), self.dial(peer));
-                }
+                self.redial(server, net);
             }
+        }
+    }
+
+    fn redial(&self, server: ServerId, net: &mut Net) {
+        let peer = index_of(server.name());
+        if peer > self.index {
+            net.soon(net.pace.redial.clone(), self.dial(peer));
         }
     }
 
@@ -220,7 +224,14 @@ impl ServerHost {
                         net.send(*conn, self.node(), Packet::Agreement(message));
                     }
                 }
-                Output::Beat { .. } | Output::HangUp { .. } | Output::HangUpOn { .. } => {
+                Output::HangUpOn { server } => {
+                    if let Some(conn) = self.peers.remove(&server) {
+                        self.parties.remove(&conn);
+                        net.close(conn, self.node());
+                        self.redial(server, net);
+                    }
+                }
+                Output::Beat { .. } | Output::HangUp { .. } => {
                     unreachable!("connections of this world know silence by themselves")
                 }
                 Output::Refuse { from, fault } => {
