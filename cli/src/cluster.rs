@@ -35,7 +35,7 @@ use futures::future::{join_all, select_all, try_join_all};
 use model::{Address, Name};
 
 use crate::films::{self, FilmFile};
-use child::{Child, Spec};
+use child::{Child, Program, Spec};
 use state::{Home, Process, State};
 
 pub use child::Death;
@@ -53,6 +53,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// The `handover` binary.
     pub exe: PathBuf,
+    /// The program of the content servers, if it is not `handover`.
+    pub server: Option<PathBuf>,
     /// How many membership servers there are.
     pub membership_servers: usize,
     /// How many machines there are.
@@ -80,6 +82,7 @@ impl Options {
             name,
             dir: dir.to_owned(),
             exe: std::env::current_exe().unwrap_or_else(|_| "handover".into()),
+            server: None,
             membership_servers: 1,
             machines: 4,
             gateways: 2,
@@ -119,7 +122,8 @@ impl Cluster {
         let is_idle = |machine: &usize| {
             !(0..films).any(|film| holders(film, options.machines, options.replicas).contains(machine))
         };
-        if let Some(machine) = (1..=options.machines).find(is_idle) {
+        // A service of the user's own knows itself which units there are.
+        if let (None, Some(machine)) = (&options.server, (1..=options.machines).find(is_idle)) {
             let name = Service::Daemon.name(machine);
             bail!(
                 "{name} would have nothing to serve: there are {films} films; ask for fewer machines or more replicas"
@@ -154,6 +158,9 @@ impl Cluster {
     fn lay_out_content(&self) -> io::Result<()> {
         for machine in 1..=self.options.machines {
             fs::create_dir_all(content_dir(&self.options.dir, machine))?;
+        }
+        if self.options.server.is_some() {
+            return Ok(());
         }
         for (index, film) in self.options.films.iter().enumerate() {
             for machine in holders(index, self.options.machines, self.options.replicas) {
@@ -198,8 +205,12 @@ impl Cluster {
         }
         flags.extend(own_flags);
         flags.extend(options.flags.get(&service).into_iter().flatten().cloned());
-        let (name, exe, dir) = (service.name(number), options.exe.clone(), options.dir.clone());
-        Child::new(Spec { name, service, exe, dir, flags })
+        let program = match &options.server {
+            Some(server) if service == Service::Server => Program::Own(server.clone()),
+            Some(_) | None => Program::Handover(options.exe.clone()),
+        };
+        let (name, dir) = (service.name(number), options.dir.clone());
+        Child::new(Spec { name, service, program, dir, flags })
     }
 
     /// Starts `count` processes of a kind at the same time.

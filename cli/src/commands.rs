@@ -8,6 +8,7 @@ mod membership;
 mod shape;
 mod signals;
 mod status;
+mod talk;
 mod up;
 mod watch;
 
@@ -20,8 +21,8 @@ use svc_kit::shutdown::Exit;
 
 use crate::cluster::state::{self, NoCluster, State};
 use crate::commands::membership::AskError;
-use crate::parent;
 use crate::player::PlayError;
+use svc_kit::parent;
 
 /// Exit codes from here on are those of gRPC, counted from `OK`.
 const EXIT_GRPC: u8 = 64;
@@ -49,6 +50,8 @@ enum Command {
     Up(up::Args),
     /// Play a film on the terminal, as any client would
     Watch(watch::Args),
+    /// Have a session with any service: requests from the terminal, responses on it
+    Talk(talk::Args),
     /// Show configuration, groups, sessions and who serves them
     Status(status::Args),
     /// Show which machines are in the cluster and why, and keep machines out
@@ -91,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => exit(on_runtime(demo::run(args))),
         Command::Up(args) => exit(on_runtime(up::run(args))),
         Command::Watch(args) => exit(on_runtime(watch::run(args))),
+        Command::Talk(args) => exit(on_runtime(talk::run(args))),
         Command::Status(args) => exit(on_runtime(status::run(args))),
         Command::Membership(args) => exit(on_runtime(membership::run(args))),
         Command::Content(args) => exit(on_runtime(content::run(args))),

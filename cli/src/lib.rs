@@ -5,7 +5,6 @@
 pub mod cluster;
 pub mod commands;
 pub mod films;
-pub mod parent;
 pub mod player;
 pub mod quantiles;
 pub mod snapshot;

@@ -397,8 +397,27 @@ pub struct UnitId(Arc<str>);
 
 impl<'de> Deserialize<'de> for UnitId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<UnitId, D::Error> {
-        let rule = "a unit is called by 1 to 127 of a-z, 0-9, `-`, `_` and `.`";
-        UnitId::new(&String::deserialize(deserializer)?).ok_or_else(|| serde::de::Error::custom(rule))
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A text that does not spell the id of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnitIdError;
+
+impl fmt::Display for UnitIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a unit is called by 1 to 127 of a-z, 0-9, `-`, `_` and `.`")
+    }
+}
+
+impl core::error::Error for UnitIdError {}
+
+impl FromStr for UnitId {
+    type Err = UnitIdError;
+
+    fn from_str(text: &str) -> Result<UnitId, UnitIdError> {
+        UnitId::new(text).ok_or(UnitIdError)
     }
 }
 

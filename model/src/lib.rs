@@ -14,7 +14,7 @@ mod view;
 
 pub use ids::{
     Boot, ConfigurationId, DaemonId, Digest, Fence, GroupName, MessageId, Name, NameError, ProcessId,
-    ServerId, SessionId, StartId, UnitId,
+    ServerId, SessionId, StartId, UnitId, UnitIdError,
 };
 pub use machine::Machine;
 pub use multicast::{Level, Outcome, Terms};

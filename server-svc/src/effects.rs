@@ -14,6 +14,7 @@ use svc_kit::trace::TraceWriter;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::Service;
 use crate::gateways::{Dialler, Door};
 
 /// The most groups in one command.
@@ -38,8 +39,8 @@ impl Counters {
 }
 
 /// The effects of the content server.
-pub(crate) struct Effects {
-    pub(crate) dialler: Dialler,
+pub(crate) struct Effects<S: Service> {
+    pub(crate) dialler: Arc<Dialler<S>>,
     pub(crate) doors: BTreeMap<GatewayId, Door>,
     /// Commands on their way to the daemon. Not one of them may be left out, so that a full queue is the end of the
     /// attachment.
@@ -50,7 +51,7 @@ pub(crate) struct Effects {
     pub(crate) trace: TraceWriter,
 }
 
-impl driver::Effects<Output> for Effects {
+impl<S: Service> driver::Effects<Output> for Effects<S> {
     fn perform(&mut self, now: Time, orders: &mut Vec<Output>) {
         self.write_trace(now, orders);
         for order in orders.drain(..) {
@@ -82,7 +83,7 @@ impl driver::Effects<Output> for Effects {
     }
 }
 
-impl Effects {
+impl<S: Service> Effects<S> {
     /// Traces come first, so that what others can see is in the file before they see it.
     fn write_trace(&mut self, now: Time, orders: &mut Vec<Output>) {
         for order in orders.extract_if(.., |order| matches!(order, Output::Trace(_))) {

@@ -20,8 +20,8 @@ use svc_kit::status;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Status, Streaming};
-use vod::Vod;
 
+use crate::Service;
 use crate::effects::Counters;
 use crate::wire;
 
@@ -31,12 +31,11 @@ const QUEUE_MAX: usize = 16 * 1024;
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
 /// What all streams are opened with.
-#[derive(Clone)]
-pub(crate) struct Dialler {
+pub(crate) struct Dialler<S: Service> {
     pub(crate) cluster: Name,
     pub(crate) name: Name,
     pub(crate) keepalive: Keepalive,
-    pub(crate) machine: Handle<Server<Vod>>,
+    pub(crate) machine: Handle<Server<S>>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -72,9 +71,9 @@ impl From<Stopped> for End {
     }
 }
 
-impl Dialler {
+impl<S: Service> Dialler<S> {
     /// Dials `gateway` from now on.
-    pub(crate) fn open(&self, gateway: GatewayId) -> Door {
+    pub(crate) fn open(self: &Arc<Self>, gateway: GatewayId) -> Door {
         let (queue, queued) = mpsc::channel(QUEUE_MAX);
         let (overflow, stop) = (Arc::new(Notify::new()), CancellationToken::new());
         let line = Line { dialler: self.clone(), gateway, queued, overflow: overflow.clone() };
@@ -84,14 +83,14 @@ impl Dialler {
 }
 
 /// The task behind a door.
-struct Line {
-    dialler: Dialler,
+struct Line<S: Service> {
+    dialler: Arc<Dialler<S>>,
     gateway: GatewayId,
     queued: mpsc::Receiver<ToGateway>,
     overflow: Arc<Notify>,
 }
 
-impl Line {
+impl<S: Service> Line<S> {
     async fn keep(mut self) {
         let mut backoff = Backoff::new();
         loop {
@@ -119,7 +118,7 @@ impl Line {
     }
 
     async fn connect(&self) -> Result<(mpsc::Sender<DeliverRequest>, Streaming<DeliverResponse>), End> {
-        let Dialler { cluster, name, keepalive, .. } = &self.dialler;
+        let Dialler { cluster, name, keepalive, .. } = &*self.dialler;
         let channel = dial::connect(&self.gateway.address, keepalive).await;
         let channel = channel.map_err(|error| End::Broken(error.to_string()))?;
         let mut client = DeliveryServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
@@ -138,7 +137,7 @@ impl Line {
         out: mpsc::Sender<DeliverRequest>,
         responses: Streaming<DeliverResponse>,
     ) -> End {
-        let Dialler { machine, counters, .. } = &self.dialler;
+        let Dialler { machine, counters, .. } = &*self.dialler;
         if machine.send(Input::GatewayUp(self.gateway.clone())).await.is_err() {
             return End::Stopped;
         }
@@ -188,9 +187,9 @@ async fn tell(queued: &mut mpsc::Receiver<ToGateway>, out: mpsc::Sender<DeliverR
 }
 
 /// Turns what the gateway says into facts.
-async fn listen(
+async fn listen<S: Service>(
     gateway: &GatewayId,
-    machine: &Handle<Server<Vod>>,
+    machine: &Handle<Server<S>>,
     counters: &Counters,
     mut responses: Streaming<DeliverResponse>,
 ) -> End {

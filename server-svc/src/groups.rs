@@ -10,19 +10,20 @@ use session_core::server::Input;
 use svc_kit::driver::{Handle, Stopped};
 use svc_kit::serve::Health;
 use tokio::sync::{Notify, mpsc};
-use vod::Vod;
+
+use crate::Service;
 
 /// What the attachment is kept with.
-pub(crate) struct Groups {
+pub(crate) struct Groups<S: Service> {
     pub(crate) target: Target,
-    pub(crate) machine: Handle<Server<Vod>>,
+    pub(crate) machine: Handle<Server<S>>,
     pub(crate) commands: mpsc::Receiver<Command>,
     /// Told when a command found no room.
     pub(crate) overflow: Arc<Notify>,
     pub(crate) health: Health,
 }
 
-impl Groups {
+impl<S: Service> Groups<S> {
     /// Keeps the server attached until the machine stops. It is healthy while it is.
     pub(crate) async fn keep(mut self) -> Result<(), ConnectError> {
         loop {
@@ -64,7 +65,10 @@ async fn pass_on(queued: &mut mpsc::Receiver<Command>, commands: &gcs_client::Co
 }
 
 /// Turns events into facts until the attachment is lost, and says why it was.
-async fn listen(machine: &Handle<Server<Vod>>, mut events: gcs_client::Events) -> Result<String, Stopped> {
+async fn listen<S: Service>(
+    machine: &Handle<Server<S>>,
+    mut events: gcs_client::Events,
+) -> Result<String, Stopped> {
     while let Some(event) = events.next().await {
         let fact = match event {
             Event::Views(views) => Input::Views(views),

@@ -1,9 +1,13 @@
-//! The content server: keeps the unit databases of the films that it holds, and serves or mirrors their sessions.
+//! The content server: keeps the unit databases of the units that it holds, and serves or mirrors their sessions.
+//!
+//! Which service it serves is up to the program: [`host`] is the whole of one that brings its own; [`main`] serves
+//! those that come with Handover.
 //!
 //! One task owns the machine of `session-core`. Another keeps the server attached to its daemon, and one for each
 //! gateway that has clients of ours keeps a stream to it. At shutdown the sessions are handed over first.
 #![deny(missing_docs)]
 
+pub mod bundled;
 pub mod config;
 mod effects;
 mod gateways;
@@ -12,17 +16,20 @@ mod rpc;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Parser;
 use gcs_client::{ConnectError, Target};
 use model::Boot;
 use model::trace::Role;
 use proto::server::v1::server_service_server::ServerServiceServer;
-use session_core::Server;
 use session_core::server::Input;
+use session_core::{ContentService, Server};
 use svc_kit::driver::{self, Clock, Handle};
+use svc_kit::parent;
 use svc_kit::process::{self, Workers};
 use svc_kit::serve::{self, Health, Listener, Services};
 use svc_kit::settings::SettingsError;
@@ -31,13 +38,12 @@ use svc_kit::trace::TraceWriter;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use vod::Vod;
 
 use crate::config::Config;
 use crate::effects::{Counters, Effects};
 use crate::gateways::Dialler;
 use crate::groups::Groups;
-use crate::rpc::{Library, Operators};
+use crate::rpc::{Library, Load, Operators};
 
 /// Facts that wait for the machine.
 const INBOX_MAX: usize = 4096;
@@ -46,21 +52,60 @@ const COMMANDS_MAX: usize = 64 * 1024;
 /// How long connections may take to close at the end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The whole life of the process; see [`run`].
+/// A service that can be hosted: any that tasks can pass to each other.
+pub trait Service: ContentService<Context: Send> + Send + 'static {}
+
+impl<S: ContentService<Context: Send> + Send + 'static> Service for S {}
+
+/// Why a service has nothing to serve.
+pub type LoadError = Box<dyn Error + Send + Sync>;
+
+/// The whole life of a content server with the services that come with Handover.
 pub fn main(args: &config::Args) -> ExitCode {
-    process::main("server-svc", Workers::PerCore, args, run)
+    live(args, bundled::load)
 }
 
-/// Runs a content server until `shutdown` is cancelled, and hands its sessions over then.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
-    let listener = Listener::bind(config.listen, config.advertise.as_ref()).await?;
-    serve(config, listener, shutdown).await
+/// The whole life of a program that is a content server with another service, from its command line on. `load` makes
+/// the service, when the server starts and whenever it is told to load its content again.
+pub fn host<S: Service>(load: impl Fn(&Config) -> Result<S, LoadError> + Send + Sync + 'static) -> ExitCode {
+    let line = CommandLine::parse();
+    if line.with_parent {
+        parent::end_with_parent();
+    }
+    live(&line.args, load)
 }
 
-/// Runs a content server on a listener that is bound already.
-pub async fn serve(config: Config, listener: Listener, shutdown: CancellationToken) -> Result<(), Failure> {
+/// The command line of a program that is nothing but a content server.
+#[derive(Parser)]
+#[command(version, about = "Serves sessions on content units, together with the other content servers")]
+struct CommandLine {
+    /// End when standard input ends: for children, which must not outlive their parent
+    #[arg(long, hide = true)]
+    with_parent: bool,
+    #[command(flatten)]
+    args: config::Args,
+}
+
+fn live<S: Service>(
+    args: &config::Args,
+    load: impl Fn(&Config) -> Result<S, LoadError> + Send + Sync + 'static,
+) -> ExitCode {
+    process::main("server-svc", Workers::PerCore, args, async |config: Config, shutdown| {
+        let listener = Listener::bind(config.listen, config.advertise.as_ref()).await?;
+        serve(config, listener, shutdown, load).await
+    })
+}
+
+/// Runs a content server on a listener that is bound already, until `shutdown` is cancelled, and hands its sessions
+/// over then.
+pub async fn serve<S: Service>(
+    config: Config,
+    listener: Listener,
+    shutdown: CancellationToken,
+    load: impl Fn(&Config) -> Result<S, LoadError> + Send + Sync + 'static,
+) -> Result<(), Failure> {
     let drain_timeout = config.drain_timeout;
-    let mut running = Running::start(config, listener).await?;
+    let mut running = Running::start(config, listener, Box::new(load)).await?;
     tracing::info!("started");
     running.stay(&shutdown).await?;
     let ended = running.leave(drain_timeout).await;
@@ -69,8 +114,8 @@ pub async fn serve(config: Config, listener: Listener, shutdown: CancellationTok
 }
 
 /// The tasks of a content server, and how they are brought to their end. They end when this is dropped.
-struct Running {
-    handle: Handle<Server<Vod>>,
+struct Running<S: Service> {
+    handle: Handle<Server<S>>,
     health: Health,
     /// Cancelled when all sessions are handed over.
     drained: CancellationToken,
@@ -80,13 +125,14 @@ struct Running {
     stop: DropGuard,
 }
 
-impl Running {
-    async fn start(config: Config, listener: Listener) -> Result<Running, Failure> {
+impl<S: Service> Running<S> {
+    async fn start(config: Config, listener: Listener, load: Load<S>) -> Result<Running<S>, Failure> {
         let (clock, params) = (Clock::start(), config.params());
-        let (vod, library) = load(&config).await?;
+        let library = Arc::new(Library { config: config.clone(), load });
+        let service = library.load().await?.map_err(|error| bad_content(&config, &*error))?;
         let boot = Boot::new(clock.now().as_micros());
         let trace = TraceWriter::create(config.trace.as_deref(), config.name, boot)?;
-        let (machine, inbox) = driver::inbox::<Server<Vod>>(INBOX_MAX);
+        let (machine, inbox) = driver::inbox::<Server<S>>(INBOX_MAX);
         let counters = Arc::new(Counters::default());
         let (commands, queued_commands) = mpsc::channel(COMMANDS_MAX);
         let overflow = Arc::new(Notify::new());
@@ -99,13 +145,13 @@ impl Running {
             .server(&keepalive, proto::FILE_DESCRIPTOR_SET)
             .await?;
         let effects = Effects {
-            dialler: Dialler {
+            dialler: Arc::new(Dialler {
                 cluster,
                 name,
                 keepalive,
                 machine: machine.clone(),
                 counters: counters.clone(),
-            },
+            }),
             doors: BTreeMap::new(),
             commands,
             overflow: overflow.clone(),
@@ -125,7 +171,7 @@ impl Running {
             handle: machine,
             health,
             drained,
-            machine: driver::drive(Server::new(vod, params), inbox, effects, clock, stop.clone()),
+            machine: driver::drive(Server::new(service, params), inbox, effects, clock, stop.clone()),
             attachment: tokio::spawn(stop.clone().run_until_cancelled_owned(groups.keep())),
             server: tokio::spawn(server.serve(listener, stop.clone())),
             stop: stop.drop_guard(),
@@ -158,7 +204,7 @@ impl Running {
         self.health.not_serving().await;
         self.handle.send(Input::Drain).await.map_err(stopped)?;
         let drained = tokio::time::timeout(drain_timeout, self.drained.cancelled()).await;
-        let primary = |server: &Server<Vod>| server.sessions().filter(|it| it.role == Role::Primary).count();
+        let primary = |server: &Server<S>| server.sessions().filter(|it| it.role == Role::Primary).count();
         let left = self.handle.ask(primary).await.map_err(stopped)?;
         drop(self.stop);
         // Who does not close its connection by then does not want to.
@@ -167,20 +213,7 @@ impl Running {
     }
 }
 
-/// Reads the films, and where to read them again.
-async fn load(config: &Config) -> Result<(Vod, Library), Failure> {
-    let library = Library {
-        dir: config.content.clone(),
-        selection: config.selection(),
-        params: vod::Params { lead: config.lead },
-    };
-    let loading = library.clone();
-    let loaded = tokio::task::spawn_blocking(move || loading.load()).await.map_err(std::io::Error::other)?;
-    let vod = loaded.map_err(|error| bad_content(config, &error))?;
-    Ok((vod, library))
-}
-
-fn bad_content(config: &Config, error: &vod::store::StoreError) -> Failure {
+fn bad_content(config: &Config, error: &dyn Error) -> Failure {
     Failure::Settings(SettingsError::Invalid {
         key: "content".to_owned(),
         given: format!("{:?}", config.content),

@@ -1,21 +1,7 @@
-//! The content server.
+//! The content server, with the services that come with Handover.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use server_svc::config::Args;
-
-#[derive(Parser)]
-#[command(
-    name = "server-svc",
-    version,
-    about = "Serves sessions on films, together with the other content servers"
-)]
-struct CommandLine {
-    #[command(flatten)]
-    args: Args,
-}
-
 fn main() -> ExitCode {
-    server_svc::main(&CommandLine::parse().args)
+    server_svc::host(server_svc::bundled::load)
 }

@@ -1,6 +1,5 @@
 //! What operators use: the state of the unit databases, and loading the content again.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use model::trace::Role;
@@ -8,42 +7,45 @@ use model::{Name, ProcessId, Time, UnitId};
 use proto::server::v1 as pb;
 use proto::server::v1::server_service_server::ServerService;
 use session_core::server::Input;
-use session_core::{ContentService, Database, Server, SessionStatus};
+use session_core::{Database, Server, SessionStatus};
 use svc_kit::driver::{Clock, Handle};
 use svc_kit::status::{because, unavailable};
 use tonic::{Code, Request, Response, Status};
-use vod::Vod;
-use vod::store::{self, Selection};
 
+use crate::config::Config;
 use crate::effects::Counters;
 use crate::wire;
+use crate::{LoadError, Service};
 
 /// The service for operators.
-pub(crate) struct Operators {
+pub(crate) struct Operators<S: Service> {
     pub(crate) name: Name,
     pub(crate) clock: Clock,
-    pub(crate) machine: Handle<Server<Vod>>,
+    pub(crate) machine: Handle<Server<S>>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) library: Library,
+    pub(crate) library: Arc<Library<S>>,
 }
 
-/// Where the content comes from.
-#[derive(Clone, Debug)]
-pub(crate) struct Library {
-    pub(crate) dir: PathBuf,
-    pub(crate) selection: Selection,
-    pub(crate) params: vod::Params,
+/// Makes the service.
+pub(crate) type Load<S> = Box<dyn Fn(&Config) -> Result<S, LoadError> + Send + Sync>;
+
+/// Where the service and its content come from.
+pub(crate) struct Library<S> {
+    pub(crate) config: Config,
+    pub(crate) load: Load<S>,
 }
 
-impl Library {
-    /// Reads the content. This blocks.
-    pub(crate) fn load(&self) -> Result<Vod, store::StoreError> {
-        Ok(Vod::new(store::load(&self.dir, &self.selection)?, self.params))
+impl<S: Service> Library<S> {
+    /// Reads the content, where waiting for it holds up nobody.
+    pub(crate) async fn load(self: &Arc<Self>) -> std::io::Result<Result<S, LoadError>> {
+        let library = self.clone();
+        let loading = tokio::task::spawn_blocking(move || (library.load)(&library.config));
+        loading.await.map_err(std::io::Error::other)
     }
 }
 
 #[tonic::async_trait]
-impl ServerService for Operators {
+impl<S: Service> ServerService for Operators<S> {
     async fn get_status(
         &self,
         _: Request<pb::GetStatusRequest>,
@@ -63,13 +65,12 @@ impl ServerService for Operators {
         &self,
         _: Request<pb::ReloadContentRequest>,
     ) -> Result<Response<pb::ReloadContentResponse>, Status> {
-        let library = self.library.clone();
-        let loaded = tokio::task::spawn_blocking(move || library.load()).await;
-        let vod = loaded
+        let loaded = self.library.load().await;
+        let service = loaded
             .map_err(|error| Status::internal(error.to_string()))?
             .map_err(|error| because(Code::FailedPrecondition, "BAD_CONTENT", error.to_string()))?;
-        let content_units = vod.units().iter().map(|info| wire::unit_name(&info.unit)).collect();
-        self.machine.send(Input::Content(vod)).await.map_err(|_| stopping())?;
+        let content_units = service.units().iter().map(|info| wire::unit_name(&info.unit)).collect();
+        self.machine.send(Input::Content(service)).await.map_err(|_| stopping())?;
         tracing::info!(?content_units, "content loaded again");
         Ok(Response::new(pb::ReloadContentResponse { content_units }))
     }
@@ -79,7 +80,12 @@ fn stopping() -> Status {
     unavailable("DRAINING", "this server shuts down", std::time::Duration::from_secs(1))
 }
 
-fn unit_status(server: &Server<Vod>, now: Time, unit: &UnitId, database: &Database) -> pb::UnitStatus {
+fn unit_status<S: Service>(
+    server: &Server<S>,
+    now: Time,
+    unit: &UnitId,
+    database: &Database,
+) -> pb::UnitStatus {
     let policy = database.policy();
     pb::UnitStatus {
         name: wire::unit_name(unit),

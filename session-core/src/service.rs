@@ -4,7 +4,7 @@
 //! primary alone. Both see the context by value and nothing else that changes: no clock but `now`, no state of their
 //! own. The content itself does not change while it is held.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
@@ -27,7 +27,9 @@ pub trait ContentService {
     fn open(&self, unit: &UnitId) -> Self::Context;
 
     /// Applies a client's request to the context. Deterministic: it runs at the primary and at every backup, and must
-    /// come to the same context, or the same refusal, at each. A refused request leaves the context as it was.
+    /// come to the same verdict at each. A backup calls [`ContentService::next`] never, and knows what that did to the
+    /// context no sooner than the primary propagates it: whether a request is refused may not depend on it. What a
+    /// refused request did to the context is undone.
     ///
     /// # Errors
     /// A [`Refusal`] goes back to the client.
@@ -63,6 +65,23 @@ pub struct Refusal {
     pub message: String,
 }
 
+impl Refusal {
+    /// The request cannot be understood.
+    pub fn malformed(message: impl fmt::Display) -> Refusal {
+        Refusal { kind: RefusalKind::Malformed, message: message.to_string() }
+    }
+
+    /// The request asks for something beyond the content.
+    pub fn out_of_range(message: impl fmt::Display) -> Refusal {
+        Refusal { kind: RefusalKind::OutOfRange, message: message.to_string() }
+    }
+
+    /// The request makes no sense in the present context.
+    pub fn precondition(message: impl fmt::Display) -> Refusal {
+        Refusal { kind: RefusalKind::Precondition, message: message.to_string() }
+    }
+}
+
 /// The kinds of mistakes in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RefusalKind {
@@ -87,4 +106,12 @@ pub struct UnitInfo {
     pub duration: Duration,
     /// Its size, in bytes.
     pub size: u64,
+}
+
+impl UnitInfo {
+    /// A unit without a length or a size that would tell anybody anything.
+    pub fn new(unit: UnitId, title: &str, media_type: &str) -> UnitInfo {
+        let (title, media_type) = (String::from(title), String::from(media_type));
+        UnitInfo { unit, title, media_type, duration: Duration::ZERO, size: 0 }
+    }
 }

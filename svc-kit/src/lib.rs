@@ -7,6 +7,7 @@
 pub mod detection;
 pub mod dial;
 pub mod driver;
+pub mod parent;
 pub mod process;
 pub mod serve;
 pub mod settings;

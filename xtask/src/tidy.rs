@@ -4,6 +4,7 @@
 //! - Every claim cited in code, such as `[KK:cut]`, is defined in `docs/papers.toml`, and every claim there is cited.
 //! - Crates depend on each other in one direction.
 //! - Diagrams in `docs/protocol.md` are the outputs of the scripts that they name.
+//! - Code in `docs/writing-a-service.md` is the file that it names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -67,6 +68,7 @@ pub fn check() -> anyhow::Result<()> {
     }
     breaches.extend(papers(&cited)?);
     breaches.extend(diagrams()?);
+    breaches.extend(quotations()?);
     for (krate, allowed) in PURE {
         breaches.extend(dependencies(krate, allowed)?);
     }
@@ -158,6 +160,30 @@ fn diagrams() -> anyhow::Result<Vec<String>> {
         let printed = script.split_once("---\n").map_or("", |(_, output)| output.trim_end());
         if shown != printed {
             breaches.push(format!("{PAGE}: the diagram of {path} is not what the script prints"));
+        }
+    }
+    Ok(breaches)
+}
+
+/// Code that is not what the file has that it is quoted from.
+fn quotations() -> anyhow::Result<Vec<String>> {
+    const PAGE: &str = "docs/writing-a-service.md";
+    let page = fs::read_to_string(PAGE).context(PAGE)?;
+    let mut breaches = Vec::new();
+    let parts: Vec<_> = page.split("<!-- file: ").skip(1).collect();
+    if parts.is_empty() {
+        breaches.push(format!("{PAGE}: quotes no file"));
+    }
+    for part in parts {
+        let quoted = part
+            .split_once(" -->\n```rust\n")
+            .and_then(|(path, rest)| Some((path, rest.split_once("```")?.0)));
+        let Some((path, shown)) = quoted else {
+            breaches.push(format!("{PAGE}: no code after `{}`", part.lines().next().unwrap_or_default()));
+            continue;
+        };
+        if shown != fs::read_to_string(path).with_context(|| format!("{PAGE}: {path}"))? {
+            breaches.push(format!("{PAGE}: what it shows of {path} is not what the file has"));
         }
     }
     Ok(breaches)

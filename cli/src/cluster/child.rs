@@ -1,4 +1,4 @@
-//! One child process: a service that this very program runs as a subcommand.
+//! One child process: a service that this very program runs as a subcommand, or a program of its own.
 //!
 //! Three things keep a child from outliving its parent. It is killed when its [`Child`] is dropped, which covers
 //! errors and panics. Its standard input is a pipe that it watches (`--with-parent`), which covers a parent that is
@@ -33,12 +33,21 @@ const TAIL_LINES: usize = 20;
 /// As many bytes of a log hold that many lines.
 const TAIL_BYTES: u64 = 16 * 1024;
 
+/// What a child runs.
+#[derive(Clone, Debug)]
+pub(super) enum Program {
+    /// The `handover` binary, with the subcommand of the service.
+    Handover(PathBuf),
+    /// A program that is this service and nothing else.
+    Own(PathBuf),
+}
+
 /// What a child is started with.
 #[derive(Clone, Debug)]
 pub(super) struct Spec {
     pub(super) name: Name,
     pub(super) service: Service,
-    pub(super) exe: PathBuf,
+    pub(super) program: Program,
     /// The directory of the cluster: logs and ready files are in it.
     pub(super) dir: PathBuf,
     pub(super) flags: Vec<String>,
@@ -165,9 +174,14 @@ impl Child {
         let log = self.log();
         let output = File::options().create(true).append(true).open(log)?;
         let listen = self.address.as_ref().map_or("127.0.0.1:0", Address::as_str);
-        let mut command = Command::new(&self.spec.exe);
+        let (Program::Handover(exe) | Program::Own(exe)) = &self.spec.program;
+        let mut command = Command::new(exe);
+        command.arg("--with-parent");
+        if let Program::Handover(_) = self.spec.program {
+            command.arg(self.spec.service.subcommand());
+        }
         command
-            .args(["--with-parent", self.spec.service.subcommand(), "--log-format", "text"])
+            .args(["--log-format", "text"])
             .args(["--name", self.spec.name.as_str(), "--listen", listen])
             .arg("--ready-file")
             .arg(ready)
@@ -274,7 +288,7 @@ mod tests {
             fs::create_dir(dir.join(part)).unwrap();
         }
         let (name, service, dir) = ("fake-1".parse().unwrap(), Service::Server, dir.to_owned());
-        Child::new(Spec { name, service, exe, dir, flags: Vec::new() })
+        Child::new(Spec { name, service, program: Program::Handover(exe), dir, flags: Vec::new() })
     }
 
     const LISTEN: &str = "echo 127.0.0.1:4242 > $ready.draft; mv $ready.draft $ready; cat; exit 3";

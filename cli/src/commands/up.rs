@@ -36,6 +36,9 @@ pub struct Args {
     /// How many machines hold each film
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32))]
     replicas: u8,
+    /// Run this program as the content server of each machine: a service of your own, with its own units
+    #[arg(long, value_name = "PROGRAM")]
+    server: Option<PathBuf>,
     #[command(flatten)]
     shape: Shape,
     /// Write the trace of every process to a file in this directory, for `handover check`
@@ -56,6 +59,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     options.machines = args.machines.into();
     options.gateways = args.gateways.into();
     options.replicas = args.replicas.into();
+    options.server = args.server.clone();
     options.trace = args.trace.clone();
     args.shape.apply(&mut options);
     let mut cluster = tokio::select! {
@@ -127,10 +131,11 @@ fn list(names: &[Name]) -> String {
 
 fn welcome(cluster: &Cluster) {
     let options = cluster.options();
-    println!(
-        "The cluster `{}` is up: {} machines; each film is on {} of them.\n",
-        options.name, options.machines, options.replicas
-    );
+    let held = match &options.server {
+        Some(server) => format!("each of them runs {}", server.display()),
+        None => format!("each film is on {} of them", options.replicas),
+    };
+    println!("The cluster `{}` is up: {} machines; {held}.\n", options.name, options.machines);
     print!("{}", super::status::processes(&cluster.state()));
     let (program, choice) = (
         program(),
@@ -141,12 +146,20 @@ fn welcome(cluster: &Cluster) {
     );
     println!("\nNext, in another terminal:\n");
     let unit = options.films.first().map_or("UNIT", |film| film.unit);
-    for (command, what) in [
+    let status = ("status".to_owned(), "who serves what");
+    let bundled = [
         (format!("watch {unit}"), "play a film"),
-        ("status".to_owned(), "who serves what"),
+        status.clone(),
         ("kill server server-1".to_owned(), "and see the film go on"),
         ("content add my-film.mp4".to_owned(), "your own film"),
-    ] {
+    ];
+    let own = [
+        ("content ls".to_owned(), "the units of your service"),
+        ("talk UNIT".to_owned(), "a session on one of them"),
+        status,
+        ("kill server server-1".to_owned(), "and see the session go on"),
+    ];
+    for (command, what) in if options.server.is_some() { own } else { bundled } {
         println!("    {:48}  {what}", format!("{program} {command}{choice}"));
     }
     println!("\nLogs are in {}. Ctrl-C stops the cluster.", options.dir.join("logs").display());

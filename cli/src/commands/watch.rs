@@ -26,7 +26,6 @@ use crate::words::counted;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The film, as in `handover content ls`
-    #[arg(value_parser = unit)]
     unit: UnitId,
     /// Start at this second of the film
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
@@ -42,11 +41,6 @@ pub struct Args {
     gateway: Vec<Address>,
     #[command(flatten)]
     cluster: ClusterChoice,
-}
-
-fn unit(text: &str) -> Result<UnitId, String> {
-    UnitId::new(text)
-        .ok_or_else(|| "a unit is called by lower-case letters, digits, '-', '_' and '.'".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

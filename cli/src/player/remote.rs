@@ -1,4 +1,4 @@
-//! The remote control of a film: requests, each under a number of its own, so that it is applied once however often it
+//! The remote control of a session: requests, each under a number of its own, so that it is applied once however often it
 //! has to be sent.
 
 use std::collections::BTreeMap;

@@ -61,7 +61,8 @@ impl Bed {
         let listener = Listener::bind(config.listen, None).await.unwrap();
         let address = listener.advertised().clone();
         let shutdown = CancellationToken::new();
-        let running = tokio::spawn(server_svc::serve(config, listener, shutdown.clone()));
+        let running =
+            tokio::spawn(server_svc::serve(config, listener, shutdown.clone(), server_svc::bundled::load));
         let channel = dial::connect(&address, &Keepalive::default()).await.unwrap();
         let operator = ServerServiceClient::new(channel.clone());
         Bed { content, operator, channel, shutdown, running }

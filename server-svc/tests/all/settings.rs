@@ -2,6 +2,7 @@
 
 use model::Address;
 use server_svc::config::{Args, Config};
+use svc_kit::serve::Listener;
 use svc_kit::settings;
 use svc_kit::shutdown::Exit;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +40,9 @@ fn a_wrong_setting_is_named() {
 async fn content_that_cannot_be_served_is_a_wrong_setting() {
     let empty = tempfile::tempdir().unwrap();
     let config = crate::bed::config(&Address::new("127.0.0.1:1"), empty.path());
-    let failure = server_svc::run(config, CancellationToken::new()).await.unwrap_err();
+    let listener = Listener::bind(config.listen, None).await.unwrap();
+    let served = server_svc::serve(config, listener, CancellationToken::new(), server_svc::bundled::load);
+    let failure = served.await.unwrap_err();
     assert_eq!(failure.exit(), Exit::Settings);
     assert!(failure.to_string().starts_with("bad value for `content`: "), "{failure}");
 }

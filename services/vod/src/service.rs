@@ -158,6 +158,19 @@ mod tests {
     }
 
     #[test]
+    fn sessions_survive_hand_overs() {
+        let films = || BTreeMap::from([(unit("film"), film_at(&[0, 500, 1_000, 1_500, 2_000, 2_500]))]);
+        let requests = [
+            r#"{"seek":{"position_ms":1200}}"#,
+            r#"{"seek":{"position_ms":0}}"#,
+            r#"{"pause":{}}"#,
+            r#"{"resume":{}}"#,
+            r#"{"rate":{"factor":1.5}}"#,
+        ];
+        rehearsal::rehearse(|| Vod::new(films(), Params::default()), &requests);
+    }
+
+    #[test]
     fn clients_are_told_of_every_unit() {
         let titled = film(&[
             ftyp(),

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use svc_kit::shutdown::Exit;
+use crate::shutdown::Exit;
 
 /// Ends this process as soon as its standard input ends.
 pub fn end_with_parent() {

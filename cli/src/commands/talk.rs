@@ -1,0 +1,120 @@
+//! `handover talk`: a session with any service, on the terminal.
+
+mod line;
+
+use std::io::BufRead;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::bail;
+use model::{Address, UnitId};
+use prost_types::Struct;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::ClusterChoice;
+use super::signals::{EXIT_INTERRUPTED, Signals};
+use crate::cluster::Service;
+use crate::player::{Heard, PlayError, Player, Recorder, Remote};
+
+/// Have a session with any service. Every line that is typed is a request, either a JSON object or, for short, a verb
+/// and its arguments: `answer choice=2` is `{"answer": {"choice": 2}}`. Every response is printed on a line of its own;
+/// who serves, and what was refused, goes to the standard error output.
+///
+/// Ends when the input has ended and the last request is reflected in a response, or at Ctrl-C.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The unit, as in `handover content ls`
+    unit: UnitId,
+    /// Print JSON responses with line breaks, for reading
+    #[arg(long)]
+    pretty: bool,
+    /// When the input has ended, wait so long for the response to the last request
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    wait: Duration,
+    /// Use this gateway; can be repeated, the preferred one first
+    #[arg(long, value_name = "HOST:PORT", value_parser = super::status::address)]
+    gateway: Vec<Address>,
+    #[command(flatten)]
+    cluster: ClusterChoice,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::catch()?;
+    tokio::select! {
+        talked = talk(args) => talked.map(|()| ExitCode::SUCCESS),
+        () = signals.next() => Ok(EXIT_INTERRUPTED.into()),
+    }
+}
+
+async fn talk(args: Args) -> anyhow::Result<()> {
+    let gateways =
+        if args.gateway.is_empty() { args.cluster.find()?.addresses(Service::Gateway) } else { args.gateway };
+    if gateways.is_empty() {
+        bail!("no gateway is running");
+    }
+    let mut player = Player::open(gateways, &args.unit, Recorder::off()).await?;
+    let requests = requests(player.remote(), typed());
+    tokio::pin!(requests);
+    // Once all requests are sent: which of them has to be reflected, and how long that may take.
+    let (mut awaited, mut deadline, mut reflected) = (None, Instant::now(), 0);
+    while awaited.is_none_or(|awaited| reflected < awaited) {
+        let heard = tokio::select! {
+            heard = player.hear() => heard?,
+            last = &mut requests, if awaited.is_none() => {
+                awaited = Some(last?);
+                deadline = Instant::now() + args.wait;
+                continue;
+            }
+            () = tokio::time::sleep_until(deadline), if awaited.is_some() => break,
+        };
+        match heard {
+            Heard::Response { payload, requests_applied, .. } => {
+                println!("{}", line::response(&payload, args.pretty));
+                reflected = requests_applied;
+            }
+            Heard::Serving { server, fence, takeover, .. } => {
+                let verb = if takeover { "took over" } else { "serves" };
+                eprintln!("{server} {verb} (fence {fence})");
+            }
+            Heard::Lost { gateway, status } => eprintln!("gateway {gateway} is gone ({})", status.message()),
+            Heard::End => {}
+        }
+    }
+    player.close().await?;
+    Ok(())
+}
+
+/// The lines of the standard input, which blocks whoever reads it.
+fn typed() -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// Sends what is typed, and returns the number of the last request that was not refused.
+async fn requests(mut remote: Remote, mut lines: mpsc::Receiver<String>) -> Result<u64, PlayError> {
+    let mut last = 0;
+    while let Some(line) = lines.recv().await {
+        let operation: Struct = match line::request(&line) {
+            Ok(Some(operation)) => operation,
+            Ok(None) => continue,
+            Err(reason) => {
+                eprintln!("{reason}");
+                continue;
+            }
+        };
+        match remote.send(operation).await {
+            Ok(()) => last = remote.sent(),
+            Err(refused @ PlayError::Refused(_)) => eprintln!("refused: {refused}"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(last)
+}
