@@ -44,7 +44,7 @@ pub enum What {
     },
     /// A server that took over, or did again what had been done before, came to something else.
     #[error(
-        "a server that took the session over came to something else: \n  undisturbed:     {expected}\n  after a \
+        "a server that took the session over came to something else:\n  undisturbed:       {expected}\n  after a \
          hand-over: {found}\nDoes the service remember something outside of its context, or look at a clock, at chance \
          or at the order of a hash map?"
     )]

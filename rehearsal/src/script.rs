@@ -59,8 +59,11 @@ impl Step {
 pub(crate) fn shown(bytes: &[u8]) -> String {
     const SHOWN_MAX: usize = 160;
     let start = bytes.get(..SHOWN_MAX).unwrap_or(bytes);
-    let text = start.escape_ascii();
-    if start.len() < bytes.len() { format!("{text}... ({} bytes)", bytes.len()) } else { text.to_string() }
+    let text = match std::str::from_utf8(start) {
+        Ok(text) if !text.contains(char::is_control) => text.to_owned(),
+        Ok(_) | Err(_) => start.escape_ascii().to_string(),
+    };
+    if start.len() < bytes.len() { format!("{text}... ({} bytes)", bytes.len()) } else { text }
 }
 
 /// The steps of one session.
