@@ -126,7 +126,11 @@ impl World {
 
     fn tell(&mut self, server: usize, input: Input) {
         let mut out = Vec::new();
-        self.servers[server].1.handle(self.now, input, &mut out);
+        let machine = &mut self.servers[server].1;
+        machine.handle(self.now, input, &mut out);
+        if machine.next_wake().is_some_and(|(due, _)| due <= self.now) {
+            machine.wake(self.now, &mut out);
+        }
         self.obey(server, out);
     }
 

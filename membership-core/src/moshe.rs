@@ -12,12 +12,15 @@ use crate::links::Links;
 pub(crate) struct Moshe {
     pub(crate) links: Links,
     pub(crate) agreement: Agreement,
+    /// Whose votes have come in and may ask for one of mine.
+    pub(crate) unanswered: BTreeSet<ServerId>,
     patience: Duration,
 }
 
 impl Moshe {
     pub(crate) fn new(me: ServerId, patience: Duration) -> Moshe {
-        Moshe { links: Links::new(me), agreement: Agreement::new(me), patience }
+        let unanswered = BTreeSet::new();
+        Moshe { links: Links::new(me), agreement: Agreement::new(me), unanswered, patience }
     }
 
     /// The servers that this one is to agree with.

@@ -1,6 +1,9 @@
 //! A membership server: turns connections into network events, agrees on them with the other servers, and tells the
 //! daemons that are attached to it.
 //!
+//! Facts are taken in as they come, and what follows from them is seen to when the server is woken, which it wants to be
+//! at once: however many came together, it looks around once.
+//!
 //! Invariant: a daemon is told a configuration only on the stream on which it was told the start change before it, and
 //! only if this server has not acted on any change since [Moshe:no-obsolete].
 //!
@@ -48,6 +51,8 @@ pub struct Server {
     departed: BTreeMap<DaemonId, Departure>,
     /// Since when the network differs from what the agreement is about, and until when it may.
     changed: Option<Wait>,
+    /// Since when there are facts from which nothing has followed yet.
+    unseen: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, Hash)]
@@ -71,8 +76,11 @@ impl Machine for Server {
                 report.remove(&daemon);
                 self.attachments.report(daemon, report);
             }
-            // Nothing follows from that, but that time has passed.
+            // Nothing follows from that.
             Input::Beat { daemon } => return self.vitals.beat(now, daemon),
+            Input::Peer { from, message: Message::Beat } if self.network.is_up(from) => {
+                return self.vitals.heard(now, Party::Server(from));
+            }
             Input::Bar { name, out: term } => self.bar(now, name, term, out),
             Input::PeerUp { server } => self.peer_up(now, server, out),
             Input::PeerDown { server } => self.peer_down(now, server, out),
@@ -83,7 +91,7 @@ impl Machine for Server {
                 }
             }
         }
-        self.follow(now, out);
+        self.unseen.get_or_insert(now);
         self.vitals.sent(now, &out[before..]);
     }
 
@@ -91,6 +99,7 @@ impl Machine for Server {
         if self.next_wake().is_none_or(|(due, _)| now < due) {
             return;
         }
+        self.unseen = None;
         let before = out.len();
         for (party, time) in self.vitals.silent(now) {
             match party {
@@ -113,6 +122,9 @@ impl Machine for Server {
     }
 
     fn next_wake(&self) -> Option<(Time, &'static str)> {
+        if let Some(time) = self.unseen {
+            return Some((time, "facts have come in"));
+        }
         let grace = self.params.grace;
         let held = self.attachments.held().filter_map(|daemon| {
             // Whoever need not wait any more is released in the same step.
@@ -148,6 +160,7 @@ impl Server {
             members: BTreeSet::new(),
             departed: BTreeMap::new(),
             changed: None,
+            unseen: None,
             params,
         }
     }
@@ -287,6 +300,8 @@ impl Server {
         if self.network.is_up(server) {
             self.peer_down(now, server, out);
         }
+        // The row that it is sent has all news.
+        self.tell_news(out);
         if !self.network.up(now, server) {
             out.push(Output::Refuse { from: server, fault: Fault::NotUp });
             return;
@@ -315,7 +330,7 @@ impl Server {
             Message::Change(change) => self.hear_change(now, from, &change, out),
             Message::Links(links) => self.hear_links(now, from, &links, out),
             Message::Bars(bars) => self.hear_bars(now, from, &bars, out),
-            Message::Proposal(proposal) => self.hear_proposal(now, from, proposal, out),
+            Message::Proposal(proposal) => self.hear_proposal(from, proposal),
             Message::Beat => Ok(()),
             Message::Wombat(word) => self.hear_word(now, from, word, out),
         }
@@ -347,10 +362,7 @@ impl Server {
                 Place::Left(leave) => self.depart(*daemon, *leave),
             }
         }
-        self.network.change(now, from, change, max)?;
-        self.give_up_seats(now, out);
-        self.outdo(now, out);
-        Ok(())
+        self.network.change(now, from, change, max)
     }
 
     /// Whether what `from` says of its daemons is for this server.
@@ -362,8 +374,7 @@ impl Server {
     }
 
     /// Detaches daemons that another server has the better claim to.
-    fn give_up_seats(&mut self, now: Time, out: &mut Vec<Output>) {
-        let seats = self.seats(now);
+    fn give_up_seats(&mut self, seats: &Seats, out: &mut Vec<Output>) {
         let own: Vec<DaemonId> = self.attachments.iter().map(|(daemon, _)| daemon).collect();
         for daemon in own {
             let Some((by, seat)) = seats.named(daemon.name()).filter(|(_, seat)| seat.server != self.id)
@@ -434,22 +445,28 @@ impl Server {
     /// Draws the consequences of what happened, and of the time that has passed.
     fn follow(&mut self, now: Time, out: &mut Vec<Output>) {
         self.expire(now);
-        if let Some(change) = self.attachments.take_news() {
-            self.announce(now, change, out);
-        }
+        self.tell_news(out);
         if let Agreeing::Wombat(_) = self.agreeing {
             self.command_wakes(now, out);
         }
-        self.look_around(now, out);
+        if self.look_around(now, out) {
+            return;
+        }
+        match self.agreeing {
+            Agreeing::Moshe(_) => self.answer_votes(now, out),
+            Agreeing::Wombat(_) => self.decide(now, out),
+        }
     }
 
-    fn announce(&self, now: Time, change: Change, out: &mut Vec<Output>) {
+    /// Announces what has become of the daemons of this server.
+    fn tell_news(&mut self, out: &mut Vec<Output>) {
+        let Some(change) = self.attachments.take_news() else { return };
         match &self.agreeing {
             Agreeing::Moshe(_) => self.tell_all(None, &Message::Change(change), out),
-            Agreeing::Wombat(wombat) => match wombat.command.leader() {
-                Some(to) => out.push(Output::Send { to, message: Message::Change(change) }),
-                None => self.outdo(now, out),
-            },
+            Agreeing::Wombat(wombat) => {
+                let to = wombat.command.leader();
+                out.extend(to.map(|to| Output::Send { to, message: Message::Change(change) }));
+            }
         }
     }
 
@@ -491,6 +508,9 @@ impl Server {
             return false;
         };
         let seats = self.seats(now);
+        self.give_up_seats(&seats, out);
+        self.outdo(&seats, out);
+        self.tell_news(out);
         let census = Census::new(servers, &seats);
         let target = census.target();
         if target == *self.agreeing.target() {

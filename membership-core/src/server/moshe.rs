@@ -33,9 +33,7 @@ impl Server {
     }
 
     pub(super) fn moshe_row(&mut self, now: Time, from: ServerId, row: Row, out: &mut Vec<Output>) {
-        if self.network.announce(from, row) {
-            self.give_up_seats(now, out);
-        }
+        self.network.announce(from, row);
         if self.agreeing.moshe().is_ok_and(|moshe| moshe.links.up(from)) {
             self.tell_links(None, out);
         }
@@ -84,13 +82,7 @@ impl Server {
         }
     }
 
-    pub(super) fn hear_proposal(
-        &mut self,
-        now: Time,
-        from: ServerId,
-        proposal: Proposal,
-        out: &mut Vec<Output>,
-    ) -> Result<(), Fault> {
+    pub(super) fn hear_proposal(&mut self, from: ServerId, proposal: Proposal) -> Result<(), Fault> {
         let moshe = self.agreeing.moshe()?;
         let row = self.network.row(from).ok_or(Fault::NotUp)?;
         proposal.check(from, self.id, self.params.daemons_max)?;
@@ -99,20 +91,25 @@ impl Server {
             .keys()
             .filter_map(|daemon| Some((*daemon, row.daemons.get(daemon)?.since)))
             .collect();
-        if !moshe.agreement.store(from, proposal) {
-            return Ok(());
-        }
-        for (daemon, since) in told {
-            self.standings.change(daemon, from, since);
-        }
-        if self.look_around(now, out) {
-            return Ok(());
-        }
-        match self.agreeing.moshe()?.agreement.answer(from) {
-            Some(kind) => self.propose(now, kind, out),
-            None => self.count_votes(now, out),
+        if moshe.agreement.store(from, proposal) {
+            moshe.unanswered.insert(from);
+            for (daemon, since) in told {
+                self.standings.change(daemon, from, since);
+            }
         }
         Ok(())
+    }
+
+    /// Does what votes ask for that came since this was done last, and changed nothing in what this server votes for.
+    pub(super) fn answer_votes(&mut self, now: Time, out: &mut Vec<Output>) {
+        let Agreeing::Moshe(moshe) = &mut self.agreeing else { return };
+        for from in core::mem::take(&mut moshe.unanswered) {
+            let Agreeing::Moshe(moshe) = &self.agreeing else { return };
+            match moshe.agreement.answer(from) {
+                Some(kind) => self.propose(now, kind, out),
+                None => self.count_votes(now, out),
+            }
+        }
     }
 
     pub(super) fn propose(&mut self, now: Time, kind: Kind, out: &mut Vec<Output>) {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use model::{DaemonId, ServerId, Time};
 
-use crate::census::{Census, Doubts, Seat};
+use crate::census::{Census, Doubts, Seat, Seats};
 use crate::message::{Attachment, Fault, Leave, Message, Row, Target};
 use crate::port::{Output, Rejection};
 use crate::protocol::{Agreeing, Conclusion};
@@ -51,6 +51,8 @@ impl Server {
             Step::Say(to, word) => self.say(to, word, out),
             Step::Follow(leader) => {
                 wombat.round.take_no_part();
+                // The row has all news.
+                self.attachments.take_news();
                 let message = Message::Row(self.attachments.row());
                 out.push(Output::Send { to: leader, message });
             }
@@ -107,8 +109,6 @@ impl Server {
         self.standings.forget(from);
         self.network.withdraw(from);
         self.network.announce(from, row);
-        self.give_up_seats(now, out);
-        self.outdo(now, out);
     }
 
     /// Whether `from` follows this server. If it only believes to, it is told.
@@ -140,7 +140,7 @@ impl Server {
             Word::Away => self.command(now, out, |command, steps| command.away(now, from, steps)),
             Word::Outdone(outdone) => self.hear_outdone(from, outdone, out),
             Word::Prepare(prepare) => self.hear_prepare(from, prepare, out),
-            Word::Ready(ready) => self.hear_ready(now, from, ready, out),
+            Word::Ready(ready) => self.hear_ready(from, ready),
             Word::Decide(decide) => self.hear_decide(now, from, decide, out),
         }
         Ok(())
@@ -156,9 +156,8 @@ impl Server {
     // Who is attached twice.
 
     /// Has other servers give up daemons to which somebody has the better claim.
-    pub(super) fn outdo(&self, now: Time, out: &mut Vec<Output>) {
+    pub(super) fn outdo(&self, seats: &Seats, out: &mut Vec<Output>) {
         let Agreeing::Wombat(wombat) = &self.agreeing else { return };
-        let seats = self.seats(now);
         for server in wombat.command.followers().into_iter().flatten() {
             let daemons = self.network.row(server).into_iter().flat_map(|row| &row.daemons);
             for (daemon, attachment) in daemons {
@@ -209,6 +208,8 @@ impl Server {
         if self.leader() != Some(from) {
             return;
         }
+        // The leader is not to take what follows for an answer to this.
+        self.tell_news(out);
         let Prepare { number, servers, cliques, cuts } = prepare;
         let sets = cliques.iter().map(|clique| clique.keys().copied().collect()).collect();
         let seats: BTreeMap<_, _> =
@@ -224,7 +225,7 @@ impl Server {
         self.say(from, Word::Ready(ready), out);
     }
 
-    fn hear_ready(&mut self, now: Time, from: ServerId, ready: Ready, out: &mut Vec<Output>) {
+    fn hear_ready(&mut self, from: ServerId, ready: Ready) {
         let told: Vec<_> = ready.starts.keys().copied().collect();
         let Agreeing::Wombat(wombat) = &mut self.agreeing else { return };
         if !wombat.round.ready(from, ready) {
@@ -235,11 +236,10 @@ impl Server {
                 self.standings.change(daemon, from, seat.attachment.since);
             }
         }
-        self.decide(now, out);
     }
 
     /// As the leader, says what follows if everybody is ready.
-    fn decide(&mut self, now: Time, out: &mut Vec<Output>) {
+    pub(super) fn decide(&mut self, now: Time, out: &mut Vec<Output>) {
         let Agreeing::Wombat(wombat) = &mut self.agreeing else { return };
         let number = wombat.round.number();
         let Some(agreed) = wombat.round.conclude() else { return };

@@ -100,6 +100,7 @@ impl Bench {
     fn tell(&mut self, input: Input) {
         let mut out = Vec::new();
         self.server.handle(self.now, input, &mut out);
+        self.server.wake(self.now, &mut out);
         self.obey(out);
     }
 

@@ -32,6 +32,7 @@ fn attach(daemon: DaemonId, last_start: Option<StartId>, counter: u64) -> Input 
 fn handle(server: &mut Server, input: Input) -> Vec<Output> {
     let mut out = Vec::new();
     server.handle(Time::ZERO, input, &mut out);
+    server.wake(Time::ZERO, &mut out);
     out
 }
 

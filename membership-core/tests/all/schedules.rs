@@ -41,6 +41,7 @@ fn play(seed: u64, faults: Faults) -> Result<Count, String> {
     let beacon = Duration::from_micros(if dice.one_in(2) { 200 } else { 2_000 });
     let params = Params { settle, regather: settle * 5, beacon, ..sim(faults.protocol) };
     let mut world = World::new(servers, params);
+    world.gathers = dice.one_in(2);
     world.connect_all();
     for index in 0..1 + dice.below(4) {
         let daemon = world.daemon(&format!("daemon-{index}"));
@@ -49,7 +50,7 @@ fn play(seed: u64, faults: Faults) -> Result<Count, String> {
     let calm = 1 << (1 + dice.below(6));
     let mut left = dice.below(12 * servers);
     while left > 0 {
-        tick(&mut world);
+        tick(&mut world, &mut dice);
         let pending = world.pending();
         if pending.is_empty() || dice.one_in(1 + calm) {
             left -= 1;
@@ -64,14 +65,17 @@ fn play(seed: u64, faults: Faults) -> Result<Count, String> {
     Ok(world.count)
 }
 
-fn tick(world: &mut World) {
-    world.pass(Duration::from_micros(1));
+/// Time goes on, unless a server is to be told more at this moment.
+fn tick(world: &mut World, dice: &mut Dice) {
+    if !world.gathers || dice.one_in(2) {
+        world.pass(Duration::from_micros(1));
+    }
 }
 
 /// Performs what is left to do, in any order.
 fn drain(world: &mut World, dice: &mut Dice) {
     for _ in 0..100_000 {
-        tick(world);
+        tick(world, dice);
         let pending = world.pending();
         if !pending.is_empty() {
             world.perform(dice.pick(&pending));

@@ -26,6 +26,8 @@ pub struct World {
     frozen: BTreeSet<ServerIndex>,
     /// Links on which leaders' beacons and pings are lost.
     pub deaf: BTreeSet<(ServerIndex, ServerIndex)>,
+    /// Whether servers are told further facts before they are woken for the first.
+    pub gathers: bool,
     /// When something happened that was more than a sign of life.
     busy: Time,
     /// When a daemon was told something last.
@@ -115,6 +117,7 @@ impl World {
             configurations: BTreeMap::new(),
             frozen: BTreeSet::new(),
             deaf: BTreeSet::new(),
+            gathers: false,
             busy: Time::ZERO,
             told: Time::ZERO,
             count: Count::default(),
@@ -406,7 +409,11 @@ impl World {
             self.busy = self.now;
         }
         let mut out = Vec::new();
-        self.servers[server].machine.handle(self.now, input, &mut out);
+        let machine = &mut self.servers[server].machine;
+        machine.handle(self.now, input, &mut out);
+        if !self.gathers && machine.next_wake().is_some_and(|(due, _)| due <= self.now) {
+            machine.wake(self.now, &mut out);
+        }
         self.obey(server, out);
     }
 

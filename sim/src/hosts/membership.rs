@@ -43,8 +43,11 @@ impl MembershipHost {
     }
 
     fn tell(&mut self, input: Input, scene: &mut Scene<'_>) {
-        let mut out = Vec::new();
-        self.machine.handle(scene.clock(), input, &mut out);
+        let (now, mut out) = (scene.clock(), Vec::new());
+        self.machine.handle(now, input, &mut out);
+        if self.machine.next_wake().is_some_and(|(due, _)| due <= now) {
+            self.machine.wake(now, &mut out);
+        }
         self.perform(out, scene);
     }
 
