@@ -108,9 +108,11 @@ impl<K: Ord + Copy> Reach<K> {
     pub fn up(&mut self, key: K, now: Time) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         if let Link::Down { since, .. } = peer.link {
+            let before = peer.next(&self.params).0;
             peer.down += now.since(since);
             peer.link = Link::Up { since: now };
-            self.schedule();
+            let after = peer.next(&self.params).0;
+            self.reschedule(before, after);
         }
     }
 
@@ -119,6 +121,7 @@ impl<K: Ord + Copy> Reach<K> {
         let link = Link::Down { since: now, heard: now - silent };
         let first = Peer { link, doubt: None, down: Duration::ZERO, calm: Duration::ZERO };
         let peer = self.peers.entry(key).or_insert(first);
+        let before = peer.next(&self.params).0;
         let falls = peer.doubt.is_none();
         if falls {
             peer.doubt = Some(Doubt::Doubtful);
@@ -129,12 +132,14 @@ impl<K: Ord + Copy> Reach<K> {
         if falls || matches!(peer.link, Link::Up { .. }) {
             peer.link = link;
         }
-        self.schedule();
+        let after = peer.next(&self.params).0;
+        self.reschedule(before, after);
     }
 
     /// `key` is nobody any more.
     pub fn forget(&mut self, key: K) {
-        self.news |= self.peers.remove(&key).is_some_and(|peer| peer.doubt.is_some());
+        let Some(peer) = self.peers.remove(&key) else { return };
+        self.news |= peer.doubt.is_some();
         self.schedule();
     }
 
@@ -181,6 +186,15 @@ impl<K: Ord + Copy> Reach<K> {
     /// Who is not whole.
     pub fn doubted(&self) -> impl Iterator<Item = K> {
         self.peers.iter().filter(|(_, peer)| peer.doubt.is_some()).map(|(key, _)| *key)
+    }
+
+    /// What was due for one peer at `before` is due at `after`. Whoever has a thousand may lose half of them at once.
+    fn reschedule(&mut self, before: Time, after: Time) {
+        if self.next.is_none_or(|next| after <= next) {
+            self.next = Some(after);
+        } else if self.next == Some(before) {
+            self.schedule();
+        }
     }
 
     fn schedule(&mut self) {

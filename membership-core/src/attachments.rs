@@ -5,6 +5,7 @@
 //! conclude themselves.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use detector::Report;
@@ -72,7 +73,7 @@ impl Attachments {
             is_changing: arrival.is_changing,
             lost: None,
             held,
-            report: BTreeMap::new(),
+            report: Arc::default(),
         };
         let last_start = unheard.map_or(after, |start| start.max(after));
         let local = Local { daemon, attachment, last_start, is_told: false, lost: None };
@@ -102,8 +103,8 @@ impl Attachments {
     /// `daemon` says whom it cannot talk to. False if that is no news.
     pub(crate) fn report(&mut self, daemon: DaemonId, report: Report<DaemonId>) -> bool {
         self.update(daemon, |local| {
-            let is_news = local.attachment.report != report;
-            local.attachment.report = report;
+            let is_news = *local.attachment.report != report;
+            local.attachment.report = Arc::new(report);
             is_news
         })
     }

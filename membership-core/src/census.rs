@@ -11,11 +11,14 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use detector::{Doubt, Doubted};
+use detector::Doubt;
 use model::{Boot, DaemonId, Digest, Name, ServerId};
 
 use crate::cliques::Cuts;
 use crate::message::{Attachment, Standing, Target};
+
+/// So many pairs that are cut are named in what servers agreed on: that is for humans, and of halves, each pair is one.
+const CUTS_MAX: usize = 64;
 
 /// Where a daemon is attached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -70,10 +73,31 @@ impl Seats {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (DaemonId, &Seat)> {
         self.0.values().map(|(daemon, seat)| (*daemon, seat))
     }
-}
 
-/// Who is doubted by whom, who has heard nothing of it for how long.
-pub(crate) type Doubts = BTreeMap<DaemonId, BTreeMap<DaemonId, Duration>>;
+    /// Those whose word counts.
+    fn attached(&self) -> impl Iterator<Item = (DaemonId, &Seat)> {
+        self.iter().filter(|(_, seat)| seat.attachment.lost.is_none())
+    }
+
+    /// Who doubts that `daemon` is there, and for how long it has heard nothing of it.
+    pub(crate) fn doubts(&self, daemon: DaemonId) -> impl Iterator<Item = (DaemonId, Duration)> {
+        self.attached().filter_map(move |(by, seat)| Some((by, seat.attachment.report.get(&daemon)?.silent)))
+    }
+
+    pub(crate) fn is_doubted(&self, daemon: DaemonId) -> bool {
+        self.doubts(daemon).next().is_some()
+    }
+
+    /// Whether so many are doubted, of those who are not in `census`.
+    pub(crate) fn misses(&self, count: usize, census: &Census) -> bool {
+        let mut missed: BTreeSet<DaemonId> = BTreeSet::new();
+        self.attached().any(|(_, seat)| {
+            let doubted = seat.attachment.report.keys();
+            missed.extend(doubted.filter(|daemon| !census.seats.contains_key(daemon)));
+            missed.len() >= count
+        })
+    }
+}
 
 /// A network event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -84,36 +108,25 @@ pub(crate) struct Census {
     pub(crate) seats: BTreeMap<DaemonId, Seat>,
     /// Who is to be together.
     pub(crate) cliques: Vec<BTreeSet<DaemonId>>,
-    /// Who is doubted by whom.
-    pub(crate) doubts: Doubts,
-    /// Pairs that cannot talk to each other.
+    /// Some of the pairs that cannot talk to each other.
     pub(crate) cuts: Vec<(DaemonId, DaemonId)>,
 }
 
 impl Census {
     /// What follows from `seats`, for `servers` to agree on.
     pub(crate) fn new(servers: BTreeSet<ServerId>, seats: &Seats) -> Census {
-        let mut doubts = Doubts::new();
-        for (daemon, seat) in seats.iter().filter(|(_, seat)| seat.attachment.lost.is_none()) {
-            for (doubted, Doubted { silent, .. }) in &seat.attachment.report {
-                doubts.entry(*doubted).or_default().insert(daemon, *silent);
-            }
-        }
         let is_there = |(daemon, seat): &(DaemonId, &Seat)| {
-            let is_doubted = seat.attachment.lost.is_some() && doubts.contains_key(daemon);
+            let is_doubted = seat.attachment.lost.is_some() && seats.is_doubted(*daemon);
             !is_doubted && !seat.attachment.held
         };
         let seats: BTreeMap<_, _> =
             seats.iter().filter(is_there).map(|(daemon, seat)| (daemon, seat.clone())).collect();
-        let mut cuts = Cuts::default();
+        let mut cuts = Cuts::none(seats.keys().copied());
         for (daemon, seat) in &seats {
             let cut = seat.attachment.report.iter().filter(|(_, doubted)| doubted.doubt == Doubt::Cut);
-            for (other, _) in cut.filter(|(other, _)| *other != daemon && seats.contains_key(other)) {
-                cuts.insert(*daemon, *other);
-            }
+            cuts.insert(*daemon, cut.map(|(other, _)| *other));
         }
-        let cliques = cuts.partition(&seats.keys().copied().collect());
-        Census { servers, cliques, doubts, cuts: cuts.pairs().collect(), seats }
+        Census { servers, cliques: cuts.partition(), cuts: cuts.pairs().take(CUTS_MAX).collect(), seats }
     }
 
     /// What servers vote for that see this.

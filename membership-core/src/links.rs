@@ -155,13 +155,11 @@ impl Links {
             }
             all.extend(more);
         }
-        let mut cuts = Cuts::default();
+        let mut cuts = Cuts::none(all.iter().copied());
         for a in &all {
-            for b in all.range(*a..).skip(1).filter(|b| !counts(a, b)) {
-                cuts.insert(*a, *b);
-            }
+            cuts.insert(*a, all.range(*a..).skip(1).filter(|b| !counts(a, b)).copied());
         }
-        let mine = cuts.partition(&all).into_iter().find(|clique| clique.contains(&self.me));
+        let mine = cuts.partition().into_iter().find(|clique| clique.contains(&self.me));
         mine.unwrap_or_else(|| BTreeSet::from([self.me]))
     }
 

@@ -2,6 +2,7 @@
 //! a link breaks, any number of the last ones may be lost.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use detector::Report;
@@ -80,7 +81,7 @@ pub struct Attachment {
     /// Whether it has to wait, for it left too often.
     pub held: bool,
     /// Which other daemons it cannot talk to.
-    pub report: Report<DaemonId>,
+    pub report: Arc<Report<DaemonId>>,
 }
 
 /// A configuration, as those remember it who were told it.

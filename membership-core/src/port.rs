@@ -122,7 +122,7 @@ pub struct Agreed {
     pub joined: BTreeSet<DaemonId>,
     /// Who was in a configuration before and is in none now.
     pub left: Vec<Departure>,
-    /// Pairs that could not be together in one.
+    /// Some of the pairs that could not be together in one.
     pub cuts: Vec<(DaemonId, DaemonId)>,
 }
 
@@ -133,7 +133,7 @@ pub struct Departure {
     pub daemon: DaemonId,
     /// What became of its stream, if this server heard of that.
     pub leave: Option<Leave>,
-    /// Which daemons doubted that it is there, and for how long they had heard nothing of it.
+    /// Some of the daemons that doubted that it is there, and for how long they had heard nothing of it.
     pub doubted_by: BTreeMap<DaemonId, Duration>,
 }
 

@@ -14,12 +14,13 @@ mod wombat;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use model::{Address, Configuration, DaemonId, Machine, Name, ServerId, StartId, Time};
 
 use crate::attachments::{Arrival, Attachments};
 use crate::bars::Bars;
-use crate::census::{Census, Doubts, Seat, Seats};
+use crate::census::{Census, Seat, Seats};
 use crate::flaps::Flaps;
 use crate::message::{
     Attachment, Bar, CLAIM_MAX, Change, Fault, Leave, Message, NAMES_MAX, Place, Row, Target, Term,
@@ -30,6 +31,9 @@ use crate::port::{Agreed, Departure, Input, Notice, Output, Rejection};
 use crate::protocol::{Agreeing, Conclusion};
 use crate::standings::Standings;
 use crate::vitals::{Party, Vitals};
+
+/// So many of those who doubted a daemon are remembered: that is for humans.
+const DOUBTS_MAX: usize = 16;
 
 /// A membership server.
 #[derive(Clone, Debug, Hash)]
@@ -265,7 +269,7 @@ impl Server {
     /// Remembers why `daemon` is about to leave the configuration.
     fn depart(&mut self, daemon: DaemonId, leave: Leave) {
         if self.members.contains(&daemon) {
-            self.note_departure(daemon, &Doubts::new()).leave = Some(leave);
+            self.note_departure(daemon, core::iter::empty()).leave = Some(leave);
         }
     }
 
@@ -339,7 +343,7 @@ impl Server {
     fn hear_row(&mut self, now: Time, from: ServerId, row: Row, out: &mut Vec<Output>) -> Result<(), Fault> {
         row.check(self.params.daemons_max)?;
         match &self.agreeing {
-            Agreeing::Moshe(_) => self.moshe_row(now, from, row, out),
+            Agreeing::Moshe(_) => self.moshe_row(from, row, out),
             Agreeing::Wombat(_) => self.wombat_row(now, from, row, out),
         }
         Ok(())
@@ -484,14 +488,14 @@ impl Server {
         let grace = self.params.grace;
         let lost: Vec<_> = self.attachments.lost().collect();
         if !lost.is_empty() || self.network.ghosts().next().is_some() {
-            let doubts = Census::new(BTreeSet::new(), &self.seats(now)).doubts;
+            let seats = self.seats(now);
             for (daemon, leave, since) in lost {
-                if now >= since + grace || doubts.contains_key(&daemon) {
-                    self.note_departure(daemon, &doubts);
+                if now >= since + grace || seats.is_doubted(daemon) {
+                    self.note_departure(daemon, seats.doubts(daemon));
                     self.detach(daemon, leave);
                 }
             }
-            self.network.expire(now, grace, |daemon| doubts.contains_key(&daemon));
+            self.network.expire(now, grace, |daemon| seats.is_doubted(daemon));
         }
         let held: Vec<DaemonId> = self.attachments.held().collect();
         for daemon in held {
@@ -529,7 +533,7 @@ impl Server {
             return false;
         }
         let since = self.changed.map_or(now, |wait| wait.since);
-        if let Some(wait) = self.wait(&census, since).filter(|wait| !is_wanted && now < wait.until) {
+        if let Some(wait) = self.wait(&census, &seats, since).filter(|wait| !is_wanted && now < wait.until) {
             self.changed = Some(wait);
             return false;
         }
@@ -541,10 +545,10 @@ impl Server {
     }
 
     /// Until when a change that was first seen at `since` waits, and what for.
-    fn wait(&self, census: &Census, since: Time) -> Option<Wait> {
+    fn wait(&self, census: &Census, seats: &Seats, since: Time) -> Option<Wait> {
         let Params { settle, regather, grace, .. } = &self.params;
         [
-            (self.standings.awaits_others(census), regather, "the rest of a configuration comes back"),
+            (self.standings.awaits_others(census, seats), regather, "the rest of a configuration comes back"),
             (census.has_questions(), grace, "a daemon may come back"),
             (census.keeps(&self.census), settle, "joins settle"),
         ]
@@ -564,15 +568,19 @@ impl Server {
                 seat.filter(|seat| !census.servers.contains(&seat.server)).map(|seat| seat.server);
             let stream = seats.named(daemon.name()).filter(|(it, _)| *it == daemon);
             let lost = stream.and_then(|(_, seat)| seat.attachment.lost);
-            let departure = self.note_departure(daemon, &census.doubts);
+            let departure = self.note_departure(daemon, seats.doubts(daemon));
             departure.leave = departure.leave.or(lost).or(lost_with.map(Leave::ServerLost));
         }
     }
 
-    fn note_departure(&mut self, daemon: DaemonId, doubts: &Doubts) -> &mut Departure {
+    fn note_departure(
+        &mut self,
+        daemon: DaemonId,
+        doubts: impl Iterator<Item = (DaemonId, Duration)>,
+    ) -> &mut Departure {
         let departure = Departure { daemon, leave: None, doubted_by: BTreeMap::new() };
         let departure = self.departed.entry(daemon).or_insert(departure);
-        departure.doubted_by.extend(doubts.get(&daemon).into_iter().flatten());
+        departure.doubted_by.extend(doubts.take(DOUBTS_MAX.saturating_sub(departure.doubted_by.len())));
         departure
     }
 

@@ -6,7 +6,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use model::{ConfigurationId, DaemonId, ServerId};
 
-use crate::census::{Census, Seat};
+use crate::census::{Census, Seat, Seats};
 use crate::message::Standing;
 
 /// How many configurations are remembered, to tell those that came into being elsewhere.
@@ -79,7 +79,7 @@ impl Standings {
 
     /// Whether somebody comes from a configuration of elsewhere whose other members have not all come, and might: of
     /// those who do not, nobody doubts that they are there.
-    pub(crate) fn awaits_others(&self, census: &Census) -> bool {
+    pub(crate) fn awaits_others(&self, census: &Census, seats: &Seats) -> bool {
         let mut come: BTreeMap<ConfigurationId, (usize, usize)> = BTreeMap::new();
         for seat in census.seats.values() {
             let Some(standing) = seat.attachment.standing else { continue };
@@ -89,7 +89,7 @@ impl Standings {
                 *present += 1;
             }
         }
-        let gone = census.doubts.keys().filter(|daemon| !census.seats.contains_key(*daemon)).count();
-        come.values().any(|(size, present)| present + gone < *size)
+        let missing = come.values().map(|(size, present)| size.saturating_sub(*present)).max();
+        missing.is_some_and(|missing| missing > 0 && !seats.misses(missing, census))
     }
 }

@@ -32,7 +32,7 @@ impl Server {
         }
     }
 
-    pub(super) fn moshe_row(&mut self, now: Time, from: ServerId, row: Row, out: &mut Vec<Output>) {
+    pub(super) fn moshe_row(&mut self, from: ServerId, row: Row, out: &mut Vec<Output>) {
         self.network.announce(from, row);
         if self.agreeing.moshe().is_ok_and(|moshe| moshe.links.up(from)) {
             self.tell_links(None, out);
@@ -104,12 +104,13 @@ impl Server {
     pub(super) fn answer_votes(&mut self, now: Time, out: &mut Vec<Output>) {
         let Agreeing::Moshe(moshe) = &mut self.agreeing else { return };
         for from in core::mem::take(&mut moshe.unanswered) {
-            let Agreeing::Moshe(moshe) = &self.agreeing else { return };
-            match moshe.agreement.answer(from) {
-                Some(kind) => self.propose(now, kind, out),
-                None => self.count_votes(now, out),
+            let answer = self.agreeing.moshe().ok().and_then(|moshe| moshe.agreement.answer(from));
+            if let Some(kind) = answer {
+                self.propose(now, kind, out);
             }
         }
+        // Only then: to whoever is done, the votes that it is done with would look like new ones.
+        self.count_votes(now, out);
     }
 
     pub(super) fn propose(&mut self, now: Time, kind: Kind, out: &mut Vec<Output>) {

@@ -1,11 +1,12 @@
 //! A membership server with Wombat: it follows a leader, to which alone its row goes, or is the leader.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use model::{DaemonId, ServerId, Time};
 
-use crate::census::{Census, Doubts, Seat, Seats};
+use crate::census::{Census, Seat, Seats};
 use crate::message::{Attachment, Fault, Leave, Message, Row, Target};
 use crate::port::{Output, Rejection};
 use crate::protocol::{Agreeing, Conclusion};
@@ -217,7 +218,7 @@ impl Server {
         for (daemon, seat) in &seats {
             self.standings.change(*daemon, seat.server, seat.attachment.since);
         }
-        self.census = Census { servers, seats, cliques: sets, doubts: Doubts::new(), cuts };
+        self.census = Census { servers, seats, cliques: sets, cuts };
         let starts = self.start(out);
         let Agreeing::Wombat(wombat) = &mut self.agreeing else { return };
         wombat.round.take_part(from, number);
@@ -286,7 +287,7 @@ impl SeatedAt {
             is_changing: true,
             lost: None,
             held: false,
-            report: BTreeMap::new(),
+            report: Arc::default(),
         };
         Seat { server, attachment, is_ghost: false }
     }

@@ -63,7 +63,7 @@ pub struct Prepare {
     pub servers: BTreeSet<ServerId>,
     /// Each set of daemons that can talk to each other.
     pub cliques: Vec<BTreeMap<DaemonId, SeatedAt>>,
-    /// Pairs that could not be together in one.
+    /// Some of the pairs that could not be together in one.
     pub cuts: Vec<(DaemonId, DaemonId)>,
 }
 

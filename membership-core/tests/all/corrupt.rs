@@ -3,6 +3,7 @@
 //! are gone, must come to a configuration of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use detector::{Doubt, Doubted, Report};
@@ -276,7 +277,7 @@ impl Bench {
                 is_changing: self.below(2) > 0,
                 lost: (self.below(5) == 0).then_some(Leave::Closed),
                 held: self.below(9) == 0,
-                report: if self.below(3) > 0 { BTreeMap::new() } else { self.any_report() },
+                report: if self.below(3) > 0 { Arc::default() } else { self.any_report().into() },
             };
             daemons.insert(DaemonId::new(name.parse().unwrap(), boot), attachment);
         }

@@ -1,6 +1,7 @@
 //! What a server does not accept, from daemons and from servers: it says why, and nothing else changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use membership_core::{
     Agreed, Arrival, Attachment, Change, Fault, Input, Kind, Message, Neighbours, Output, Params, Proposal,
@@ -62,7 +63,7 @@ fn row(version: u64) -> Row {
         is_changing: false,
         lost: None,
         held: false,
-        report: BTreeMap::new(),
+        report: Arc::default(),
     };
     Row { version, daemons: BTreeMap::from([(daemon("b", 1), attachment)]) }
 }

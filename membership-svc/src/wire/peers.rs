@@ -193,7 +193,7 @@ fn read_attachment(it: pb::Attachment, field: &str) -> Result<(DaemonId, Attachm
         is_changing: it.changing,
         lost: it.lost.map(|leave| read_leave(&leave, &format!("{field}.lost"))).transpose()?,
         held: it.held,
-        report: report(it.unreachable, &format!("{field}.unreachable"))?,
+        report: report(it.unreachable, &format!("{field}.unreachable"))?.into(),
     };
     Ok((parse(&it.daemon, &format!("{field}.daemon"))?, attachment))
 }
@@ -302,7 +302,7 @@ mod tests {
             is_changing: true,
             lost,
             held: true,
-            report: BTreeMap::from([(daemon("machine-2"), doubted)]),
+            report: BTreeMap::from([(daemon("machine-2"), doubted)]).into(),
         }
     }
 

@@ -99,18 +99,13 @@ impl Claims {
         server: ServerId,
         configuration: &Configuration,
     ) -> Result<(), String> {
-        let says = |a: &DaemonId, b: &DaemonId| {
-            let since = self.cuts.get(a)?.get(b)?;
-            (now > (*since).max(self.released) + self.patience).then_some(*since)
-        };
-        self.kept_apart += u64::from(
-            self.cuts
-                .iter()
-                .any(|(a, others)| others.keys().any(|b| says(a, b).is_some() && says(b, a).is_some())),
-        );
-        for a in configuration.members.keys() {
-            for b in configuration.members.keys().filter(|b| a < *b) {
-                if let (Some(since), Some(_)) = (says(a, b), says(b, a)) {
+        let is_old = |since: &Time| now > (*since).max(self.released) + self.patience;
+        let says = |a: &DaemonId, b: &DaemonId| self.cuts.get(a).and_then(|of_a| of_a.get(b)).is_some_and(is_old);
+        let mut are_cut = false;
+        for (a, of_a) in &self.cuts {
+            for (b, since) in of_a.iter().filter(|(b, since)| a < *b && is_old(since) && says(b, a)) {
+                are_cut = true;
+                if configuration.members.contains_key(a) && configuration.members.contains_key(b) {
                     let id = configuration.id;
                     return Err(format!(
                         "{server} agreed on {id} with {a} and {b}, who have said since {since} that they are cut"
@@ -118,6 +113,7 @@ impl Claims {
                 }
             }
         }
+        self.kept_apart += u64::from(are_cut);
         Ok(())
     }
 }
