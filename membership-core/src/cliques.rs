@@ -149,7 +149,8 @@ mod tests {
         for a in 0..200 {
             cuts.insert(a, (0..200).filter(|b| half(*b) != half(a)));
         }
-        let halves: Vec<BTreeSet<u32>> = [0, 1].map(|of| (0..200).filter(|it| half(*it) == of).collect()).into();
+        let halves: Vec<BTreeSet<u32>> =
+            [0, 1].map(|of| (0..200).filter(|it| half(*it) == of).collect()).into();
         assert_eq!(cuts.partition(), halves);
         assert_eq!(cuts.pairs().count(), 100 * 100);
     }

@@ -102,7 +102,7 @@ struct Failure {
 /// Runs the seeds that `args` names. Fails if anything goes wrong in any of them.
 pub fn run(args: Args) -> ExitCode {
     if let Some(daemons) = args.scale {
-        return scale(daemons);
+        return scale(daemons, args.protocol);
     }
     let began = Instant::now();
     let sum = sweep(&args);
@@ -116,8 +116,8 @@ pub fn run(args: Args) -> ExitCode {
     if sum.bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn scale(daemons: usize) -> ExitCode {
-    match membership::scale::measure(7, daemons) {
+fn scale(daemons: usize, protocol: Protocol) -> ExitCode {
+    match membership::scale::measure(7, daemons, protocol) {
         Ok(costs) => {
             println!("{}", membership::scale::table(&costs));
             ExitCode::SUCCESS

@@ -10,7 +10,7 @@
 //! | `claims` | what must be true that a trace cannot show |
 //! | `knobs` | the parameters of a run |
 //! | `scale` | what changes cost where there are very many |
-//! | `log`, `coverage` | what is seen, and how often it was |
+//! | `log`, `coverage`, `size` | what is seen, how often it was, and how long it is |
 
 mod claims;
 mod coverage;
@@ -22,6 +22,7 @@ mod log;
 mod net;
 pub mod scale;
 mod server;
+mod size;
 mod world;
 
 pub use coverage::Coverage;

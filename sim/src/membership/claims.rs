@@ -100,7 +100,8 @@ impl Claims {
         configuration: &Configuration,
     ) -> Result<(), String> {
         let is_old = |since: &Time| now > (*since).max(self.released) + self.patience;
-        let says = |a: &DaemonId, b: &DaemonId| self.cuts.get(a).and_then(|of_a| of_a.get(b)).is_some_and(is_old);
+        let says =
+            |a: &DaemonId, b: &DaemonId| self.cuts.get(a).and_then(|of_a| of_a.get(b)).is_some_and(is_old);
         let mut are_cut = false;
         for (a, of_a) in &self.cuts {
             for (b, since) in of_a.iter().filter(|(b, since)| a < *b && is_old(since) && says(b, a)) {

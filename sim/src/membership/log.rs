@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use membership_core::{Kind as Path, Message, Place, Rejection};
+use membership_core::{Kind as Path, Message, Notice, Rejection};
 use model::trace::{Event as Trace, Record};
 use model::{DaemonId, Time};
 
@@ -10,6 +10,7 @@ use crate::membership::claims::Claims;
 pub use crate::membership::claims::Seen;
 use crate::membership::coverage::Coverage;
 use crate::membership::net::Node;
+use crate::membership::size;
 
 /// A named moment in the life of the protocol: faults wait for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,11 +53,15 @@ pub struct Log {
     pub claims: Claims,
     /// Inputs of machines.
     pub steps: u64,
-    /// Messages between servers, and what they say of single daemons.
+    /// Between servers.
     pub messages: u64,
-    pub entries: u64,
+    pub message_bytes: u64,
     /// What daemons were told.
     pub notices: u64,
+    pub notice_bytes: u64,
+    /// What daemons reported.
+    pub reports: u64,
+    pub report_bytes: u64,
     /// When a daemon was told something last.
     pub last_notice: Time,
     /// Since when faults are over.
@@ -75,8 +80,11 @@ impl Log {
             claims: Claims::new(patience),
             steps: 0,
             messages: 0,
-            entries: 0,
+            message_bytes: 0,
             notices: 0,
+            notice_bytes: 0,
+            reports: 0,
+            report_bytes: 0,
             last_notice: Time::ZERO,
             calm_since: Time::ZERO,
             moments: Vec::new(),
@@ -92,7 +100,6 @@ impl Log {
         };
         if let Some((fact, daemon)) = told {
             self.coverage.count(fact, 1);
-            self.notices += 1;
             self.last_notice = at;
             self.saw(at, &Seen::Told { daemon });
         }
@@ -131,25 +138,26 @@ impl Log {
 
     pub fn sent(&mut self, message: &Message) {
         self.messages += 1;
-        let reports = |report: &detector::Report<DaemonId>| 1 + report.len();
-        let entries = match message {
-            Message::Row(row) => {
-                self.coverage.count("rows sent", 1);
-                row.daemons.values().map(|it| reports(&it.report)).sum()
-            }
-            Message::Change(change) => {
-                self.coverage.count("changes of rows sent", 1);
-                let places = change.daemons.values();
-                let length = |place: &Place| match place {
-                    Place::Taken(attachment) => reports(&attachment.report),
-                    Place::Left(_) => 1,
-                };
-                places.map(length).sum()
-            }
-            Message::Proposal(proposal) => proposal.starts.len(),
-            Message::Links(_) | Message::Bars(_) | Message::Beat | Message::Wombat(_) => 0,
-        };
-        self.entries += entries as u64;
+        self.message_bytes += size::message(message) as u64;
+        match message {
+            Message::Row(_) => self.coverage.count("rows sent", 1),
+            Message::Change(_) => self.coverage.count("changes of rows sent", 1),
+            Message::Proposal(_)
+            | Message::Links(_)
+            | Message::Bars(_)
+            | Message::Beat
+            | Message::Wombat(_) => {}
+        }
+    }
+
+    pub fn notified(&mut self, notice: &Notice) {
+        self.notices += 1;
+        self.notice_bytes += size::notice(notice) as u64;
+    }
+
+    pub fn reported(&mut self, report: &detector::Report<DaemonId>) {
+        self.reports += 1;
+        self.report_bytes += size::report(report) as u64;
     }
 
     pub fn rejected(&mut self, reason: &Rejection) {

@@ -3,16 +3,18 @@
 //! seen at once, so that only the protocol counts.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use detector::Profile;
-use membership_core::Params;
+use membership_core::{Params, Protocol};
 use model::{DaemonId, Time};
 
 use crate::knobs::{ms, us};
 use crate::membership::claims::has_settled;
 use crate::membership::faults::Strike;
 use crate::membership::knobs::{Knobs, Purpose};
+use crate::membership::log::Log;
 use crate::membership::net::{Event, Node, Pace};
 use crate::membership::world::World;
 
@@ -23,21 +25,38 @@ pub struct Cost {
     pub what: &'static str,
     /// From its cause to the last notice.
     pub took: Duration,
-    /// Messages between servers, in all.
-    pub messages: u64,
-    /// Their entries about daemons, which is what they are long of.
-    pub entries: u64,
-    /// Notices to daemons, in all.
-    pub notices: u64,
-    /// Facts that servers were told, in all.
-    pub steps: u64,
-    /// The time of this processor for each of these, with all that belongs to the simulation.
-    pub each: Duration,
+    /// Between servers, in all.
+    pub messages: Traffic,
+    /// To daemons, in all.
+    pub notices: Traffic,
+    /// From daemons: whom they cannot talk to.
+    pub reports: Traffic,
+    /// The time of this processor, with all that belongs to the simulation.
+    pub spent: Duration,
+}
+
+/// So many, and about how many bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Traffic {
+    count: u64,
+    bytes: u64,
+}
+
+impl Traffic {
+    fn since(self, before: Traffic) -> Traffic {
+        Traffic { count: self.count - before.count, bytes: self.bytes - before.bytes }
+    }
+}
+
+impl fmt::Display for Traffic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} | {}", self.count, self.bytes.div_ceil(1000))
+    }
 }
 
 /// Plays the changes, and measures each. An error says what is wrong at the end of one.
-pub fn measure(servers: usize, daemons: usize) -> Result<Vec<Cost>, String> {
-    let params = Params { daemons_max: daemons, detection: None, flaps: u32::MAX, ..Params::lan() };
+pub fn measure(servers: usize, daemons: usize, protocol: Protocol) -> Result<Vec<Cost>, String> {
+    let params = Params { protocol, daemons_max: daemons, detection: None, flaps: u32::MAX, ..Params::lan() };
     let reach = Profile::Lan.params();
     let pace = Pace {
         delay: ms(1)..=ms(1),
@@ -87,28 +106,35 @@ impl World {
         while let Some(event) = self.net.next_before(end) {
             self.handle(event);
             self.log.take_moments();
+            self.log.records.clear();
         }
         self.net.now = end;
     }
 
     fn cost(&mut self, what: &'static str, cause: impl FnOnce(&mut World)) -> Result<Cost, String> {
-        let (messages, entries, steps) = (self.log.messages, self.log.entries, self.log.steps);
-        let notices = self.log.notices;
+        let before = self.traffic();
         let (start, began): (Time, Instant) = (self.net.now, Instant::now());
         cause(self);
         self.play_for(Duration::from_secs(20));
         let spent = began.elapsed();
-        let steps = self.log.steps - steps;
         self.has_converged().map_err(|wrong| format!("after {what}: {wrong}"))?;
+        let [messages, notices, reports] = self.traffic();
+        let [messages_before, notices_before, reports_before] = before;
         Ok(Cost {
             what,
             took: self.log.last_notice.since(start),
-            messages: self.log.messages - messages,
-            entries: self.log.entries - entries,
-            notices: self.log.notices - notices,
-            steps,
-            each: spent / u32::try_from(steps.max(1)).unwrap_or(u32::MAX),
+            messages: messages.since(messages_before),
+            notices: notices.since(notices_before),
+            reports: reports.since(reports_before),
+            spent,
         })
+    }
+
+    /// Of messages, notices and reports.
+    fn traffic(&self) -> [Traffic; 3] {
+        let Log { messages, message_bytes, notices, notice_bytes, reports, report_bytes, .. } = self.log;
+        let all = [(messages, message_bytes), (notices, notice_bytes), (reports, report_bytes)];
+        all.map(|(count, bytes)| Traffic { count, bytes })
     }
 
     /// Whether all that reach each other are together.
@@ -129,11 +155,13 @@ impl World {
 /// The costs as a table.
 pub fn table(costs: &[Cost]) -> String {
     let mut text = String::from(
-        "| change | time | messages between servers | entries in them | notices | CPU for each fact |\n\
-         | --- | --- | --- | --- | --- | --- |\n",
+        "| change | time | messages between servers | kB | notices to daemons | kB | reports of daemons | kB | CPU |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
-    for Cost { what, took, messages, entries, notices, each, .. } in costs {
-        text += &format!("| {what} | {took:?} | {messages} | {entries} | {notices} | {each:?} |\n");
+    for Cost { what, took, messages, notices, reports, spent } in costs {
+        let took = format!("{} ms", took.as_millis());
+        let spent = format!("{:.1} s", spent.as_secs_f64());
+        text += &format!("| {what} | {took} | {messages} | {notices} | {reports} | {spent} |\n");
     }
     text
 }

@@ -112,6 +112,7 @@ impl ServerHost {
                 }
             }
             Packet::Report(report) => {
+                log.reported(&report);
                 if let Some(Party::Daemon(daemon)) = self.parties.get(&conn).copied() {
                     self.report(daemon, report, net, log);
                 }
@@ -211,6 +212,7 @@ impl ServerHost {
             match order {
                 Output::Notify { daemon, notice } => {
                     if let Some(conn) = self.streams.get(&daemon) {
+                        log.notified(&notice);
                         net.send(*conn, self.node(), Packet::Notice(notice));
                     }
                 }
