@@ -316,6 +316,7 @@ mod tests {
     fn handle(board: &mut Switchboard, fact: Fact) -> Vec<Order> {
         let mut out = Vec::new();
         board.handle(Time::ZERO, fact, &mut out);
+        board.wake(Time::ZERO, &mut out);
         out
     }
 
