@@ -30,6 +30,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use clap::Parser;
+use membership_core::Protocol;
 
 use crate::plan::Plan;
 use crate::stage::Places;
@@ -53,6 +54,9 @@ struct Args {
     /// Decides all faults; by default the time
     #[arg(long)]
     seed: Option<u64>,
+    /// How membership servers agree: moshe or wombat
+    #[arg(long, default_value_t)]
+    protocol: Protocol,
     /// Where to write traces and logs; by default a new directory, which stays only if something is wrong
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -81,6 +85,8 @@ struct Inside {
     seconds: u64,
     #[arg(long)]
     seed: u64,
+    #[arg(long)]
+    protocol: Protocol,
     #[arg(long)]
     dir: PathBuf,
     #[arg(long)]
@@ -136,8 +142,13 @@ fn outside(args: Args) -> anyhow::Result<ExitCode> {
     fs::create_dir_all(&dir)?;
     let dir = dir.canonicalize()?;
     let mut arguments: Vec<OsString> = vec!["inside".into()];
-    for (flag, value) in [("--seconds", args.seconds), ("--seed", seed)] {
-        arguments.extend([flag.into(), value.to_string().into()]);
+    let decided = [
+        ("--seconds", args.seconds.to_string()),
+        ("--seed", seed.to_string()),
+        ("--protocol", args.protocol.to_string()),
+    ];
+    for (flag, value) in decided {
+        arguments.extend([flag.into(), value.into()]);
     }
     arguments.extend(["--dir".into(), dir.into(), "--programs".into(), programs.into()]);
     arguments.extend(args.dir.is_some().then(|| "--keep".into()));
@@ -149,7 +160,8 @@ async fn inside(args: &Inside) -> anyhow::Result<ExitCode> {
     enclosure::furnish()?;
     let plan = Plan::new(args.seed, Duration::from_secs(args.seconds));
     let chaos = std::env::current_exe()?;
-    let places = Places { programs: args.programs.clone(), chaos, dir: args.dir.clone() };
+    let (programs, dir) = (args.programs.clone(), args.dir.clone());
+    let places = Places { programs, chaos, dir, protocol: args.protocol };
     fs::write(args.dir.join("plan.txt"), plan.to_string())?;
     println!(
         "seed {}, {} incidents in {} s, in {}",
@@ -159,7 +171,11 @@ async fn inside(args: &Inside) -> anyhow::Result<ExitCode> {
         args.dir.display()
     );
     let (servers, machines) = (plan.servers().count(), plan.machines().count());
-    println!("{servers} membership servers, {machines} daemons, {} group processes", plan.members.len());
+    println!(
+        "{servers} membership servers ({}), {machines} daemons, {} group processes",
+        args.protocol,
+        plan.members.len()
+    );
     let verdict = run::run(&plan, &places).await;
     match &verdict {
         Ok(verdict) => println!("{verdict}"),
@@ -181,5 +197,8 @@ fn tell(args: &Inside, dir: &Path) {
         "\nschedule: {0}/plan.txt, traces: {0}/trace, logs: {0}/logs, reports: {0}/members",
         dir.display()
     );
-    println!("the same faults again: chaos --seconds {} --seed {}", args.seconds, args.seed);
+    println!(
+        "the same faults again: chaos --seconds {} --seed {} --protocol {}",
+        args.seconds, args.seed, args.protocol
+    );
 }

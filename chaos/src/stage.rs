@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use membership_core::Protocol;
 use model::Address;
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
@@ -48,6 +49,8 @@ pub struct Places {
     pub chaos: PathBuf,
     /// Where everything is written.
     pub dir: PathBuf,
+    /// How membership servers agree.
+    pub protocol: Protocol,
 }
 
 impl Places {
@@ -190,7 +193,7 @@ fn command_line(who: Who, plan: &Plan, places: &Places) -> (PathBuf, Vec<OsStrin
         Who::Service(node @ Node::Server(_)) => {
             let peers: Vec<_> =
                 servers.iter().map(|peer| format!("{peer}={}", service_address(*peer))).collect();
-            let own = arguments(&[("--peers", peers.join(","))]);
+            let own = arguments(&[("--peers", peers.join(",")), ("--protocol", places.protocol.to_string())]);
             (program(places, "membership-svc"), [service(node), own].concat())
         }
         Who::Service(node @ Node::Machine(number)) => {

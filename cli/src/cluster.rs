@@ -32,6 +32,7 @@ use std::{fs, io};
 
 use anyhow::{Context, bail};
 use futures::future::{join_all, select_all, try_join_all};
+use membership_svc::config::Protocol;
 use model::{Address, Name};
 
 use crate::films::{self, FilmFile};
@@ -57,6 +58,8 @@ pub struct Options {
     pub server: Option<PathBuf>,
     /// How many membership servers there are.
     pub membership_servers: usize,
+    /// How they agree.
+    pub protocol: Protocol,
     /// How many machines there are.
     pub machines: usize,
     /// How many gateways there are.
@@ -84,6 +87,7 @@ impl Options {
             exe: std::env::current_exe().unwrap_or_else(|_| "handover".into()),
             server: None,
             membership_servers: 1,
+            protocol: Protocol::default(),
             machines: 4,
             gateways: 2,
             replicas: 3,
@@ -182,7 +186,8 @@ impl Cluster {
         let mut servers = Vec::new();
         for number in (1..=count).rev() {
             let name = Service::Membership.name(number);
-            let mut child = self.child(Service::Membership, number, flags([("--peers", peers.join(","))]));
+            let own = [("--peers", peers.join(",")), ("--protocol", self.options.protocol.to_string())];
+            let mut child = self.child(Service::Membership, number, flags(own));
             child.start().await?;
             if let Some(address) = child.address() {
                 peers[number - 1] = peer(name, address.as_str());

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use membership_core::{Params, Protocol, Rule};
+pub use membership_core::Protocol;
+use membership_core::{Params, Rule};
 use model::{Address, Name};
 use serde::{Deserialize, Deserializer, Serialize};
 use svc_kit::detection::{Detection, DetectionArgs};

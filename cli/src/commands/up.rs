@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use membership_svc::config::Protocol;
 use model::Name;
+use svc_kit::shutdown::Exit;
 use tokio::time::{Instant, sleep_until};
 
 use super::program;
@@ -17,8 +19,9 @@ use crate::cluster::{Cluster, Death, Options};
 /// communication daemon and a content server each) and gateways. The films that come with this program are on
 /// it, each on some of the machines.
 ///
-/// Ctrl-C stops everything. A process that is killed, by `handover kill` or by hand, is started again after a while. A
-/// process that ends in any other way is an error, and ends the cluster.
+/// Ctrl-C stops everything. A process that is killed, by `handover kill` or by hand, is started again after a while. One
+/// that ends because another process was started under its name stays down. A process that ends in any other way is an
+/// error, and ends the cluster.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The name of the cluster; several can run if they have different names
@@ -27,6 +30,9 @@ pub struct Args {
     /// How many membership servers there are
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=7))]
     membership_servers: u8,
+    /// How membership servers agree: moshe or wombat
+    #[arg(long, value_name = "PROTOCOL", default_value_t)]
+    protocol: Protocol,
     /// How many machines there are
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
     machines: u8,
@@ -56,6 +62,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::catch()?;
     let mut options = Options::new(args.cluster, &state::base().join(args.cluster.as_str()));
     options.membership_servers = args.membership_servers.into();
+    options.protocol = args.protocol;
     options.machines = args.machines.into();
     options.gateways = args.gateways.into();
     options.replicas = args.replicas.into();
@@ -113,6 +120,11 @@ pub async fn keep(
 const TOGETHER: Duration = Duration::from_millis(100);
 
 fn restart(death: &Death, after: Option<Duration>) -> anyhow::Result<Option<Duration>> {
+    if death.status.code() == Some(Exit::Superseded as i32) {
+        // Were it started again, it would be the other one's turn to end, and so on.
+        println!("{} has ended, for another process has its name; it stays down", death.name);
+        return Ok(None);
+    }
     if !death.was_killed() {
         return Err(death.clone().into());
     }
