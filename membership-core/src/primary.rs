@@ -5,6 +5,8 @@
 
 use alloc::collections::BTreeSet;
 
+use core::fmt;
+
 use model::{Configuration, Name};
 
 /// How it is decided which configuration is the primary component.
@@ -24,6 +26,19 @@ impl Rule {
         match self {
             Rule::None => false,
             Rule::Majority(voters) => is_majority(&names, voters),
+        }
+    }
+}
+
+/// The same text for the same rule, and another one for any other.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rule::None => f.write_str("none"),
+            Rule::Majority(voters) => {
+                f.write_str("majority of")?;
+                voters.iter().try_for_each(|voter| write!(f, " {voter}"))
+            }
         }
     }
 }

@@ -104,7 +104,9 @@ impl Service {
             Performer { daemons: Arc::clone(&daemons), servers: Arc::clone(&servers), history: history_set };
         // The machine stops before the streams end, so that nobody is told that somebody left because of that.
         let (machine_stop, stop) = (CancellationToken::new(), CancellationToken::new());
-        let board = Switchboard::new(id, config.params());
+        let params = config.params();
+        let rule = params.primary.to_string();
+        let board = Switchboard::new(id, params);
         let driven = driver::drive(board, inbox, performer, clock, machine_stop.clone());
 
         let (superseded, mut later) = watch::channel(None);
@@ -114,6 +116,7 @@ impl Service {
             cluster: config.cluster,
             callers,
             protocol: config.protocol,
+            rule,
             machine,
             daemons,
             servers,

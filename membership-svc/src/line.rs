@@ -33,6 +33,8 @@ pub struct Line {
     pub callers: Vec<Name>,
     /// How it agrees with other servers.
     pub protocol: Protocol,
+    /// By which rule it says which configuration is primary, as text.
+    pub rule: String,
     /// Whom to tell facts.
     pub machine: Handle<Switchboard>,
     /// What goes out to daemons.
@@ -60,7 +62,8 @@ impl Line {
     pub async fn hello(&self, to: Name) -> Result<LinkHello, Status> {
         let latest = self.machine.ask(move |board| board.latest(to)).await;
         let latest = latest.map_err(|_| status::draining())?;
-        Ok(LinkHello { cluster: self.cluster, server: self.id, protocol: self.protocol, to, latest })
+        let (cluster, server, protocol, rule) = (self.cluster, self.id, self.protocol, self.rule.clone());
+        Ok(LinkHello { cluster, server, protocol, rule, to, latest })
     }
 
     /// There is no link with the server called `name`, and this is why.

@@ -68,13 +68,17 @@ impl PeerService for PeerServer {
 /// does, and means this server.
 fn welcome(line: &Line, hello: &pb::LinkHello, expected: &[Name]) -> Result<ServerId, Status> {
     status::check_version(hello.version)?;
-    let wire::LinkHello { cluster, server, protocol, to, latest } = wire::read_link_hello(hello)?;
+    let wire::LinkHello { cluster, server, protocol, rule, to, latest } = wire::read_link_hello(hello)?;
     if cluster != line.cluster {
         return Err(status::foreign_cluster(cluster, line.cluster));
     }
     if protocol != line.protocol {
         tracing::warn!(%server, %protocol, "refused a server that agrees in another way");
         return Err(status::foreign_protocol(protocol, line.protocol));
+    }
+    if rule != line.rule {
+        tracing::warn!(%server, rule, "refused a server that has another rule of who is primary");
+        return Err(status::foreign_rule(&rule, &line.rule));
     }
     if to != line.id.name() {
         return Err(status::wrong_server(to, line.id));

@@ -83,6 +83,13 @@ pub fn foreign_protocol(theirs: impl Display, ours: impl Display) -> Status {
     status::because(Code::FailedPrecondition, "FOREIGN_PROTOCOL", message)
 }
 
+/// The caller takes other configurations for the primary component.
+pub fn foreign_rule(theirs: &str, ours: &str) -> Status {
+    let message =
+        format!("the rule of the primary component is {ours} here, and {theirs} there: set `voters` alike");
+    status::because(Code::FailedPrecondition, "FOREIGN_RULE", message)
+}
+
 /// The caller is not a server that is to open a link to this one.
 pub fn unknown_server(theirs: impl Display) -> Status {
     let message = format!("{theirs} is not among the servers that open links to this one");

@@ -23,8 +23,8 @@ use tonic::{Code, Status, Streaming};
 /// Nothing here takes as long, unless it is broken.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A server with the settings `peers`, not started yet.
-async fn bound(name: &str, peers: &[(&str, &Address)]) -> Service {
+/// A server with the settings `peers` and `voters`, not started yet.
+async fn bound(name: &str, peers: &[(&str, &Address)], voters: &[&str]) -> Service {
     let common = CommonArgs {
         name: Some(name.to_owned()),
         listen: Some("127.0.0.1:0".to_owned()),
@@ -35,7 +35,8 @@ async fn bound(name: &str, peers: &[(&str, &Address)]) -> Service {
         name: name.parse().unwrap(),
         address: (*address).clone(),
     };
-    Service::bind(Config { peers: peers.iter().map(peer).collect(), ..config }).await.unwrap()
+    let voters = voters.iter().map(|name| name.parse().unwrap()).collect();
+    Service::bind(Config { peers: peers.iter().map(peer).collect(), voters, ..config }).await.unwrap()
 }
 
 struct Server {
@@ -46,7 +47,11 @@ struct Server {
 
 impl Server {
     async fn start(name: &str, peers: &[(&str, &Address)]) -> Server {
-        let service = bound(name, peers).await;
+        Server::with_voters(name, peers, &[]).await
+    }
+
+    async fn with_voters(name: &str, peers: &[(&str, &Address)], voters: &[&str]) -> Server {
+        let service = bound(name, peers, voters).await;
         let (address, stop) = (service.address().clone(), CancellationToken::new());
         let task = tokio::spawn(service.run(stop.clone()));
         Server { address, stop, task }
@@ -172,6 +177,28 @@ async fn a_server_that_the_others_do_not_know_is_alone_and_both_sides_say_so() {
     }
 }
 
+#[tokio::test]
+async fn servers_with_other_voters_do_not_agree_and_both_sides_say_why() {
+    let third = Server::with_voters("m-3", &[("m-1", &nowhere()), ("m-2", &nowhere())], &["a", "b"]).await;
+    let peers = [("m-1", &nowhere()), ("m-3", &third.address)];
+    let second = Server::with_voters("m-2", &peers, &["b", "a"]).await;
+    second.until_agreeing_with(&["m-2", "m-3"]).await;
+    let first =
+        Server::with_voters("m-1", &[("m-2", &second.address), ("m-3", &third.address)], &["a", "b", "c"])
+            .await;
+    for name in ["m-2", "m-3"] {
+        first.until_warned("FOREIGN_RULE", name).await;
+    }
+    for server in [&second, &third] {
+        server.until_warned("FOREIGN_RULE", "m-1").await;
+        server.until_agreeing_with(&["m-2", "m-3"]).await;
+    }
+    first.until_agreeing_with(&["m-1"]).await;
+    for server in [first, second, third] {
+        server.stop().await;
+    }
+}
+
 /// They are set to be called by m-1, which does not know of them.
 #[tokio::test]
 async fn a_server_that_never_calls_is_missed() {
@@ -199,6 +226,7 @@ async fn links_are_refused_for_a_reason() {
         (pb::LinkHello { to: "m-3".into(), ..good() }, Code::FailedPrecondition, "WRONG_SERVER"),
         (pb::LinkHello { to: String::new(), ..good() }, Code::InvalidArgument, "BAD_FIELD"),
         (pb::LinkHello { latest: u64::MAX, ..good() }, Code::InvalidArgument, "BAD_FIELD"),
+        (pb::LinkHello { rule: "majority of a".into(), ..good() }, Code::FailedPrecondition, "FOREIGN_RULE"),
         (link_hello("m-4#5", "m-2"), Code::FailedPrecondition, "UNKNOWN_SERVER"),
         // Of a server that is not to call, not even this is believed.
         (

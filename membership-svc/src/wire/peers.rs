@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use membership_core::{
-    Attachment, Bar, Change, Kind, Leave, Message, Neighbours, Place, Proposal, Protocol, Row, Target, Term,
+    Attachment, Bar, Change, Kind, Leave, Message, Neighbours, Place, Proposal, Protocol, Row, Rule, Target,
+    Term,
 };
 use model::{Boot, DaemonId, Name, ServerId, StartId};
 use proto::membership::v1 as pb;
@@ -17,7 +18,7 @@ use crate::wire::{
 const BOOT_MAX: u64 = 1 << 62;
 
 /// What a server says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkHello {
     /// Which cluster it belongs to.
     pub cluster: Name,
@@ -25,6 +26,8 @@ pub struct LinkHello {
     pub server: ServerId,
     /// How it agrees with others.
     pub protocol: Protocol,
+    /// By which rule it says which configuration is primary, as text.
+    pub rule: String,
     /// Whom it means to speak to.
     pub to: Name,
     /// The latest life of that server that it knows of.
@@ -37,6 +40,7 @@ pub fn link_hello(hello: LinkHello) -> pb::LinkHello {
         cluster: hello.cluster.to_string(),
         server: hello.server.to_string(),
         protocol: hello.protocol.to_string(),
+        rule: hello.rule,
         version: proto::MEMBERSHIP_VERSION,
         to: hello.to.to_string(),
         latest: hello.latest.number(),
@@ -52,6 +56,7 @@ pub fn read_link_hello(hello: &pb::LinkHello) -> Result<LinkHello, Malformed> {
         cluster: parse(&hello.cluster, "hello.cluster")?,
         server: parse(&hello.server, "hello.server")?,
         protocol: parse_given(&hello.protocol, "hello.protocol")?.unwrap_or_default(),
+        rule: if hello.rule.is_empty() { Rule::None.to_string() } else { hello.rule.clone() },
         to: parse(&hello.to, "hello.to")?,
         latest: Boot::new(hello.latest),
     })
