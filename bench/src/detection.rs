@@ -85,6 +85,7 @@ struct Mistaken {
     /// Views with fewer members than there are daemons, as one of them saw it.
     exclusions: usize,
     suspicions_per_hour: f64,
+    exclusions_per_hour: f64,
 }
 
 /// Runs it.
@@ -101,11 +102,12 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
     for profile in args.profiles.iter().filter(|_| args.minutes > 0.0) {
         let mistaken = mistake(*profile, args).await?;
         println!("{}", serde_json::to_string(&mistaken)?);
-        let Mistaken { suspicions, exclusions, suspicions_per_hour, .. } = mistaken;
+        let Mistaken { suspicions, exclusions, suspicions_per_hour, exclusions_per_hour, .. } = mistaken;
         table.push(format!(
-            "{profile:5} {:38} {suspicions} suspicions ({} per hour), {exclusions} exclusions",
+            "{profile:5} {:38} {suspicions} suspicions ({} per hour), {exclusions} exclusions ({} per hour)",
             "under load",
             rounded(suspicions_per_hour),
+            rounded(exclusions_per_hour),
         ));
     }
     eprintln!("\n{}", table.join("\n"));
@@ -175,13 +177,15 @@ async fn mistake(profile: Profile, args: &Args) -> anyhow::Result<Mistaken> {
     }
     let suspicions = cluster.suspicions()? - before;
     drop((busy, senders));
+    let per_hour = |count: usize| count as f64 * 60.0 / args.minutes;
     Ok(Mistaken {
         profile: profile.to_string(),
         busy_threads: args.busy,
         minutes: args.minutes,
         suspicions,
         exclusions,
-        suspicions_per_hour: suspicions as f64 * 60.0 / args.minutes,
+        suspicions_per_hour: per_hour(suspicions),
+        exclusions_per_hour: per_hour(exclusions),
     })
 }
 

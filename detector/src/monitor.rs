@@ -8,6 +8,10 @@
 //! Before blaming others a monitor asks whether it was awake itself. It looks around once a period: where the look, or
 //! anything else, comes late by more than a quarter of a period, its process was stopped or starved, and what others
 //! said may lie unread. That time counts as silence of nobody.
+//!
+//! A process may also be awake and behind: what others said waits in its queues while it looks around. So a host that has
+//! queues asks whether anybody is [suspected](Monitor::suspects), goes through all that has come by then, and has the
+//! suspects [judged](Monitor::judge) after that. One that is never behind does both at once ([`Monitor::wake`]).
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -24,6 +28,8 @@ pub struct Monitor<K> {
     peers: BTreeMap<K, Peer>,
     /// The next look around.
     look: Option<Time>,
+    /// When somebody was suspected who is not judged yet.
+    suspected: Option<Time>,
 }
 
 /// In microseconds, but for times.
@@ -76,7 +82,7 @@ impl Peer {
 impl<K: Ord + Copy> Monitor<K> {
     /// Expects to hear nobody.
     pub const fn new(params: &Params) -> Monitor<K> {
-        Monitor { params: *params, peers: BTreeMap::new(), look: None }
+        Monitor { params: *params, peers: BTreeMap::new(), look: None, suspected: None }
     }
 
     /// From now on expects to hear `key`, of whom nothing is known.
@@ -102,23 +108,53 @@ impl<K: Ord + Copy> Monitor<K> {
         }
     }
 
-    /// Who has been silent for too long, and for how long. They are forgotten with this.
+    /// Who has been silent for too long, and for how long, if all that was said has been heard. They are forgotten with
+    /// this.
     pub fn wake(&mut self, now: Time) -> Vec<(K, Duration)> {
+        if self.suspects(now) { self.judge(now) } else { Vec::new() }
+    }
+
+    /// Looks around if it is time to. Whether somebody seems to have been silent for too long: to be judged when all
+    /// has been heard that was said by now.
+    pub fn suspects(&mut self, now: Time) -> bool {
         self.excuse(now);
         if self.look.is_none_or(|look| now < look) {
-            return Vec::new();
+            return false;
         }
+        let is_new = self.suspected.is_none() && self.first_deadline().is_some_and(|first| first <= now);
+        if is_new {
+            self.suspected = Some(now);
+        }
+        self.schedule(now);
+        is_new
+    }
+
+    /// All has been heard that was said until somebody was suspected. Who was silent for too long even so, and for how
+    /// long. They are forgotten with this.
+    pub fn judge(&mut self, now: Time) -> Vec<(K, Duration)> {
+        self.excuse(now);
+        let Some(suspected) = self.suspected.take() else { return Vec::new() };
         let params = &self.params;
-        let silent = self.peers.extract_if(.., |_, peer| peer.deadline(params) <= now);
+        let silent = self.peers.extract_if(.., |_, peer| peer.deadline(params) <= suspected);
         let silent = silent.map(|(key, peer)| (key, now.since(peer.heard))).collect();
-        let first = self.peers.values().map(|peer| peer.deadline(params)).min();
-        self.look = first.map(|first| first.min(now + params.period));
+        self.schedule(now);
         silent
     }
 
     /// When to look around again.
     pub fn next_wake(&self) -> Option<Time> {
         self.look
+    }
+
+    fn first_deadline(&self) -> Option<Time> {
+        self.peers.values().map(|peer| peer.deadline(&self.params)).min()
+    }
+
+    /// Looks around at the first deadline, and once a period before that. Who is to be judged needs no look.
+    fn schedule(&mut self, now: Time) {
+        let period = now + self.params.period;
+        let first = if self.suspected.is_some() { Some(period) } else { self.first_deadline() };
+        self.look = first.map(|first| first.min(period));
     }
 
     /// Counts the time for which we were not awake ourselves as silence of nobody.
@@ -295,6 +331,27 @@ mod tests {
                 assert!(world.now - before <= until, "looks come {late} ms late");
             }
         }
+    }
+
+    #[test]
+    fn who_is_suspected_is_judged_by_what_had_been_said() {
+        let mut world = World::new();
+        world.beats(every(PERIOD, 200));
+        world.monitor.watch('b', world.time() - Duration::from_millis(350));
+        world.monitor.watch('c', world.time() - Duration::from_millis(700));
+        let mut suspects = 0;
+        for _ in 0..9 {
+            world.now += 50;
+            suspects += u64::from(world.monitor.suspects(world.time()));
+        }
+        assert_eq!(suspects, 1, "those who fall silent while others are to be judged wait for their turn");
+        world.monitor.heard('x', world.time());
+        assert_eq!(world.monitor.judge(world.time()).iter().map(|(key, _)| *key).collect::<Vec<_>>(), ['c']);
+        assert!(world.monitor.suspects(world.time()));
+        world.monitor.heard('b', world.time());
+        assert_eq!(world.monitor.judge(world.time()).iter().map(|(key, _)| *key).collect::<Vec<_>>(), ['a']);
+        assert_eq!(world.monitor.judge(world.time()), [], "nobody else is suspected");
+        assert!(matches!(world.pass(2_000)[..], [('b', _)]));
     }
 
     #[test]

@@ -216,7 +216,7 @@ impl Daemons {
                 Output::Trace(event) => self.nodes[place].observe(event),
                 Output::Deliver { .. } | Output::Throttle(_) | Output::Installed { .. } => {}
                 // Connections tell of every loss here.
-                Output::Reset { .. } | Output::Reach(_) | Output::Probe { .. } => {}
+                Output::CatchUp | Output::Reset { .. } | Output::Reach(_) | Output::Probe { .. } => {}
             }
         }
     }

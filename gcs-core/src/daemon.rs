@@ -245,6 +245,7 @@ impl Machine for Daemon {
                     self.detection.closed(from);
                 }
             }
+            Input::CaughtUp => self.detection.caught_up(&self.links, now, out),
             Input::Probed { peer, answer } => self.detection.probed(peer, answer, &self.links, now),
             Input::Frame { from, epoch, number, message } => match self.links.accept(from, epoch, number) {
                 Ok(Frame::Next) => refuse(from, self.receive(from, message), out),

@@ -7,6 +7,9 @@
 //! daemon is about the streams that it opens itself. Each pair has two of them, so between the two reports there is no
 //! way on which a cut remains unseen, and none is heard twice.
 //!
+//! A daemon under load is behind: what a peer said may wait in a socket, or in the inbox behind thousands of messages. So
+//! it breaks no stream before it has been told all that had come when it grew suspicious.
+//!
 //! Peers that are reported are probed after their streams are gone, or healing would never be noticed.
 
 use alloc::collections::BTreeMap;
@@ -128,12 +131,8 @@ impl Detection {
         for peer in it.pulse.wake(now) {
             links.beat(peer, out);
         }
-        for (peer, silent) in it.monitor.wake(now) {
-            if let Some(epoch) = links.epoch(peer) {
-                it.reach.down(peer, now, silent);
-                it.monitor.watch(peer, now);
-                out.push(Output::Reset { peer, epoch, silent });
-            }
+        if it.monitor.suspects(now) {
+            out.push(Output::CatchUp);
         }
         it.reach.wake(now);
         if it.probe.is_some_and(|due| due <= now) {
@@ -142,6 +141,18 @@ impl Detection {
             let doubted = it.reach.doubted().filter(|peer| links.epoch(*peer).is_none());
             let addressed = doubted.filter_map(|peer| it.addresses.get(&peer).map(|at| (peer, at.clone())));
             out.extend(addressed.map(|(peer, address)| Output::Probe { peer, address }));
+        }
+    }
+
+    /// All has been told that had come when somebody was suspected.
+    pub(crate) fn caught_up(&mut self, links: &Links, now: Time, out: &mut Vec<Output>) {
+        let Some(it) = &mut self.0 else { return };
+        for (peer, silent) in it.monitor.judge(now) {
+            if let Some(epoch) = links.epoch(peer) {
+                it.reach.down(peer, now, silent);
+                it.monitor.watch(peer, now);
+                out.push(Output::Reset { peer, epoch, silent });
+            }
         }
     }
 

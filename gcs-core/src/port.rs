@@ -64,6 +64,8 @@ pub enum Input {
         /// The epoch under which it was opened.
         epoch: Epoch,
     },
+    /// All has been told that had come when that was asked for ([`Output::CatchUp`]).
+    CaughtUp,
     /// What came of a probe ([`Output::Probe`]).
     Probed {
         /// Who was probed.
@@ -214,6 +216,8 @@ pub enum Output {
         /// The number of the last frame that we have.
         received: u64,
     },
+    /// Tell all that has come by now, what lies unread in sockets as well, and then [`Input::CaughtUp`].
+    CatchUp,
     /// Break our stream to `peer`, whether it is open or being opened, and open it again: nothing has been heard of the
     /// peer for too long. Only with [`crate::Params::detection`], like the other orders about detection.
     Reset {

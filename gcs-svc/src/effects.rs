@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use detector::Report;
-use gcs_core::{Message, Output, PeerFault, ProcessEvent, Rejection, Throttle};
+use gcs_core::{Daemon, Input, Message, Output, PeerFault, ProcessEvent, Rejection, Throttle};
 use model::{DaemonId, Time};
-use svc_kit::driver::Effects;
+use svc_kit::driver::{Effects, Handle};
 use svc_kit::trace::TraceWriter;
 use tokio::sync::watch;
 
@@ -43,6 +43,8 @@ impl Mode {
 pub struct Performer {
     /// The trace of this process.
     pub trace: TraceWriter,
+    /// Who ordered.
+    pub machine: Handle<Daemon>,
     /// Our streams to other daemons.
     pub links: Arc<Links>,
     /// Their streams to us.
@@ -126,6 +128,7 @@ impl Performer {
             Output::Connect { peer, address, epoch } => self.links.connect(peer, address, epoch),
             Output::Disconnect { peer } => self.links.disconnect(peer),
             Output::Resume { to, epoch, received } => self.inbound.acknowledge(to, epoch, received),
+            Output::CatchUp => self.machine.send_after_all(Input::CaughtUp),
             Output::Reset { peer, epoch, silent } => {
                 tracing::info!(%peer, %epoch, ?silent, "breaking a silent link");
                 self.links.fail(peer);

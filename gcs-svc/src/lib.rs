@@ -38,6 +38,7 @@ use model::trace::Event;
 use model::{Address, Boot, DaemonId};
 use proto::gcs::v1::group_service_server::GroupServiceServer;
 use proto::gcs::v1::link_service_server::LinkServiceServer;
+use svc_kit::aside;
 use svc_kit::dial::MESSAGE_BYTES_MAX;
 use svc_kit::driver::{self, Clock, Handle};
 use svc_kit::process::{self, Workers};
@@ -76,7 +77,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     };
     let clock = Clock::start();
     let boot = membership.next_boot(config.name, Boot::new(clock.now().as_micros())).await;
-    run_life(config, clock, boot, shutdown, async |enrolment| membership.follow(enrolment).await).await
+    // Signs of life must not wait behind messages.
+    let follow = async |enrolment| aside::run("membership", membership.follow(enrolment)).await?;
+    run_life(config, clock, boot, shutdown, follow).await
 }
 
 /// What stands for this daemon at the membership service: it hands on every notice as [`gcs_core::Input::Membership`],
@@ -141,6 +144,7 @@ where
     let (reach_set, reach) = watch::channel(Report::new());
     let performer = Performer {
         trace,
+        machine: machine.clone(),
         links: Arc::clone(&links),
         inbound: Arc::clone(&inbound),
         processes: Arc::clone(&processes),

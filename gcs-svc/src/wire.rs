@@ -132,6 +132,7 @@ pub fn command_cost(command: &Input) -> usize {
         | Input::Acked { .. }
         | Input::Opened { .. }
         | Input::Closed { .. }
+        | Input::CaughtUp
         | Input::Probed { .. }
         | Input::Frame { .. } => 0,
     }

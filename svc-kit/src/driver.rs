@@ -14,6 +14,11 @@ use tokio_util::sync::CancellationToken;
 /// are performed.
 pub const BATCH_MAX: usize = 256;
 
+/// A task that gives way so often comes after all that is to be read by then: the first time, sockets are looked at, and
+/// the tasks of connections that have something to read come before it; the second time, those that are given what was
+/// read.
+const HOPS: usize = 2;
+
 /// Performs the orders of a machine.
 pub trait Effects<O>: Send + 'static {
     /// Performs and removes all `orders` of one batch, in order. It must not wait: a queue that is full is a fact to
@@ -104,6 +109,22 @@ impl<M: Machine> Handle<M> {
         }
     }
 
+    /// Tells a fact when everything else has been told that has come by now, what lies unread in sockets as well.
+    pub fn send_after_all(&self, fact: M::Input)
+    where
+        M: 'static,
+        M::Input: Send,
+    {
+        let handle = self.clone();
+        tokio::spawn(async move {
+            for _ in 0..HOPS {
+                tokio::task::yield_now().await;
+            }
+            // A machine that has stopped wants to know no more.
+            let _ = handle.send(fact).await;
+        });
+    }
+
     /// Has `then` done once the orders that follow from every fact told before have been performed. Waits for room in
     /// the inbox, not for that.
     pub async fn afterwards(&self, then: impl FnOnce() + Send + 'static) -> Result<(), Stopped> {
@@ -185,6 +206,8 @@ impl<M: Machine, E: Effects<M::Output>> Host<M, E> {
                 () = &mut alarm, if due.is_some() => None,
             };
             self.batch(first);
+            // Whoever reads from a socket has its turn after each batch, or what is said there would seem to be silence.
+            tokio::task::yield_now().await;
         }
         self.inbox.close();
         while let Some(letter) = self.inbox.recv().await {

@@ -1,9 +1,10 @@
 //! What all four services do in the same way, and nothing else: settings, telemetry, a gRPC server and its clients,
-//! signals and exit codes, the host of a machine, traces, and status details.
+//! signals and exit codes, the host of a machine, threads beside it, traces, and status details.
 //!
 //! A service is `process::main` around its own `run(config, shutdown)`; whatever only some services need stays out.
 #![deny(missing_docs)]
 
+pub mod aside;
 pub mod detection;
 pub mod dial;
 pub mod driver;

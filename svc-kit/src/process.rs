@@ -65,6 +65,9 @@ pub enum Workers {
     PerCore,
 }
 
+/// After so many turns of tasks, timers and sockets are looked at. Turns are long where facts come in batches.
+const TURNS: u32 = 8;
+
 /// Runs a service to its end: reads the settings, starts logging, gives `run` a token that a signal cancels, and
 /// turns its result into an exit code. A panic anywhere ends the process: what a broken machine holds cannot be
 /// trusted, and a process that is gone is what the others are built to survive.
@@ -107,6 +110,7 @@ where
         Workers::One => runtime.worker_threads(1),
         Workers::PerCore => &mut runtime,
     };
+    runtime.event_interval(TURNS);
     let runtime = runtime.enable_all().build()?;
     let ended = runtime.block_on(async {
         let _telemetry = telemetry::init(service, config.log());

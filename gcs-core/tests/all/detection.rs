@@ -15,6 +15,8 @@ struct World {
     /// What the daemon ordered since it was looked at last, and when.
     orders: Vec<(u64, Output)>,
     epochs: BTreeMap<DaemonId, Epoch>,
+    /// Whether something waits that the daemon has not been told.
+    is_behind: bool,
 }
 
 fn id(name: &str, boot: u64) -> DaemonId {
@@ -26,7 +28,7 @@ impl World {
     fn new(peers: &[DaemonId]) -> World {
         let params = Params { detection: Some(Profile::Lan.params()), ..Params::lan() };
         let (daemon, epochs) = (Daemon::new(id("p", 1), params), BTreeMap::new());
-        let mut world = World { daemon, now: 1_000, starts: 0, orders: Vec::new(), epochs };
+        let mut world = World { daemon, now: 1_000, starts: 0, orders: Vec::new(), epochs, is_behind: false };
         world.propose(peers);
         world
     }
@@ -43,6 +45,9 @@ impl World {
 
     fn note(&mut self, out: Vec<Output>) {
         for order in out {
+            if order == Output::CatchUp && !self.is_behind {
+                self.tell(Input::CaughtUp);
+            }
             if let Output::Connect { peer, epoch, .. } = &order {
                 self.epochs.insert(*peer, *epoch);
             }
@@ -126,6 +131,25 @@ fn ack(order: &Output) -> Option<DaemonId> {
 const DOUBTFUL: Option<Doubt> = Some(Doubt::Doubtful);
 const CUT: Option<Doubt> = Some(Doubt::Cut);
 const WHOLE: Option<Doubt> = None;
+
+#[test]
+fn a_daemon_that_is_behind_hears_everything_before_it_breaks_a_stream() {
+    let (q, r) = (id("q", 1), id("r", 1));
+    let mut world = World::new(&[q, r]);
+    world.up(q);
+    world.up(r);
+    world.is_behind = true;
+    world.pass(5_000);
+    assert_eq!(world.orders(|order| (*order == Output::CatchUp).then_some(())).len(), 1, "it asks once");
+    // This had come in time, and waited.
+    world.tell(Input::Acked { peer: q, epoch: world.epochs[&q], received: 0 });
+    world.tell(Input::CaughtUp);
+    assert_eq!(world.orders(reset), [(6_000, r)]);
+    world.tell(Input::CaughtUp);
+    world.is_behind = false;
+    world.pass(1_000);
+    assert_eq!(world.orders(reset).first().map(|(_, peer)| *peer), Some(q), "it is not forgotten");
+}
 
 #[test]
 fn a_silent_link_is_reset_and_doubted_and_then_cut() {

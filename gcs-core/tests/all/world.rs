@@ -211,7 +211,7 @@ impl World {
                 }
                 Output::Throttle(_) => {}
                 // Only with parameters of detection.
-                Output::Reset { .. } | Output::Reach(_) | Output::Probe { .. } => {}
+                Output::CatchUp | Output::Reset { .. } | Output::Reach(_) | Output::Probe { .. } => {}
                 Output::Trace(event) => self.node(id).trace.push(event),
             }
         }

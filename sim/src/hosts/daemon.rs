@@ -123,7 +123,7 @@ impl DaemonHost {
     }
 
     fn perform(&mut self, conn: Option<Conn>, orders: Vec<Output>, scene: &mut Scene<'_>) {
-        let mut go = false;
+        let (mut go, mut catch_up) = (false, false);
         let mut evicted = Vec::new();
         for order in orders {
             match order {
@@ -148,6 +148,8 @@ impl DaemonHost {
                         self.link_lost(conn, scene);
                     }
                 }
+                // Nothing waits unread here.
+                Output::CatchUp => catch_up = true,
                 Output::Reset { peer, .. } => {
                     let conn = self.outbound.get(&peer).and_then(|link| link.conn);
                     if let Some(conn) = conn {
@@ -197,6 +199,9 @@ impl DaemonHost {
         }
         if go {
             self.read_on(scene);
+        }
+        if catch_up {
+            self.tell(Input::CaughtUp, scene);
         }
     }
 
