@@ -35,6 +35,7 @@ use futures::future::{join_all, select_all, try_join_all};
 use membership_svc::config::Protocol;
 use model::{Address, Name};
 
+use crate::bundle::ContentFile;
 use crate::films::{self, FilmFile};
 use child::{Child, Program, Spec};
 use state::{Home, Process, State};
@@ -72,6 +73,8 @@ pub struct Options {
     pub period: Duration,
     /// What there is to be seen.
     pub films: Vec<FilmFile>,
+    /// What there is besides.
+    pub further: Vec<ContentFile>,
     /// Where every process writes a trace.
     pub trace: Option<PathBuf>,
     /// Further flags for all processes of a kind.
@@ -79,7 +82,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// A cluster of this binary with everything at its default: 4 machines, 2 gateways, 3 films on 3 machines each.
+    /// A cluster of this binary with everything at its default: 4 machines, 2 gateways, 3 films on 3 machines each, and
+    /// nothing besides.
     pub fn new(name: Name, dir: &Path) -> Options {
         Options {
             name,
@@ -94,6 +98,7 @@ impl Options {
             backups: 1,
             period: Duration::from_millis(500),
             films: films::ALL.to_vec(),
+            further: Vec::new(),
             trace: None,
             flags: BTreeMap::new(),
         }
@@ -122,15 +127,15 @@ impl Cluster {
                 && options.replicas > 0,
             "a cluster has one of each"
         );
-        let films = options.films.len();
+        let units = options.films.len() + options.further.len();
         let is_idle = |machine: &usize| {
-            !(0..films).any(|film| holders(film, options.machines, options.replicas).contains(machine))
+            !(0..units).any(|unit| holders(unit, options.machines, options.replicas).contains(machine))
         };
         // A service of the user's own knows itself which units there are.
         if let (None, Some(machine)) = (&options.server, (1..=options.machines).find(is_idle)) {
             let name = Service::Daemon.name(machine);
             bail!(
-                "{name} would have nothing to serve: there are {films} films; ask for fewer machines or more replicas"
+                "{name} would have nothing to serve: there are {units} units; ask for fewer machines or more replicas"
             );
         }
         let home = Home::take(&options.dir)?;
@@ -166,10 +171,11 @@ impl Cluster {
         if self.options.server.is_some() {
             return Ok(());
         }
-        for (index, film) in self.options.films.iter().enumerate() {
+        let films = self.options.films.iter().map(|film| (format!("{}.mp4", film.unit), film.bytes));
+        let further = self.options.further.iter().map(|file| (file.name.to_owned(), file.text.as_bytes()));
+        for (index, (name, bytes)) in films.chain(further).enumerate() {
             for machine in holders(index, self.options.machines, self.options.replicas) {
-                let file = content_dir(&self.options.dir, machine).join(format!("{}.mp4", film.unit));
-                fs::write(file, film.bytes)?;
+                fs::write(content_dir(&self.options.dir, machine).join(&name), bytes)?;
             }
         }
         Ok(())
@@ -422,7 +428,7 @@ pub(crate) fn rotated<T: Clone>(items: &[T], first: usize) -> Vec<T> {
     items
 }
 
-/// The directory of the films of machine `number`.
+/// The directory of the content of machine `number`.
 fn content_dir(dir: &Path, number: usize) -> PathBuf {
     dir.join("content").join(Service::Daemon.name(number).as_str())
 }

@@ -58,7 +58,7 @@ enum Command {
     Membership(membership::Args),
     /// Kill a process of the cluster on this computer with SIGKILL
     Kill(kill::Args),
-    /// Add films, and list them
+    /// Add content units, and list them
     Content(content::Args),
     /// Judge the traces of a run: does every property that Handover promises hold?
     Check(check::Args),

@@ -2,6 +2,7 @@
 //! computer, [`player`] is a client, [`snapshot`] asks all processes of a cluster for their status.
 #![deny(missing_docs)]
 
+pub mod bundle;
 pub mod cluster;
 pub mod commands;
 pub mod films;

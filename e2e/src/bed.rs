@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::task::Poll;
 
+use handover_cli::bundle::ContentFile;
 use handover_cli::cluster::{Cluster, Options, Service};
 use handover_cli::player::Recorder;
 use handover_cli::snapshot::{Addresses, Probe, Snapshot};
@@ -51,6 +52,10 @@ pub struct Plan {
     pub replicas: usize,
     /// How many servers beside the primary apply every request.
     pub backups: u8,
+    /// The program of the content servers, if it is not `handover`.
+    pub server: Option<PathBuf>,
+    /// Content beside the films.
+    pub further: Vec<ContentFile>,
     /// Further flags of gateways.
     pub gateway_flags: Vec<&'static str>,
 }
@@ -58,7 +63,15 @@ pub struct Plan {
 impl Default for Plan {
     /// Every film on each of three machines.
     fn default() -> Plan {
-        Plan { membership_servers: 1, machines: 3, replicas: 3, backups: 1, gateway_flags: Vec::new() }
+        Plan {
+            membership_servers: 1,
+            machines: 3,
+            replicas: 3,
+            backups: 1,
+            server: None,
+            further: Vec::new(),
+            gateway_flags: Vec::new(),
+        }
     }
 }
 
@@ -91,6 +104,8 @@ impl Bed {
         options.machines = plan.machines;
         options.replicas = plan.replicas;
         options.backups = plan.backups;
+        options.server = plan.server;
+        options.further = plan.further;
         options.trace = Some(dir.join("trace"));
         let gateway_flags = plan.gateway_flags.into_iter().map(str::to_owned).collect();
         options.flags.insert(Service::Gateway, gateway_flags);

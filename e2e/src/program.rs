@@ -59,6 +59,11 @@ impl Program {
         kill(Pid::from_raw(self.pid.cast_signed()), signal).expect("it runs");
     }
 
+    /// The lines of its output so far.
+    pub fn output(&self) -> Vec<String> {
+        self.output.seen.borrow().clone()
+    }
+
     /// Waits until a line of its output is as it should be, and returns that line.
     ///
     /// # Panics

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-const PACKAGES: [&str; 5] = ["cli", "membership-svc", "gcs-svc", "server-svc", "gateway"];
+const PACKAGES: [&str; 6] = ["cli", "membership-svc", "gcs-svc", "server-svc", "gateway", "examples"];
 
 static HANDOVER: LazyLock<PathBuf> =
     LazyLock::new(|| std::env::var_os("HANDOVER_BIN").map_or_else(build, absolute));
@@ -18,7 +18,7 @@ pub fn handover() -> &'static Path {
     &HANDOVER
 }
 
-/// The program of one service, such as `gcs-svc`.
+/// The program of one service, such as `gcs-svc`, or one of the examples.
 pub fn service(name: &str) -> PathBuf {
     handover().with_file_name(name)
 }

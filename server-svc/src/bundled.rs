@@ -1,14 +1,163 @@
-//! The services that come with Handover.
+//! The services that come with Handover, as one: the file of a unit decides which of them serves it.
 
-use vod::{Params, Vod, store};
+use std::collections::BTreeMap;
+
+use courseware::Courseware;
+use model::{Time, UnitId};
+use search::Search;
+use serde::{Deserialize, Serialize};
+use session_core::{ContentService, Next, Refusal, UnitInfo};
+use vod::Vod;
 
 use crate::LoadError;
 use crate::config::Config;
+use crate::content::{Content, Kind};
+use crate::store;
+
+/// Films, courses and collections.
+pub struct Bundled {
+    kinds: BTreeMap<UnitId, Kind>,
+    vod: Vod,
+    courseware: Courseware,
+    search: Search,
+}
+
+/// The context of a session with one of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Context {
+    /// On a film.
+    Film(vod::Context),
+    /// On a course.
+    Course(courseware::Context),
+    /// On a collection.
+    Collection(search::Context),
+}
 
 /// Reads the content that the settings name.
 ///
 /// # Errors
 /// If some of it cannot be served.
-pub fn load(config: &Config) -> Result<Vod, LoadError> {
-    Ok(Vod::new(store::load(&config.content, &config.selection())?, Params { lead: config.lead }))
+pub fn load(config: &Config) -> Result<Bundled, LoadError> {
+    let content = store::load(&config.content, &config.selection())?;
+    Ok(Bundled::new(content, vod::Params { lead: config.lead }))
+}
+
+impl Bundled {
+    /// Serves this content.
+    pub fn new(content: BTreeMap<UnitId, Content>, films: vod::Params) -> Bundled {
+        let mut kinds = BTreeMap::new();
+        let (mut by_film, mut by_course, mut by_collection) =
+            (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        for (unit, content) in content {
+            let kind = match content {
+                Content::Film(film) => {
+                    by_film.insert(unit.clone(), film);
+                    Kind::Film
+                }
+                Content::Course(course) => {
+                    by_course.insert(unit.clone(), course);
+                    Kind::Course
+                }
+                Content::Collection(collection) => {
+                    by_collection.insert(unit.clone(), *collection);
+                    Kind::Collection
+                }
+            };
+            kinds.insert(unit, kind);
+        }
+        Bundled {
+            kinds,
+            vod: Vod::new(by_film, films),
+            courseware: Courseware::new(by_course),
+            search: Search::new(by_collection),
+        }
+    }
+
+    /// Whether a context is one of a session on this unit. One that a client made up need not be.
+    fn fits(&self, unit: &UnitId, context: &Context) -> bool {
+        let kind = match context {
+            Context::Film(_) => Kind::Film,
+            Context::Course(_) => Kind::Course,
+            Context::Collection(_) => Kind::Collection,
+        };
+        self.kinds.get(unit) == Some(&kind)
+    }
+}
+
+impl ContentService for Bundled {
+    type Context = Context;
+
+    fn units(&self) -> Vec<UnitInfo> {
+        let films = self.vod.units().into_iter();
+        films.chain(self.courseware.units()).chain(self.search.units()).collect()
+    }
+
+    fn open(&self, unit: &UnitId) -> Context {
+        match self.kinds.get(unit) {
+            Some(Kind::Film) => Context::Film(self.vod.open(unit)),
+            Some(Kind::Course) => Context::Course(self.courseware.open(unit)),
+            Some(Kind::Collection) => Context::Collection(self.search.open(unit)),
+            None => panic!("asked to serve {unit}, which is not held here"),
+        }
+    }
+
+    fn apply(&self, unit: &UnitId, context: &mut Context, request: &[u8]) -> Result<(), Refusal> {
+        if !self.fits(unit, context) {
+            return Err(Refusal::precondition("the session is one on another kind of content"));
+        }
+        match context {
+            Context::Film(context) => self.vod.apply(unit, context, request),
+            Context::Course(context) => self.courseware.apply(unit, context, request),
+            Context::Collection(context) => self.search.apply(unit, context, request),
+        }
+    }
+
+    fn next(&self, unit: &UnitId, context: &mut Context, now: Time) -> Next {
+        if !self.fits(unit, context) {
+            return Next::Idle;
+        }
+        match context {
+            Context::Film(context) => self.vod.next(unit, context, now),
+            Context::Course(context) => self.courseware.next(unit, context, now),
+            Context::Collection(context) => self.search.next(unit, context, now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One unit of each kind.
+    fn bundled() -> Bundled {
+        let film = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../content/life.mp4")).unwrap();
+        let course = "title = 'C'\n[[page]]\nid = 'a'\ntitle = 'A'\ntext = ''\n".into();
+        let files = [
+            ("f", Kind::Film, film),
+            ("c", Kind::Course, course),
+            ("s", Kind::Collection, "# S\ntext".into()),
+        ];
+        let unit = |(id, kind, file)| (UnitId::new(id).unwrap(), Content::parse(kind, file).unwrap());
+        Bundled::new(files.map(unit).into(), vod::Params::default())
+    }
+
+    #[test]
+    fn sessions_survive_hand_overs() {
+        let rehearsal = rehearsal::Rehearsal { sessions: 10, ..rehearsal::Rehearsal::default() };
+        let requests =
+            [r#"{"pause":{}}"#, r#"{"resume":{}}"#, r#"{"next":{}}"#, r#"{"find":{"text":"text"}}"#];
+        rehearsal
+            .run(bundled, &requests.map(|it| it.as_bytes().to_vec()))
+            .unwrap_or_else(|fault| panic!("{fault}"));
+    }
+
+    #[test]
+    fn a_context_of_another_kind_is_put_up_with() {
+        let bundled = bundled();
+        let [film, course] = ["f", "c"].map(|id| UnitId::new(id).unwrap());
+        let mut context = bundled.open(&film);
+        assert!(bundled.apply(&course, &mut context, b"{}").is_err());
+        assert_eq!(bundled.next(&course, &mut context, Time::ZERO), Next::Idle);
+        assert_eq!(bundled.units().len(), 3);
+    }
 }

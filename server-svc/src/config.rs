@@ -12,7 +12,8 @@ use svc_kit::dial::Keepalive;
 use svc_kit::process::{Arguments, CommonArgs};
 use svc_kit::settings::{self, Invalid, Settings};
 use svc_kit::telemetry::Log;
-use vod::store::Selection;
+
+use crate::store::Selection;
 
 /// What the content server runs with.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -32,9 +33,9 @@ pub struct Config {
     /// The daemons, the preferred one first: the one on the same machine.
     #[serde(default = "defaults::gcs", deserialize_with = "settings::address::list")]
     pub gcs: Vec<Address>,
-    /// The directory of films.
+    /// The directory of content.
     pub content: PathBuf,
-    /// Which of the films to hold; all of them if none is named.
+    /// Which of its units to hold; all of them if none is named.
     #[serde(default, deserialize_with = "settings::list")]
     pub units: Vec<UnitId>,
     /// How sessions are kept available.
@@ -110,7 +111,7 @@ impl Config {
         }
     }
 
-    /// Which films of the directory are held.
+    /// Which units of the directory are held.
     pub fn selection(&self) -> Selection {
         let units: BTreeSet<UnitId> = self.units.iter().cloned().collect();
         if units.is_empty() { Selection::All } else { Selection::Units(units) }
@@ -147,7 +148,7 @@ pub struct Args {
     /// Addresses of group communication daemons, the preferred one first
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     pub gcs: Option<Vec<String>>,
-    /// Directory of films: every file UNIT.mp4 in it is a content unit
+    /// Directory of content: every file UNIT.mp4, UNIT.course.toml or UNIT.collection.md in it is a content unit
     #[arg(long, value_name = "DIR")]
     pub content: Option<PathBuf>,
     /// Hold only these units of the directory

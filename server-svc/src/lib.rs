@@ -9,10 +9,12 @@
 
 pub mod bundled;
 pub mod config;
+pub mod content;
 mod effects;
 mod gateways;
 mod groups;
 mod rpc;
+pub mod store;
 mod wire;
 
 use std::collections::BTreeMap;

@@ -100,7 +100,7 @@ pub struct UnitInfo {
     pub unit: UnitId,
     /// A title for people.
     pub title: String,
-    /// The media type of the responses put together, such as `video/mp4`.
+    /// The media type of each response, such as `application/json`; of a film, that of all of them put together.
     pub media_type: String,
     /// How long it plays at rate 1.
     pub duration: Duration,

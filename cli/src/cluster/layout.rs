@@ -1,4 +1,4 @@
-//! What a local cluster consists of: how its processes are called, and which machine holds which film.
+//! What a local cluster consists of: how its processes are called, and which machine holds which unit.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -60,10 +60,10 @@ impl fmt::Display for Service {
     }
 }
 
-/// The machines, of 1 to `machines`, that hold film number `film`, from 0: `replicas` of them, other ones for each
-/// film, so that no machine holds all while there are more machines than replicas and enough films.
-pub fn holders(film: usize, machines: usize, replicas: usize) -> BTreeSet<usize> {
-    (0..replicas.min(machines)).map(|replica| (film + replica) % machines + 1).collect()
+/// The machines, of 1 to `machines`, that hold unit number `unit`, from 0: `replicas` of them, other ones for each
+/// unit, so that no machine holds all while there are more machines than replicas and enough units.
+pub fn holders(unit: usize, machines: usize, replicas: usize) -> BTreeSet<usize> {
+    (0..replicas.min(machines)).map(|replica| (unit + replica) % machines + 1).collect()
 }
 
 #[cfg(test)]

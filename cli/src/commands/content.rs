@@ -1,4 +1,4 @@
-//! `handover content`: films of a cluster.
+//! `handover content`: the content of a cluster.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,8 @@ use proto::server::v1::ReloadContentRequest;
 use proto::server::v1::server_service_client::ServerServiceClient;
 use proto::session::v1::session_service_client::SessionServiceClient;
 use proto::session::v1::{ContentUnit, ListContentUnitsRequest};
+use server_svc::content::Kind;
+use server_svc::store;
 use svc_kit::dial::{self, Keepalive};
 
 use super::{ClusterChoice, program};
@@ -20,7 +22,8 @@ use crate::cluster::state::{Process, State};
 use crate::snapshot::limited;
 use crate::table::Table;
 
-/// Add films, and list them. A film is a fragmented MP4 file; the name of the file is its id.
+/// Add content units, and list them. The name of its file says what a unit is called and what it is: UNIT.mp4 is a film,
+/// UNIT.course.toml a course, UNIT.collection.md a collection of documents.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -29,17 +32,17 @@ pub struct Args {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
-    /// Add a film to the cluster on this computer, or to a content directory
+    /// Add a unit to the cluster on this computer, or to a content directory
     Add(AddArgs),
-    /// List the films that can be watched now
+    /// List the units that sessions can be opened on now
     Ls(LsArgs),
 }
 
-/// Add a film. The file is checked first: it has to be fragmented MP4, in fragments of at most 10 s, half a second
-/// being best. It is copied to those machines that hold the fewest films, and can be watched at once.
+/// Add a unit. The file is checked first: a film has to be fragmented MP4, for instance, in fragments of at most 10 s,
+/// half a second being best. It is copied to those machines that hold the fewest units, and can be used at once.
 #[derive(Clone, Debug, clap::Args)]
 struct AddArgs {
-    /// The film, called UNIT.mp4
+    /// The file, called UNIT.mp4, UNIT.course.toml or UNIT.collection.md
     file: PathBuf,
     /// How many machines hold it; as many as the others by default
     #[arg(long, value_name = "N")]
@@ -51,7 +54,7 @@ struct AddArgs {
     cluster: ClusterChoice,
 }
 
-/// List the films that some server holds.
+/// List the units that some server holds.
 #[derive(Clone, Debug, clap::Args)]
 struct LsArgs {
     #[command(flatten)]
@@ -71,7 +74,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 async fn add(args: AddArgs) -> anyhow::Result<()> {
     if let Some(dir) = args.dir {
-        let unit = vod::store::add(&args.file, &dir)?;
+        let unit = store::add(&args.file, &dir)?;
         println!(
             "{unit} is in {}; servers of that directory hold it once they load their content again",
             dir.display()
@@ -82,36 +85,36 @@ async fn add(args: AddArgs) -> anyhow::Result<()> {
     let holders = holders(&state, &args.file, args.replicas.unwrap_or(state.replicas))?;
     let mut unit = None;
     for (server, dir, _) in &holders {
-        unit = Some(vod::store::add(&args.file, dir).with_context(|| format!("cannot add it to {server}"))?);
+        unit = Some(store::add(&args.file, dir).with_context(|| format!("cannot add it to {server}"))?);
     }
     for (_, _, address) in &holders {
         reload(address).await?;
     }
     let Some(unit) = unit else { bail!("no server is running that could hold it") };
     let names: Vec<_> = holders.iter().map(|(server, ..)| server.as_str()).collect();
-    println!("{unit} is on {}; watch it with `{} watch {unit}`", names.join(", "), program());
+    let verb = if Kind::of(&args.file) == Some(Kind::Film) { "watch" } else { "talk" };
+    println!("{unit} is on {}; try it with `{} {verb} {unit}`", names.join(", "), program());
     Ok(())
 }
 
 type Holder = (String, PathBuf, Address);
 
-/// The running servers that get a film: those that have it, so that adding it again changes nothing, then those with
+/// The running servers that get a unit: those that have it, so that adding it again changes nothing, then those with
 /// the fewest others.
 fn holders(state: &State, file: &Path, replicas: usize) -> anyhow::Result<Vec<Holder>> {
     if replicas == 0 {
-        bail!("a film is held by one machine at least");
+        bail!("a unit is held by one machine at least");
     }
-    let unit = file.file_stem().and_then(|stem| UnitId::new(&stem.to_string_lossy()));
-    let films = |server: &Process| -> BTreeSet<UnitId> {
+    let (unit, _) = store::unit_of(file)?;
+    let units = |server: &Process| -> BTreeSet<UnitId> {
         let dir = server.content.as_deref();
-        dir.and_then(|dir| vod::store::list(dir).ok()).unwrap_or_default().into_keys().collect()
+        dir.and_then(|dir| store::list(dir).ok()).unwrap_or_default().into_keys().collect()
     };
     let mut servers: Vec<&Process> =
         state.all(Service::Server).filter(|server| server.pid.is_some()).collect();
     servers.sort_by_cached_key(|server| {
-        let films = films(server);
-        let has_it = unit.as_ref().is_some_and(|unit| films.contains(unit));
-        (!has_it, films.len(), server.name)
+        let units = units(server);
+        (!units.contains(&unit), units.len(), server.name)
     });
     let holder =
         |server: &Process| Some((server.name.to_string(), server.content.clone()?, server.address.clone()?));

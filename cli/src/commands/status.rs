@@ -72,22 +72,22 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// The processes of a local cluster.
 pub fn processes(state: &State) -> Table {
-    let mut table = Table::new(["PROCESS", "ADDRESS", "PID", "FILMS"]);
+    let mut table = Table::new(["PROCESS", "ADDRESS", "PID", "CONTENT"]);
     for it in &state.processes {
         let pid = it.pid.map_or("-".to_owned(), |pid| pid.to_string());
-        let films = it.content.as_deref().map(films).unwrap_or_default();
+        let held = it.content.as_deref().map(held).unwrap_or_default();
         table.row([
             it.name.to_string(),
             it.address.as_ref().map(Address::to_string).unwrap_or_default(),
             pid,
-            films,
+            held,
         ]);
     }
     table
 }
 
-fn films(dir: &Path) -> String {
-    let listed = vod::store::list(dir).unwrap_or_default();
+fn held(dir: &Path) -> String {
+    let listed = server_svc::store::list(dir).unwrap_or_default();
     listed.into_keys().map(|unit| unit.to_string()).collect::<Vec<_>>().join(" ")
 }
 

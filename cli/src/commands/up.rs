@@ -12,12 +12,13 @@ use tokio::time::{Instant, sleep_until};
 use super::program;
 use super::shape::Shape;
 use super::signals::{EXIT_INTERRUPTED, Signals};
+use crate::bundle;
 use crate::cluster::state;
 use crate::cluster::{Cluster, Death, Options};
 
 /// Start a cluster of real processes on loopback ports that the system chooses: membership servers, machines (a group
-/// communication daemon and a content server each) and gateways. The films that come with this program are on
-/// it, each on some of the machines.
+/// communication daemon and a content server each) and gateways. The films, the course and the
+/// handbook that come with this program are on it, each on some of the machines.
 ///
 /// Ctrl-C stops everything. A process that is killed, by `handover kill` or by hand, is started again after a while. One
 /// that ends because another process was started under its name stays down. A process that ends in any other way is an
@@ -39,7 +40,7 @@ pub struct Args {
     /// How many gateways there are
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     gateways: u8,
-    /// How many machines hold each film
+    /// How many machines hold each unit
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32))]
     replicas: u8,
     /// Run this program as the content server of each machine: a service of your own, with its own units
@@ -66,6 +67,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     options.machines = args.machines.into();
     options.gateways = args.gateways.into();
     options.replicas = args.replicas.into();
+    options.further = bundle::ALL.to_vec();
     options.server = args.server.clone();
     options.trace = args.trace.clone();
     args.shape.apply(&mut options);
@@ -145,7 +147,7 @@ fn welcome(cluster: &Cluster) {
     let options = cluster.options();
     let held = match &options.server {
         Some(server) => format!("each of them runs {}", server.display()),
-        None => format!("each film is on {} of them", options.replicas),
+        None => format!("each unit is on {} of them", options.replicas),
     };
     println!("The cluster `{}` is up: {} machines; {held}.\n", options.name, options.machines);
     print!("{}", super::status::processes(&cluster.state()));
@@ -161,9 +163,11 @@ fn welcome(cluster: &Cluster) {
     let status = ("status".to_owned(), "who serves what");
     let bundled = [
         (format!("watch {unit}"), "play a film"),
+        ("talk --pretty group-communication".to_owned(), "take a course"),
+        ("talk --pretty handbook".to_owned(), "search in the handbook"),
         status.clone(),
-        ("kill server server-1".to_owned(), "and see the film go on"),
-        ("content add my-film.mp4".to_owned(), "your own film"),
+        ("kill server server-1".to_owned(), "and see the session go on"),
+        ("content add my-film.mp4".to_owned(), "your own content"),
     ];
     let own = [
         ("content ls".to_owned(), "the units of your service"),
@@ -171,7 +175,7 @@ fn welcome(cluster: &Cluster) {
         status,
         ("kill server server-1".to_owned(), "and see the session go on"),
     ];
-    for (command, what) in if options.server.is_some() { own } else { bundled } {
+    for (command, what) in if options.server.is_some() { own.to_vec() } else { bundled.to_vec() } {
         println!("    {:48}  {what}", format!("{program} {command}{choice}"));
     }
     println!("\nLogs are in {}. Ctrl-C stops the cluster.", options.dir.join("logs").display());

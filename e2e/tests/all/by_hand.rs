@@ -1,33 +1,17 @@
 //! The four services as the README starts them by hand: each from its own program, with flags, with the environment or
 //! with a file. Its session in a shell is held with `buf curl`, which takes the same requests as `grpcurl`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use e2e::deadline::until;
 use e2e::program::{Program, run};
+use e2e::stock::{answer, buf, call};
 use e2e::{Room, programs};
 use model::Address;
 use nix::sys::signal::Signal;
-use serde_json::Value;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
-
-const BUF: &str = "@bufbuild/buf@1.75.0";
-
-/// `buf`, installed where `cargo xtask ci` installs it.
-async fn buf() -> PathBuf {
-    let tools = programs::workspace().join("target/tools");
-    let buf = tools.join("node_modules/.bin/buf");
-    if !buf.exists() {
-        let installed = run("npm", |command| {
-            command.args(["install", "--silent", "--no-fund", "--no-audit", "--prefix"]).arg(&tools).arg(BUF);
-        });
-        let installed = installed.await;
-        assert!(installed.status.success(), "{installed:?}");
-    }
-    buf
-}
 
 /// Starts a service. Its settings say where it is to listen, which `ready` tells then.
 async fn start(
@@ -50,21 +34,6 @@ async fn serves(address: &Address, service: &str) {
         serves.then_some(()).ok_or_else(|| format!("{service} at {address} is {}", status.as_str_name()))
     })
     .await;
-}
-
-/// One call, as in a shell. Every line that it prints is an object.
-fn call(buf: &Path, gateway: &Address, method: &str, request: &Value) -> Program {
-    Program::start(buf, |command| {
-        command.args(["curl", "--protocol", "grpc", "--http2-prior-knowledge", "--data"]);
-        command.arg(request.to_string());
-        command.arg(format!("http://{gateway}/handover.session.v1.SessionService/{method}"));
-    })
-}
-
-async fn answer(buf: &Path, gateway: &Address, method: &str, request: Value) -> Value {
-    let ended = call(buf, gateway, method, &request).end().await;
-    assert!(ended.status.success(), "{method}: {ended:?}");
-    serde_json::from_str(&ended.output.join("\n")).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,7 +113,10 @@ async fn hold_a_session(buf: &Path, gateway: &Address) {
     let units = answer(buf, gateway, "ListContentUnits", serde_json::json!({})).await;
     let names: Vec<_> =
         units["contentUnits"].as_array().unwrap().iter().map(|it| it["name"].clone()).collect();
-    assert_eq!(names, ["contentUnits/gradients", "contentUnits/life", "contentUnits/mandelbrot"]);
+    assert_eq!(
+        names,
+        ["gradients", "group-communication", "life", "mandelbrot"].map(|unit| format!("contentUnits/{unit}"))
+    );
     let request = serde_json::json!({ "parent": "contentUnits/mandelbrot" });
     let created = answer(buf, gateway, "CreateSession", request).await;
     let mut session = serde_json::json!({ "name": created["name"], "secret": created["secret"] });

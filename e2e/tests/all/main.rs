@@ -9,6 +9,8 @@ mod clients;
 #[cfg(test)]
 mod command;
 #[cfg(test)]
+mod conversations;
+#[cfg(test)]
 mod daemons;
 #[cfg(test)]
 mod drain;

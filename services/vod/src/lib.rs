@@ -1,8 +1,8 @@
 //! Video on demand: content units are fragmented MP4 files, responses are their fragments, requests are what a viewer
 //! does with a remote control.
 //!
-//! [`Film`] is one parsed file, [`store`] a directory of them, [`Context`] what is remembered of a viewer, [`Vod`] the
-//! content service over all of it, and [`Progress`] the small part that a player needs to name its position.
+//! [`Film`] is one parsed file, [`Context`] what is remembered of a viewer, [`Vod`] the content service over both, and
+//! [`Progress`] the small part that a player needs to name its position.
 #![deny(missing_docs)]
 
 mod boxes;
@@ -13,7 +13,6 @@ mod forge;
 mod progress;
 mod request;
 mod service;
-pub mod store;
 mod timeline;
 
 pub use context::Context;

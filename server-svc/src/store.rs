@@ -1,4 +1,4 @@
-//! A content directory: every file `UNIT.mp4` in it is a content unit.
+//! A content directory: every file in it whose name ends like that of a [kind](Kind) of content is a content unit.
 //!
 //! Files are read into memory. A map of them would be smaller, but a file that is cut short under a map kills the
 //! process, and whoever serves a film reads all of it anyway.
@@ -9,13 +9,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use bytes::Bytes;
 use model::UnitId;
 use thiserror::Error;
 
-use crate::film::{Film, FilmError};
-
-const EXTENSION: &str = "mp4";
+use crate::content::{Content, ContentError, Kind};
 
 /// Which units of a directory to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,33 +30,45 @@ pub enum StoreError {
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("{}: {source}", path.display())]
-    Film { path: PathBuf, source: FilmError },
+    Content { path: PathBuf, source: ContentError },
+    #[error("{}: the name of a content unit's file ends with one of {}", path.display(), suffixes())]
+    NoKind { path: PathBuf },
     #[error(
-        "{}: the file name has to be a unit id, at most {} of a-z, 0-9, `-`, `_` and `.`, then `.mp4`, such as \
-         `{suggestion}.mp4`; rename it",
+        "{}: the file name has to be a unit id, at most {} of a-z, 0-9, `-`, `_` and `.`, then `{suffix}`, such as \
+         `{suggestion}{suffix}`; rename it",
         path.display(), UnitId::LEN_MAX
     )]
-    Name { path: PathBuf, suggestion: String },
-    #[error("{} has no *.mp4; add one with `handover content add FILE`, or name another directory", dir.display())]
+    Name { path: PathBuf, suggestion: String, suffix: &'static str },
+    #[error("{} and {} would both be the unit `{unit}`; rename one", one.display(), other.display())]
+    Twice { unit: UnitId, one: PathBuf, other: PathBuf },
+    #[error(
+        "{} has no content, which are files with names that end with one of {}; add one with `handover content add \
+         FILE`, or name another directory",
+        dir.display(), suffixes()
+    )]
     NoContent { dir: PathBuf },
     #[error("{} has no unit `{unit}`; it has {}", dir.display(), listed(held))]
     NoSuchUnit { dir: PathBuf, unit: UnitId, held: BTreeSet<UnitId> },
     #[error(
-        "there is another film called `{unit}` already, and content does not change while it is served; \
+        "there is another unit called `{unit}` already, and content does not change while it is served; \
          rename the new one"
     )]
     Taken { unit: UnitId },
+}
+
+fn suffixes() -> String {
+    Kind::ALL.map(Kind::suffix).join(", ")
 }
 
 fn listed(units: &BTreeSet<UnitId>) -> String {
     units.iter().map(UnitId::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// Loads the selected films of a directory.
+/// Loads the selected units of a directory.
 ///
 /// # Errors
 /// A [`StoreError`] names the file that cannot be used. Nothing is left out in silence.
-pub fn load(dir: &Path, selection: &Selection) -> Result<BTreeMap<UnitId, Film>, StoreError> {
+pub fn load(dir: &Path, selection: &Selection) -> Result<BTreeMap<UnitId, Content>, StoreError> {
     let paths = list(dir)?;
     let selected: BTreeSet<UnitId> = match selection {
         Selection::All => paths.keys().cloned().collect(),
@@ -78,15 +87,19 @@ pub fn load(dir: &Path, selection: &Selection) -> Result<BTreeMap<UnitId, Film>,
 /// The units of a directory and their files.
 ///
 /// # Errors
-/// If the directory cannot be read, has no film, or has one whose name is not a unit id.
+/// If the directory cannot be read, has no content, or has some whose name is not a unit id or that of another.
 pub fn list(dir: &Path) -> Result<BTreeMap<UnitId, PathBuf>, StoreError> {
     let failed = |source| StoreError::Io { action: "read", path: dir.to_owned(), source };
     let mut paths = BTreeMap::new();
     for entry in fs::read_dir(dir).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let hidden = path.file_name().is_some_and(|it| it.as_encoded_bytes().starts_with(b"."));
-        if path.extension().is_some_and(|it| it == EXTENSION) && !hidden {
-            paths.insert(unit_of(&path)?, path);
+        if hidden || Kind::of(&path).is_none() {
+            continue;
+        }
+        let (unit, _) = unit_of(&path)?;
+        if let Some(one) = paths.insert(unit.clone(), path.clone()) {
+            return Err(StoreError::Twice { unit, one, other: path });
         }
     }
     if paths.is_empty() {
@@ -95,15 +108,18 @@ pub fn list(dir: &Path) -> Result<BTreeMap<UnitId, PathBuf>, StoreError> {
     Ok(paths)
 }
 
-/// Adds a film to a directory, which is made if need be, under the name of its file. The film is there as a whole or
-/// not at all. Adding the same film again changes nothing.
+/// Adds a file to a directory, which is made if need be, under its name. It is there as a whole or not at all. Adding
+/// the same one again changes nothing.
 ///
 /// # Errors
 /// A [`StoreError`] says why this file cannot be served, and what to do about it.
 pub fn add(file: &Path, dir: &Path) -> Result<UnitId, StoreError> {
+    let (unit, kind) = unit_of(file)?;
     let (bytes, _) = read(file)?;
-    let unit = unit_of(file)?;
-    let target = dir.join(format!("{unit}.{EXTENSION}"));
+    let target = dir.join(format!("{unit}{}", kind.suffix()));
+    if list(dir).is_ok_and(|paths| paths.get(&unit).is_some_and(|path| *path != target)) {
+        return Err(StoreError::Taken { unit });
+    }
     let failed = |source| StoreError::Io { action: "write", path: target.clone(), source };
     fs::create_dir_all(dir).map_err(failed)?;
     let mut copy = tempfile::Builder::new()
@@ -120,30 +136,46 @@ pub fn add(file: &Path, dir: &Path) -> Result<UnitId, StoreError> {
     }
 }
 
-fn read(path: &Path) -> Result<(Bytes, Film), StoreError> {
-    let failed = |source| StoreError::Io { action: "read", path: path.to_owned(), source };
-    let bytes = Bytes::from(fs::read(path).map_err(failed)?);
-    let film = Film::parse(bytes.clone());
-    film.map(|it| (bytes, it)).map_err(|source| StoreError::Film { path: path.to_owned(), source })
+fn read(path: &Path) -> Result<(Vec<u8>, Content), StoreError> {
+    let (_, kind) = unit_of(path)?;
+    let bytes =
+        fs::read(path).map_err(|source| StoreError::Io { action: "read", path: path.to_owned(), source })?;
+    let content = Content::parse(kind, bytes.clone());
+    content
+        .map(|content| (bytes, content))
+        .map_err(|source| StoreError::Content { path: path.to_owned(), source })
 }
 
-/// The unit that a file holds: its name without the extension.
-fn unit_of(path: &Path) -> Result<UnitId, StoreError> {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    UnitId::new(&stem).ok_or_else(|| {
+/// The unit that a file holds, by its name, and of which kind it is.
+///
+/// # Errors
+/// If the name is not that of a unit's file.
+pub fn unit_of(path: &Path) -> Result<(UnitId, Kind), StoreError> {
+    let Some(kind) = Kind::of(path) else { return Err(StoreError::NoKind { path: path.to_owned() }) };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.strip_suffix(kind.suffix()).unwrap_or_default();
+    let unit = UnitId::new(stem).ok_or_else(|| {
         let legal = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
         let suggestion = stem.to_lowercase().chars().map(legal).take(UnitId::LEN_MAX).collect();
-        StoreError::Name { path: path.to_owned(), suggestion }
-    })
+        StoreError::Name { path: path.to_owned(), suggestion, suffix: kind.suffix() }
+    })?;
+    Ok((unit, kind))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forge::{VIDEO, fragment, ftyp, moov, video};
 
-    fn some_film(duration: u32) -> Vec<u8> {
-        [ftyp(), moov(&[video()]), fragment(1, VIDEO, Some(0), &[duration])].concat()
+    /// A course that is so long.
+    fn course(pages: usize) -> Vec<u8> {
+        let page = |number| format!("[[page]]\nid = '{number}'\ntitle = ''\ntext = ''\nlinks = ['1']\n");
+        let next = |number| if number < pages { format!("next = '{}'\n", number + 1) } else { String::new() };
+        let pages: String = (1..=pages).map(|number| page(number) + &next(number)).collect();
+        format!("title = 'A course'\n{pages}").into_bytes()
+    }
+
+    fn film() -> Vec<u8> {
+        fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../content/life.mp4")).unwrap()
     }
 
     fn unit(id: &str) -> UnitId {
@@ -165,33 +197,41 @@ mod tests {
 
     #[test]
     fn a_directory_is_loaded() {
-        let files =
-            [("a.mp4", some_film(500)), ("b.mp4", some_film(750)), ("make.sh", vec![]), (".c.mp4", vec![])];
+        let files = [
+            ("a.mp4", film()),
+            ("b.course.toml", course(3)),
+            ("c.collection.md", b"# C\ntext".to_vec()),
+            ("make.sh", vec![]),
+            (".c.mp4", vec![]),
+        ];
         let dir = dir_with(&files);
         let all = load(dir.path(), &Selection::All).unwrap();
-        assert_eq!(all.keys().collect::<Vec<_>>(), [&unit("a"), &unit("b")]);
-        assert_eq!(all[&unit("b")].duration().as_millis(), 750);
+        assert_eq!(all.keys().collect::<Vec<_>>(), [&unit("a"), &unit("b"), &unit("c")]);
+        let Content::Course(course) = &all[&unit("b")] else { panic!("it is a course") };
+        assert_eq!(course.pages.len(), 3);
         let some = load(dir.path(), &Selection::Units([unit("b")].into())).unwrap();
         assert_eq!(some.keys().collect::<Vec<_>>(), [&unit("b")]);
     }
 
     #[test]
-    fn a_film_that_is_not_selected_need_not_be_readable() {
-        let dir = dir_with(&[("a.mp4", some_film(500)), ("broken.mp4", b"no film".to_vec())]);
+    fn what_is_not_selected_need_not_be_readable() {
+        let dir = dir_with(&[("a.course.toml", course(1)), ("broken.mp4", b"no film".to_vec())]);
         assert!(load(dir.path(), &Selection::Units([unit("a")].into())).is_ok());
         let refused = load(dir.path(), &Selection::All).unwrap_err();
-        assert!(matches!(refused, StoreError::Film { source: FilmError::NotMp4, .. }), "{refused}");
+        assert!(matches!(refused, StoreError::Content { source: ContentError::Film(_), .. }), "{refused}");
         assert!(refused.to_string().contains("broken.mp4"));
     }
 
     #[test]
     fn what_cannot_be_loaded_says_what_to_do() {
-        let two = dir_with(&[("a.mp4", some_film(500)), ("b.mp4", some_film(500))]);
-        let misnamed = dir_with(&[("My Film (1).mp4", some_film(500))]);
+        let two = dir_with(&[("a.course.toml", course(1)), ("b.course.toml", course(1))]);
+        let twice = dir_with(&[("a.course.toml", course(1)), ("a.mp4", film())]);
+        let misnamed = dir_with(&[("My Film (1).mp4", film())]);
         let empty = dir_with(&[("readme.txt", vec![])]);
         let absent = empty.path().join("absent");
         let cases = [
             (two.path(), Selection::Units([unit("c")].into()), "has no unit `c`; it has a, b"),
+            (twice.path(), Selection::All, "would both be the unit `a`"),
             (misnamed.path(), Selection::All, "such as `my-film--1-.mp4`"),
             (empty.path(), Selection::All, "add one with `handover content add FILE`"),
             (&absent, Selection::All, "cannot read"),
@@ -203,40 +243,44 @@ mod tests {
     }
 
     #[test]
-    fn a_film_is_added_as_a_whole() {
-        let from = dir_with(&[("film-1.mp4", some_film(500))]);
+    fn a_unit_is_added_as_a_whole() {
+        let from = dir_with(&[("course-1.course.toml", course(1))]);
         let parent = tempfile::tempdir().unwrap();
         let content = parent.path().join("content");
         for _ in 0..2 {
-            assert_eq!(add(&from.path().join("film-1.mp4"), &content).unwrap(), unit("film-1"));
-            assert_eq!(names(&content), ["film-1.mp4"]);
-            assert_eq!(fs::read(content.join("film-1.mp4")).unwrap(), some_film(500));
+            assert_eq!(add(&from.path().join("course-1.course.toml"), &content).unwrap(), unit("course-1"));
+            assert_eq!(names(&content), ["course-1.course.toml"]);
+            assert_eq!(fs::read(content.join("course-1.course.toml")).unwrap(), course(1));
         }
         assert!(load(&content, &Selection::All).is_ok());
-        let mode = fs::metadata(content.join("film-1.mp4")).unwrap().permissions().mode();
+        let mode = fs::metadata(content.join("course-1.course.toml")).unwrap().permissions().mode();
         assert_eq!(mode & 0o600, 0o600);
     }
 
     #[test]
     fn what_cannot_be_added_leaves_the_directory_alone() {
         let files = [
-            ("film.mp4", some_film(750)),
-            ("broken.mp4", some_film(500)[..40].to_vec()),
-            ("Film.mp4", some_film(500)),
+            ("a.course.toml", course(2)),
+            ("a.mp4", film()),
+            ("broken.mp4", film()[..40].to_vec()),
+            ("Film.mp4", film()),
+            ("a.txt", film()),
         ];
         let from = dir_with(&files);
-        let content = dir_with(&[("film.mp4", some_film(500))]);
+        let content = dir_with(&[("a.course.toml", course(1))]);
         let cases = [
-            ("film.mp4", "another film called `film`"),
+            ("a.course.toml", "another unit called `a`"),
+            ("a.mp4", "another unit called `a`"),
             ("broken.mp4", "is cut off"),
             ("Film.mp4", "such as `film.mp4`"),
+            ("a.txt", "ends with one of .mp4, .course.toml, .collection.md"),
             ("absent.mp4", "cannot read"),
         ];
         for (name, message) in cases {
             let refused = add(&from.path().join(name), content.path()).unwrap_err().to_string();
             assert!(refused.contains(message), "{refused}");
-            assert_eq!(names(content.path()), ["film.mp4"]);
-            assert_eq!(fs::read(content.path().join("film.mp4")).unwrap(), some_film(500));
+            assert_eq!(names(content.path()), ["a.course.toml"]);
+            assert_eq!(fs::read(content.path().join("a.course.toml")).unwrap(), course(1));
         }
     }
 }

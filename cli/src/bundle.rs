@@ -1,0 +1,72 @@
+//! The content beside the [films](crate::films) that comes with the binary: a course, and a handbook to search in, which
+//! is what the repository says about itself.
+
+/// A content unit as a file.
+#[derive(Clone, Copy, Debug)]
+pub struct ContentFile {
+    /// The name of the file, which says what unit it is, and of which kind.
+    pub name: &'static str,
+    /// What is in it.
+    pub text: &'static str,
+}
+
+/// All of it.
+pub const ALL: [ContentFile; 2] = [
+    ContentFile {
+        name: "group-communication.course.toml",
+        text: include_str!("../../content/group-communication.course.toml"),
+    },
+    ContentFile { name: "handbook.collection.md", text: HANDBOOK },
+];
+
+macro_rules! pages {
+    ($title:literal, $($path:literal),* $(,)?) => {
+        concat!($title, $("\n\n", include_str!(concat!("../../", $path))),*)
+    };
+}
+
+const HANDBOOK: &str = pages![
+    "# The handbook of Handover\n\nWhat is written down about Handover, section by section.",
+    "README.md",
+    "ARCHITECTURE.md",
+    "docs/command.md",
+    "docs/content.md",
+    "docs/services.md",
+    "docs/writing-a-service.md",
+    "docs/groups.md",
+    "docs/membership.md",
+    "docs/protocol.md",
+    "docs/performance.md",
+    "docs/testing.md",
+    "docs/adr/0001-cursor-carries-the-context.md",
+    "docs/adr/0002-one-program-four-services.md",
+    "docs/adr/0003-group-payloads-are-postcard.md",
+    "docs/adr/0004-traces-are-outputs.md",
+    "docs/adr/0005-nothing-is-cast-during-a-table-exchange.md",
+    "docs/adr/0006-modes-are-part-of-a-groups-name.md",
+    "docs/adr/0007-safe-messages-wait-for-positions.md",
+    "docs/adr/0008-a-broken-stream-is-a-question.md",
+    "docs/adr/0009-search-needs-no-search-engine.md",
+];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use server_svc::content::{Content, Kind};
+
+    use super::*;
+
+    #[test]
+    fn all_of_it_can_be_served() {
+        for file in ALL {
+            let kind = Kind::of(Path::new(file.name)).unwrap();
+            let content = Content::parse(kind, file.text.into());
+            let content = content.unwrap_or_else(|error| panic!("{}: {error}", file.name));
+            if let Content::Collection(collection) = content {
+                assert!(collection.documents.len() > 100, "{} documents", collection.documents.len());
+                assert!(!collection.matching("virtual synchrony").is_empty());
+            }
+        }
+    }
+}

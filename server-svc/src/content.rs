@@ -1,0 +1,78 @@
+//! Content units as files: the kinds of them, and how each is read.
+
+use std::path::Path;
+
+use courseware::{Course, CourseError};
+use search::{Collection, CollectionError};
+use thiserror::Error;
+use vod::{Film, FilmError};
+
+/// What a file is, by the end of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A fragmented MP4 file.
+    Film,
+    /// A course, in TOML.
+    Course,
+    /// A collection of documents, in Markdown.
+    Collection,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Kind; 3] = [Kind::Film, Kind::Course, Kind::Collection];
+
+    /// How names of such files end.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Kind::Film => ".mp4",
+            Kind::Course => ".course.toml",
+            Kind::Collection => ".collection.md",
+        }
+    }
+
+    /// The kind of a file of this name.
+    pub fn of(path: &Path) -> Option<Kind> {
+        let name = path.file_name()?.to_string_lossy();
+        Kind::ALL.into_iter().find(|kind| name.ends_with(kind.suffix()))
+    }
+}
+
+/// The content of a unit, ready to be served.
+#[derive(Debug)]
+pub enum Content {
+    /// A film.
+    Film(Film),
+    /// A course.
+    Course(Course),
+    /// A collection of documents.
+    Collection(Box<Collection>),
+}
+
+/// Why a file cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs)]
+pub enum ContentError {
+    #[error(transparent)]
+    Film(#[from] FilmError),
+    #[error(transparent)]
+    Course(#[from] CourseError),
+    #[error(transparent)]
+    Collection(#[from] CollectionError),
+    #[error("this is not text in UTF-8: {0}")]
+    NotText(#[from] std::string::FromUtf8Error),
+}
+
+impl Content {
+    /// Reads a whole file.
+    ///
+    /// # Errors
+    /// A [`ContentError`] says what keeps it from being served.
+    pub fn parse(kind: Kind, bytes: Vec<u8>) -> Result<Content, ContentError> {
+        Ok(match kind {
+            Kind::Film => Content::Film(Film::parse(bytes.into())?),
+            Kind::Course => Content::Course(Course::parse(&String::from_utf8(bytes)?)?),
+            Kind::Collection => Content::Collection(Box::new(Collection::parse(&String::from_utf8(bytes)?)?)),
+        })
+    }
+}
