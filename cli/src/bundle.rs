@@ -64,7 +64,7 @@ mod tests {
             let content = Content::parse(kind, file.text.into());
             let content = content.unwrap_or_else(|error| panic!("{}: {error}", file.name));
             if let Content::Collection(collection) = content {
-                assert!(collection.documents.len() > 100, "{} documents", collection.documents.len());
+                assert!(collection.documents.len() > 50, "{} documents", collection.documents.len());
                 assert!(!collection.matching("virtual synchrony").is_empty());
             }
         }
