@@ -1,6 +1,5 @@
 //! The content service itself: the collections held here, and how what is due is told.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use model::{Time, UnitId};
@@ -108,15 +107,12 @@ fn set(number: u8, query: &Query, found: &Found) -> Value {
 
 /// The best documents of a set, after so many better ones.
 fn hits(collection: &Collection, found: &Found, after: usize) -> Vec<Value> {
-    let score = |number: &u16| collection.score(*number, &found.words);
-    let mut ranked: Vec<(Reverse<u32>, u16)> =
-        found.documents.iter().map(|number| (Reverse(score(number)), *number)).collect();
-    ranked.sort();
-    let hit = |(Reverse(score), number): (Reverse<u32>, u16)| {
+    let hit = |(number, score): (u16, u32)| {
         let document = collection.document(number)?;
         let (id, title, line) = (&document.id, &document.title, document.line(&found.words));
         Some(json!({ "document": id, "title": title, "score": score, "line": line }))
     };
+    let ranked = collection.ranked(&found.documents, &found.words);
     ranked.into_iter().skip(after).take(HITS_MAX).filter_map(hit).collect()
 }
 
