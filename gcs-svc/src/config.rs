@@ -32,6 +32,8 @@ pub struct Config {
     pub membership: Vec<Address>,
     /// Where to put the address that was bound.
     pub ready_file: Option<PathBuf>,
+    /// Where to keep what has to be known after a restart: without it, this daemon does not vote for primary components.
+    pub state_dir: Option<PathBuf>,
     /// Where to write a trace.
     pub trace: Option<PathBuf>,
     /// How long the farewell to processes and daemons may take.
@@ -159,6 +161,9 @@ pub struct Args {
     /// Addresses of membership servers, the preferred one first
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     pub membership: Option<Vec<String>>,
+    /// Directory for what has to be known after a restart; without it, this daemon does not vote for primary components
+    #[arg(long, value_name = "DIRECTORY")]
+    pub state_dir: Option<PathBuf>,
     /// Detection of silent peers and servers.
     #[command(flatten)]
     pub detection: DetectionArgs,

@@ -6,6 +6,7 @@
 //! | `effects` | performs the machine's orders |
 //! | `rpc`, `processes` | `GroupService`, and what waits for attached processes |
 //! | `membership`, `register` | this daemon at the membership service, and what it says there |
+//! | `state` | what it remembers of primary components when it starts again |
 //! | `links`, `inbound` | our streams to other daemons, and `LinkService`: theirs to us |
 //! | `wire`, `frames`, `events` | between generated types and the machine's: of processes, of daemons; events, encoded |
 //! | `parts` | messages that are written in parts |
@@ -26,6 +27,7 @@ mod processes;
 mod refusals;
 mod register;
 mod rpc;
+mod state;
 mod wire;
 
 use std::process::ExitCode;
@@ -56,6 +58,7 @@ use crate::links::Links;
 use crate::processes::Processes;
 use crate::refusals::Refusals;
 use crate::rpc::GroupServer;
+use crate::state::State;
 
 /// The most facts that wait for the machine. Then whoever has another one waits.
 const INBOX_MAX: usize = 8192;
@@ -75,10 +78,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
         detection: config.detection.params(),
         keepalive: config.detection.backstop(&config.keepalive),
     };
+    let directory = config.state_dir.as_deref();
+    let state = directory.map(|it| State::open(it, config.cluster, config.name)).transpose()?;
     let clock = Clock::start();
     let boot = membership.next_boot(config.name, Boot::new(clock.now().as_micros())).await;
     // Signs of life must not wait behind messages.
-    let follow = async |enrolment| aside::run("membership", membership.follow(enrolment)).await?;
+    let follow = async |enrolment| aside::run("membership", membership.follow(enrolment, state)).await?;
     run_life(config, clock, boot, shutdown, follow).await
 }
 

@@ -10,18 +10,20 @@ use std::time::Duration;
 
 use detector::Params;
 use gcs_core::{Input, Notice};
-use model::{Address, Boot, Configuration, ConfigurationId, DaemonId, Name, StartId};
+use model::{Address, Ballot, Ballots, Boot, Configuration, ConfigurationId, DaemonId, Name, StartId};
 use proto::membership::v1 as pb;
 use proto::membership::v1::membership_service_client::MembershipServiceClient;
 use svc_kit::dial::{self, Backoff, DialError, Keepalive};
 use svc_kit::driver::Stopped;
 use svc_kit::shutdown::Failure;
 use svc_kit::status;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 
 use crate::Enrolment;
 use crate::register::{self, Silence};
+use crate::state::State;
 
 /// How long servers may take to say which lives of this daemon they know. Whoever was not told in time and takes a boot
 /// that is too small is told so when it attaches.
@@ -49,6 +51,8 @@ struct Told {
     is_changing: bool,
     /// How often it has attached.
     attempts: u64,
+    /// What it remembers of primary components, if it votes for them.
+    state: Option<State>,
 }
 
 /// Why the daemon is not attached.
@@ -121,8 +125,8 @@ impl Membership {
     }
 
     /// Stands for a daemon until its `stop` is cancelled, and then leaves.
-    pub async fn follow(self, enrolment: Enrolment) -> Result<(), Failure> {
-        let mut told = Told::default();
+    pub async fn follow(self, enrolment: Enrolment, state: Option<State>) -> Result<(), Failure> {
+        let mut told = Told { state, ..Told::default() };
         let mut backoff = Backoff::new();
         tracing::info!(servers = ?self.servers, "looking for the membership service");
         loop {
@@ -157,10 +161,10 @@ impl Membership {
     ) -> Result<Infallible, Lost> {
         let opening = timeout(self.detection.ceiling, self.open(server, enrolment, told));
         let opened = enrolment.stop.run_until_cancelled(opening).await.ok_or(Lost::Ended)?;
-        let mut notices = opened.map_err(|_| Lost::Silent(self.detection.ceiling))??;
+        let (mut notices, answers) = opened.map_err(|_| Lost::Silent(self.detection.ceiling))??;
         tracing::info!(%server, "attached to the membership service");
         let mut silence = Silence::new(&self.detection);
-        let Err(lost) = tell(&mut notices, &mut silence, enrolment, told, backoff).await;
+        let Err(lost) = tell(&mut notices, &answers, &mut silence, enrolment, told, backoff).await;
         if !enrolment.stop.is_cancelled() {
             tracing::warn!(%server, reason = %lost, "lost the membership service");
         }
@@ -172,7 +176,7 @@ impl Membership {
         server: &Address,
         enrolment: &Enrolment,
         told: &mut Told,
-    ) -> Result<Streaming<pb::RegisterResponse>, Lost> {
+    ) -> Result<(Streaming<pb::RegisterResponse>, mpsc::Sender<pb::Attempted>), Lost> {
         let channel = dial::connect(server, &self.keepalive).await?;
         let hello = pb::RegisterHello {
             cluster: self.cluster.to_string(),
@@ -184,11 +188,14 @@ impl Membership {
             changing: told.is_changing,
             attempt: told.attempts,
             version: proto::MEMBERSHIP_VERSION,
+            ballots: told.state.as_ref().map(|state| write_ballots(state.ballots())),
         };
         told.attempts += 1;
         let (reach, stop) = (enrolment.reach.clone(), enrolment.stop.clone());
-        let requests = register::requests(hello, reach, self.detection.period, stop);
-        Ok(MembershipServiceClient::new(channel).register(requests).await?.into_inner())
+        let (answer, answers) = mpsc::channel(1);
+        let requests = register::requests(hello, reach, answers, self.detection.period, stop);
+        let notices = MembershipServiceClient::new(channel).register(requests).await?.into_inner();
+        Ok((notices, answer))
     }
 }
 
@@ -196,6 +203,7 @@ impl Membership {
 /// the call.
 async fn tell(
     notices: &mut Streaming<pb::RegisterResponse>,
+    answers: &mpsc::Sender<pb::Attempted>,
     silence: &mut Silence,
     enrolment: &Enrolment,
     told: &mut Told,
@@ -209,9 +217,19 @@ async fn tell(
         };
         silence.heard();
         backoff.reset();
-        let Some(notice) = read(response)? else {
-            silence.beat();
-            continue;
+        let notice = match read(response)? {
+            Heard::Notice(notice) => notice,
+            Heard::Beat => {
+                silence.beat();
+                continue;
+            }
+            Heard::Attempt(ballot) => {
+                let configuration = ballot.id.to_string();
+                let agrees = told.agree(ballot).await;
+                // If nobody takes the answer, the stream is about to end.
+                let _ = answers.send(pb::Attempted { configuration, agrees }).await;
+                continue;
+            }
         };
         let (start, configuration) = match &notice {
             Notice::StartChange { start, .. } => (Some(*start), None),
@@ -221,11 +239,43 @@ async fn tell(
         told.start = start.or(told.start);
         told.configuration = configuration.or(told.configuration);
         told.is_changing = start.is_some();
+        if let Some((id, _)) = configuration {
+            told.form(id).await;
+        }
     }
 }
 
-/// A notice; nothing, if the server is just alive.
-fn read(response: pb::RegisterResponse) -> Result<Option<Notice>, Lost> {
+impl Told {
+    /// Writes down that this daemon agrees to `ballot`. One that cannot votes no more.
+    async fn agree(&mut self, ballot: Ballot) -> bool {
+        let Some(state) = &mut self.state else { return false };
+        let written = state.attempt(ballot).await;
+        if let Err(error) = &written {
+            tracing::error!(%error, "cannot write down a vote, and votes no more");
+            self.state = None;
+        }
+        written.is_ok()
+    }
+
+    /// All have agreed to the configuration `id`. If that cannot be written down, it stays in doubt.
+    async fn form(&mut self, id: ConfigurationId) {
+        if let Some(state) = &mut self.state
+            && let Err(error) = state.form(id).await
+        {
+            tracing::error!(%error, "cannot write down that a primary component was formed");
+        }
+    }
+}
+
+/// What a server says.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    Notice(Notice),
+    Attempt(Ballot),
+    Beat,
+}
+
+fn read(response: pb::RegisterResponse) -> Result<Heard, Lost> {
     match response.notice.ok_or(Lost::Malformed("it is empty"))? {
         pb::register_response::Notice::StartChange(change) => {
             let start = parse(&change.start, "start_change.start")?;
@@ -233,7 +283,7 @@ fn read(response: pb::RegisterResponse) -> Result<Option<Notice>, Lost> {
                 Ok((parse(&it.daemon, "start_change.proposed.daemon")?, Address::new(&it.address)))
             };
             let proposed: Result<BTreeMap<_, _>, Lost> = change.proposed.iter().map(endpoint).collect();
-            Ok(Some(Notice::StartChange { start, proposed: proposed? }))
+            Ok(Heard::Notice(Notice::StartChange { start, proposed: proposed? }))
         }
         pb::register_response::Notice::View(view) => {
             let id: ConfigurationId = parse(&view.id, "view.id")?;
@@ -245,9 +295,26 @@ fn read(response: pb::RegisterResponse) -> Result<Option<Notice>, Lost> {
             if configuration.id != id {
                 return Err(Lost::Malformed("view.id does not fit its members"));
             }
-            Ok(Some(Notice::View(configuration)))
+            Ok(Heard::Notice(Notice::View(configuration)))
         }
-        pb::register_response::Notice::Beat(pb::Beat {}) => Ok(None),
+        pb::register_response::Notice::Beat(pb::Beat {}) => Ok(Heard::Beat),
+        pb::register_response::Notice::Attempt(ballot) => {
+            let member = |name: &String| parse(name, "attempt.members");
+            let members: Result<_, Lost> = ballot.members.iter().map(member).collect();
+            let id = parse(&ballot.configuration, "attempt.configuration")?;
+            Ok(Heard::Attempt(Ballot { id, members: members? }))
+        }
+    }
+}
+
+fn write_ballots(ballots: &Ballots) -> pb::Ballots {
+    let write = |ballot: &Ballot| pb::Ballot {
+        configuration: ballot.id.to_string(),
+        members: ballot.members.iter().map(ToString::to_string).collect(),
+    };
+    pb::Ballots {
+        formed: ballots.formed.as_ref().map(write),
+        attempts: ballots.attempts.iter().map(write).collect(),
     }
 }
 
@@ -274,7 +341,7 @@ mod tests {
         let (daemon, start) = ("a#1".parse().unwrap(), "1:3".parse().unwrap());
         let configuration = Configuration::new(4, BTreeMap::from([(daemon, start)]));
         let read = read(view(&configuration.id.to_string(), &[("a#1", "1:3")])).unwrap();
-        assert_eq!(read, Some(Notice::View(configuration)));
+        assert_eq!(read, Heard::Notice(Notice::View(configuration)));
     }
 
     #[test]

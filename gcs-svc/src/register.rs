@@ -9,14 +9,15 @@ use model::DaemonId;
 use proto::membership::v1 as pb;
 use proto::membership::v1::register_request::Request as Said;
 use svc_kit::driver::Clock;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-/// What a daemon says: who it is, then whom it cannot reach whenever that changes, and that it is alive when there was
-/// nothing to say for `period`; and goodbye when `stop` is cancelled.
+/// What a daemon says: who it is, then whom it cannot reach whenever that changes, what it answers, and that it is alive
+/// when there was nothing to say for `period`; and goodbye when `stop` is cancelled.
 pub fn requests(
     hello: pb::RegisterHello,
     mut reach: watch::Receiver<Report<DaemonId>>,
+    answers: mpsc::Receiver<pb::Attempted>,
     period: Duration,
     stop: CancellationToken,
 ) -> impl Stream<Item = pb::RegisterRequest> + Send {
@@ -24,9 +25,14 @@ pub fn requests(
     if !reach.borrow_and_update().is_empty() {
         reach.mark_changed();
     }
-    let start = Some((Some(hello), reach, stop));
+    let start = Some((Some(hello), reach, answers, stop));
     stream::unfold(start, move |state| async move {
-        let (hello, mut reach, stop): (_, watch::Receiver<_>, CancellationToken) = state?;
+        let (hello, mut reach, mut answers, stop): (
+            _,
+            watch::Receiver<_>,
+            mpsc::Receiver<_>,
+            CancellationToken,
+        ) = state?;
         let said = match hello {
             Some(hello) => Said::Hello(hello),
             None => tokio::select! {
@@ -34,11 +40,12 @@ pub fn requests(
                 () = stop.cancelled() => {
                     return Some((pb::RegisterRequest { request: Some(Said::Goodbye(pb::Goodbye {})) }, None));
                 }
+                Some(answer) = answers.recv() => Said::Attempted(answer),
                 Ok(()) = reach.changed() => Said::Reach(unreachable(&reach.borrow_and_update())),
                 () = tokio::time::sleep(period) => Said::Beat(pb::Beat {}),
             },
         };
-        Some((pb::RegisterRequest { request: Some(said) }, Some((None, reach, stop))))
+        Some((pb::RegisterRequest { request: Some(said) }, Some((None, reach, answers, stop))))
     })
 }
 
@@ -109,7 +116,8 @@ mod tests {
     async fn a_daemon_says_who_it_is_and_whom_it_misses_and_otherwise_beats_and_in_the_end_goodbye() {
         let (tell, reach) = watch::channel(doubted("b#1"));
         let (stop, start) = (CancellationToken::new(), Instant::now());
-        let said = requests(pb::RegisterHello::default(), reach, LAN.period, stop.clone());
+        let (_answer, answers) = mpsc::channel(1);
+        let said = requests(pb::RegisterHello::default(), reach, answers, LAN.period, stop.clone());
         tokio::pin!(said);
         let mut next = async || said.next().await.map(|request| request.request.unwrap());
         assert_eq!(next().await, Some(Said::Hello(pb::RegisterHello::default())));
@@ -130,7 +138,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_misses_nobody_says_nothing_of_it() {
         let (_tell, reach) = watch::channel(Report::new());
-        let said = requests(pb::RegisterHello::default(), reach, LAN.period, CancellationToken::new());
+        let (_answer, answers) = mpsc::channel(1);
+        let said =
+            requests(pb::RegisterHello::default(), reach, answers, LAN.period, CancellationToken::new());
         let said: Vec<_> = said.take(2).map(|request| request.request.unwrap()).collect().await;
         assert_eq!(said[1], Said::Beat(pb::Beat {}));
     }

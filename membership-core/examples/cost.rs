@@ -101,6 +101,7 @@ impl World {
             last_start: None,
             standing: None::<Standing>,
             is_changing: false,
+            ballots: None,
         };
         self.send(Event::Fact { to: home, input: Input::Attach(arrival) });
     }
@@ -157,6 +158,7 @@ impl World {
         self.told = self.now;
         match notice {
             Notice::StartChange { start, .. } => it.start = Some(start),
+            Notice::Attempt(_) => unreachable!("nobody votes"),
             Notice::View(view) => {
                 assert_eq!(view.members.get(&daemon), it.start.as_ref());
                 it.view = Some(view);

@@ -20,9 +20,9 @@
 
 use alloc::collections::BTreeMap;
 
-use model::{DaemonId, ServerId, StartId};
+use model::{DaemonId, ServerId};
 
-use crate::message::{Kind, Proposal, Target};
+use crate::message::{Kind, Proposal, Started, Target};
 use crate::protocol::Conclusion;
 
 #[derive(Clone, Debug, Hash)]
@@ -124,7 +124,7 @@ impl Agreement {
     }
 
     /// Makes my proposal, with the start ids that my daemons have just been given.
-    pub(crate) fn propose(&mut self, kind: Kind, starts: BTreeMap<DaemonId, StartId>) -> &Proposal {
+    pub(crate) fn propose(&mut self, kind: Kind, starts: BTreeMap<DaemonId, Started>) -> &Proposal {
         self.number += 1;
         match kind {
             Kind::Fast => self.phase = Phase::Fast,

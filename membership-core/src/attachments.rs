@@ -9,9 +9,9 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use detector::Report;
-use model::{Address, Configuration, DaemonId, Name, StartId, Time};
+use model::{Address, Ballot, Ballots, Configuration, DaemonId, Name, StartId, Time};
 
-use crate::message::{Attachment, Change, Leave, Place, Row, Standing};
+use crate::message::{Attachment, Change, Leave, Place, Row, Standing, Started};
 
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Attachments {
@@ -28,6 +28,10 @@ struct Local {
     last_start: StartId,
     /// Whether it was told `last_start` on its present stream.
     is_told: bool,
+    /// What it remembers of primary components, if it votes for the next.
+    ballots: Option<Ballots>,
+    /// Whether it was asked to write something down, and has not.
+    abstains: bool,
     /// When its stream broke.
     lost: Option<Time>,
 }
@@ -47,12 +51,20 @@ pub struct Arrival {
     pub standing: Option<Standing>,
     /// Whether it has been told a start change since.
     pub is_changing: bool,
+    /// What it remembers of primary components, if it votes for the next: if it can write down what it agrees to.
+    pub ballots: Option<Ballots>,
 }
 
 impl Arrival {
     /// The number from which its start ids go on.
     pub(crate) fn after(&self) -> StartId {
         self.last_start.unwrap_or(StartId::new(self.daemon.boot(), 0))
+    }
+
+    /// The greatest counter of a configuration that it claims to know of.
+    pub(crate) fn counter(&self) -> u64 {
+        let told = self.standing.map_or(0, |standing| standing.id.counter());
+        told.max(self.ballots.as_ref().map_or(0, Ballots::counter))
     }
 }
 
@@ -76,7 +88,9 @@ impl Attachments {
             report: Arc::default(),
         };
         let last_start = unheard.map_or(after, |start| start.max(after));
-        let local = Local { daemon, attachment, last_start, is_told: false, lost: None };
+        let ballots = arrival.ballots;
+        let local =
+            Local { daemon, attachment, last_start, is_told: false, ballots, abstains: false, lost: None };
         self.local.insert(daemon.name(), local);
         self.changed(daemon);
         replaced.map(|old| old.daemon)
@@ -173,14 +187,20 @@ impl Attachments {
     }
 
     /// The next start id of each daemon of `those` that can be told.
-    pub(crate) fn start(&mut self, those: &BTreeSet<DaemonId>) -> BTreeMap<DaemonId, StartId> {
+    pub(crate) fn start(&mut self, those: &BTreeSet<DaemonId>) -> BTreeMap<DaemonId, Started> {
         let started = self.local.values_mut().filter(|it| those.contains(&it.daemon) && it.lost.is_none());
         started
             .map(|local| {
                 local.last_start = local.last_start.next();
                 local.is_told = true;
                 local.attachment.is_changing = true;
-                (local.daemon, local.last_start)
+                (
+                    local.daemon,
+                    Started {
+                        start: local.last_start,
+                        ballots: local.ballots.clone().filter(|_| !local.abstains),
+                    },
+                )
             })
             .collect()
     }
@@ -189,16 +209,51 @@ impl Attachments {
     /// stream that they have now. It is what they are told last.
     pub(crate) fn settle(&mut self, configuration: &Configuration) -> BTreeSet<DaemonId> {
         let standing = Standing { id: configuration.id, size: configuration.members.len() };
-        let told = self.local.values_mut().filter(|local| {
-            let is_open = local.is_told && local.attachment.is_changing;
-            is_open && configuration.members.get(&local.daemon) == Some(&local.last_start)
-        });
-        told.map(|local| {
+        let settle = |local: &mut Local| {
             local.attachment.is_changing = false;
             local.attachment.standing = Some(standing);
+            local.abstains = false;
+            if let Some(ballots) = &mut local.ballots {
+                ballots.form(configuration.id);
+            }
             local.daemon
+        };
+        self.told(configuration).map(settle).collect()
+    }
+
+    /// The daemons of the configuration of `ballot` that can be asked to agree to it, and count as if they did.
+    pub(crate) fn attempt(&mut self, configuration: &Configuration, ballot: &Ballot) -> BTreeSet<DaemonId> {
+        let agree = |local: &mut Local| {
+            local.ballots.as_mut().filter(|_| !local.abstains)?.attempt(ballot.clone());
+            Some(local.daemon)
+        };
+        self.told(configuration).filter_map(agree).collect()
+    }
+
+    /// Whether `daemon` is here and votes.
+    pub(crate) fn votes(&self, daemon: DaemonId) -> bool {
+        self.get(daemon).is_some_and(|local| local.ballots.is_some() && !local.abstains)
+    }
+
+    /// `daemon` does not vote before it is told another configuration: whoever counts on it has to begin anew.
+    pub(crate) fn abstain(&mut self, daemon: DaemonId) {
+        let since = self.version + 1;
+        self.update(daemon, |local| {
+            let voted = local.ballots.is_some() && !local.abstains;
+            if voted {
+                local.abstains = true;
+                local.attachment.since = since;
+            }
+            voted
+        });
+    }
+
+    /// Those who were told, on the stream that they have now, the start change that `configuration` names.
+    fn told(&mut self, configuration: &Configuration) -> impl Iterator<Item = &mut Local> {
+        self.local.values_mut().filter(|local| {
+            let is_open = local.is_told && local.attachment.is_changing;
+            is_open && configuration.members.get(&local.daemon) == Some(&local.last_start)
         })
-        .collect()
     }
 
     /// When the first of those whose streams broke has had its time.
@@ -229,7 +284,12 @@ mod tests {
             last_start: Some(start(daemon.boot().number(), last)),
             standing: None,
             is_changing: false,
+            ballots: None,
         }
+    }
+
+    fn starts(attachments: &mut Attachments, those: &BTreeSet<DaemonId>) -> BTreeMap<DaemonId, StartId> {
+        attachments.start(those).into_iter().map(|(daemon, started)| (daemon, started.start)).collect()
     }
 
     #[test]
@@ -239,9 +299,9 @@ mod tests {
         attachments.attach(arrival(a, 0), false);
         attachments.attach(arrival(b, 7), false);
         let both = BTreeSet::from([a, b]);
-        assert_eq!(attachments.start(&both), BTreeMap::from([(a, start(1, 1)), (b, start(2, 8))]));
-        assert_eq!(attachments.start(&BTreeSet::from([b])), BTreeMap::from([(b, start(2, 9))]));
-        assert_eq!(attachments.start(&both), BTreeMap::from([(a, start(1, 2)), (b, start(2, 10))]));
+        assert_eq!(starts(&mut attachments, &both), BTreeMap::from([(a, start(1, 1)), (b, start(2, 8))]));
+        assert_eq!(starts(&mut attachments, &BTreeSet::from([b])), BTreeMap::from([(b, start(2, 9))]));
+        assert_eq!(starts(&mut attachments, &both), BTreeMap::from([(a, start(1, 2)), (b, start(2, 10))]));
     }
 
     #[test]
@@ -251,7 +311,7 @@ mod tests {
         attachments.attach(arrival(a, 0), false);
         attachments.start(&BTreeSet::from([a]));
         attachments.attach(arrival(a, 0), false);
-        assert_eq!(attachments.start(&BTreeSet::from([a])), BTreeMap::from([(a, start(1, 2))]));
+        assert_eq!(starts(&mut attachments, &BTreeSet::from([a])), BTreeMap::from([(a, start(1, 2))]));
     }
 
     #[test]
@@ -299,7 +359,7 @@ mod tests {
         let mut attachments = Attachments::default();
         let a = daemon("a", 1);
         attachments.attach(arrival(a, 0), false);
-        let configuration = Configuration::new(1, attachments.start(&BTreeSet::from([a])));
+        let configuration = Configuration::new(1, starts(&mut attachments, &BTreeSet::from([a])));
         let mut again = attachments.clone();
         again.attach(arrival(a, 1), false);
         assert_eq!(again.settle(&configuration), BTreeSet::new());

@@ -23,7 +23,7 @@
 //! | `protocol` | what a server needs of a protocol by which it agrees with others |
 //! | `moshe`, `links`, `agreement` | one: who can talk to whom, and votes: one round when all saw the same, the slow path otherwise |
 //! | `wombat` | the other: who is in command, and what it decides |
-//! | `primary` | which configuration is the primary component |
+//! | `primary`, `attempts` | which configuration is the primary component, and who has to have written that down |
 //! | `message` | what servers say to each other |
 //! | `port` | the facts and orders |
 //! | `params` | limits and times |
@@ -34,6 +34,7 @@ extern crate alloc;
 
 mod agreement;
 mod attachments;
+mod attempts;
 mod bars;
 mod census;
 mod cliques;
@@ -53,8 +54,8 @@ mod wombat;
 
 pub use attachments::Arrival;
 pub use message::{
-    Attachment, Bar, Change, Fault, Kind, Leave, Message, Neighbours, Place, Proposal, Row, Standing, Target,
-    Term,
+    Attachment, Bar, Change, Fault, Kind, Leave, Message, Neighbours, Place, Proposal, Row, Standing,
+    Started, Target, Term,
 };
 pub use params::{Params, Protocol, UnknownProtocol};
 pub use port::{Agreed, Departure, Input, Notice, Output, Rejection};

@@ -6,8 +6,9 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use detector::Report;
-use model::{Address, ConfigurationId, DaemonId, Name, ServerId, StartId};
+use model::{Address, Ballots, ConfigurationId, DaemonId, Name, ServerId, StartId};
 
+use crate::primary::ATTEMPTS_MAX;
 use crate::wombat::word::Word;
 
 /// Numbers that a peer or a daemon claims have to stay below this, so that counting on from them cannot overflow.
@@ -29,6 +30,8 @@ pub enum Message {
     Bars(BTreeMap<Name, Bar>),
     /// The sender's vote for a configuration.
     Proposal(Proposal),
+    /// Which configuration these daemons have agreed to have as the primary component, each the last one.
+    Attempted(BTreeMap<DaemonId, ConfigurationId>),
     /// The sender is alive.
     Beat,
     /// What only servers of Wombat say.
@@ -150,12 +153,21 @@ pub struct Proposal {
     pub kind: Kind,
     /// What it votes for.
     pub target: Target,
-    /// The start ids that the sender gave its own daemons together with this proposal.
-    pub starts: BTreeMap<DaemonId, StartId>,
+    /// What the sender told its own daemons together with this proposal.
+    pub starts: BTreeMap<DaemonId, Started>,
     /// The greatest configuration counter that the sender knows of.
     pub counter: u64,
     /// For each server of the target, the number of its newest proposal that the sender has used in a configuration.
     pub used: BTreeMap<ServerId, u64>,
+}
+
+/// A daemon that was told a start change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Started {
+    /// Which.
+    pub start: StartId,
+    /// What it remembers of primary components, if it votes for the next.
+    pub ballots: Option<Ballots>,
 }
 
 /// A network event: the servers that agree on it, and who is to be together in a configuration. Two servers with the
@@ -243,11 +255,14 @@ impl Proposal {
 }
 
 /// What can be said against start ids that a server claims to have given.
-pub(crate) fn check_starts(starts: &BTreeMap<DaemonId, StartId>, daemons_max: usize) -> Result<(), Fault> {
+pub(crate) fn check_starts(starts: &BTreeMap<DaemonId, Started>, daemons_max: usize) -> Result<(), Fault> {
     if starts.len() > daemons_max {
         return Err(Fault::TooManyDaemons);
     }
-    starts.iter().try_for_each(|(daemon, start)| {
+    starts.iter().try_for_each(|(daemon, Started { start, ballots })| {
+        if let Some(ballots) = ballots {
+            check_ballots(ballots, daemons_max)?;
+        }
         if start.boot() != daemon.boot() {
             Err(Fault::ForeignStart)
         } else if start.number() >= CLAIM_MAX {
@@ -256,4 +271,13 @@ pub(crate) fn check_starts(starts: &BTreeMap<DaemonId, StartId>, daemons_max: us
             Ok(())
         }
     })
+}
+
+/// What can be said against what a daemon claims to remember.
+pub(crate) fn check_ballots(ballots: &Ballots, daemons_max: usize) -> Result<(), Fault> {
+    let members = ballots.formed.iter().chain(&ballots.attempts).map(|ballot| ballot.members.len());
+    if ballots.attempts.len() > ATTEMPTS_MAX || members.max() > Some(daemons_max) {
+        return Err(Fault::TooManyNames);
+    }
+    if ballots.counter() >= CLAIM_MAX { Err(Fault::OutOfRange) } else { Ok(()) }
 }

@@ -78,6 +78,9 @@ pub struct Params {
     pub detection: Option<detector::Params>,
     /// Which configuration is the primary component. The same at all servers.
     pub primary: Rule,
+    /// How long a daemon may take to write down that it agrees to a primary component. The others go on
+    /// without its vote; it is asked again in the change after that.
+    pub vote: Duration,
     /// How many daemons there may be, attached here or announced by other servers.
     pub daemons_max: usize,
 }
@@ -105,6 +108,7 @@ impl Params {
             hold_down,
             detection: Some(detection),
             primary: Rule::None,
+            vote: detection.ceiling.saturating_mul(2),
             daemons_max: 128,
         }
     }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use detector::Report;
-use model::{Address, Configuration, DaemonId, Name, ServerId, StartId, Time};
+use model::{Address, Ballot, Configuration, ConfigurationId, DaemonId, Name, ServerId, StartId, Time};
 
 use crate::attachments::Arrival;
 use crate::message::{Fault, Leave, Message, Term};
@@ -33,6 +33,16 @@ pub enum Input {
     Beat {
         /// Who.
         daemon: DaemonId,
+    },
+    /// A daemon has written down that it agrees to have a configuration as the primary component; or says that it cannot,
+    /// and the others go on without its vote.
+    Attempted {
+        /// Who.
+        daemon: DaemonId,
+        /// Which configuration it was asked about.
+        id: ConfigurationId,
+        /// Whether it agrees.
+        agrees: bool,
     },
     /// An operator keeps a daemon out, or lets it in again.
     Bar {
@@ -147,6 +157,8 @@ pub enum Notice {
         /// Who may become a member, and where they take connections. Contains the daemon itself.
         proposed: BTreeMap<DaemonId, Address>,
     },
+    /// Write down that this may become the primary component, and say so: before the view, if it does.
+    Attempt(Ballot),
     /// A change is complete.
     View(Configuration),
 }

@@ -2,12 +2,21 @@
 //!
 //! *Majority*: the one that has more than half of the voters, or half of them and among them the first. Two such sets
 //! have a voter in common, and a daemon is in one configuration at a time.
+//!
+//! *Dynamic voting*: the one that has such a majority of the last primary component, and of each one that may have been
+//! formed since. So that nobody forgets what may have been formed, all its voters write down that they agree before
+//! any of them is told. If A was formed after B, and some voter of A had not agreed to B, then a majority of what both
+//! of them follow had: so somebody in A knew of B, and A had a majority of it. Whatever is primary has therefore a
+//! voter in common with the one before it.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use core::fmt;
 
-use model::{Configuration, Name};
+use model::{Ballot, Ballots, Configuration, DaemonId, Name};
+
+/// How many primary components may be in doubt. With more, none is formed.
+pub(crate) const ATTEMPTS_MAX: usize = 64;
 
 /// How it is decided which configuration is the primary component.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -17,15 +26,41 @@ pub enum Rule {
     None,
     /// The one with a majority of these daemons.
     Majority(BTreeSet<Name>),
+    /// The one with a majority of the last one, of which the first has a majority of these daemons.
+    Dynamic(BTreeSet<Name>),
+}
+
+/// What a rule says of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is not the primary component.
+    Secondary,
+    /// It is.
+    Primary,
+    /// It is as soon as all these have written it down.
+    Attempt(Ballot),
 }
 
 impl Rule {
-    /// Whether `configuration` is the primary component.
-    pub(crate) fn holds_for(&self, configuration: &Configuration) -> bool {
-        let names = configuration.members.keys().map(|daemon| daemon.name()).collect();
+    /// Whether `configuration` is the primary component, if these are the ballots of those of its members who vote.
+    pub(crate) fn judge(
+        &self,
+        configuration: &Configuration,
+        ballots: &BTreeMap<DaemonId, Ballots>,
+    ) -> Verdict {
         match self {
-            Rule::None => false,
-            Rule::Majority(voters) => is_majority(&names, voters),
+            Rule::None => Verdict::Secondary,
+            Rule::Majority(voters) => {
+                let names = configuration.members.keys().map(|daemon| daemon.name()).collect();
+                if is_majority(&names, voters) { Verdict::Primary } else { Verdict::Secondary }
+            }
+            Rule::Dynamic(first) => {
+                let voting = |daemon: &&DaemonId| configuration.members.contains_key(*daemon);
+                let members: BTreeSet<Name> = ballots.keys().filter(voting).map(|it| it.name()).collect();
+                let is_next = follows(&members, ballots.values(), first);
+                let ballot = Ballot { id: configuration.id, members };
+                if is_next { Verdict::Attempt(ballot) } else { Verdict::Secondary }
+            }
         }
     }
 }
@@ -35,12 +70,29 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Rule::None => f.write_str("none"),
-            Rule::Majority(voters) => {
-                f.write_str("majority of")?;
+            Rule::Majority(voters) | Rule::Dynamic(voters) => {
+                f.write_str(if matches!(self, Rule::Majority(_)) { "majority of" } else { "dynamic, from" })?;
                 voters.iter().try_for_each(|voter| write!(f, " {voter}"))
             }
         }
     }
+}
+
+/// Whether `members`, who remember `ballots`, are a majority of the last primary component and of all that may have been
+/// formed since.
+fn follows<'a>(
+    members: &BTreeSet<Name>,
+    ballots: impl Iterator<Item = &'a Ballots> + Clone,
+    first: &BTreeSet<Name>,
+) -> bool {
+    let formed = ballots.clone().filter_map(|it| it.formed.as_ref()).max_by_key(|ballot| ballot.id);
+    let last = formed.map_or(first, |ballot| &ballot.members);
+    let since = |attempt: &&Ballot| formed.is_none_or(|ballot| attempt.id > ballot.id);
+    let mut in_doubt = ballots.clone().flat_map(|it| &it.attempts).filter(since);
+    let knows_too_much = ballots.map(|it| it.attempts.len()).max() >= Some(ATTEMPTS_MAX);
+    !knows_too_much
+        && is_majority(members, last)
+        && in_doubt.all(|attempt| is_majority(members, &attempt.members))
 }
 
 /// Whether `part` has more than half of `whole`, or half of it and its first.
@@ -53,6 +105,9 @@ fn is_majority(part: &BTreeSet<Name>, whole: &BTreeSet<Name>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::borrow::ToOwned;
+    use alloc::vec::Vec;
+    use model::{Boot, StartId};
 
     fn names(all: &str) -> BTreeSet<Name> {
         all.split_whitespace().map(|name| name.parse().unwrap()).collect()
@@ -70,11 +125,75 @@ mod tests {
     #[test]
     fn of_two_that_exclude_each_other_one_is_a_majority_at_most() {
         let whole = names("a b c d e");
-        let all: alloc::vec::Vec<Name> = whole.iter().copied().collect();
+        let all: Vec<Name> = whole.iter().copied().collect();
         for subset in 0..1_u32 << all.len() {
             let pick = |bit: u32| (0..all.len()).filter(|n| subset >> n & 1 == bit).map(|n| all[n]).collect();
             let (part, rest) = (pick(1), pick(0));
             assert!(is_majority(&part, &whole) != is_majority(&rest, &whole), "{part:?}");
         }
+    }
+
+    fn configuration(counter: u64, members: &str) -> Configuration {
+        let start = |name: Name| (DaemonId::new(name, Boot::new(1)), StartId::new(Boot::new(1), counter));
+        Configuration::new(counter, names(members).into_iter().map(start).collect())
+    }
+
+    fn ballot(counter: u64, members: &str) -> Ballot {
+        Ballot { id: configuration(counter, members).id, members: names(members) }
+    }
+
+    fn attempted(formed: Option<Ballot>, attempts: &[Ballot]) -> Ballots {
+        Ballots { formed, attempts: attempts.to_vec() }
+    }
+
+    /// What dynamic voting that begins with a, b, c and d says of a configuration of those who remember `memories`.
+    fn judge(counter: u64, memories: &[(&str, &Ballots)], others: &str) -> Verdict {
+        let mut members = others.to_owned();
+        let mut ballots = BTreeMap::new();
+        for (name, memory) in memories {
+            members = members + " " + name;
+            ballots.insert(DaemonId::new(name.parse().unwrap(), Boot::new(1)), (*memory).clone());
+        }
+        Rule::Dynamic(names("a b c d")).judge(&configuration(counter, &members), &ballots)
+    }
+
+    #[test]
+    fn the_first_one_has_a_majority_of_the_voters() {
+        let new = Ballots::default();
+        assert_eq!(judge(1, &[("a", &new), ("c", &new)], ""), Verdict::Attempt(ballot(1, "a c")));
+        assert_eq!(judge(1, &[("b", &new), ("c", &new)], ""), Verdict::Secondary);
+        assert_eq!(judge(1, &[("b", &new), ("c", &new)], "d"), Verdict::Secondary, "d does not vote");
+    }
+
+    #[test]
+    fn the_next_one_has_a_majority_of_the_last() {
+        let two = attempted(Some(ballot(3, "c d")), &[]);
+        assert_eq!(judge(4, &[("c", &two)], ""), Verdict::Attempt(ballot(4, "c")));
+        assert_eq!(judge(4, &[("d", &two)], ""), Verdict::Secondary);
+        let stale = attempted(Some(ballot(2, "a b c d")), &[]);
+        assert_eq!(judge(4, &[("a", &stale), ("b", &stale), ("d", &two)], ""), Verdict::Secondary);
+    }
+
+    #[test]
+    fn what_may_have_been_formed_counts_as_if_it_was() {
+        let last = Some(ballot(2, "a b c d"));
+        let (knows, new) = (attempted(last.clone(), &[ballot(3, "c d")]), attempted(last, &[]));
+        assert_eq!(judge(4, &[("a", &new), ("b", &new), ("d", &knows)], ""), Verdict::Secondary);
+        let Verdict::Attempt(_) = judge(4, &[("a", &new), ("b", &new), ("c", &knows)], "") else {
+            panic!("c is half of it, and the first");
+        };
+        let over = attempted(Some(ballot(3, "b d")), &[]);
+        let Verdict::Attempt(_) = judge(4, &[("a", &new), ("b", &over), ("d", &knows)], "") else {
+            panic!("what was formed then was something else");
+        };
+    }
+
+    #[test]
+    fn who_has_too_much_in_doubt_forms_nothing() {
+        let many: Vec<Ballot> = (0..ATTEMPTS_MAX as u64).map(|n| ballot(n + 2, "a")).collect();
+        assert_eq!(
+            judge(99, &[("a", &attempted(None, &many)), ("b", &Ballots::default())], ""),
+            Verdict::Secondary
+        );
     }
 }

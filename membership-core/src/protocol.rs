@@ -3,9 +3,9 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
-use model::{DaemonId, ServerId, StartId, Time};
+use model::{DaemonId, ServerId, Time};
 
-use crate::message::{Fault, Target};
+use crate::message::{Fault, Started, Target};
 use crate::moshe::Moshe;
 use crate::params::{Params, Protocol};
 use crate::wombat::Wombat;
@@ -23,7 +23,7 @@ pub(crate) struct Conclusion {
     /// Of all configurations that come of it.
     pub(crate) counter: u64,
     /// What each server told its daemons for it.
-    pub(crate) starts: BTreeMap<ServerId, BTreeMap<DaemonId, StartId>>,
+    pub(crate) starts: BTreeMap<ServerId, BTreeMap<DaemonId, Started>>,
 }
 
 impl Agreeing {

@@ -16,18 +16,21 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use model::{Address, Configuration, DaemonId, Machine, Name, ServerId, StartId, Time};
+use model::{Address, Ballots, Configuration, ConfigurationId, DaemonId, Machine, Name, ServerId, Time};
 
 use crate::attachments::{Arrival, Attachments};
+use crate::attempts::Attempts;
 use crate::bars::Bars;
 use crate::census::{Census, Seat, Seats};
 use crate::flaps::Flaps;
 use crate::message::{
-    Attachment, Bar, CLAIM_MAX, Change, Fault, Leave, Message, NAMES_MAX, Place, Row, Target, Term,
+    Attachment, Bar, CLAIM_MAX, Change, Fault, Leave, Message, NAMES_MAX, Place, Row, Started, Target, Term,
+    check_ballots,
 };
 use crate::network::Network;
 use crate::params::Params;
 use crate::port::{Agreed, Departure, Input, Notice, Output, Rejection};
+use crate::primary::Verdict;
 use crate::protocol::{Agreeing, Conclusion};
 use crate::standings::Standings;
 use crate::vitals::{Party, Vitals};
@@ -47,6 +50,7 @@ pub struct Server {
     vitals: Vitals,
     agreeing: Agreeing,
     standings: Standings,
+    attempts: Attempts,
     /// What the agreement is about.
     census: Census,
     /// Who was in a configuration when servers agreed last.
@@ -84,6 +88,10 @@ impl Machine for Server {
             Input::Beat { daemon } => return self.vitals.beat(now, daemon),
             Input::Peer { from, message: Message::Beat } if self.network.is_up(from) => {
                 return self.vitals.heard(now, Party::Server(from));
+            }
+            Input::Attempted { daemon, id, agrees } => {
+                self.vitals.heard(now, Party::Daemon(daemon));
+                self.attempted(now, daemon, id, agrees, out);
             }
             Input::Bar { name, out: term } => self.bar(now, name, term, out),
             Input::PeerUp { server } => self.peer_up(now, server, out),
@@ -136,6 +144,9 @@ impl Machine for Server {
         });
         [
             self.changed.map(|wait| (wait.until, wait.reason)),
+            self.unwritten()
+                .map(|(_, since)| (since + self.params.vote, "a daemon has to write down its vote"))
+                .min(),
             self.attachments.first_grace(grace).map(|time| (time, "a daemon may come back")),
             self.network.next_expiry(grace).map(|time| (time, "daemons of a lost server may come back")),
             self.agreeing.next_wake(),
@@ -160,6 +171,7 @@ impl Server {
             flaps: Flaps::default(),
             vitals: Vitals::new(params.detection.as_ref()),
             standings: Standings::default(),
+            attempts: Attempts::default(),
             census: Census::default(),
             members: BTreeSet::new(),
             departed: BTreeMap::new(),
@@ -208,8 +220,7 @@ impl Server {
             self.detach(daemon, Leave::Rejected);
             return;
         }
-        let counter = arrival.standing.map_or(0, |standing| standing.id.counter());
-        self.agreeing.raise_counter(counter);
+        self.agreeing.raise_counter(arrival.counter());
         self.vitals.attach(now, daemon);
         let held = !self.members.contains(&daemon)
             && self.flaps.held_until(now, daemon.name(), &self.params).is_some();
@@ -226,8 +237,10 @@ impl Server {
         if after.boot() != daemon.boot() {
             return Err(Rejection::ForeignStart);
         }
-        let counter = arrival.standing.map_or(0, |standing| standing.id.counter());
-        if after.number().max(counter).max(arrival.attempt) >= CLAIM_MAX {
+        let is_sound = |ballots| check_ballots(ballots, self.params.daemons_max).is_ok();
+        if after.number().max(arrival.counter()).max(arrival.attempt) >= CLAIM_MAX
+            || !arrival.ballots.as_ref().is_none_or(is_sound)
+        {
             return Err(Rejection::OutOfRange);
         }
         if let Some(until) = self.bars.keeps_out(now, daemon.name()) {
@@ -273,6 +286,44 @@ impl Server {
         }
     }
 
+    /// `daemon` has written down that it agrees to `id`, or says that it cannot.
+    fn attempted(
+        &mut self,
+        now: Time,
+        daemon: DaemonId,
+        id: ConfigurationId,
+        agrees: bool,
+        out: &mut Vec<Output>,
+    ) {
+        if agrees {
+            self.note_attempts(now, None, &BTreeMap::from([(daemon, id)]), out);
+        } else {
+            self.attachments.abstain(daemon);
+        }
+    }
+
+    /// Takes note of what daemons have written down, and tells the others.
+    fn note_attempts(
+        &mut self,
+        now: Time,
+        from: Option<ServerId>,
+        written: &BTreeMap<DaemonId, ConfigurationId>,
+        out: &mut Vec<Output>,
+    ) {
+        // Nobody is asked for whom the change is not about that I know: my vote was needed.
+        let asked = written.iter().filter(|(daemon, _)| self.census.seats.contains_key(daemon));
+        let news = self.attempts.note(asked.map(|(daemon, id)| (*daemon, *id)));
+        if !news.is_empty() {
+            self.tell_all(from, &Message::Attempted(news), out);
+            self.finish(now, out);
+        }
+    }
+
+    /// The daemons of this server that are to write something down, and since when.
+    fn unwritten(&self) -> impl Iterator<Item = (DaemonId, Time)> {
+        self.attempts.missing().filter(|(daemon, _)| self.attachments.votes(*daemon))
+    }
+
     fn bar(&mut self, now: Time, name: Name, term: Option<Term>, out: &mut Vec<Output>) {
         self.bars.set(now, name, self.id.name(), term);
         self.keep_out(now, name, out);
@@ -314,6 +365,10 @@ impl Server {
             Agreeing::Moshe(_) => self.moshe_up(now, server, out),
             Agreeing::Wombat(_) => self.wombat_up(now, server, out),
         }
+        if !self.attempts.known().is_empty() {
+            let message = Message::Attempted(self.attempts.known().clone());
+            out.push(Output::Send { to: server, message });
+        }
         if !self.bars.known().is_empty() {
             out.push(Output::Send { to: server, message: Message::Bars(self.bars.known().clone()) });
         }
@@ -335,6 +390,10 @@ impl Server {
             Message::Links(links) => self.hear_links(now, from, &links, out),
             Message::Bars(bars) => self.hear_bars(now, from, &bars, out),
             Message::Proposal(proposal) => self.hear_proposal(from, proposal),
+            Message::Attempted(written) => {
+                self.note_attempts(now, Some(from), &written, out);
+                Ok(())
+            }
             Message::Beat => Ok(()),
             Message::Wombat(word) => self.hear_word(now, from, word, out),
         }
@@ -497,6 +556,11 @@ impl Server {
             }
             self.network.expire(now, grace, |daemon| seats.is_doubted(daemon));
         }
+        let overdue = self.unwritten().filter(|(_, since)| now >= *since + self.params.vote);
+        let overdue: Vec<DaemonId> = overdue.map(|(daemon, _)| daemon).collect();
+        for daemon in overdue {
+            self.attachments.abstain(daemon);
+        }
         let held: Vec<DaemonId> = self.attachments.held().collect();
         for daemon in held {
             if self.flaps.held_until(now, daemon.name(), &self.params).is_none() {
@@ -523,7 +587,7 @@ impl Server {
         }
         let is_wanted = self.agreeing.is_wanted(&target);
         let all_left = census.seats.is_empty() && !self.members.is_empty();
-        let is_news = is_wanted || all_left || self.agreeing.is_open();
+        let is_news = is_wanted || all_left || self.agreeing.is_open() || self.attempts.is_pending();
         if !is_news && self.standings.hold_in(self.id, &census) {
             self.changed = None;
             self.agreeing.adopt(target);
@@ -598,10 +662,11 @@ impl Server {
     }
 
     /// Tells the daemons of this server a start change, and returns their start ids.
-    fn start(&mut self, out: &mut Vec<Output>) -> BTreeMap<DaemonId, StartId> {
+    fn start(&mut self, out: &mut Vec<Output>) -> BTreeMap<DaemonId, Started> {
+        self.attempts.give_up();
         let own = self.census.seats.iter().filter(|(_, seat)| seat.server == self.id);
         let starts = self.attachments.start(&own.map(|(daemon, _)| *daemon).collect());
-        for (daemon, start) in &starts {
+        for (daemon, Started { start, .. }) in &starts {
             let clique = self.census.clique(*daemon).into_iter().flatten();
             let proposed = clique.filter_map(|it| Some((*it, self.address(*it)?))).collect();
             let notice = Notice::StartChange { start: *start, proposed };
@@ -610,44 +675,67 @@ impl Server {
         starts
     }
 
-    /// Tells the daemons of this server what servers agreed on. Returns who is in no configuration any more.
+    /// Takes what servers agreed on. Returns who is in no configuration any more.
     fn conclude(&mut self, now: Time, agreed: Conclusion, out: &mut Vec<Output>) -> Vec<Departure> {
         let Conclusion { counter, starts } = agreed;
-        // A server gives start ids to its own daemons only.
-        let start = |daemon: &DaemonId| {
-            let server = self.census.seats.get(daemon)?.server;
-            starts.get(&server)?.get(daemon).map(|start| (*daemon, *start))
-        };
-        let members = |clique: &BTreeSet<DaemonId>| clique.iter().filter_map(start).collect();
-        let cliques =
-            self.census.cliques.iter().map(members).filter(|them: &BTreeMap<_, _>| !them.is_empty());
-        let configurations: Vec<_> = cliques
-            .map(|them| {
-                let configuration = Configuration::new(counter, them);
-                let primary = self.params.primary.holds_for(&configuration);
-                configuration.with_primary(primary)
-            })
-            .collect();
+        // A server speaks for its own daemons only.
+        let started = |daemon: &DaemonId| starts.get(&self.census.seats.get(daemon)?.server)?.get(daemon);
+        let start = |daemon: &DaemonId| Some((*daemon, started(daemon)?.start));
+        let ballots = |daemon: &DaemonId| Some((*daemon, started(daemon)?.ballots.clone()?));
+        let (mut configurations, mut awaited) = (Vec::new(), BTreeMap::new());
+        for clique in &self.census.cliques {
+            let members: BTreeMap<_, _> = clique.iter().filter_map(start).collect();
+            if members.is_empty() {
+                continue;
+            }
+            let configuration = Configuration::new(counter, members);
+            let voters: BTreeMap<DaemonId, Ballots> = clique.iter().filter_map(ballots).collect();
+            let verdict = self.params.primary.judge(&configuration, &voters);
+            if let Verdict::Attempt(ballot) = &verdict {
+                awaited.extend(voters.keys().map(|daemon| (*daemon, configuration.id)));
+                for daemon in self.attachments.attempt(&configuration, ballot) {
+                    out.push(Output::Notify { daemon, notice: Notice::Attempt(ballot.clone()) });
+                }
+            }
+            configurations.push(configuration.with_primary(verdict != Verdict::Secondary));
+        }
+        let left = self.departures(&configurations);
+        self.attempts.retain(|daemon| self.census.seats.contains_key(&daemon));
+        self.attempts.begin(now, configurations, awaited);
+        self.finish(now, out);
+        left
+    }
+
+    /// Tells the daemons of this server what servers agreed on, in the moment in which all have written it down who
+    /// have to.
+    fn finish(&mut self, now: Time, out: &mut Vec<Output>) {
+        let Some(configurations) = self.attempts.complete() else { return };
         for configuration in &configurations {
             self.standings.settle(configuration.id, &configuration.set(), &self.census);
         }
         let network = &self.network;
         self.standings.retain(&self.census, |daemon, server, since| network.knows(daemon, server, since));
         let joined = self.joined(&configurations);
-        let left = self.take_departures(now, &configurations);
+        let left = self.departures(&configurations);
+        self.members = configurations.iter().flat_map(|it| it.members.keys().copied()).collect();
+        self.departed.clear();
+        for departure in &left {
+            match departure.leave {
+                Some(Leave::Goodbye | Leave::Barred) => {}
+                Some(_) | None => self.flaps.left(now, departure.daemon.name()),
+            }
+        }
         let seat =
             |(daemon, seat): (&DaemonId, &Seat)| (*daemon, (seat.attachment.address.clone(), seat.server));
         let seats = self.census.seats.iter().map(seat).collect();
         let cuts = self.census.cuts.clone();
-        let agreed =
-            Agreed { configurations: configurations.clone(), seats, joined, left: left.clone(), cuts };
+        let agreed = Agreed { configurations: configurations.clone(), seats, joined, left, cuts };
         out.push(Output::Agreed(agreed));
         for configuration in configurations {
             for daemon in self.attachments.settle(&configuration) {
                 out.push(Output::Notify { daemon, notice: Notice::View(configuration.clone()) });
             }
         }
-        left
     }
 
     /// Who is a member in `configurations` and was none before. A server that has just started knows no members, and
@@ -661,25 +749,15 @@ impl Server {
         members.filter(|daemon| !self.members.contains(daemon) && !has_stood(daemon)).collect()
     }
 
-    /// Who was a member and is none in `configurations`. The members are those from now on.
-    fn take_departures(&mut self, now: Time, configurations: &[Configuration]) -> Vec<Departure> {
-        let members = configurations.iter().flat_map(|it| it.members.keys().copied()).collect();
-        let before = core::mem::replace(&mut self.members, members);
-        let mut departed = core::mem::take(&mut self.departed);
-        let gone = before.into_iter().filter(|daemon| !self.members.contains(daemon));
-        let left: Vec<_> = gone
-            .map(|daemon| {
-                let unknown = Departure { daemon, leave: None, doubted_by: BTreeMap::new() };
-                departed.remove(&daemon).unwrap_or(unknown)
-            })
-            .collect();
-        for departure in &left {
-            match departure.leave {
-                Some(Leave::Goodbye | Leave::Barred) => {}
-                Some(_) | None => self.flaps.left(now, departure.daemon.name()),
-            }
-        }
-        left
+    /// Who was a member and is none in `configurations`.
+    fn departures(&self, configurations: &[Configuration]) -> Vec<Departure> {
+        let stays = |daemon: &DaemonId| configurations.iter().any(|it| it.members.contains_key(daemon));
+        let gone = self.members.iter().filter(|daemon| !stays(daemon));
+        gone.map(|daemon| {
+            let unknown = || Departure { daemon: *daemon, leave: None, doubted_by: BTreeMap::new() };
+            self.departed.get(daemon).cloned().unwrap_or_else(unknown)
+        })
+        .collect()
     }
 
     fn address(&self, daemon: DaemonId) -> Option<Address> {

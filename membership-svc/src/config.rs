@@ -59,6 +59,10 @@ pub struct Config {
     /// or half and among them the one whose name is the least. Empty: none is.
     #[serde(default, deserialize_with = "settings::list")]
     pub voters: Vec<Name>,
+    /// Whether a majority of those voters makes a primary component, or a majority of the last one, of which the first
+    /// has a majority of the voters.
+    #[serde(default)]
+    pub voting: Voting,
     /// How many daemons there may be.
     #[serde(default = "defaults::daemons")]
     pub daemons: usize,
@@ -68,6 +72,17 @@ pub struct Config {
     /// Logging.
     #[serde(default)]
     pub log: Log,
+}
+
+/// Who has to be in the primary component.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Voting {
+    /// A majority of the voters, always.
+    #[default]
+    Static,
+    /// A majority of the last primary component.
+    Dynamic,
 }
 
 /// Another membership server, written `NAME=HOST:PORT`.
@@ -134,7 +149,11 @@ impl Config {
         params.regather = self.regather.unwrap_or(params.regather);
         params.grace = self.grace.unwrap_or(params.grace);
         if !self.voters.is_empty() {
-            params.primary = Rule::Majority(self.voters.iter().copied().collect());
+            let voters = self.voters.iter().copied().collect();
+            params.primary = match self.voting {
+                Voting::Static => Rule::Majority(voters),
+                Voting::Dynamic => Rule::Dynamic(voters),
+            };
         }
         Params { protocol: self.protocol, daemons_max: self.daemons, ..params }
     }
@@ -200,6 +219,9 @@ pub struct Args {
     /// Daemons of which the primary component has a majority; without them, none is primary
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub voters: Option<Vec<String>>,
+    /// `static`: the primary component has a majority of the voters; `dynamic`: one of the primary component before it
+    #[arg(long, value_name = "RULE")]
+    pub voting: Option<String>,
     /// How many daemons there may be
     #[arg(long, value_name = "NUMBER")]
     pub daemons: Option<usize>,

@@ -191,6 +191,9 @@ async fn listen(
             Some(Said::Beat(pb::Beat {})) => Ok(Fact::Beats { stream }),
             Some(Said::Reach(reach)) => wire::report(reach.unreachable, "reach.unreachable")
                 .map(|report| Fact::Reports { stream, report }),
+            Some(Said::Attempted(it)) => {
+                wire::attempted(&it).map(|(id, agrees)| Fact::Attempted { stream, id, agrees })
+            }
             Some(Said::Hello(_)) => Err(wire::malformed("hello", "must be the first request only")),
             None => Err(wire::malformed("request", "must be set")),
         };

@@ -8,7 +8,7 @@ use detector::Report;
 use membership_core::{
     Agreed, Arrival, Fault, Input, Leave, Message, Notice, Output, Params, Rejection, Server, Term,
 };
-use model::{Boot, DaemonId, Machine, Name, ServerId, Time};
+use model::{Boot, ConfigurationId, DaemonId, Machine, Name, ServerId, Time};
 
 /// A stream of a daemon or a server to this process, or of this process to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +44,15 @@ pub enum Fact {
         stream: StreamNumber,
         /// What.
         message: Message,
+    },
+    /// The daemon at the other end was asked to agree to a primary component.
+    Attempted {
+        /// The stream.
+        stream: StreamNumber,
+        /// Which.
+        id: ConfigurationId,
+        /// Whether it has written down that it agrees.
+        agrees: bool,
     },
     /// The daemon at the other end is alive.
     Beats {
@@ -191,6 +200,9 @@ impl Switchboard {
             Fact::Reports { stream, report } => {
                 self.daemon_on(stream).map(|daemon| Input::Report { daemon, report })
             }
+            Fact::Attempted { stream, id, agrees } => {
+                self.daemon_on(stream).map(|daemon| Input::Attempted { daemon, id, agrees })
+            }
             Fact::Beats { stream } => self.daemon_on(stream).map(|daemon| Input::Beat { daemon }),
             Fact::Bar { name, out } => Some(Input::Bar { name, out }),
             Fact::Server { stream, server } => {
@@ -305,6 +317,7 @@ mod tests {
             last_start: None,
             standing: None,
             is_changing: false,
+            ballots: None,
         };
         Fact::Daemon { stream: StreamNumber(stream), arrival }
     }

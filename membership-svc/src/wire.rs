@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use detector::{Doubt, Doubted, Report};
 use membership_core::{Arrival, Attachment, Departure, Leave, Notice, Standing, Term};
-use model::{Address, ConfigurationId, DaemonId, Name, ServerId, StartId, Time};
+use model::{Address, Ballot, Ballots, ConfigurationId, DaemonId, Name, ServerId, StartId, Time};
 use proto::membership::v1 as pb;
 use svc_kit::status;
 use tonic::Status;
@@ -83,8 +83,35 @@ pub fn hello(hello: pb::RegisterHello) -> Result<(Name, Arrival), Malformed> {
         last_start: parse_given(&hello.last_start, "hello.last_start")?,
         standing: standing(&hello.last_configuration, hello.last_members, "hello.last_configuration")?,
         is_changing: hello.changing,
+        ballots: hello.ballots.map(|ballots| read_ballots(ballots, "hello.ballots")).transpose()?,
     };
     Ok((parse(&hello.cluster, "hello.cluster")?, arrival))
+}
+
+/// What a daemon remembers of primary components.
+fn read_ballots(ballots: pb::Ballots, field: &str) -> Result<Ballots, Malformed> {
+    let ballot = |ballot: pb::Ballot| {
+        let member = |name: &String| parse(name, &format!("{field}.members"));
+        let members = ballot.members.iter().map(member).collect::<Result<_, _>>()?;
+        Ok(Ballot { id: parse(&ballot.configuration, &format!("{field}.configuration"))?, members })
+    };
+    let formed = ballots.formed.map(ballot).transpose()?;
+    Ok(Ballots { formed, attempts: ballots.attempts.into_iter().map(ballot).collect::<Result<_, _>>()? })
+}
+
+fn write_ballots(ballots: &Ballots) -> pb::Ballots {
+    let attempts = ballots.attempts.iter().map(write_ballot).collect();
+    pb::Ballots { formed: ballots.formed.as_ref().map(write_ballot), attempts }
+}
+
+fn write_ballot(ballot: &Ballot) -> pb::Ballot {
+    let members = ballot.members.iter().map(ToString::to_string).collect();
+    pb::Ballot { configuration: ballot.id.to_string(), members }
+}
+
+/// Which configuration a daemon has been asked to agree to, and whether it does.
+pub fn attempted(attempted: &pb::Attempted) -> Result<(ConfigurationId, bool), Malformed> {
+    Ok((parse(&attempted.configuration, "attempted.configuration")?, attempted.agrees))
 }
 
 fn standing(configuration: &str, members: u32, field: &str) -> Result<Option<Standing>, Malformed> {
@@ -143,6 +170,7 @@ pub fn notice(notice: Notice) -> pb::RegisterResponse {
             let change = pb::StartChange { start: start.to_string(), proposed: endpoints.collect() };
             pb::register_response::Notice::StartChange(change)
         }
+        Notice::Attempt(ballot) => pb::register_response::Notice::Attempt(write_ballot(&ballot)),
         Notice::View(configuration) => pb::register_response::Notice::View(pb::Configuration {
             id: configuration.id.to_string(),
             members: members(&configuration.members),
@@ -256,6 +284,7 @@ mod tests {
             changing: true,
             attempt: 2,
             version: 1,
+            ballots: None,
         };
         pb::RegisterRequest { request: Some(pb::register_request::Request::Hello(hello)) }
     }

@@ -120,6 +120,7 @@ impl Daemon {
                     assert!(proposed.contains(&self.name));
                     self.start = change.start;
                 }
+                Notice::Attempt(_) => panic!("nobody votes"),
                 Notice::View(view) => {
                     let me = view.members.iter().find(|member| member.daemon == self.name).unwrap();
                     assert_eq!(me.start, self.start);

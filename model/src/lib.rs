@@ -5,6 +5,7 @@
 
 extern crate alloc;
 
+mod ballots;
 mod ids;
 mod machine;
 mod multicast;
@@ -12,6 +13,7 @@ mod time;
 pub mod trace;
 mod view;
 
+pub use ballots::{Ballot, Ballots};
 pub use ids::{
     Boot, ConfigurationId, DaemonId, Digest, Fence, GroupName, MessageId, Name, NameError, ProcessId,
     ServerId, SessionId, StartId, UnitId, UnitIdError,

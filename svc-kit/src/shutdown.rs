@@ -22,6 +22,8 @@ pub enum Exit {
     Bug = 70,
     /// The drain was cut short; what was left is lost or served elsewhere.
     Undrained = 75,
+    /// What the process wrote down before it ended last is damaged, or is not its own.
+    State = 65,
     /// Another process of the same name takes the place of this one.
     Superseded = 76,
     /// The settings are wrong.
@@ -40,6 +42,14 @@ pub enum Failure {
     /// The settings are wrong.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// What was written down before is damaged, or belongs to another.
+    #[error("cannot go on from {}: {reason}", path.display())]
+    State {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The address to listen on cannot be had.
     #[error("cannot listen on {address}: {source}")]
     Bind {
@@ -85,6 +95,7 @@ impl Failure {
         match self {
             Failure::Settings(_) => Exit::Settings,
             Failure::Unreachable(_) => Exit::Unreachable,
+            Failure::State { .. } => Exit::State,
             Failure::Superseded(_) => Exit::Superseded,
             Failure::Undrained(_) => Exit::Undrained,
             Failure::Ended(_) | Failure::Reflection(_) => Exit::Bug,

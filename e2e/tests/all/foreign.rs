@@ -295,6 +295,7 @@ async fn the_membership_service_takes_daemons_and_servers_of_its_own_cluster_onl
             cluster: cluster.to_owned(),
             server: server.to_owned(),
             protocol: protocol.to_owned(),
+            rule: "none".to_owned(),
             version: proto::MEMBERSHIP_VERSION,
             to: "membership-1".to_owned(),
             latest: 0,

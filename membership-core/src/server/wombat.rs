@@ -250,7 +250,8 @@ impl Server {
         };
         let mut starts = BTreeMap::new();
         for (server, of_server) in &agreed.starts {
-            starts.extend(of_server.iter().filter(|(daemon, _)| seated(server, daemon)));
+            let own = of_server.iter().filter(|(daemon, _)| seated(server, daemon));
+            starts.extend(own.map(|(daemon, started)| (*daemon, started.clone())));
         }
         let left = self.conclude(now, agreed, out);
         let decide = Decide { number, counter, starts, left };

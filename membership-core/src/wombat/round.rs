@@ -7,9 +7,9 @@
 
 use alloc::collections::BTreeMap;
 
-use model::{DaemonId, ServerId, StartId};
+use model::{DaemonId, ServerId};
 
-use crate::message::Target;
+use crate::message::{Started, Target};
 use crate::protocol::Conclusion;
 use crate::wombat::word::Ready;
 
@@ -69,7 +69,7 @@ impl Round {
     }
 
     /// Begins a change, for which my own daemons have been given `starts`.
-    pub(crate) fn begin(&mut self, target: Target, starts: BTreeMap<DaemonId, StartId>) {
+    pub(crate) fn begin(&mut self, target: Target, starts: BTreeMap<DaemonId, Started>) {
         self.number += 1;
         self.target = target;
         self.is_open = true;

@@ -4,9 +4,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use model::{Address, DaemonId, ServerId, StartId};
+use model::{Address, DaemonId, ServerId};
 
-use crate::message::{CLAIM_MAX, Fault, NAMES_MAX, check_starts};
+use crate::message::{CLAIM_MAX, Fault, NAMES_MAX, Started, check_starts};
 use crate::port::Departure;
 
 /// From one server to another.
@@ -87,8 +87,8 @@ pub struct Ready {
     pub number: u64,
     /// The greatest configuration counter that the sender knows of.
     pub counter: u64,
-    /// The start ids that it gave its own daemons.
-    pub starts: BTreeMap<DaemonId, StartId>,
+    /// What it told its own daemons.
+    pub starts: BTreeMap<DaemonId, Started>,
 }
 
 /// What has become of a change.
@@ -99,7 +99,7 @@ pub struct Decide {
     /// Of all configurations that come of it.
     pub counter: u64,
     /// All their members, and what each was told for it.
-    pub starts: BTreeMap<DaemonId, StartId>,
+    pub starts: BTreeMap<DaemonId, Started>,
     /// Who is in none any more.
     pub left: Vec<Departure>,
 }

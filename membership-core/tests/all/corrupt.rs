@@ -10,7 +10,7 @@ use detector::{Doubt, Doubted, Report};
 use membership_core::{
     Arrival, Attachment, Bar, Beacon, Change, Decide, Input, Kind, Leave, Message, Neighbours, Notice,
     Outdone, Output, Params, Place, Prepare, Proposal, Protocol, Ready, Row, SeatedAt, Server, Standing,
-    Target, Term, Word,
+    Started, Target, Term, Word,
 };
 use model::{Address, Boot, Configuration, ConfigurationId, DaemonId, Machine, ServerId, StartId, Time};
 use rand_chacha::ChaCha8Rng;
@@ -123,6 +123,7 @@ impl Bench {
                             assert!(proposed.contains_key(&daemon));
                             self.last_start = start;
                         }
+                        Notice::Attempt(_) => unreachable!("nobody votes"),
                         Notice::View(view) => {
                             self.views += 1;
                             self.view = Some(view);
@@ -154,6 +155,7 @@ impl Bench {
             last_start: Some(self.last_start),
             standing: self.view.as_ref().map(standing),
             is_changing: true,
+            ballots: None,
         };
         self.tell(Input::Attach(arrival));
     }
@@ -249,7 +251,7 @@ impl Bench {
                 for it in crowd.iter().copied() {
                     if self.below(2) > 0 {
                         let start = if it == self.daemon { self.last_start } else { self.start_of(it) };
-                        starts.insert(it, start);
+                        starts.insert(it, Started { start, ballots: None });
                     }
                 }
                 // Whoever counts without measure leaves no room.
@@ -319,11 +321,9 @@ impl Bench {
             }
         }
         let row = self.rows.get(&from).cloned().unwrap_or_default();
-        let mut starts: BTreeMap<DaemonId, StartId> =
-            row.daemons.into_keys().map(|it| (it, self.start_of(it))).collect();
-        if self.below(8) == 0 {
-            starts.insert(daemon("b"), self.start_of(daemon("b")));
-        }
+        let absent = (self.below(8) == 0).then(|| daemon("b"));
+        let started = |it| (it, Started { start: self.start_of(it), ballots: None });
+        let starts = row.daemons.into_keys().chain(absent).map(started).collect();
         let used = target.servers.iter().map(|server| (*server, self.below(6))).collect();
         let kind = match self.below(3) {
             0 => Kind::Slow { round: self.odd(2) },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use membership_core::{
     Agreed, Arrival, Attachment, Change, Fault, Input, Kind, Message, Neighbours, Output, Params, Proposal,
-    Protocol, Rejection, Row, Server, Standing, Target, Word,
+    Protocol, Rejection, Row, Server, Standing, Started, Target, Word,
 };
 use model::{Address, Boot, ConfigurationId, DaemonId, Machine, ServerId, StartId, Time};
 
@@ -27,7 +27,12 @@ fn attach(daemon: DaemonId, last_start: Option<StartId>, counter: u64) -> Input 
         last_start,
         standing: Some(Standing { id: ConfigurationId::new(counter, 0), size: 1 }),
         is_changing: true,
+        ballots: None,
     })
+}
+
+fn started(start: StartId) -> Started {
+    Started { start, ballots: None }
 }
 
 fn handle(server: &mut Server, input: Input) -> Vec<Output> {
@@ -50,7 +55,7 @@ fn linked() -> (Server, Proposal) {
         let Output::Send { message: Message::Proposal(proposal), .. } = order else { return None };
         Some(proposal)
     });
-    let starts = BTreeMap::from([(daemon("b", 1), StartId::new(Boot::new(1), 1))]);
+    let starts = BTreeMap::from([(daemon("b", 1), started(StartId::new(Boot::new(1), 1)))]);
     (p, Proposal { number: 1, starts, ..vote.unwrap() })
 }
 
@@ -136,7 +141,7 @@ fn servers_that_break_the_protocol_are_refused() {
     let foreign = StartId::new(Boot::new(9), 1);
     let (_, vote) = linked();
     let proposal = || vote.clone();
-    let many = (0..4).map(|boot| (daemon("b", boot), StartId::new(Boot::new(boot), 1))).collect();
+    let many = (0..4).map(|boot| (daemon("b", boot), started(StartId::new(Boot::new(boot), 1)))).collect();
     let only =
         |servers: &[ServerId]| Target { servers: servers.iter().copied().collect(), ..vote.target.clone() };
     let crowd: BTreeMap<_, _> =
@@ -166,7 +171,10 @@ fn servers_that_break_the_protocol_are_refused() {
         (q, Message::Proposal(Proposal { starts: many, ..proposal() }), Fault::TooManyDaemons),
         (
             q,
-            Message::Proposal(Proposal { starts: BTreeMap::from([(daemon("b", 1), foreign)]), ..proposal() }),
+            Message::Proposal(Proposal {
+                starts: BTreeMap::from([(daemon("b", 1), started(foreign))]),
+                ..proposal()
+            }),
             Fault::ForeignStart,
         ),
     ];

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use detector::Doubt;
 use membership_core::{Input, Params, Protocol, Rejection, Rule, Term};
-use model::Boot;
+use model::{Ballots, Boot};
 
 use crate::world::{Count, DaemonIndex, World, for_each_protocol, lan, sim};
 
@@ -32,6 +32,9 @@ for_each_protocol! {
     a_silent_server_is_given_up,
     who_failed_over_and_says_goodbye_is_gone_at_once,
     an_even_split_has_one_primary_component,
+    the_primary_component_may_shrink,
+    what_one_has_written_down_binds_the_others,
+    who_cannot_write_keeps_nobody_waiting_for_long,
 }
 
 /// As many daemons as servers, one at each, in one configuration.
@@ -489,4 +492,112 @@ fn an_even_split_has_one_primary_component(protocol: Protocol) {
     }
     world.settle();
     assert_eq!(is_primary(&world), [true, false, false, true]);
+}
+
+/// Daemons 0 to 3 on two servers, who vote, and have written down and been told a first primary component.
+fn four_that_vote(protocol: Protocol) -> World {
+    let voters = (0..4).map(|index| format!("daemon-{index}").parse().unwrap()).collect();
+    let mut world = World::connected(2, Params { primary: Rule::Dynamic(voters), ..lan(protocol) });
+    world.settle();
+    for index in 0..4 {
+        let daemon = world.daemon(&format!("daemon-{index}"));
+        world.daemons[daemon].ballots = Some(Ballots::default());
+        world.attach(daemon, daemon % 2);
+    }
+    assert_eq!(await_votes(&mut world), [0, 1, 2, 3]);
+    for daemon in 0..4 {
+        assert!(world.daemons[daemon].view.is_none(), "nobody is told before all have written");
+        world.write(daemon);
+        arrive(&mut world);
+    }
+    assert_eq!(primary(&world), [0, 1, 2, 3]);
+    world
+}
+
+/// Lets time pass until daemons are asked to write something down, and says which.
+fn await_votes(world: &mut World) -> Vec<DaemonIndex> {
+    let asked = |world: &World| -> Vec<DaemonIndex> {
+        (0..world.daemons.len()).filter(|daemon| world.daemons[*daemon].asked.is_some()).collect()
+    };
+    arrive(world);
+    while asked(world).is_empty() {
+        assert!(world.advance(), "nobody is asked");
+        arrive(world);
+    }
+    asked(world)
+}
+
+fn primary(world: &World) -> Vec<DaemonIndex> {
+    let is_primary = |daemon: &DaemonIndex| world.daemons[*daemon].view.as_ref().is_some_and(|it| it.primary);
+    (0..world.daemons.len()).filter(is_primary).collect()
+}
+
+/// Each is a majority of the one before: in the end one daemon of four is enough, and the three others are not.
+fn the_primary_component_may_shrink(protocol: Protocol) {
+    let mut world = four_that_vote(protocol);
+    for gone in [3, 2, 1] {
+        world.quit(gone);
+        for daemon in await_votes(&mut world) {
+            world.write(daemon);
+        }
+        arrive(&mut world);
+        assert!(primary(&world).contains(&0), "without {gone}");
+    }
+    world.quit(0);
+    for back in [1, 2, 3] {
+        world.restart(back);
+        world.attach(back, 1);
+        world.settle();
+        let secondary = world.daemons[back].view.as_ref().is_some_and(|view| !view.primary);
+        assert!(secondary, "{back} does not know what became of the last one");
+    }
+}
+
+/// Two of three were asked, and one of them wrote it down, when they lost each other. Nobody knows whether the other did,
+/// so the third does not make a primary component with whoever is not the first of them.
+fn what_one_has_written_down_binds_the_others(protocol: Protocol) {
+    for (writer, other) in [(0, 1), (1, 0)] {
+        let mut world = four_that_vote(protocol);
+        world.quit(3);
+        for daemon in await_votes(&mut world) {
+            world.write(daemon);
+        }
+        arrive(&mut world);
+        world.quit(2);
+        assert_eq!(await_votes(&mut world), [0, 1]);
+        world.write(writer);
+        world.daemons[other].asked = None;
+        world.report(0, &[(1, Doubt::Cut)]);
+        world.settle();
+        world.attach(2, 0);
+        world.report(2, &[(0, Doubt::Cut)]);
+        world.settle();
+        let view = world.daemons[1].view.as_ref().unwrap();
+        assert_eq!((view.members.len(), view.primary), (2, false));
+        world.report(2, &[(1, Doubt::Cut)]);
+        assert_eq!(await_votes(&mut world), [0, 2]);
+    }
+}
+
+fn who_cannot_write_keeps_nobody_waiting_for_long(protocol: Protocol) {
+    for is_silent in [false, true] {
+        let mut world = four_that_vote(protocol);
+        world.quit(3);
+        assert_eq!(await_votes(&mut world), [0, 1, 2]);
+        world.write(0);
+        world.write(1);
+        if is_silent {
+            world.daemons[2].asked = None;
+        } else {
+            world.abstain(2);
+        }
+        assert_eq!(await_votes(&mut world), [0, 1]);
+        world.write(0);
+        world.write(1);
+        arrive(&mut world);
+        let view = world.common_view().unwrap();
+        assert_eq!((view.primary, view.members.len()), (true, 3));
+        world.quit(1);
+        assert_eq!(await_votes(&mut world), [0, 2], "it is asked again");
+    }
 }

@@ -8,7 +8,10 @@ use detector::{Doubt, Doubted};
 use membership_core::{
     Arrival, Input, Kind, Leave, Message, Notice, Output, Params, Protocol, Rejection, Server, Standing, Word,
 };
-use model::{Address, Boot, Configuration, ConfigurationId, DaemonId, Machine, ServerId, StartId, Time};
+use model::{
+    Address, Ballot, Ballots, Boot, Configuration, ConfigurationId, DaemonId, Machine, ServerId, StartId,
+    Time,
+};
 
 pub type ServerIndex = usize;
 pub type DaemonIndex = usize;
@@ -72,6 +75,10 @@ pub struct Daemon {
     last_start: Option<(StartId, BTreeSet<DaemonId>)>,
     is_changing: bool,
     pub view: Option<Configuration>,
+    /// What it has written down, if it votes.
+    pub ballots: Option<Ballots>,
+    /// What it was asked to write down, and has not.
+    pub asked: Option<Ballot>,
 }
 
 impl Daemon {
@@ -84,6 +91,11 @@ impl Daemon {
                 assert!(last < Some(start), "{}: {start} after {last:?}", self.id);
                 self.last_start = Some((start, proposed.into_keys().collect()));
                 self.is_changing = true;
+                self.asked = None;
+            }
+            Notice::Attempt(ballot) => {
+                assert!(self.is_changing && self.ballots.is_some(), "{} is asked to vote", self.id);
+                self.asked = Some(ballot);
             }
             Notice::View(configuration) => {
                 assert!(self.is_changing, "{}: a start change comes before {}", self.id, configuration.id);
@@ -98,6 +110,9 @@ impl Daemon {
                     configuration.id
                 );
                 self.is_changing = false;
+                if let Some(ballots) = &mut self.ballots {
+                    assert!(!ballots.form(configuration.id) || configuration.primary, "{}", self.id);
+                }
                 self.view = Some(configuration);
             }
         }
@@ -166,6 +181,8 @@ impl World {
             last_start: None,
             is_changing: false,
             view: None,
+            ballots: None,
+            asked: None,
         });
         self.daemons.len() - 1
     }
@@ -183,6 +200,7 @@ impl World {
             last_start: it.last_start.as_ref().map(|(start, _)| *start),
             standing: it.view.as_ref().map(|view| Standing { id: view.id, size: view.members.len() }),
             is_changing: it.is_changing,
+            ballots: it.ballots.clone(),
         };
         it.attempts += 1;
         self.tell(server, Input::Attach(arrival));
@@ -240,6 +258,28 @@ impl World {
         it.last_start = None;
         it.is_changing = false;
         it.view = None;
+    }
+
+    /// The daemon writes down what it was asked to, and says so.
+    pub fn write(&mut self, daemon: DaemonIndex) {
+        let it = &mut self.daemons[daemon];
+        let (Some(ballot), Some(ballots), Some(server)) = (it.asked.take(), &mut it.ballots, it.server)
+        else {
+            panic!("{} was not asked", it.id);
+        };
+        let (daemon, id) = (it.id, ballot.id);
+        ballots.attempt(ballot);
+        self.tell(server, Input::Attempted { daemon, id, agrees: true });
+    }
+
+    /// The daemon says that it cannot write down what it was asked to.
+    pub fn abstain(&mut self, daemon: DaemonIndex) {
+        let it = &mut self.daemons[daemon];
+        let (Some(ballot), Some(server)) = (it.asked.take(), it.server) else {
+            panic!("{} was not asked", it.id);
+        };
+        let daemon = it.id;
+        self.tell(server, Input::Attempted { daemon, id: ballot.id, agrees: false });
     }
 
     /// The daemons that are attached somewhere.
@@ -448,6 +488,7 @@ impl World {
         self.told = self.now;
         match &notice {
             Notice::StartChange { .. } => self.count.start_changes += 1,
+            Notice::Attempt(_) => {}
             Notice::View(_) => self.count.views += 1,
         }
         let attached = self.daemons.iter_mut().find(|it| it.id == daemon && it.server == Some(server));

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use membership_core::{
-    Attachment, Bar, Change, Kind, Leave, Message, Neighbours, Place, Proposal, Protocol, Row, Rule, Target,
-    Term,
+    Attachment, Bar, Change, Kind, Leave, Message, Neighbours, Place, Proposal, Protocol, Row, Rule, Started,
+    Target, Term,
 };
-use model::{Boot, DaemonId, Name, ServerId, StartId};
+use model::{Boot, ConfigurationId, DaemonId, Name, ServerId};
 use proto::membership::v1 as pb;
 
 use crate::wire::{
-    Malformed, address, duration, malformed, members, parse, parse_given, report, standing, unreachable,
-    wombat, write_duration,
+    Malformed, address, duration, malformed, parse, parse_given, read_ballots, report, standing, unreachable,
+    wombat, write_ballots, write_duration,
 };
 
 /// Boots have to stay below this, so that there is always a greater one.
@@ -81,6 +81,9 @@ pub fn peer_message(message: Message) -> pb::PeerMessage {
         }
         Message::Bars(bars) => Wire::Bars(pb::Bars { bars: bars.into_iter().map(write_bar).collect() }),
         Message::Proposal(proposal) => Wire::Proposal(write_proposal(&proposal)),
+        Message::Attempted(attempts) => {
+            Wire::Attempts(pb::Attempts { attempts: attempts.into_iter().map(write_attempt).collect() })
+        }
         Message::Beat => Wire::Beat(pb::Beat {}),
         Message::Wombat(word) => Wire::Word(wombat::write(word)),
     };
@@ -160,7 +163,7 @@ fn write_proposal(proposal: &Proposal) -> pb::Proposal {
             Kind::Slow { round } => round,
         },
         target: proposal.target.servers.iter().map(target).collect(),
-        starts: members(&proposal.starts),
+        starts: write_starts(&proposal.starts),
         counter: proposal.counter,
         digest: proposal.target.digest,
     }
@@ -184,6 +187,10 @@ pub fn read_peer_message(message: Option<pb::PeerMessage>) -> Result<Message, Ma
         }
         Wire::Bars(bars) => Message::Bars(bars.bars.into_iter().map(read_bar).collect::<Result<_, _>>()?),
         Wire::Proposal(proposal) => Message::Proposal(read_proposal(proposal)?),
+        Wire::Attempts(attempts) => {
+            let attempts = attempts.attempts.iter().map(read_attempt);
+            Message::Attempted(attempts.collect::<Result<_, _>>()?)
+        }
         Wire::Beat(pb::Beat {}) => Message::Beat,
         Wire::Word(word) => Message::Wombat(wombat::read(word)?),
     })
@@ -261,7 +268,7 @@ fn read_proposal(proposal: pb::Proposal) -> Result<Proposal, Malformed> {
         servers.insert(server);
         used.insert(server, it.used);
     }
-    let starts = read_members(proposal.starts, "message.proposal.starts")?;
+    let starts = read_starts(proposal.starts, "message.proposal.starts")?;
     let kind = match proposal.round {
         0 => Kind::Fast,
         round => Kind::Slow { round },
@@ -270,11 +277,32 @@ fn read_proposal(proposal: pb::Proposal) -> Result<Proposal, Malformed> {
     Ok(Proposal { number: proposal.number, kind, target, starts, counter: proposal.counter, used })
 }
 
-/// The start ids that daemons were told.
-pub fn read_members(given: Vec<pb::Member>, field: &str) -> Result<BTreeMap<DaemonId, StartId>, Malformed> {
-    let read = |it: pb::Member| {
+fn write_attempt((daemon, id): (DaemonId, ConfigurationId)) -> pb::Attempt {
+    pb::Attempt { daemon: daemon.to_string(), configuration: id.to_string() }
+}
+
+fn read_attempt(it: &pb::Attempt) -> Result<(DaemonId, ConfigurationId), Malformed> {
+    let daemon = parse(&it.daemon, "message.attempts.attempts.daemon")?;
+    Ok((daemon, parse(&it.configuration, "message.attempts.attempts.configuration")?))
+}
+
+/// What daemons were told.
+pub fn write_starts(starts: &BTreeMap<DaemonId, Started>) -> Vec<pb::Started> {
+    let write = |(daemon, Started { start, ballots }): (&DaemonId, &Started)| pb::Started {
+        daemon: daemon.to_string(),
+        start: start.to_string(),
+        ballots: ballots.as_ref().map(write_ballots),
+    };
+    starts.iter().map(write).collect()
+}
+
+/// What daemons were told.
+pub fn read_starts(given: Vec<pb::Started>, field: &str) -> Result<BTreeMap<DaemonId, Started>, Malformed> {
+    let read = |it: pb::Started| {
         let daemon = parse(&it.daemon, &format!("{field}.daemon"))?;
-        Ok((daemon, parse(&it.start, &format!("{field}.start"))?))
+        let ballots = it.ballots.map(|ballots| read_ballots(ballots, &format!("{field}.ballots")));
+        let start = parse(&it.start, &format!("{field}.start"))?;
+        Ok((daemon, Started { start, ballots: ballots.transpose()? }))
     };
     given.into_iter().map(read).collect()
 }
@@ -287,7 +315,7 @@ mod tests {
     use detector::{Doubt, Doubted};
     use membership_core::Standing;
     use membership_core::{Beacon, Decide, Departure, Outdone, Prepare, Ready, SeatedAt, Word};
-    use model::{Address, Boot, ConfigurationId};
+    use model::{Address, Ballot, Ballots, StartId};
 
     fn server(name: &str) -> ServerId {
         ServerId::new(name.parse().unwrap(), Boot::new(1))
@@ -295,6 +323,13 @@ mod tests {
 
     fn daemon(name: &str) -> DaemonId {
         DaemonId::new(name.parse().unwrap(), Boot::new(7))
+    }
+
+    fn started() -> Started {
+        let id: ConfigurationId = "v4.beef".parse().unwrap();
+        let ballot = |name: &str| Ballot { id, members: [name.parse().unwrap()].into() };
+        let ballots = Ballots { formed: Some(ballot("a")), attempts: vec![ballot("b")] };
+        Started { start: StartId::new(Boot::new(7), 3), ballots: Some(ballots) }
     }
 
     fn attachment(lost: Option<Leave>) -> Attachment {
@@ -329,7 +364,7 @@ mod tests {
             number: 5,
             kind,
             target: Target { servers: BTreeSet::from([server("m-1"), server("m-2")]), digest: u64::MAX },
-            starts: BTreeMap::from([(daemon("machine-1"), StartId::new(Boot::new(7), 3))]),
+            starts: BTreeMap::from([(daemon("machine-1"), started())]),
             counter: 9,
             used: BTreeMap::from([(server("m-1"), 4), (server("m-2"), 0)]),
         };
@@ -361,7 +396,7 @@ mod tests {
         let servers = BTreeSet::from([server("m-1"), server("m-2")]);
         let seated = |server| SeatedAt { server, address: Address::new("a:1"), attempt: 3, since: 2 };
         let alone = |daemon, at| BTreeMap::from([(daemon, seated(server(at)))]);
-        let starts = BTreeMap::from([(a, StartId::new(Boot::new(7), 3))]);
+        let starts = BTreeMap::from([(a, started())]);
         let doubted_by = BTreeMap::from([(a, Duration::from_millis(400))]);
         let left = [None, Some(Leave::Closed)];
         let left = left.map(|leave| Departure { daemon: b, leave, doubted_by: doubted_by.clone() });

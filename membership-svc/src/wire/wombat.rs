@@ -6,8 +6,8 @@ use membership_core::{Beacon, Decide, Departure, Outdone, Prepare, Ready, Seated
 use model::DaemonId;
 use proto::membership::v1 as pb;
 
-use crate::wire::peers::{read_leave, read_members, write_leave};
-use crate::wire::{Malformed, address, duration, malformed, members, parse, write_duration};
+use crate::wire::peers::{read_leave, read_starts, write_leave, write_starts};
+use crate::wire::{Malformed, address, duration, malformed, parse, write_duration};
 
 /// What is said.
 pub fn write(word: Word) -> pb::Word {
@@ -29,12 +29,12 @@ pub fn write(word: Word) -> pb::Word {
         }),
         Word::Prepare(prepare) => Wire::Prepare(write_prepare(prepare)),
         Word::Ready(Ready { number, counter, starts }) => {
-            Wire::Ready(pb::Ready { number, counter, starts: members(&starts) })
+            Wire::Ready(pb::Ready { number, counter, starts: write_starts(&starts) })
         }
         Word::Decide(Decide { number, counter, starts, left }) => Wire::Decide(pb::Decide {
             number,
             counter,
-            starts: members(&starts),
+            starts: write_starts(&starts),
             left: left.into_iter().map(write_loss).collect(),
         }),
     };
@@ -94,11 +94,11 @@ pub fn read(word: pb::Word) -> Result<Word, Malformed> {
         }),
         Wire::Prepare(prepare) => Word::Prepare(read_prepare(prepare)?),
         Wire::Ready(pb::Ready { number, counter, starts }) => {
-            let starts = read_members(starts, "message.word.ready.starts")?;
+            let starts = read_starts(starts, "message.word.ready.starts")?;
             Word::Ready(Ready { number, counter, starts })
         }
         Wire::Decide(pb::Decide { number, counter, starts, left }) => {
-            let starts = read_members(starts, "message.word.decide.starts")?;
+            let starts = read_starts(starts, "message.word.decide.starts")?;
             let left = left.into_iter().map(read_loss).collect::<Result<_, _>>()?;
             Word::Decide(Decide { number, counter, starts, left })
         }

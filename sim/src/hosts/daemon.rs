@@ -256,6 +256,7 @@ impl DaemonHost {
             last_start: self.last_start,
             standing: self.standing,
             is_changing: self.is_changing,
+            ballots: None,
         };
         self.attempts += 1;
         self.membership = Some(scene.dial(server, Packet::Register(arrival)));
@@ -371,6 +372,7 @@ impl DaemonHost {
                 }
                 (Notice::StartChange { start, proposed }, Happens::StartChange)
             }
+            membership_core::Notice::Attempt(_) => unreachable!("no daemon of this world votes"),
             membership_core::Notice::View(configuration) => {
                 self.standing = Some(Standing { id: configuration.id, size: configuration.members.len() });
                 self.is_changing = false;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{Configuration, ConfigurationId, DaemonId, ServerId, Time};
+use model::{Configuration, ConfigurationId, DaemonId, Name, ServerId, Time};
 
 /// What an observer of the whole world sees.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct Claims {
     /// How long it may take from a report until no server agrees without it.
     patience: Duration,
     meanings: BTreeMap<ConfigurationId, (Configuration, ServerId)>,
+    /// Primary components, and who is in them.
+    primary: BTreeMap<ConfigurationId, BTreeSet<Name>>,
     /// Since when a daemon says that it cannot talk to another.
     cuts: BTreeMap<DaemonId, BTreeMap<DaemonId, Time>>,
     released: Time,
@@ -40,6 +42,7 @@ impl Claims {
         Claims {
             patience,
             meanings: BTreeMap::new(),
+            primary: BTreeMap::new(),
             cuts: BTreeMap::new(),
             released: Time::ZERO,
             stillness: None,
@@ -63,6 +66,7 @@ impl Claims {
             }
             Seen::Agreed { server, configuration } => {
                 self.means_one_thing(*server, configuration)?;
+                self.is_next_primary(configuration)?;
                 self.has_no_cut(now, *server, configuration)
             }
             Seen::Told { daemon } => match self.stillness {
@@ -90,6 +94,28 @@ impl Claims {
             return Ok(());
         }
         Err(format!("{} means one thing to {by} and another to {server}", configuration.id))
+    }
+
+    /// Whatever is a primary component has a member in common with the one before it and with the one after it.
+    fn is_next_primary(&mut self, configuration: &Configuration) -> Result<(), String> {
+        if !configuration.primary {
+            return Ok(());
+        }
+        let (id, names) = (configuration.id, configuration.members.keys().map(|it| it.name()).collect());
+        let before = self.primary.range(..id).next_back();
+        let after = self.primary.range(id..).find(|(other, _)| **other != id);
+        for (other, theirs) in before.into_iter().chain(after) {
+            if theirs.is_disjoint(&names) {
+                return Err(format!("{other} and {id} are both primary, and exclude each other"));
+            }
+        }
+        self.primary.insert(id, names);
+        Ok(())
+    }
+
+    /// How many primary components there were.
+    pub fn primary_components(&self) -> u64 {
+        self.primary.len() as u64
     }
 
     /// No two members have long said of each other that they cannot talk.
@@ -227,6 +253,20 @@ mod tests {
         assert!(then(&[(2, Seen::Detached { daemon: daemon("a") }), (2, together.clone())]).is_ok());
         assert!(then(&[(2, Seen::Released), (3, together.clone())]).is_ok(), "messages were held up");
         assert!(then(&[(2, Seen::Released), (4, together)]).is_err());
+    }
+
+    #[test]
+    fn primary_components_that_exclude_each_other_are_rejected() {
+        let primary = |counter: u64, names: &str| {
+            let configuration = configuration(counter, names).with_primary(true);
+            (counter, Seen::Agreed { server: "p#1".parse().unwrap(), configuration })
+        };
+        assert!(
+            verdict(&[primary(1, "a b c"), primary(2, "b c"), primary(3, "c d"), primary(4, "d e")]).is_ok()
+        );
+        assert!(verdict(&[primary(1, "a b c"), primary(3, "c d"), primary(2, "a b")]).is_err());
+        assert!(verdict(&[primary(1, "a b"), (2, agreed(configuration(2, "c d")))]).is_ok());
+        assert!(verdict(&[primary(1, "a b"), primary(2, "c d")]).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use detector::{Reach, Report};
 use membership_core::{Arrival, Notice, Rejection, Standing};
 use model::trace::Event as Trace;
-use model::{Address, Boot, Configuration, DaemonId, Name, StartId, Time};
+use model::{Address, Ballots, Boot, Configuration, DaemonId, Name, StartId, Time};
 
 use crate::membership::log::{Log, Moment};
 use crate::membership::net::{Conn, Event, Net, Node, Packet};
@@ -28,6 +28,8 @@ pub struct DaemonHost {
     last_start: Option<StartId>,
     pub is_changing: bool,
     pub view: Option<Configuration>,
+    /// What it has on its disk, if it votes.
+    pub ballots: Option<Ballots>,
     reach: Reach<DaemonId>,
     report: Report<DaemonId>,
     /// Whom it has links to, or wants to.
@@ -38,12 +40,16 @@ pub struct DaemonHost {
     wake: Option<Time>,
 }
 
+/// What the daemon of this number is called.
+pub fn name(index: usize) -> Name {
+    format!("daemon-{index}").parse().expect("a name")
+}
+
 impl DaemonHost {
     /// A daemon that is not running.
     pub fn new(index: usize, servers: usize, reach_params: detector::Params) -> DaemonHost {
-        let name = format!("daemon-{index}").parse().expect("a name");
         DaemonHost {
-            id: DaemonId::new(name, Boot::new(0)),
+            id: DaemonId::new(name(index), Boot::new(0)),
             alive: false,
             index,
             servers,
@@ -56,6 +62,7 @@ impl DaemonHost {
             last_start: None,
             is_changing: false,
             view: None,
+            ballots: None,
             reach: Reach::new(&reach_params),
             report: Report::new(),
             links: BTreeSet::new(),
@@ -82,7 +89,9 @@ impl DaemonHost {
         let (index, servers) = (self.index, self.servers);
         let id = DaemonId::new(self.id.name(), Boot::new(self.life() + 1));
         let at = net.dice.below(servers);
-        *self = DaemonHost { id, alive: true, at, ..DaemonHost::new(index, servers, self.reach_params) };
+        let ballots = self.ballots.take();
+        *self =
+            DaemonHost { id, alive: true, at, ballots, ..DaemonHost::new(index, servers, self.reach_params) };
         log.record(net.now, Trace::DaemonStart { daemon: id });
         net.soon(net.pace.delay.clone(), self.dial());
     }
@@ -114,6 +123,7 @@ impl DaemonHost {
             last_start: self.last_start,
             standing: self.view.as_ref().map(|view| Standing { id: view.id, size: view.members.len() }),
             is_changing: self.is_changing,
+            ballots: self.ballots.clone(),
         };
         self.attempts += 1;
         self.take_report(now);
@@ -168,7 +178,18 @@ impl DaemonHost {
                 log.record(net.now, Trace::StartChange { daemon, start, proposed });
                 log.moment(Moment::StartChange, self.node());
             }
+            Notice::Attempt(ballot) => {
+                let id = ballot.id;
+                if let (Some(ballots), Some(conn)) = (&mut self.ballots, self.stream) {
+                    ballots.attempt(ballot);
+                    net.send(conn, self.node(), Packet::Attempted(id));
+                    log.moment(Moment::Attempt, self.node());
+                }
+            }
             Notice::View(configuration) => {
+                if let Some(ballots) = &mut self.ballots {
+                    ballots.form(configuration.id);
+                }
                 self.is_changing = false;
                 self.links = configuration.set();
                 self.link(&configuration.set());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use detector::Doubt;
-use membership_core::Protocol;
+use membership_core::{Protocol, Rule};
 use model::trace::Event as Trace;
 use model::{DaemonId, ServerId};
 
@@ -177,11 +177,30 @@ impl World {
         if let Err(wrong) = has_settled(&expected, &self.ends()) {
             self.log.complain(format!("in the end, {wrong}"));
         }
+        self.is_primary_if_whole(&expected);
         let attached: BTreeSet<DaemonId> = expected.into_iter().flatten().collect();
         for index in 0..self.daemons.len() {
             self.is_in_place(index, &attached);
         }
         self.bars_agree();
+    }
+
+    /// If all daemons are together, they are the primary component, whatever has happened.
+    fn is_primary_if_whole(&mut self, groups: &[BTreeSet<DaemonId>]) {
+        let has_disks = self.daemons.iter().all(|host| host.ballots.is_some());
+        let expected = match self.knobs.params.primary {
+            Rule::None => false,
+            Rule::Majority(_) => true,
+            // Who is given no time may not have voted since.
+            Rule::Dynamic(_) => has_disks && self.knobs.params.vote > *self.knobs.pace.notice.end(),
+        };
+        let whole = groups.iter().find(|group| group.len() == self.daemons.len());
+        let view = whole.and_then(|group| self.ends().get(group.first()?)?.view.clone());
+        if let Some(view) = view.filter(|view| expected && !view.primary) {
+            self.log.complain(format!("in the end all are in {}, and it is not primary", view.id));
+        }
+        let primary = self.log.claims.primary_components();
+        self.log.coverage.count("primary components", primary);
     }
 
     /// Servers that are to agree with each other: of all that are connected at all, those who are linked pairwise; or

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use detector::Profile;
-use membership_core::{Params, Protocol};
+use membership_core::{Params, Protocol, Rule};
 
 use crate::dice::Dice;
 use crate::knobs::{ms, us};
+use crate::membership::daemon::name;
 use crate::membership::net::Pace;
 
 /// What a run is for.
@@ -76,7 +77,24 @@ impl Knobs {
             // So that the end of a leader's patience falls into changes.
             knobs.params.beacon = *knobs.pace.notice.end();
         }
+        knobs.params.primary = knobs.rule(&mut dice);
+        if dice.percent(80) {
+            knobs.params.vote = *knobs.pace.notice.end() * 2;
+        } else {
+            knobs.params.vote = dice.time(us(0)..=ms(5));
+        }
         knobs
+    }
+
+    /// Which configuration is the primary component; some daemons may have no say in that.
+    fn rule(&self, dice: &mut Dice) -> Rule {
+        let all = if dice.percent(70) { self.daemons } else { 1 + dice.below(self.daemons) };
+        let voters = (0..all).map(name).collect();
+        match dice.below(4) {
+            0 => Rule::None,
+            1 => Rule::Majority(voters),
+            _ => Rule::Dynamic(voters),
+        }
     }
 
     /// Times as they are in a local network; sometimes one or the other wait is left out.

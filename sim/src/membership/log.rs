@@ -31,10 +31,12 @@ pub enum Moment {
     Cut,
     /// A link between servers comes up.
     Link,
+    /// A daemon has written down that it agrees to a primary component.
+    Attempt,
 }
 
 impl Moment {
-    pub const ALL: [Moment; 8] = [
+    pub const ALL: [Moment; 9] = [
         Moment::StartChange,
         Moment::Vote,
         Moment::SlowVote,
@@ -43,6 +45,7 @@ impl Moment {
         Moment::Attach,
         Moment::Cut,
         Moment::Link,
+        Moment::Attempt,
     ];
 }
 
@@ -145,6 +148,7 @@ impl Log {
             Message::Proposal(_)
             | Message::Links(_)
             | Message::Bars(_)
+            | Message::Attempted(_)
             | Message::Beat
             | Message::Wombat(_) => {}
         }

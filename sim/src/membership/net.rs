@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use membership_core::{Arrival, Message, Notice, Rejection};
-use model::{DaemonId, ServerId, Time};
+use model::{ConfigurationId, DaemonId, ServerId, Time};
 
 use crate::dice::Dice;
 use crate::membership::faults::{Kind, Strike};
@@ -30,6 +30,8 @@ pub enum Packet {
     /// A daemon attaches; the first packet of its stream, with its report.
     Register(Arrival, detector::Report<DaemonId>),
     Report(detector::Report<DaemonId>),
+    /// A daemon has written down that it agrees to a primary component.
+    Attempted(ConfigurationId),
     Goodbye,
     Notice(Notice),
     Rejected(Rejection),

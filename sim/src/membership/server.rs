@@ -117,6 +117,11 @@ impl ServerHost {
                     self.report(daemon, report, net, log);
                 }
             }
+            Packet::Attempted(id) => {
+                if let Some(Party::Daemon(daemon)) = self.parties.get(&conn).copied() {
+                    self.tell(Input::Attempted { daemon, id, agrees: true }, net, log);
+                }
+            }
             Packet::Goodbye => {
                 if let Some(Party::Daemon(daemon)) = self.parties.remove(&conn) {
                     self.streams.remove(&daemon);

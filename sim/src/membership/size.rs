@@ -57,6 +57,7 @@ pub fn message(message: &Message) -> usize {
             let servers = target.servers.iter().map(|server| field(id(server.name()) + NUMBER));
             4 * NUMBER + 8 + servers.sum::<usize>() + daemons(starts.keys(), START)
         }
+        Message::Attempted(attempts) => daemons(attempts.keys(), CONFIGURATION),
         Message::Beat => 0,
         Message::Wombat(said) => field(word(said)),
     })
@@ -100,6 +101,9 @@ pub fn report(report: &Report<DaemonId>) -> usize {
 pub fn notice(notice: &Notice) -> usize {
     field(match notice {
         Notice::StartChange { proposed, .. } => START + daemons(proposed.keys(), ADDRESS),
+        Notice::Attempt(ballot) => {
+            CONFIGURATION + ballot.members.iter().map(|name| field(name.as_str().len())).sum::<usize>()
+        }
         Notice::View(configuration) => CONFIGURATION + daemons(configuration.members.keys(), START),
     })
 }

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use membership_core::Leave;
+use membership_core::{Leave, Rule};
 use model::trace::Record;
-use model::{DaemonId, Name};
+use model::{Ballots, DaemonId, Name};
 
 use crate::dice::Dice;
 use crate::knobs::ms;
@@ -47,12 +47,19 @@ impl World {
     pub fn new(knobs: Knobs) -> World {
         let Knobs { seed, servers, daemons, .. } = knobs;
         let patience = *knobs.pace.delay.end() * 4 + ms(1);
+        let is_dynamic = matches!(knobs.params.primary, Rule::Dynamic(_));
+        let daemon = |index: usize| {
+            let mut host = DaemonHost::new(index, servers, knobs.reach);
+            // In one world of ten, somebody has no disk.
+            host.ballots = (is_dynamic && (seed % 10 > 0 || index > 0)).then(Ballots::default);
+            host
+        };
         World {
             net: Net::new(Dice::new(seed, 1), knobs.pace.clone(), servers.max(daemons)),
             log: Log::new(patience),
             dice: Dice::new(seed, 2),
             servers: (0..servers).map(|n| ServerHost::new(n, servers, knobs.params.clone())).collect(),
-            daemons: (0..daemons).map(|n| DaemonHost::new(n, servers, knobs.reach)).collect(),
+            daemons: (0..daemons).map(daemon).collect(),
             ambushes: Vec::new(),
             token: 0,
             parted: 0,
