@@ -18,6 +18,8 @@ const OPENED: Time = Time::from_micros(1_700_000_000_000_000);
 const OFFSETS: [Duration; 3] = [Duration::from_secs(3600), Duration::ZERO, Duration::from_secs(3597)];
 /// So many times in a row may a service ask for a later time.
 const WAITS_MAX: usize = 100;
+/// So many bytes are shown of what two responses have in common.
+const ALIKE_SHOWN: usize = 60;
 /// So many steps at most are done again after a hand-over.
 const STEPS_AGAIN: usize = 4;
 
@@ -30,12 +32,15 @@ enum Outcome {
 }
 
 impl Outcome {
-    fn shown(&self) -> String {
+    /// As it is told to people; of a response, what follows `start`.
+    fn shown(&self, start: usize) -> String {
         match self {
             Outcome::Verdict(Ok(())) => "applied".to_owned(),
             Outcome::Verdict(Err(refusal)) => format!("refused, {:?}: {}", refusal.kind, refusal.message),
             Outcome::Response(payload, last) => {
-                format!("{}{}", shown(payload), if *last { " (the last one)" } else { "" })
+                let before = if start > 0 { "..." } else { "" };
+                let after = if *last { " (the last one)" } else { "" };
+                format!("{before}{}{after}", shown(payload.get(start..).unwrap_or_default()))
             }
             Outcome::Nothing => "no response".to_owned(),
         }
@@ -171,7 +176,7 @@ impl<S: ContentService, F: Fn() -> S> Play<'_, F> {
                 let mirror = &servers[(primary + 1) % servers.len()];
                 let verdict = Outcome::Verdict(mirror.apply(self.unit, &mut backup, request));
                 if verdict != found {
-                    return Err(What::Backup { primary: found.shown(), backup: verdict.shown() });
+                    return Err(What::Backup { primary: found.shown(0), backup: verdict.shown(0) });
                 }
             }
             if dice.once_in(6) {
@@ -233,7 +238,14 @@ fn same(expected: &Outcome, found: &Outcome) -> Result<(), What> {
     if expected == found {
         return Ok(());
     }
-    Err(What::Differs { expected: expected.shown(), found: found.shown() })
+    let start = match (expected, found) {
+        (Outcome::Response(one, _), Outcome::Response(other, _)) => {
+            let alike = one.iter().zip(other).take_while(|(one, other)| one == other).count();
+            alike.saturating_sub(ALIKE_SHOWN)
+        }
+        _ => 0,
+    };
+    Err(What::Differs { expected: expected.shown(start), found: found.shown(start) })
 }
 
 /// A context as it travels.

@@ -27,10 +27,10 @@ pub enum Selection {
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum StoreError {
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("{}: {source}", path.display())]
-    Content { path: PathBuf, source: ContentError },
+    #[error("cannot {action} {}: {reason}", path.display())]
+    Io { action: &'static str, path: PathBuf, reason: io::Error },
+    #[error("{}: {reason}", path.display())]
+    Content { path: PathBuf, reason: ContentError },
     #[error("{}: the name of a content unit's file ends with one of {}", path.display(), suffixes())]
     NoKind { path: PathBuf },
     #[error(
@@ -89,7 +89,7 @@ pub fn load(dir: &Path, selection: &Selection) -> Result<BTreeMap<UnitId, Conten
 /// # Errors
 /// If the directory cannot be read, has no content, or has some whose name is not a unit id or that of another.
 pub fn list(dir: &Path) -> Result<BTreeMap<UnitId, PathBuf>, StoreError> {
-    let failed = |source| StoreError::Io { action: "read", path: dir.to_owned(), source };
+    let failed = |reason| StoreError::Io { action: "read", path: dir.to_owned(), reason };
     let mut paths = BTreeMap::new();
     for entry in fs::read_dir(dir).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
@@ -120,7 +120,7 @@ pub fn add(file: &Path, dir: &Path) -> Result<UnitId, StoreError> {
     if list(dir).is_ok_and(|paths| paths.get(&unit).is_some_and(|path| *path != target)) {
         return Err(StoreError::Taken { unit });
     }
-    let failed = |source| StoreError::Io { action: "write", path: target.clone(), source };
+    let failed = |reason| StoreError::Io { action: "write", path: target.clone(), reason };
     fs::create_dir_all(dir).map_err(failed)?;
     let mut copy = tempfile::Builder::new()
         .prefix(".adding-")
@@ -139,11 +139,11 @@ pub fn add(file: &Path, dir: &Path) -> Result<UnitId, StoreError> {
 fn read(path: &Path) -> Result<(Vec<u8>, Content), StoreError> {
     let (_, kind) = unit_of(path)?;
     let bytes =
-        fs::read(path).map_err(|source| StoreError::Io { action: "read", path: path.to_owned(), source })?;
+        fs::read(path).map_err(|reason| StoreError::Io { action: "read", path: path.to_owned(), reason })?;
     let content = Content::parse(kind, bytes.clone());
     content
         .map(|content| (bytes, content))
-        .map_err(|source| StoreError::Content { path: path.to_owned(), source })
+        .map_err(|reason| StoreError::Content { path: path.to_owned(), reason })
 }
 
 /// The unit that a file holds, by its name, and of which kind it is.
@@ -218,7 +218,7 @@ mod tests {
         let dir = dir_with(&[("a.course.toml", course(1)), ("broken.mp4", b"no film".to_vec())]);
         assert!(load(dir.path(), &Selection::Units([unit("a")].into())).is_ok());
         let refused = load(dir.path(), &Selection::All).unwrap_err();
-        assert!(matches!(refused, StoreError::Content { source: ContentError::Film(_), .. }), "{refused}");
+        assert!(matches!(refused, StoreError::Content { reason: ContentError::Film(_), .. }), "{refused}");
         assert!(refused.to_string().contains("broken.mp4"));
     }
 

@@ -14,7 +14,9 @@ use model::{Time, UnitId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// A content service: stateless functions over contexts, and the content behind them.
+/// A content service: stateless functions over contexts, and the content behind them. `examples/tally.rs` is a complete
+/// one of the smallest size, `docs/writing-a-service.md` goes through it, and `rehearsal::rehearse` checks in a unit test
+/// that a service keeps to what is demanded here.
 pub trait ContentService {
     /// What the service remembers of a session. Small: it travels with every response, and its encoding may not
     /// exceed `Params::context_bytes_max`.

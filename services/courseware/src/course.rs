@@ -117,7 +117,8 @@ impl Course {
     /// # Errors
     /// A [`CourseError`] says what is wrong with it.
     pub fn parse(text: &str) -> Result<Course, CourseError> {
-        let file: File = toml::from_str(text).map_err(|error| CourseError::Syntax(error.to_string()))?;
+        let file: File =
+            toml::from_str(text).map_err(|error| CourseError::Syntax(error.to_string().trim().to_owned()))?;
         if !(1..=PAGES_MAX).contains(&file.page.len()) {
             return Err(CourseError::Pages(file.page.len()));
         }
