@@ -47,6 +47,7 @@ const HANDBOOK: &str = pages![
     "docs/adr/0007-safe-messages-wait-for-positions.md",
     "docs/adr/0008-a-broken-stream-is-a-question.md",
     "docs/adr/0009-search-needs-no-search-engine.md",
+    "docs/adr/0010-one-server-for-all-kinds-of-content.md",
 ];
 
 #[cfg(test)]
