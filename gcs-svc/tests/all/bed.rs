@@ -126,6 +126,7 @@ pub fn config(name: &str) -> Config {
         membership: Vec::new(),
         ready_file: None,
         trace: None,
+        state_dir: None,
         drain_timeout: Duration::from_secs(5),
         limits: Limits::default(),
         detection: Detection::default(),
