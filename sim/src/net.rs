@@ -171,7 +171,7 @@ pub struct Pace {
 
 /// What waits until the way is free.
 enum Held {
-    Packet(Packet),
+    Packet(Box<Packet>),
     /// The other end closed.
     Close,
 }
@@ -268,7 +268,7 @@ impl Net {
             to.last_arrival = to.last_arrival.max(now + latency);
             for held in std::mem::take(&mut to.held) {
                 let event = match held {
-                    Held::Packet(packet) => Event::Arrive { conn, side, packet },
+                    Held::Packet(packet) => Event::Arrive { conn, side, packet: *packet },
                     Held::Close => Event::Close { conn, side },
                 };
                 queue.plan(to.last_arrival, event);
@@ -313,7 +313,7 @@ impl Net {
         let latency = connection.latency;
         let to = connection.end(side.other());
         if !self.reach.passes(from, to.node) {
-            to.held.push(Held::Packet(packet));
+            to.held.push(Held::Packet(Box::new(packet)));
             return;
         }
         to.last_arrival = to.last_arrival.max(now + latency + jitter);
