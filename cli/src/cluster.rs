@@ -32,7 +32,6 @@ use std::{fs, io};
 
 use anyhow::{Context, bail};
 use futures::future::{join_all, select_all, try_join_all};
-use membership_svc::config::Protocol;
 use model::{Address, Name};
 
 use crate::bundle::ContentFile;
@@ -42,6 +41,7 @@ use state::{Home, Process, State};
 
 pub use child::Death;
 pub use layout::{Service, holders};
+pub use membership_svc::config::Protocol;
 
 /// How long a process may take to drain before it is killed.
 const STOP_MAX: Duration = Duration::from_secs(5);

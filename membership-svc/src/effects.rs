@@ -12,6 +12,7 @@ use crate::history::{self, History};
 use crate::status;
 use crate::streams::Streams;
 use crate::switchboard::Order;
+use crate::traffic::Traffic;
 use crate::wire;
 use crate::wire::peers::peer_message;
 
@@ -21,6 +22,8 @@ pub struct Performer {
     pub daemons: Arc<Streams<pb::RegisterResponse>>,
     /// Links to servers.
     pub servers: Arc<Streams<pb::PeerMessage>>,
+    /// What was sent, counted.
+    pub traffic: Arc<Traffic>,
     /// For those who ask.
     pub history: watch::Sender<History>,
 }
@@ -36,8 +39,14 @@ impl Effects<Order> for Performer {
 impl Performer {
     fn perform_one(&mut self, now: Time, order: Order) {
         match order {
-            Order::Notify { stream, notice } => self.daemons.send(stream, wire::notice(notice)),
-            Order::Send { stream, message } => self.servers.send(stream, peer_message(message)),
+            Order::Notify { stream, notice } => {
+                self.traffic.to_daemon(&notice);
+                self.daemons.send(stream, wire::notice(notice));
+            }
+            Order::Send { stream, message } => {
+                self.traffic.to_server(&message);
+                self.servers.send(stream, peer_message(message));
+            }
             Order::Reject { stream, daemon, reason } => {
                 let (word, status) = status::of_daemon(reason);
                 tracing::warn!(%daemon, reason = word, ?reason, "rejected a daemon");

@@ -5,6 +5,7 @@
 //! | `config` | settings and command line |
 //! | `switchboard` | which stream speaks for whom: the machine of this process |
 //! | `effects`, `streams` | performs orders; the queues of all streams |
+//! | `traffic` | what was sent, counted |
 //! | `history` | configurations so far, and how they came about |
 //! | `rpc`, `peers` | `MembershipService`; links to other servers, by `PeerService` |
 //! | `line` | what calls have in common |
@@ -28,6 +29,7 @@ mod rpc;
 mod status;
 mod streams;
 mod switchboard;
+mod traffic;
 mod troubles;
 mod wire;
 
@@ -54,6 +56,7 @@ use crate::peers::PeerServer;
 use crate::rpc::MembershipServer;
 use crate::streams::Streams;
 use crate::switchboard::Switchboard;
+use crate::traffic::Traffic;
 use crate::troubles::Troubles;
 
 /// The most facts that wait for the machine. Then whoever has another one waits.
@@ -99,9 +102,14 @@ impl Service {
 
         let (machine, inbox) = driver::inbox(INBOX_MAX);
         let (daemons, servers) = (Arc::new(Streams::default()), Arc::new(Streams::default()));
+        let traffic = Arc::new(Traffic::default());
         let (history_set, history) = watch::channel(History::default());
-        let performer =
-            Performer { daemons: Arc::clone(&daemons), servers: Arc::clone(&servers), history: history_set };
+        let performer = Performer {
+            daemons: Arc::clone(&daemons),
+            servers: Arc::clone(&servers),
+            traffic: Arc::clone(&traffic),
+            history: history_set,
+        };
         // The machine stops before the streams end, so that nobody is told that somebody left because of that.
         let (machine_stop, stop) = (CancellationToken::new(), CancellationToken::new());
         let params = config.params();
@@ -120,6 +128,7 @@ impl Service {
             machine,
             daemons,
             servers,
+            traffic,
             history,
             clock,
             started,

@@ -17,6 +17,7 @@ use crate::history::History;
 use crate::status;
 use crate::streams::Streams;
 use crate::switchboard::{Fact, StreamNumber, Switchboard};
+use crate::traffic::Traffic;
 use crate::troubles::Troubles;
 use crate::wire::peers::LinkHello;
 
@@ -41,6 +42,8 @@ pub struct Line {
     pub daemons: Arc<Streams<pb::RegisterResponse>>,
     /// What goes out to servers.
     pub servers: Arc<Streams<pb::PeerMessage>>,
+    /// What was sent, counted.
+    pub traffic: Arc<Traffic>,
     /// The configurations so far.
     pub history: watch::Receiver<History>,
     /// The time.

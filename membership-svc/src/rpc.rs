@@ -1,5 +1,6 @@
 //! What daemons and people call: requests become facts.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::line::{self, Line};
 use crate::status;
 use crate::streams::Opened;
 use crate::switchboard::{Fact, StreamNumber};
+use crate::traffic::Counts;
 use crate::wire;
 
 /// `MembershipService`.
@@ -86,7 +88,9 @@ impl MembershipService for MembershipServer {
             barred,
             links,
             warnings: line.warnings(&linked),
-            refused: history.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+            refused: counts(history.refused),
+            sent: counts(line.traffic.servers()),
+            told: counts(line.traffic.daemons()),
             uptime: prost_types::Duration::try_from(uptime).ok(),
         }))
     }
@@ -129,6 +133,10 @@ struct Seen {
     daemons: Vec<pb::DaemonStatus>,
     barred: Vec<pb::BarredDaemon>,
     links: Vec<pb::ServerLinks>,
+}
+
+fn counts(counts: Counts) -> HashMap<String, u64> {
+    counts.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect()
 }
 
 /// The current configuration, and each new one.

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use membership_svc::config::Protocol;
 use model::Name;
 use svc_kit::shutdown::Exit;
 use tokio::time::{Instant, sleep_until};
@@ -14,7 +13,7 @@ use super::shape::Shape;
 use super::signals::{EXIT_INTERRUPTED, Signals};
 use crate::bundle;
 use crate::cluster::state;
-use crate::cluster::{Cluster, Death, Options};
+use crate::cluster::{Cluster, Death, Options, Protocol};
 
 /// Start a cluster of real processes on loopback ports that the system chooses: membership servers, machines (a group
 /// communication daemon and a content server each) and gateways. The films, the course and the

@@ -1,5 +1,6 @@
 //! Who is there: daemons, servers, and what is wrong with them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ struct DaemonRow {
     address: String,
     server: String,
     configuration: String,
+    /// Whether that is known to be the primary component.
+    primary: bool,
     state: String,
 }
 
@@ -37,11 +40,18 @@ struct Warning {
 
 impl Roll {
     pub fn of(membership: &pb::GetMembershipResponse) -> Roll {
+        let views = membership.current.iter().chain(&membership.history);
+        let primary: BTreeSet<&str> = views
+            .flat_map(|view| &view.members)
+            .filter(|member| member.primary)
+            .map(|member| member.configuration.as_str())
+            .collect();
         let attached = membership.daemons.iter().map(|it| DaemonRow {
             daemon: it.daemon.clone(),
             address: it.address.clone(),
             server: it.server.clone(),
             configuration: it.configuration.clone(),
+            primary: primary.contains(it.configuration.as_str()),
             state: state(it),
         });
         let is_away = |it: &&pb::BarredDaemon| {
@@ -52,6 +62,7 @@ impl Roll {
             address: String::new(),
             server: String::new(),
             configuration: String::new(),
+            primary: false,
             state: kept_out(it),
         });
         let warnings = membership.warnings.iter().map(|it| Warning {
@@ -99,7 +110,7 @@ impl fmt::Display for Roll {
             table.row([
                 without_boot(&it.daemon).to_owned(),
                 given(without_boot(&it.server)),
-                given(&it.configuration),
+                if it.primary { format!("{} (primary)", it.configuration) } else { given(&it.configuration) },
                 it.state.clone(),
             ]);
         }
@@ -177,6 +188,31 @@ membership-1 says so, and agrees with membership-2 and membership-3
 warning: membership-4 NO_LINK: cannot reach 10.0.0.4:7420
 ";
         assert_eq!(Roll::of(&membership()).to_string(), expected);
+    }
+
+    #[test]
+    fn a_list_says_which_configuration_is_primary() {
+        let member = |daemon: &str, configuration: &str, primary| pb::ViewMember {
+            daemon: daemon.to_owned(),
+            configuration: configuration.to_owned(),
+            primary,
+            ..pb::ViewMember::default()
+        };
+        let members = vec![member("machine-1#7", "v4.beef", true), member("machine-2#7", "v4.cafe", false)];
+        let seen = pb::GetMembershipResponse {
+            server: "membership-1#5".to_owned(),
+            daemons: vec![daemon("machine-1", "v4.beef"), daemon("machine-2", "v4.cafe")],
+            current: Some(pb::View { members, ..pb::View::default() }),
+            ..pb::GetMembershipResponse::default()
+        };
+        let expected = "\
+DAEMON      SERVER         CONFIGURATION       STATE
+machine-1   membership-1   v4.beef (primary)   well
+machine-2   membership-1   v4.cafe             well
+
+membership-1 says so, alone
+";
+        assert_eq!(Roll::of(&seen).to_string(), expected);
     }
 
     #[test]
