@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use std::task::Poll;
 
 use handover_cli::bundle::ContentFile;
-use handover_cli::cluster::{Cluster, Options, Service};
+use handover_cli::cluster::{Cluster, Options, Protocol, Service};
 use handover_cli::player::Recorder;
 use handover_cli::snapshot::{Addresses, Probe, Snapshot};
 use model::trace::Event;
@@ -46,6 +46,8 @@ const TAIL_LINES: usize = 12;
 pub struct Plan {
     /// How many membership servers there are.
     pub membership_servers: usize,
+    /// How they agree.
+    pub protocol: Protocol,
     /// How many machines there are.
     pub machines: usize,
     /// How many of them hold each film.
@@ -65,6 +67,7 @@ impl Default for Plan {
     fn default() -> Plan {
         Plan {
             membership_servers: 1,
+            protocol: Protocol::default(),
             machines: 3,
             replicas: 3,
             backups: 1,
@@ -101,6 +104,7 @@ impl Bed {
         let mut options = Options::new("e2e".parse().unwrap(), &dir);
         options.exe = programs::handover().to_owned();
         options.membership_servers = plan.membership_servers;
+        options.protocol = plan.protocol;
         options.machines = plan.machines;
         options.replicas = plan.replicas;
         options.backups = plan.backups;

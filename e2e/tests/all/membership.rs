@@ -6,7 +6,7 @@ use e2e::deadline::{until, within};
 use e2e::program::{Ended, Program, run};
 use e2e::rpc::channel;
 use e2e::{Bed, Plan, programs};
-use handover_cli::cluster::Service;
+use handover_cli::cluster::{Protocol, Service};
 use model::{Address, Name};
 use nix::sys::signal::Signal;
 use proto::membership::v1 as pb;
@@ -16,8 +16,8 @@ fn server(number: usize) -> Name {
     Service::Membership.name(number)
 }
 
-async fn with_servers(membership_servers: usize) -> Bed {
-    Bed::plan(Plan { membership_servers, ..Plan::default() }).await
+async fn with_servers(membership_servers: usize, protocol: Protocol) -> Bed {
+    Bed::plan(Plan { membership_servers, protocol, ..Plan::default() }).await
 }
 
 async fn membership(bed: &Bed, number: usize) -> pb::GetMembershipResponse {
@@ -53,7 +53,16 @@ async fn configuration(bed: &mut Bed) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn membership_servers_come_and_go_and_no_configuration_changes() {
-    let mut bed = with_servers(3).await;
+    servers_come_and_go(Protocol::Moshe).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_of_wombat_come_and_go_and_no_configuration_changes() {
+    servers_come_and_go(Protocol::Wombat).await;
+}
+
+async fn servers_come_and_go(protocol: Protocol) {
+    let mut bed = with_servers(3, protocol).await;
     let viewer = bed.viewer("life", 1).await;
     viewer.goes_on(2).await;
     let before = configuration(&mut bed).await;
@@ -108,7 +117,16 @@ async fn until_shown(bed: &Bed, args: &[&str], text: &str) -> Ended {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn operators_keep_machines_out_and_are_told_who_left_and_why() {
-    let mut bed = with_servers(3).await;
+    operators_decide(Protocol::Moshe).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_of_wombat_keep_machines_out_and_are_told_who_left_and_why() {
+    operators_decide(Protocol::Wombat).await;
+}
+
+async fn operators_decide(protocol: Protocol) {
+    let mut bed = with_servers(3, protocol).await;
     let viewer = bed.viewer("gradients", 1).await;
     viewer.goes_on(2).await;
     let first = configuration(&mut bed).await;
@@ -179,7 +197,7 @@ async fn until_member(bed: &Bed, daemon: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_belongs_to_who_started_last_whatever_the_clock_says() {
-    let mut bed = with_servers(1).await;
+    let mut bed = with_servers(1, Protocol::default()).await;
     let viewer = bed.viewer("mandelbrot", 2).await;
     viewer.goes_on(1).await;
     let address = bed.address(server(1));
