@@ -130,9 +130,10 @@ impl Cluster {
     pub fn cut(&self, daemon: usize, others: &[usize], from_membership: bool) -> anyhow::Result<Instant> {
         let namespaces = self.namespaces.as_ref().context("daemons are not apart")?;
         let membership = from_membership.then_some(self.daemons.len() + 1);
+        // The rules are set one after the other; what is measured begins before the first.
+        let at = Instant::now();
         namespaces.cut(daemon, others.iter().copied().chain(membership))?;
-        // The rules are set one after the other; what is measured begins with the last.
-        Ok(Instant::now())
+        Ok(at)
     }
 
     /// How often daemons and the membership server took somebody for silent so far.
@@ -228,7 +229,7 @@ fn silence() -> String {
 }
 
 /// The address that a child puts into its ready file.
-async fn announced(child: &mut Child, file: &Path) -> anyhow::Result<SocketAddr> {
+pub async fn announced(child: &mut Child, file: &Path) -> anyhow::Result<SocketAddr> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Ok(text) = std::fs::read_to_string(file) {

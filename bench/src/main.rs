@@ -10,6 +10,7 @@
 //! | `namespaces` | network namespaces, and cuts between them |
 //! | `throughput`, `latency`, `groups`, `failure`, `growth` | the workloads W1 to W5 |
 //! | `detection` | silence: how soon it is noticed, and how often it is none |
+//! | `membership` | what a change costs membership servers |
 //! | `compare` | both systems in turns, and the ratios of their medians |
 //! | `child`, `usage`, `samples`, `outcome` | processes, what they use, quantiles, and how results are shown |
 //!
@@ -27,6 +28,7 @@ mod growth;
 mod handover;
 mod latency;
 mod member;
+mod membership;
 mod namespaces;
 mod outcome;
 mod plan;
@@ -70,6 +72,8 @@ enum Command {
     Growth(Plan),
     /// How long a silent daemon is not noticed, and how often somebody is taken for silent who is only slow
     Detection(detection::Args),
+    /// What a change of membership costs: messages between servers, and the time until the last daemon knows
+    Membership(membership::Args),
     /// W1 to W5
     All(Plan),
     /// W1 to W4 on Corosync, Handover, Corosync, Handover..., and the ratios of the medians
@@ -79,7 +83,7 @@ enum Command {
     Member(member::Args),
     /// A membership server
     #[command(name = "membership-svc", hide = true)]
-    Membership(membership_svc::config::Args),
+    MembershipServer(membership_svc::config::Args),
     /// A daemon
     #[command(name = "gcs-svc", hide = true)]
     Daemon(gcs_svc::config::Args),
@@ -101,10 +105,11 @@ fn main() -> ExitCode {
         child::end_with_parent();
     }
     let ended = match line.command {
-        Command::Membership(args) => return membership_svc::main(&args),
+        Command::MembershipServer(args) => return membership_svc::main(&args),
         Command::Daemon(args) => return gcs_svc::main(&args),
         Command::Member(args) => on_runtime(member::run(args)),
         Command::Detection(args) => on_runtime(detection::run(&args)),
+        Command::Membership(args) => on_runtime(membership::run(&args)),
         Command::Compare(args) => on_runtime(compare::run(&args)),
         Command::Throughput(choice) => on_runtime(one(choice, throughput::NAME)),
         Command::Latency(choice) => on_runtime(one(choice, latency::NAME)),
