@@ -11,11 +11,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use detector::Doubt;
 use model::{Boot, DaemonId, Digest, Name, ServerId};
 
 use crate::cliques::Cuts;
 use crate::message::{Attachment, Standing, Target};
+use crate::reports::Reports;
 
 /// So many pairs that are cut are named in what servers agreed on: that is for humans, and of halves, each pair is one.
 const CUTS_MAX: usize = 64;
@@ -84,10 +84,6 @@ impl Seats {
         self.attached().filter_map(move |(by, seat)| Some((by, seat.attachment.report.get(&daemon)?.silent)))
     }
 
-    pub(crate) fn is_doubted(&self, daemon: DaemonId) -> bool {
-        self.doubts(daemon).next().is_some()
-    }
-
     /// Whether so many are doubted, of those who are not in `census`.
     pub(crate) fn misses(&self, count: usize, census: &Census) -> bool {
         let mut missed: BTreeSet<DaemonId> = BTreeSet::new();
@@ -113,20 +109,21 @@ pub(crate) struct Census {
 }
 
 impl Census {
-    /// What follows from `seats`, for `servers` to agree on.
-    pub(crate) fn new(servers: BTreeSet<ServerId>, seats: &Seats) -> Census {
+    /// What follows from `seats`, and what is said on them, for `servers` to agree on; and who cannot talk to whom.
+    pub(crate) fn new(
+        servers: BTreeSet<ServerId>,
+        seats: &Seats,
+        reports: &Reports,
+    ) -> (Census, Cuts<DaemonId>) {
         let is_there = |(daemon, seat): &(DaemonId, &Seat)| {
-            let is_doubted = seat.attachment.lost.is_some() && seats.is_doubted(*daemon);
+            let is_doubted = seat.attachment.lost.is_some() && reports.doubt(*daemon);
             !is_doubted && !seat.attachment.held
         };
         let seats: BTreeMap<_, _> =
             seats.iter().filter(is_there).map(|(daemon, seat)| (daemon, seat.clone())).collect();
-        let mut cuts = Cuts::none(seats.keys().copied());
-        for (daemon, seat) in &seats {
-            let cut = seat.attachment.report.iter().filter(|(_, doubted)| doubted.doubt == Doubt::Cut);
-            cuts.insert(*daemon, cut.map(|(other, _)| *other));
-        }
-        Census { servers, cliques: cuts.partition(), cuts: cuts.pairs().take(CUTS_MAX).collect(), seats }
+        let cuts = reports.cuts(|daemon| seats.contains_key(&daemon));
+        let named = cuts.pairs().take(CUTS_MAX).collect();
+        (Census { servers, cliques: cuts.partition(), cuts: named, seats }, cuts)
     }
 
     /// What servers vote for that see this.
@@ -157,12 +154,12 @@ impl Census {
         self.seats.values().any(|seat| seat.attachment.lost.is_some())
     }
 
-    /// Whether everybody who was in `before` is still there, attached as before, and with all who were with it.
-    pub(crate) fn keeps(&self, before: &Census) -> bool {
+    /// Whether everybody who was in `before` is still there, attached as before, and can talk to all who were with it.
+    pub(crate) fn keeps(&self, before: &Census, cuts: &Cuts<DaemonId>) -> bool {
         let keeps_seat =
             |(daemon, seat): (&DaemonId, &Seat)| self.seats.get(daemon).is_some_and(|now| now.is_of(seat));
         before.servers.is_subset(&self.servers)
             && before.seats.iter().all(keeps_seat)
-            && before.cliques.iter().all(|old| self.cliques.iter().any(|clique| old.is_subset(clique)))
+            && before.cliques.iter().all(|old| cuts.allow(old))
     }
 }

@@ -3,88 +3,70 @@
 //!
 //! The partition depends on the cuts alone, so whoever knows the same cuts finds the same: those with the fewest cuts
 //! come first, then the lesser; each takes all who are left and fit in with those taken so far.
-//!
-//! Of a thousand who are in halves, each is cut off from half of them: that is why cuts are a square of bits here.
 
 use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
+
+use crate::places::Places;
 
 /// Which of some cannot talk to each other, whichever of the two says so.
 #[derive(Clone, Debug)]
 pub(crate) struct Cuts<K> {
     /// Ascending.
     all: Vec<K>,
-    /// For each of them, the places of those that it is cut off from.
+    /// Who of them is there. Others do not count.
+    there: Places,
+    /// For each of them, whom it is cut off from.
     cut: Vec<Places>,
 }
 
-/// A set of places in a list.
-#[derive(Clone, Debug)]
-struct Places(Vec<u64>);
-
-impl Places {
-    /// None of so many.
-    fn none(of: usize) -> Places {
-        Places(vec![0; of.div_ceil(64)])
-    }
-
-    fn insert(&mut self, place: usize) {
-        self.0[place / 64] |= 1 << (place % 64);
-    }
-
-    fn contains(&self, place: usize) -> bool {
-        self.0[place / 64] >> (place % 64) & 1 == 1
-    }
-
-    fn len(&self) -> u32 {
-        self.0.iter().map(|word| word.count_ones()).sum()
-    }
-
-    fn is_disjoint(&self, other: &Places) -> bool {
-        self.0.iter().zip(&other.0).all(|(a, b)| a & b == 0)
-    }
-}
-
 impl<K: Ord + Copy> Cuts<K> {
+    /// Of `all`, in their order, those at the places `there` count; for each of them, `says` has whom it cannot talk to.
+    pub(crate) fn new(all: Vec<K>, there: Places, says: Vec<Places>) -> Cuts<K> {
+        let mut cut = says.clone();
+        for (a, others) in says.iter().enumerate().filter(|(a, _)| there.contains(*a)) {
+            others.iter().for_each(|b| cut[b].insert(a));
+        }
+        Cuts { all, there, cut }
+    }
+
     /// All of these, given in their order, can talk to each other.
     pub(crate) fn none(among: impl Iterator<Item = K>) -> Cuts<K> {
         let all: Vec<K> = among.collect();
-        let cut = vec![Places::none(all.len()); all.len()];
-        Cuts { all, cut }
+        let (there, cut) = ((0..all.len()).collect(), vec![Places::default(); all.len()]);
+        Cuts { all, there, cut }
     }
 
-    /// `a` and each of `others`, given in their order, cannot talk to each other. Those who are not among them do not
-    /// count, and nobody is cut off from himself.
-    pub(crate) fn insert(&mut self, a: K, others: impl Iterator<Item = K>) {
-        let mut others = others.peekable();
-        if others.peek().is_none() {
-            return;
-        }
-        let Ok(at) = self.all.binary_search(&a) else { return };
-        for place in (0..self.all.len()).filter(|place| *place != at) {
-            let it = self.all[place];
-            while others.next_if(|other| *other < it).is_some() {}
-            if others.next_if(|other| *other == it).is_some() {
-                self.cut[at].insert(place);
-                self.cut[place].insert(at);
-            }
+    /// `a` and `b`, who are among them, cannot talk to each other.
+    pub(crate) fn insert(&mut self, a: K, b: K) {
+        if let (Ok(a), Ok(b)) = (self.all.binary_search(&a), self.all.binary_search(&b)) {
+            self.cut[a].insert(b);
+            self.cut[b].insert(a);
         }
     }
 
     /// Each pair once.
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (K, K)> + '_ {
-        let after = move |a: usize| (a + 1..self.all.len()).filter(move |b| self.cut[a].contains(*b));
-        (0..self.all.len()).flat_map(move |a| after(a).map(move |b| (self.all[a], self.all[b])))
+        let after = move |a: usize| self.cut[a].iter().filter(move |b| a < *b && self.there.contains(*b));
+        self.there.iter().flat_map(move |a| after(a).map(move |b| (self.all[a], self.all[b])))
     }
 
-    /// All of them, as cliques.
+    /// Whether all of `those` are there and can talk to each other.
+    pub(crate) fn allow(&self, those: &BTreeSet<K>) -> bool {
+        let places = those.iter().map(|it| self.all.binary_search(it)).collect::<Result<Places, _>>();
+        places.is_ok_and(|places| {
+            places.iter().all(|it| self.there.contains(it) && self.cut[it].is_disjoint(&places))
+        })
+    }
+
+    /// All who are there, as cliques.
     pub(crate) fn partition(&self) -> Vec<BTreeSet<K>> {
-        let mut left: Vec<usize> = (0..self.all.len()).collect();
-        left.sort_by_cached_key(|it| (self.cut[*it].len(), *it));
+        let mut left: Vec<usize> = self.there.iter().collect();
+        left.sort_by_cached_key(|it| (self.cut[*it].count(&self.there), *it));
         let mut cliques = Vec::new();
         while !left.is_empty() {
-            let mut clique = Places::none(self.all.len());
+            let mut clique = Places::default();
             left.retain(|it| {
                 let fits = self.cut[*it].is_disjoint(&clique);
                 if fits {
@@ -92,8 +74,7 @@ impl<K: Ord + Copy> Cuts<K> {
                 }
                 !fits
             });
-            let members = (0..self.all.len()).filter(|place| clique.contains(*place));
-            cliques.push(members.map(|place| self.all[place]).collect());
+            cliques.push(clique.iter().map(|place| self.all[place]).collect());
         }
         cliques
     }
@@ -106,7 +87,7 @@ mod tests {
     fn cliques(all: u32, cut: &[(u32, u32)]) -> Vec<Vec<u32>> {
         let mut cuts = Cuts::none(1..=all);
         for (a, b) in cut {
-            cuts.insert(*b, [*a].into_iter());
+            cuts.insert(*b, *a);
         }
         let partition = cuts.partition();
         partition.into_iter().map(|clique| clique.into_iter().collect()).collect()
@@ -133,25 +114,31 @@ mod tests {
         assert_eq!(cliques(5, &[(1, 3), (1, 4), (1, 5)]), [vec![2, 3, 4, 5], vec![1]]);
     }
 
+    /// Of 1, 3, 5 and 7, where 3 is not there.
+    fn three() -> Cuts<u32> {
+        let says = [&[2][..], &[0, 3], &[3], &[]].map(|says| says.iter().copied().collect());
+        Cuts::new(Vec::from([1, 3, 5, 7]), [0, 2, 3].into_iter().collect(), says.into())
+    }
+
     #[test]
-    fn a_cut_is_a_pair_of_two_who_are_there() {
-        let mut cuts = Cuts::none([1, 3, 5, 7].into_iter());
-        cuts.insert(5, [1, 2, 5, 6, 7, 8].into_iter());
-        cuts.insert(1, [5].into_iter());
-        cuts.insert(4, [1, 3].into_iter());
-        assert_eq!(cuts.pairs().collect::<Vec<_>>(), [(1, 5), (5, 7)]);
+    fn a_cut_is_a_pair_of_two_who_are_there_whichever_says_so() {
+        assert_eq!(three().pairs().collect::<Vec<_>>(), [(1, 5), (5, 7)]);
+        assert_eq!(three().partition(), [BTreeSet::from([1, 7]), BTreeSet::from([5])]);
+    }
+
+    #[test]
+    fn those_may_be_together_who_are_there_and_not_cut() {
+        let may = |those: &[u32]| three().allow(&those.iter().copied().collect());
+        assert!(may(&[]) && may(&[5]) && may(&[1, 7]));
+        assert!(!may(&[1, 5]) && !may(&[3]) && !may(&[4]));
     }
 
     #[test]
     fn halves_of_many_are_found() {
-        let half = |it: u32| it % 2;
-        let mut cuts = Cuts::none(0..200);
-        for a in 0..200 {
-            cuts.insert(a, (0..200).filter(|b| half(*b) != half(a)));
-        }
-        let halves: Vec<BTreeSet<u32>> =
-            [0, 1].map(|of| (0..200).filter(|it| half(*it) == of).collect()).into();
-        assert_eq!(cuts.partition(), halves);
+        let half = |of: usize| (0..200).filter(move |it| it % 2 == of);
+        let says = (0..200).map(|it| half(1 - it % 2).collect()).collect();
+        let cuts = Cuts::new((0..200).collect(), (0..200).collect(), says);
+        assert_eq!(cuts.partition(), [half(0).collect(), half(1).collect::<BTreeSet<_>>()]);
         assert_eq!(cuts.pairs().count(), 100 * 100);
     }
 

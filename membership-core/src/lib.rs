@@ -17,6 +17,7 @@
 //! | `attachments` | the daemons attached to this server, and their start ids |
 //! | `network` | the servers that are up, what each announced, and whom lost ones leave behind |
 //! | `census`, `cliques` | the network event that follows: who is to be together |
+//! | `reports`, `places` | what daemons say of each other, in few bits |
 //! | `standings` | what everybody was told last, so that nobody is told it again |
 //! | `vitals` | signs of life |
 //! | `flaps`, `bars` | who has to wait before it may come back, and who is kept out by operators |
@@ -44,9 +45,11 @@ mod message;
 mod moshe;
 mod network;
 mod params;
+mod places;
 mod port;
 mod primary;
 mod protocol;
+mod reports;
 mod server;
 mod standings;
 mod vitals;

@@ -6,6 +6,7 @@
 //! only others miss counts as whole. After that, what is said counts.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use model::{ServerId, Time};
@@ -19,7 +20,7 @@ pub(crate) struct Links {
     known: BTreeMap<ServerId, Neighbours>,
     /// Since when a link of mine is missing whose other end is not known to be gone.
     broken: BTreeMap<ServerId, Time>,
-    /// When servers were first heard of whose links may still be under way.
+    /// When servers were first heard of, or came to be connected again, whose links may still be under way.
     joined: BTreeMap<ServerId, Time>,
     /// Those with whom the link broke, and who have said nothing since: what they said before is of the old link.
     stale: BTreeSet<ServerId>,
@@ -47,8 +48,33 @@ impl Links {
     }
 
     /// There is a link to `server`, and a row of it. False if that is no news.
-    pub(crate) fn up(&mut self, server: ServerId) -> bool {
-        self.change_mine(|linked| linked.insert(server))
+    pub(crate) fn up(&mut self, now: Time, server: ServerId) -> bool {
+        let before = self.connected();
+        let is_news = self.change_mine(|linked| linked.insert(server));
+        self.meet(now, &before);
+        is_news
+    }
+
+    /// Those who are connected with this server, by whichever links.
+    fn connected(&self) -> BTreeSet<ServerId> {
+        let mut all = BTreeSet::from([self.me]);
+        loop {
+            let reached = |it: &&ServerId| {
+                !all.contains(*it) && all.iter().any(|other| is_linked(&self.known, *other, **it))
+            };
+            let more: Vec<ServerId> = self.known.keys().filter(reached).copied().collect();
+            if more.is_empty() {
+                return all;
+            }
+            all.extend(more);
+        }
+    }
+
+    /// Parts that come together make one link after the other: to those who were connected `before`, whoever is now
+    /// joins.
+    fn meet(&mut self, now: Time, before: &BTreeSet<ServerId>) {
+        let new = self.connected().into_iter().filter(|server| !before.contains(server));
+        self.joined.extend(new.map(|server| (server, now)));
     }
 
     /// The link to `server` broke. False if it did not count.
@@ -89,6 +115,7 @@ impl Links {
         theirs: &BTreeMap<ServerId, Neighbours>,
     ) -> bool {
         self.stale.remove(&from);
+        let before = self.connected();
         let mut is_news = false;
         let me = self.me;
         for (server, neighbours) in theirs.iter().filter(|(server, _)| **server != me) {
@@ -109,6 +136,7 @@ impl Links {
         // Until its other end has said so too, a link is as missing as it was.
         let Links { known, missing, .. } = self;
         missing.retain(|(a, b), _| !is_linked(known, *a, *b));
+        self.meet(now, &before);
         is_news
     }
 
@@ -157,7 +185,9 @@ impl Links {
         }
         let mut cuts = Cuts::none(all.iter().copied());
         for a in &all {
-            cuts.insert(*a, all.range(*a..).skip(1).filter(|b| !counts(a, b)).copied());
+            for b in all.range(*a..).skip(1).filter(|b| !counts(a, b)) {
+                cuts.insert(*a, *b);
+            }
         }
         let mine = cuts.partition().into_iter().find(|clique| clique.contains(&self.me));
         mine.unwrap_or_else(|| BTreeSet::from([self.me]))
@@ -209,6 +239,31 @@ mod tests {
         BTreeMap::from([(server(who), Neighbours { version, linked })])
     }
 
+    /// c and d have long been without a and b, and a link comes after the other. Whoever is linked with c already is
+    /// together with d, though the link between the two is still to come.
+    #[test]
+    fn parts_that_come_together_do_not_fall_apart_on_the_way() {
+        let (a, b, c, d) = (server("a"), server("b"), server("c"), server("d"));
+        let mut links = Links::new(c);
+        links.forget_before(Time::ZERO, d);
+        links.up(Time::ZERO, d);
+        links.merge(Time::ZERO, d, &says("d", 1, &["c"]));
+        for (other, linked) in [("a", ["b"]), ("b", ["a"])] {
+            links.merge(Time::ZERO, d, &says(other, 1, &linked));
+        }
+        let now = Time::ZERO + 10 * PATIENCE;
+        links.expire(now, PATIENCE);
+        assert_eq!(links.clique(now, PATIENCE), BTreeSet::from([c, d]));
+        for (other, linked) in [("a", ["b", "c"]), ("b", ["a", "c"])] {
+            links.up(now, server(other));
+            links.merge(now, server(other), &says(other, 2, &linked));
+        }
+        assert_eq!(links.clique(now, PATIENCE), BTreeSet::from([a, b, c, d]));
+        let late = now + PATIENCE;
+        links.expire(late, PATIENCE);
+        assert_eq!(links.clique(late, PATIENCE), BTreeSet::from([a, b, c]), "those links do not come");
+    }
+
     /// Both see that a is gone, b a little later. While that is waited for, and in the time between the two ends of that
     /// wait, a is not somebody whom only b can reach.
     #[test]
@@ -217,7 +272,7 @@ mod tests {
         let mut links = Links::new(server("c"));
         for (other, linked) in [("a", ["b", "c"]), ("b", ["a", "c"])] {
             links.forget_before(Time::ZERO, server(other));
-            links.up(server(other));
+            links.up(Time::ZERO, server(other));
             links.merge(Time::ZERO, server(other), &says(other, 1, &linked));
         }
         let all = BTreeSet::from([a, b, server("c")]);

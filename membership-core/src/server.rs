@@ -22,6 +22,7 @@ use crate::attachments::{Arrival, Attachments};
 use crate::attempts::Attempts;
 use crate::bars::Bars;
 use crate::census::{Census, Seat, Seats};
+use crate::cliques::Cuts;
 use crate::flaps::Flaps;
 use crate::message::{
     Attachment, Bar, CLAIM_MAX, Change, Fault, Leave, Message, NAMES_MAX, Place, Row, Started, Target, Term,
@@ -32,6 +33,7 @@ use crate::params::Params;
 use crate::port::{Agreed, Departure, Input, Notice, Output, Rejection};
 use crate::primary::Verdict;
 use crate::protocol::{Agreeing, Conclusion};
+use crate::reports::Reports;
 use crate::standings::Standings;
 use crate::vitals::{Party, Vitals};
 
@@ -51,6 +53,8 @@ pub struct Server {
     agreeing: Agreeing,
     standings: Standings,
     attempts: Attempts,
+    /// What is said on the seats of this moment.
+    reports: Reports,
     /// What the agreement is about.
     census: Census,
     /// Who was in a configuration when servers agreed last.
@@ -172,6 +176,7 @@ impl Server {
             vitals: Vitals::new(params.detection.as_ref()),
             standings: Standings::default(),
             attempts: Attempts::default(),
+            reports: Reports::default(),
             census: Census::default(),
             members: BTreeSet::new(),
             departed: BTreeMap::new(),
@@ -402,7 +407,7 @@ impl Server {
     fn hear_row(&mut self, now: Time, from: ServerId, row: Row, out: &mut Vec<Output>) -> Result<(), Fault> {
         row.check(self.params.daemons_max)?;
         match &self.agreeing {
-            Agreeing::Moshe(_) => self.moshe_row(from, row, out),
+            Agreeing::Moshe(_) => self.moshe_row(now, from, row, out),
             Agreeing::Wombat(_) => self.wombat_row(now, from, row, out),
         }
         Ok(())
@@ -548,13 +553,14 @@ impl Server {
         let lost: Vec<_> = self.attachments.lost().collect();
         if !lost.is_empty() || self.network.ghosts().next().is_some() {
             let seats = self.seats(now);
+            self.reports.hear(&seats);
             for (daemon, leave, since) in lost {
-                if now >= since + grace || seats.is_doubted(daemon) {
+                if now >= since + grace || self.reports.doubt(daemon) {
                     self.note_departure(daemon, seats.doubts(daemon));
                     self.detach(daemon, leave);
                 }
             }
-            self.network.expire(now, grace, |daemon| seats.is_doubted(daemon));
+            self.network.expire(now, grace, |daemon| self.reports.doubt(daemon));
         }
         let overdue = self.unwritten().filter(|(_, since)| now >= *since + self.params.vote);
         let overdue: Vec<DaemonId> = overdue.map(|(daemon, _)| daemon).collect();
@@ -579,7 +585,8 @@ impl Server {
         self.give_up_seats(&seats, out);
         self.outdo(&seats, out);
         self.tell_news(out);
-        let census = Census::new(servers, &seats);
+        self.reports.hear(&seats);
+        let (census, cuts) = Census::new(servers, &seats, &self.reports);
         let target = census.target();
         if target == *self.agreeing.target() {
             self.changed = None;
@@ -597,7 +604,9 @@ impl Server {
             return false;
         }
         let since = self.changed.map_or(now, |wait| wait.since);
-        if let Some(wait) = self.wait(&census, &seats, since).filter(|wait| !is_wanted && now < wait.until) {
+        if let Some(wait) =
+            self.wait(&census, &seats, &cuts, since).filter(|wait| !is_wanted && now < wait.until)
+        {
             self.changed = Some(wait);
             return false;
         }
@@ -609,12 +618,12 @@ impl Server {
     }
 
     /// Until when a change that was first seen at `since` waits, and what for.
-    fn wait(&self, census: &Census, seats: &Seats, since: Time) -> Option<Wait> {
+    fn wait(&self, census: &Census, seats: &Seats, cuts: &Cuts<DaemonId>, since: Time) -> Option<Wait> {
         let Params { settle, regather, grace, .. } = &self.params;
         [
             (self.standings.awaits_others(census, seats), regather, "the rest of a configuration comes back"),
             (census.has_questions(), grace, "a daemon may come back"),
-            (census.keeps(&self.census), settle, "joins settle"),
+            (census.keeps(&self.census, cuts), settle, "joins settle"),
         ]
         .into_iter()
         .filter(|(applies, ..)| *applies)

@@ -31,6 +31,9 @@ pub fn ci() -> anyhow::Result<()> {
     step("simulation", &|| handover(&["sim", "--seeds", "1000"]))?;
     step("multicast simulation", &|| handover(&["sim", "--seeds", "1000", "--world", "multicast"]))?;
     step("membership simulation", &|| handover(&["sim", "--seeds", "700", "--world", "membership"]))?;
+    step("membership of many", &|| {
+        ["moshe", "wombat"].iter().try_for_each(|it| handover(&["sim", "--scale", "300", "--protocol", it]))
+    })?;
     step("mutants", &|| cargo(&["run", "--release", "--quiet", "--package", "sim", "--bin", "mutants"]))?;
     step("contracts", &contracts)?;
     step("end to end", &|| cargo(&["test", "--package", "e2e", "--quiet"]))?;

@@ -32,9 +32,9 @@ impl Server {
         }
     }
 
-    pub(super) fn moshe_row(&mut self, from: ServerId, row: Row, out: &mut Vec<Output>) {
+    pub(super) fn moshe_row(&mut self, now: Time, from: ServerId, row: Row, out: &mut Vec<Output>) {
         self.network.announce(from, row);
-        if self.agreeing.moshe().is_ok_and(|moshe| moshe.links.up(from)) {
+        if self.agreeing.moshe().is_ok_and(|moshe| moshe.links.up(now, from)) {
             self.tell_links(None, out);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use membership_core::{Kind as Path, Message, Notice, Rejection};
+use membership_core::{Kind as Path, Message, Notice, Rejection, Word};
 use model::trace::{Event as Trace, Record};
 use model::{DaemonId, Time};
 
@@ -56,7 +56,7 @@ pub struct Log {
     pub claims: Claims,
     /// Inputs of machines.
     pub steps: u64,
-    /// Between servers.
+    /// Between servers, other than signs of life.
     pub messages: u64,
     pub message_bytes: u64,
     /// What daemons were told.
@@ -140,6 +140,9 @@ impl Log {
     }
 
     pub fn sent(&mut self, message: &Message) {
+        if let Message::Wombat(Word::Beacon(_) | Word::Ping | Word::Pong) = message {
+            return;
+        }
         self.messages += 1;
         self.message_bytes += size::message(message) as u64;
         match message {
