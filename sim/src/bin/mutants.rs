@@ -104,8 +104,9 @@ impl Finder {
     /// How many seeds a mutant may survive.
     const fn seeds(self) -> &'static str {
         match self {
-            Finder::Sessions | Finder::Membership => "400",
+            Finder::Sessions => "400",
             Finder::Multicast | Finder::Script => "600",
+            Finder::Membership => "1000",
         }
     }
 }
