@@ -61,6 +61,9 @@ pub struct Options {
     pub membership_servers: usize,
     /// How they agree.
     pub protocol: Protocol,
+    /// Whether the primary component has a majority of all machines, or one of the primary component before it; `static`
+    /// or `dynamic`. Without a rule there is none.
+    pub voting: Option<String>,
     /// How many machines there are.
     pub machines: usize,
     /// How many gateways there are.
@@ -92,6 +95,7 @@ impl Options {
             server: None,
             membership_servers: 1,
             protocol: Protocol::default(),
+            voting: None,
             machines: 4,
             gateways: 2,
             replicas: 3,
@@ -143,7 +147,13 @@ impl Cluster {
         cluster.lay_out_content()?;
         cluster.launch_membership().await?;
         let membership = cluster.list(Service::Membership);
-        let join = |number| flags([("--membership", rotated(&membership, number - 1).join(","))]);
+        let state = cluster.options.dir.join("state").display().to_string();
+        let join = |number| {
+            flags([
+                ("--membership", rotated(&membership, number - 1).join(",")),
+                ("--state-dir", state.clone()),
+            ])
+        };
         cluster.launch(Service::Daemon, cluster.options.machines, join).await?;
         let options = cluster.options.clone();
         let serve = |number| {
@@ -192,8 +202,14 @@ impl Cluster {
         let mut servers = Vec::new();
         for number in (1..=count).rev() {
             let name = Service::Membership.name(number);
-            let own = [("--peers", peers.join(",")), ("--protocol", self.options.protocol.to_string())];
-            let mut child = self.child(Service::Membership, number, flags(own));
+            let mut own =
+                flags([("--peers", peers.join(",")), ("--protocol", self.options.protocol.to_string())]);
+            if let Some(voting) = &self.options.voting {
+                let voters: Vec<String> =
+                    (1..=self.options.machines).map(|it| Service::Daemon.name(it).to_string()).collect();
+                own.extend(flags([("--voters", voters.join(",")), ("--voting", voting.clone())]));
+            }
+            let mut child = self.child(Service::Membership, number, own);
             child.start().await?;
             if let Some(address) = child.address() {
                 peers[number - 1] = peer(name, address.as_str());

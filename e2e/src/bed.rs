@@ -48,6 +48,8 @@ pub struct Plan {
     pub membership_servers: usize,
     /// How they agree.
     pub protocol: Protocol,
+    /// Which rule says which configuration is the primary component.
+    pub voting: Option<&'static str>,
     /// How many machines there are.
     pub machines: usize,
     /// How many of them hold each film.
@@ -68,6 +70,7 @@ impl Default for Plan {
         Plan {
             membership_servers: 1,
             protocol: Protocol::default(),
+            voting: None,
             machines: 3,
             replicas: 3,
             backups: 1,
@@ -105,6 +108,7 @@ impl Bed {
         options.exe = programs::handover().to_owned();
         options.membership_servers = plan.membership_servers;
         options.protocol = plan.protocol;
+        options.voting = plan.voting.map(str::to_owned);
         options.machines = plan.machines;
         options.replicas = plan.replicas;
         options.backups = plan.backups;

@@ -92,7 +92,7 @@ impl Home {
             ),
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        for part in ["logs", "ready", "content", "trace"] {
+        for part in ["logs", "ready", "content", "trace", "state"] {
             let part = dir.join(part);
             if part.exists() {
                 fs::remove_dir_all(&part)?;

@@ -33,6 +33,9 @@ pub struct Args {
     /// How membership servers agree: moshe or wombat
     #[arg(long, value_name = "PROTOCOL", default_value_t)]
     protocol: Protocol,
+    /// Have a primary component: with a majority of all machines (static), or of the one before it (dynamic)
+    #[arg(long, value_name = "RULE", value_parser = ["static", "dynamic"])]
+    voting: Option<String>,
     /// How many machines there are
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
     machines: u8,
@@ -63,6 +66,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut options = Options::new(args.cluster, &state::base().join(args.cluster.as_str()));
     options.membership_servers = args.membership_servers.into();
     options.protocol = args.protocol;
+    options.voting = args.voting.clone();
     options.machines = args.machines.into();
     options.gateways = args.gateways.into();
     options.replicas = args.replicas.into();

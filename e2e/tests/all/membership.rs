@@ -1,4 +1,4 @@
-//! Membership servers that come and go, operators, and names that are given twice.
+//! Membership servers that come and go, operators, the primary component, and names that are given twice.
 
 use std::path::Path;
 
@@ -229,6 +229,77 @@ async fn a_name_belongs_to_who_started_last_whatever_the_clock_says() {
     second.signal(Signal::SIGTERM);
     assert_eq!(second.end().await.status.code(), Some(0));
     configuration(&mut bed).await;
+    viewer.goes_on(2).await;
+    viewer.close().await;
+    bed.finish().await;
+}
+
+/// Kills a machine: its daemon and its content server.
+fn machine(number: usize) -> [Name; 2] {
+    [Service::Daemon.name(number), Service::Server.name(number)]
+}
+
+/// Waits until the last configuration is of these machines, and is the primary component or not.
+async fn until_together(bed: &Bed, machines: &[usize], primary: bool) {
+    let names: Vec<String> = machines.iter().map(|it| Service::Daemon.name(*it).to_string()).collect();
+    until("a configuration", async || {
+        let current = membership(bed, 1).await.current.ok_or("none")?;
+        let is_of = |it: &pb::ViewMember, name: &String| it.daemon.split('#').next() == Some(name);
+        let fits = current.members.len() == names.len()
+            && current.members.iter().zip(&names).all(|(it, name)| is_of(it, name) && it.primary == primary);
+        if fits { Ok(()) } else { Err(format!("{current:?}")) }
+    })
+    .await;
+}
+
+/// Each primary component is a majority of the one before. What machine 1 knows, the others do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_primary_component_follows_from_the_one_before_also_after_restarts() {
+    let mut bed = Bed::plan(Plan { voting: Some("dynamic"), ..Plan::default() }).await;
+    until_together(&bed, &[1, 2, 3], true).await;
+    let viewer = bed.viewer("life", 1).await;
+    viewer.goes_on(2).await;
+    bed.kill(&machine(3)).await;
+    until_together(&bed, &[1, 2], true).await;
+    bed.kill(&machine(2)).await;
+    until_together(&bed, &[1], true).await;
+    viewer.goes_on(2).await;
+    viewer.close().await;
+    bed.kill(&machine(1)).await;
+    let mut others = machine(2).to_vec();
+    others.extend(machine(3));
+    bed.begin_again(&others).await;
+    until_together(&bed, &[2, 3], false).await;
+    bed.begin_again(&machine(1)).await;
+    until_together(&bed, &[1, 2, 3], true).await;
+    let viewer = bed.viewer("life", 1).await;
+    viewer.goes_on(2).await;
+    viewer.close().await;
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_memory_is_damaged_does_not_start_and_the_others_go_on() {
+    let mut bed = Bed::plan(Plan { voting: Some("dynamic"), ..Plan::default() }).await;
+    until_together(&bed, &[1, 2, 3], true).await;
+    let viewer = bed.viewer("life", 1).await;
+    bed.kill(&machine(3)).await;
+    until_together(&bed, &[1, 2], true).await;
+    let memory = bed.dir().join("state/machine-3.state.json");
+    let text = std::fs::read_to_string(&memory).unwrap();
+    std::fs::write(&memory, text.replacen("machine-2", "machine-9", 1)).unwrap();
+    let program = Program::start(programs::handover(), |command| {
+        command.args(["gcs-svc", "--cluster", "e2e", "--name", "machine-3", "--listen", "127.0.0.1:0"]);
+        command.args(["--membership", bed.address(server(1)).as_str(), "--state-dir"]);
+        command.arg(bed.dir().join("state"));
+    });
+    let ended = program.end().await;
+    assert_eq!(ended.status.code(), Some(65), "{ended:?}");
+    assert!(ended.errors.contains("machine-3.state.json: its digest does not fit"), "{ended:?}");
+    until_together(&bed, &[1, 2], true).await;
+    std::fs::write(&memory, text).unwrap();
+    bed.start_again(&machine(3)).await;
+    until_together(&bed, &[1, 2, 3], true).await;
     viewer.goes_on(2).await;
     viewer.close().await;
     bed.finish().await;
