@@ -213,6 +213,12 @@ impl Machine for Daemon {
                 out.extend(result.err().map(Output::RefuseNotice));
             }
 
+            Input::Membership(Notice::Secondary) => {
+                if self.endpoint.give_up_primary() {
+                    self.groups.set_primary(false);
+                    self.tell_primary(self.processes.connections().collect(), out);
+                }
+            }
             Input::LinkUp { peer, epoch, received } => {
                 if self.links.leads(peer, epoch) {
                     self.detection.up(peer, now);

@@ -395,6 +395,10 @@ impl Endpoint {
     }
 
     /// Moves into `view`, and takes up what its members cast in it already. Returns who they are.
+    pub(crate) fn give_up_primary(&mut self) -> bool {
+        core::mem::take(&mut self.configuration.primary)
+    }
+
     pub(crate) fn install(&mut self, view: Configuration) -> Vec<Adopted> {
         assert!(view.id > self.configuration.id, "views grow [VKCD:local-monotonicity]");
         self.members = view.members.keys().copied().collect();

@@ -177,6 +177,9 @@ pub enum Notice {
     },
     /// The change is decided.
     View(Configuration),
+    /// Not of the service, but instead of it: it cannot be reached, nor can some member, so that it may have made a primary
+    /// component without us. Until the next view, this is none.
+    Secondary,
 }
 
 /// An order to the host.

@@ -1,14 +1,15 @@
 //! This daemon at the membership service: one stream to one of its servers, and to the next one when that ends.
 //!
 //! Each attachment says which start change and which configuration the machine was told last, so that whoever the
-//! server is, ids go on increasing [Moshe:fail-over]. While there is no server, the daemon stays in its configuration.
+//! server is, ids go on increasing [Moshe:fail-over]. While there is no server, the daemon stays in its configuration; if
+//! it misses a member as well, it does not take it for the primary component any more: there may be another one by now.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::str::FromStr;
 use std::time::Duration;
 
-use detector::Params;
+use detector::{Params, Report};
 use gcs_core::{Input, Notice};
 use model::{Address, Ballot, Ballots, Boot, Configuration, ConfigurationId, DaemonId, Name, StartId};
 use proto::membership::v1 as pb;
@@ -45,8 +46,7 @@ pub struct Membership {
 #[derive(Default)]
 struct Told {
     start: Option<StartId>,
-    /// The configuration, and how many members it has.
-    configuration: Option<(ConfigurationId, usize)>,
+    configuration: Option<Configuration>,
     /// Whether the start change came after the configuration.
     is_changing: bool,
     /// How often it has attached.
@@ -147,6 +147,14 @@ impl Membership {
                 }
                 tracing::debug!(%server, reason = %lost, "not attached to the membership service");
             }
+            if told.may_be_left_behind(&enrolment.reach.borrow()) {
+                tracing::warn!(
+                    "neither a membership server nor some member can be reached: not the primary component"
+                );
+                let secondary = Input::Membership(Notice::Secondary);
+                enrolment.machine.send(secondary).await.map_err(|_| Failure::Ended("the machine"))?;
+                told.leave_primary();
+            }
             enrolment.stop.run_until_cancelled(backoff.pause()).await;
         }
     }
@@ -178,13 +186,15 @@ impl Membership {
         told: &mut Told,
     ) -> Result<(Streaming<pb::RegisterResponse>, mpsc::Sender<pb::Attempted>), Lost> {
         let channel = dial::connect(server, &self.keepalive).await?;
+        let members = told.configuration.as_ref().map_or(0, |it| it.members.len());
+        let members = u32::try_from(members).unwrap_or(u32::MAX);
         let hello = pb::RegisterHello {
             cluster: self.cluster.to_string(),
             daemon: enrolment.daemon.to_string(),
             address: enrolment.address.to_string(),
             last_start: told.start.map(|start| start.to_string()).unwrap_or_default(),
-            last_configuration: told.configuration.map(|(id, _)| id.to_string()).unwrap_or_default(),
-            last_members: told.configuration.map_or(0, |(_, size)| u32::try_from(size).unwrap_or(u32::MAX)),
+            last_configuration: told.configuration.as_ref().map(|it| it.id.to_string()).unwrap_or_default(),
+            last_members: members,
             changing: told.is_changing,
             attempt: told.attempts,
             version: proto::MEMBERSHIP_VERSION,
@@ -233,14 +243,15 @@ async fn tell(
         };
         let (start, configuration) = match &notice {
             Notice::StartChange { start, .. } => (Some(*start), None),
-            Notice::View(configuration) => (None, Some((configuration.id, configuration.members.len()))),
+            Notice::View(configuration) => (None, Some(configuration.clone())),
+            Notice::Secondary => (None, None),
         };
         enrolment.machine.send(Input::Membership(notice)).await?;
         told.start = start.or(told.start);
-        told.configuration = configuration.or(told.configuration);
         told.is_changing = start.is_some();
-        if let Some((id, _)) = configuration {
-            told.form(id).await;
+        if let Some(configuration) = configuration {
+            told.form(configuration.id).await;
+            told.configuration = Some(configuration);
         }
     }
 }
@@ -255,6 +266,22 @@ impl Told {
             self.state = None;
         }
         written.is_ok()
+    }
+
+    /// Whether there may be a later primary component than the one that this daemon is in, given whom it misses. Only
+    /// without a membership server: it would say so.
+    fn may_be_left_behind(&self, missed: &Report<DaemonId>) -> bool {
+        let misses_any = |it: &Configuration| it.members.keys().any(|member| missed.contains_key(member));
+        self.configuration.as_ref().is_some_and(|it| it.primary && misses_any(it))
+    }
+
+    /// The configuration is not the primary component, so far as is known. The next server is to make a new one, even
+    /// if nobody has left.
+    fn leave_primary(&mut self) {
+        if let Some(configuration) = &mut self.configuration {
+            configuration.primary = false;
+        }
+        self.is_changing = true;
     }
 
     /// All have agreed to the configuration `id`. If that cannot be written down, it stays in doubt.
@@ -372,6 +399,19 @@ mod tests {
         assert_eq!(superseded("a#1").superseded_by(me), None);
         assert_eq!(Lost::Call(Status::aborted("replaced")).superseded_by(me), None);
         assert_eq!(Lost::Ended.superseded_by(me), None);
+    }
+
+    #[test]
+    fn who_misses_a_member_may_be_left_behind_by_a_primary_component() {
+        let members = ["a#1", "b#1"].map(|it| (it.parse().unwrap(), "1:3".parse().unwrap()));
+        let primary = Configuration::new(4, members.into()).with_primary(true);
+        let mut told = Told { configuration: Some(primary), ..Told::default() };
+        let silent = detector::Doubted { doubt: detector::Doubt::Cut, silent: Duration::ZERO };
+        let misses = |who: &str| Report::from([(who.parse().unwrap(), silent)]);
+        assert!(!told.may_be_left_behind(&Report::new()) && !told.may_be_left_behind(&misses("c#1")));
+        assert!(told.may_be_left_behind(&misses("b#1")));
+        told.leave_primary();
+        assert!(told.is_changing && !told.may_be_left_behind(&misses("b#1")), "once");
     }
 
     #[test]

@@ -315,7 +315,7 @@ impl Server {
         written: &BTreeMap<DaemonId, ConfigurationId>,
         out: &mut Vec<Output>,
     ) {
-        // Nobody is asked for whom the change is not about that I know: my vote was needed.
+        // Whoever has to write is in the newest change that I know of: it could not be agreed on without me.
         let asked = written.iter().filter(|(daemon, _)| self.census.seats.contains_key(daemon));
         let news = self.attempts.note(asked.map(|(daemon, id)| (*daemon, *id)));
         if !news.is_empty() {

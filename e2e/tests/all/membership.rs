@@ -278,6 +278,47 @@ async fn the_primary_component_follows_from_the_one_before_also_after_restarts()
     bed.finish().await;
 }
 
+/// Waits until a process is told that it is in the primary component, or is not.
+async fn until_told_primary(events: &mut gcs_client::Events, expected: bool) {
+    let told = async {
+        while let Some(event) = events.next().await {
+            if event == gcs_client::Event::Primary(expected) {
+                return;
+            }
+        }
+        panic!("the process was lost");
+    };
+    within("the event", told).await;
+}
+
+/// Its company may have gone on without it: a daemon that reaches no membership server and misses a member says that it is
+/// not in the primary component any more, until a server tells it more.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_be_left_behind_does_not_take_itself_for_the_primary_component() {
+    let mut bed = Bed::plan(Plan { voting: Some("static"), ..Plan::default() }).await;
+    until_together(&bed, &[1, 2, 3], true).await;
+    let viewer = bed.viewer("life", 1).await;
+    let target = gcs_client::Target {
+        addresses: vec![bed.address(Service::Daemon.name(1))],
+        cluster: "e2e".parse().unwrap(),
+        name: "witness".parse().unwrap(),
+        keepalive: svc_kit::dial::Keepalive::default(),
+    };
+    let mut witness = within("to attach", gcs_client::Attachment::connect(&target)).await.unwrap();
+    until_told_primary(&mut witness.events, true).await;
+    bed.kill(&[server(1)]).await;
+    viewer.goes_on(2).await;
+    bed.kill(&machine(3)).await;
+    until_told_primary(&mut witness.events, false).await;
+    viewer.goes_on(2).await;
+    bed.begin_again(&[server(1)]).await;
+    until_told_primary(&mut witness.events, true).await;
+    until_together(&bed, &[1, 2], true).await;
+    viewer.close().await;
+    drop(witness);
+    bed.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_whose_memory_is_damaged_does_not_start_and_the_others_go_on() {
     let mut bed = Bed::plan(Plan { voting: Some("dynamic"), ..Plan::default() }).await;

@@ -55,6 +55,7 @@ impl Daemons {
                     format!("{} is told of start change {start}: {{{}}}", name(place), proposed.join(" "))
                 }
                 Some(Notice::View(view)) => format!("{} is told of view {}", name(place), view.id),
+                Some(Notice::Secondary) => format!("{} may be left behind", name(place)),
                 None => format!("{} is told nothing", name(place)),
             },
             Action::Skip(place) => format!("{} is never told of its view", name(place)),

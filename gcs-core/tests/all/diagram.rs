@@ -29,6 +29,7 @@ pub fn notice(to: DaemonId, notice: &Notice) -> String {
         Notice::StartChange { start, proposed } => {
             format!("{to} ← start change {} {}", start.number(), names(proposed.keys().map(|id| id.name())))
         }
+        Notice::Secondary => format!("{to} ← not the primary component"),
         Notice::View(view) => format!("{to} ← view {}", triple(view)),
     }
 }

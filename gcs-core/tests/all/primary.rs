@@ -1,6 +1,6 @@
 //! What processes are told of the primary component.
 
-use gcs_core::Params;
+use gcs_core::{Input, Notice, Params};
 
 use crate::checks::check;
 use crate::world::World;
@@ -45,6 +45,32 @@ fn processes_are_told_when_their_daemon_comes_into_the_primary_component_and_lea
     w.attach(c, 3);
     w.run();
     assert_eq!((w.told(a, 3), w.told(c, 3)), (vec!["primary: true".to_owned()], vec![]));
+    w.settle();
+    check(&w, false);
+}
+
+/// A daemon that may have been left behind: no configuration comes, and processes are told all the same; once.
+#[test]
+fn a_daemon_that_cannot_know_whether_it_is_primary_says_that_it_is_not() {
+    let mut w = World::new(Params::lan());
+    let [a, b] = ["a", "b"].map(|name| w.start(name));
+    let both = [a, b];
+    w.start_change(&both, &both);
+    let whole = w.agree(1, &both).with_primary(true);
+    w.view(&both, &whole);
+    w.run();
+    w.attach(b, 1);
+    w.join(b, 1, &["g"]);
+    w.run();
+    assert_eq!(w.told(b, 1), ["primary: true", "g {b1} +b1"]);
+    w.input(b, Input::Membership(Notice::Secondary));
+    w.input(b, Input::Membership(Notice::Secondary));
+    assert_eq!(w.told(b, 1), ["primary: false"]);
+    w.start_change(&both, &both);
+    let again = w.agree(2, &both).with_primary(true);
+    w.view(&both, &again);
+    w.run();
+    assert_eq!(w.told(b, 1), ["primary: true"]);
     w.settle();
     check(&w, false);
 }

@@ -23,7 +23,7 @@ fn the_same_seed_gives_the_same_trace() {
 #[test]
 fn storms_reach_every_moment() {
     let mut coverage = Coverage::default();
-    for seed in 0..60 {
+    for seed in 0..100 {
         let outcome = World::new(Knobs::multicast(seed)).run();
         assert!(outcome.is_good(), "{outcome}");
         coverage.add(&outcome.coverage);
