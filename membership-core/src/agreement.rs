@@ -161,6 +161,10 @@ impl Agreement {
     /// Which proposal, if any, has to answer the newest one of `from`.
     pub(crate) fn answer(&self, from: ServerId) -> Option<Kind> {
         let proposal = self.last.get(&from).filter(|_| self.target.servers.contains(&from))?;
+        // It may have been used in the step in which I voted.
+        if self.has_used(from, proposal) {
+            return None;
+        }
         match proposal.kind {
             Kind::Slow { round } if round > self.round => Some(Kind::Slow { round }),
             Kind::Slow { .. } if self.phase == Phase::Slow => None,

@@ -109,7 +109,7 @@ impl Server {
                 self.propose(now, kind, out);
             }
         }
-        // Only then: to whoever is done, the votes that it is done with would look like new ones.
+        // Only then: rule D1 has to see first whether they have used mine.
         self.count_votes(now, out);
     }
 

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use detector::Doubt;
 use membership_core::{Params, Protocol};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::world::{Count, World, sim};
+use crate::world::{Count, World, lan, sim};
 
 struct Dice(ChaCha8Rng);
 
@@ -228,5 +229,52 @@ fn a_seed_is_a_schedule() {
         for seed in 0..20 {
             assert_eq!(play(seed, faults), play(seed, faults), "seed {seed}");
         }
+    }
+}
+
+/// A daemon crashes: its server sees its stream break, and the others report that they miss it, each at its own time.
+/// However these facts and what servers say of them are mixed, everybody is told one start change and one configuration.
+#[test]
+fn a_crash_is_one_change() {
+    for seed in 0..150 {
+        let mut dice = Dice(ChaCha8Rng::seed_from_u64(seed));
+        let mut world = World::connected(3, lan(Protocol::Moshe));
+        world.settle();
+        for index in 0..4 {
+            let daemon = world.daemon(&format!("daemon-{index}"));
+            world.attach(daemon, index % 3);
+        }
+        world.settle();
+        world.gathers = dice.one_in(2);
+        world.count = Count::default();
+        let dead = dice.below(4);
+        let home = dead % 3;
+        let mut facts: Vec<usize> = (0..4).collect();
+        world.leave(dead);
+        while !facts.is_empty() {
+            let pending = world.pending();
+            if pending.is_empty() || dice.one_in(3) {
+                let fact = facts.swap_remove(dice.below(facts.len()));
+                if fact == dead {
+                    let id = world.daemons[dead].id;
+                    world.detach(id, home);
+                } else {
+                    world.report(fact, &[(dead, Doubt::Doubtful)]);
+                }
+            } else {
+                world.perform(dice.pick(&pending));
+            }
+            if dice.one_in(3) {
+                world.pass(Duration::from_micros(dice.below(500) as u64));
+            }
+        }
+        world.settle();
+        // Later they are sure of it.
+        for daemon in (0..4).filter(|daemon| *daemon != dead) {
+            world.report(daemon, &[(dead, Doubt::Cut)]);
+            world.settle();
+        }
+        assert_eq!(world.common_view().map(|view| view.members.len()), Ok(3), "seed {seed}");
+        assert_eq!((world.count.start_changes, world.count.views), (3, 3), "seed {seed}");
     }
 }
