@@ -5,6 +5,7 @@ mod content;
 mod demo;
 mod kill;
 mod membership;
+mod relocate;
 mod shape;
 mod signals;
 mod status;
@@ -21,6 +22,7 @@ use svc_kit::shutdown::Exit;
 
 use crate::cluster::state::{self, NoCluster, State};
 use crate::commands::membership::AskError;
+use crate::commands::relocate::MoveError;
 use crate::player::PlayError;
 use svc_kit::parent;
 
@@ -56,6 +58,8 @@ enum Command {
     Status(status::Args),
     /// Show which machines are in the cluster and why, and keep machines out
     Membership(membership::Args),
+    /// Move a session to another server while it goes on
+    Move(relocate::Args),
     /// Kill a process of the cluster on this computer with SIGKILL
     Kill(kill::Args),
     /// Add content units, and list them
@@ -97,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Talk(args) => exit(on_runtime(talk::run(args))),
         Command::Status(args) => exit(on_runtime(status::run(args))),
         Command::Membership(args) => exit(on_runtime(membership::run(args))),
+        Command::Move(args) => exit(on_runtime(relocate::run(args))),
         Command::Content(args) => exit(on_runtime(content::run(args))),
     }
 }
@@ -119,6 +124,11 @@ fn code_of(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref() {
         Some(AskError::Silent) => return Exit::Unreachable.into(),
         Some(AskError::Refused(status)) => return ExitCode::from(EXIT_GRPC + status.code() as u8),
+        None => {}
+    }
+    match error.downcast_ref() {
+        Some(MoveError::Silent) => return Exit::Unreachable.into(),
+        Some(MoveError::Refused(status)) => return ExitCode::from(EXIT_GRPC + status.code() as u8),
         None => {}
     }
     match error.downcast_ref() {
@@ -176,6 +186,9 @@ mod tests {
         assert_eq!(code(PlayError::Refused(tonic::Status::not_found("no such unit")).into()), expected(69));
         assert_eq!(code(AskError::Silent.into()), expected(69));
         assert_eq!(code(AskError::Refused(tonic::Status::invalid_argument("name")).into()), expected(67));
+        assert_eq!(code(MoveError::Silent.into()), expected(69));
+        let refused = tonic::Status::failed_precondition("not there");
+        assert_eq!(code(MoveError::Refused(refused).into()), expected(73));
         assert_eq!(code(anyhow::anyhow!("anything else")), expected(1));
     }
 }

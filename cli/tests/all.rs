@@ -39,6 +39,7 @@ fn help_names_every_command_and_where_to_begin() {
         "watch",
         "status",
         "membership",
+        "move",
         "kill",
         "content",
         "check",

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Service;
 use crate::gateways::{Dialler, Door};
+use crate::orders::Orders;
 
 /// The most groups in one command.
 const GROUPS_MAX: usize = 4096;
@@ -48,6 +49,7 @@ pub(crate) struct Effects<S: Service> {
     pub(crate) overflow: Arc<Notify>,
     pub(crate) drained: CancellationToken,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) orders: Arc<Orders>,
     pub(crate) trace: TraceWriter,
 }
 
@@ -76,6 +78,7 @@ impl<S: Service> driver::Effects<Output> for Effects<S> {
                     self.counters.refuse();
                     tracing::warn!(%group, %sender, %error, "a message is refused");
                 }
+                Output::Moved { ticket, outcome } => self.orders.answer(ticket, outcome),
                 Output::Drained => self.drained.cancel(),
                 Output::Trace(_) => {}
             }

@@ -13,6 +13,7 @@ pub mod content;
 mod effects;
 mod gateways;
 mod groups;
+mod orders;
 mod rpc;
 pub mod store;
 mod wire;
@@ -45,6 +46,7 @@ use crate::config::Config;
 use crate::effects::{Counters, Effects};
 use crate::gateways::Dialler;
 use crate::groups::Groups;
+use crate::orders::Orders;
 use crate::rpc::{Library, Load, Operators};
 
 /// Facts that wait for the machine.
@@ -135,13 +137,19 @@ impl<S: Service> Running<S> {
         let boot = Boot::new(clock.now().as_micros());
         let trace = TraceWriter::create(config.trace.as_deref(), config.name, boot)?;
         let (machine, inbox) = driver::inbox::<Server<S>>(INBOX_MAX);
-        let counters = Arc::new(Counters::default());
+        let (counters, orders) = (Arc::new(Counters::default()), Arc::new(Orders::default()));
         let (commands, queued_commands) = mpsc::channel(COMMANDS_MAX);
         let overflow = Arc::new(Notify::new());
         let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
         let Config { cluster, name, keepalive, gcs: addresses, .. } = config;
-        let operators =
-            Operators { name, clock, machine: machine.clone(), counters: counters.clone(), library };
+        let operators = Operators {
+            name,
+            clock,
+            machine: machine.clone(),
+            counters: counters.clone(),
+            orders: orders.clone(),
+            library,
+        };
         let (server, health) = Services::new()
             .with(ServerServiceServer::new(operators))
             .server(&keepalive, proto::FILE_DESCRIPTOR_SET)
@@ -159,6 +167,7 @@ impl<S: Service> Running<S> {
             overflow: overflow.clone(),
             drained: drained.clone(),
             counters,
+            orders,
             trace,
         };
         let groups = Groups {

@@ -1,4 +1,4 @@
-//! What operators use: the state of the unit databases, and loading the content again.
+//! What operators use: the state of the unit databases, moving a session, and loading the content again.
 
 use std::sync::Arc;
 
@@ -7,13 +7,14 @@ use model::{Name, ProcessId, Time, UnitId};
 use proto::server::v1 as pb;
 use proto::server::v1::server_service_server::ServerService;
 use session_core::server::Input;
-use session_core::{Database, Server, SessionStatus};
+use session_core::{Database, MoveRefusal, Server, SessionStatus};
 use svc_kit::driver::{Clock, Handle};
-use svc_kit::status::{because, unavailable};
+use svc_kit::status::{bad_field, because, unavailable};
 use tonic::{Code, Request, Response, Status};
 
 use crate::config::Config;
 use crate::effects::Counters;
+use crate::orders::Orders;
 use crate::wire;
 use crate::{LoadError, Service};
 
@@ -23,6 +24,7 @@ pub(crate) struct Operators<S: Service> {
     pub(crate) clock: Clock,
     pub(crate) machine: Handle<Server<S>>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) orders: Arc<Orders>,
     pub(crate) library: Arc<Library<S>>,
 }
 
@@ -61,6 +63,28 @@ impl<S: Service> ServerService for Operators<S> {
         Ok(Response::new(pb::GetStatusResponse { name, process, units, refused_messages }))
     }
 
+    async fn move_session(
+        &self,
+        request: Request<pb::MoveSessionRequest>,
+    ) -> Result<Response<pb::MoveSessionResponse>, Status> {
+        let pb::MoveSessionRequest { name, server } = request.into_inner();
+        let malformed = |it: wire::Malformed| bad_field(it.field, "is missing or malformed");
+        let (unit, session) = wire::session("name", &name).map_err(malformed)?;
+        let to =
+            (!server.is_empty()).then(|| wire::server("server", &server)).transpose().map_err(malformed)?;
+        let order = self.orders.begin();
+        let fact = Input::Move { ticket: order.ticket, unit, session, to };
+        self.machine.send(fact).await.map_err(|_| stopping())?;
+        let moved = order.outcome().await.ok_or_else(stopping)?.map_err(not_moved)?;
+        tracing::info!(session = name, to = %moved.to, fence = %moved.fence, "an operator moves a session");
+        let from = moved.from.map(|it| it.to_string()).unwrap_or_default();
+        Ok(Response::new(pb::MoveSessionResponse {
+            from,
+            to: moved.to.to_string(),
+            fence: moved.fence.to_string(),
+        }))
+    }
+
     async fn reload_content(
         &self,
         _: Request<pb::ReloadContentRequest>,
@@ -78,6 +102,21 @@ impl<S: Service> ServerService for Operators<S> {
 
 fn stopping() -> Status {
     unavailable("DRAINING", "this server shuts down", std::time::Duration::from_secs(1))
+}
+
+fn not_moved(refusal: MoveRefusal) -> Status {
+    let (code, reason) = match refusal {
+        MoveRefusal::UnknownUnit => (Code::NotFound, "UNKNOWN_UNIT"),
+        MoveRefusal::UnknownSession => (Code::NotFound, "UNKNOWN_SESSION"),
+        MoveRefusal::UnknownServer => (Code::NotFound, "UNKNOWN_SERVER"),
+        MoveRefusal::NotAReplica => (Code::FailedPrecondition, "NOT_A_REPLICA"),
+        MoveRefusal::AlreadyPrimary => (Code::FailedPrecondition, "ALREADY_PRIMARY"),
+        MoveRefusal::NobodyElse => (Code::FailedPrecondition, "NO_OTHER_REPLICA"),
+        MoveRefusal::Unsettled => {
+            return unavailable("UNSETTLED", refusal.to_string(), std::time::Duration::from_millis(500));
+        }
+    };
+    because(code, reason, refusal.to_string())
 }
 
 fn unit_status<S: Service>(
@@ -115,5 +154,6 @@ fn session_status(now: Time, status: &SessionStatus<'_>) -> pb::SessionStatus {
         responses: status.responses,
         requests: status.requests,
         context_age: age,
+        placed: status.session.placed,
     }
 }

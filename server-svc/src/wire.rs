@@ -26,6 +26,20 @@ pub(crate) fn session_name(unit: &UnitId, session: SessionId) -> String {
     format!("contentUnits/{unit}/sessions/{session}")
 }
 
+/// The unit and the session that `contentUnits/{unit}/sessions/{session}` names.
+pub(crate) fn session(field: &'static str, name: &str) -> Result<(UnitId, SessionId), Malformed> {
+    let read = || {
+        let (unit, session) = name.strip_prefix("contentUnits/")?.split_once("/sessions/")?;
+        Some((UnitId::new(unit)?, session.parse().ok()?))
+    };
+    read().ok_or(Malformed { field })
+}
+
+/// The name of the server that `servers/{server}` names.
+pub(crate) fn server(field: &'static str, name: &str) -> Result<Name, Malformed> {
+    name.strip_prefix("servers/").and_then(|name| name.parse().ok()).ok_or(Malformed { field })
+}
+
 /// The first message to a gateway.
 pub(crate) fn hello(cluster: Name, server: Name, gateway: &GatewayId) -> pb::DeliverRequest {
     let hello = pb::ServerHello {
@@ -209,6 +223,21 @@ mod tests {
             (Some(FromGateway::Credit(pb::Credit::default())), "credit.session"),
         ] {
             assert_eq!(read(message), Err(Malformed { field }));
+        }
+    }
+
+    #[test]
+    fn names_read_back_and_what_is_none_is_named() {
+        let (unit, id) = (UnitId::new("film-1").unwrap(), SessionId::new(7));
+        assert_eq!(session("name", &session_name(&unit, id)), Ok((unit, id)));
+        assert_eq!(server("server", "servers/server-2"), Ok(Name::literal("server-2")));
+        for bad in
+            ["", "contentUnits/film-1", "contentUnits/film-1/sessions/", "contentUnits//sessions/7", "7"]
+        {
+            assert_eq!(session("name", bad), Err(Malformed { field: "name" }), "{bad}");
+        }
+        for bad in ["server-2", "servers/", "servers/Server 2"] {
+            assert_eq!(server("server", bad), Err(Malformed { field: "server" }), "{bad}");
         }
     }
 

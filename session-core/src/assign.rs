@@ -55,11 +55,13 @@ impl Loads {
         }
     }
 
-    fn lightest_primary(&self, id: SessionId) -> Option<ProcessId> {
+    /// Who does least, other than `but`.
+    fn lightest_primary(&self, id: SessionId, but: Option<ProcessId>) -> Option<ProcessId> {
         let weight = |(server, load): &(&ProcessId, &Load)| {
             (load.primaries, load.primaries + load.backups, tie(id, **server), **server)
         };
-        self.0.iter().min_by_key(weight).map(|(server, _)| *server)
+        let free = |(server, _): &(&ProcessId, &Load)| Some(**server) != but;
+        self.0.iter().filter(free).min_by_key(weight).map(|(server, _)| *server)
     }
 
     /// The best further backup: on another daemon than the primary if possible, then the one that does least.
@@ -73,9 +75,11 @@ impl Loads {
         self.0.iter().filter(|(server, _)| free(server)).min_by_key(weight).map(|(server, _)| *server)
     }
 
-    /// The servers with the most and the least sessions to serve, if a move from one to the other helps.
-    fn imbalance(&self) -> Option<(ProcessId, ProcessId)> {
-        let (busiest, most) = self.0.iter().max_by_key(|(id, load)| (load.primaries, Reverse(**id)))?;
+    /// The servers with the most and the least sessions to serve, if a move from one to the other helps. Only
+    /// `givers` have a session that may be moved.
+    fn imbalance(&self, givers: &BTreeSet<ProcessId>) -> Option<(ProcessId, ProcessId)> {
+        let giving = self.0.iter().filter(|(id, _)| givers.contains(id));
+        let (busiest, most) = giving.max_by_key(|(id, load)| (load.primaries, Reverse(**id)))?;
         let (idlest, least) = self.0.iter().min_by_key(|(id, load)| (load.primaries, **id))?;
         (most.primaries > least.primaries + 1).then_some((*busiest, *idlest))
     }
@@ -108,7 +112,7 @@ impl Assignment<'_> {
         self.loads.remove(session);
         session.backups.retain(|backup| self.members.contains(backup));
         if !session.primary.is_some_and(|primary| self.members.contains(&primary)) {
-            let heir = session.backups.first().copied().or_else(|| self.loads.lightest_primary(id));
+            let heir = session.backups.first().copied().or_else(|| self.loads.lightest_primary(id, None));
             self.appoint(session, heir);
         }
         session.backups.truncate(usize::from(self.policy.backups));
@@ -124,6 +128,7 @@ impl Assignment<'_> {
     fn appoint(&mut self, session: &mut Session, heir: Option<ProcessId>) {
         session.replaced = session.primary.map(|server| Replaced { server, fence: session.fence });
         session.backups.retain(|backup| Some(*backup) != heir);
+        session.placed = false;
         session.primary = heir;
         self.refence(session);
     }
@@ -135,17 +140,31 @@ impl Assignment<'_> {
     }
 
     /// Moves sessions from the busiest to the idlest server until that helps no more, at most `moves_max` of them
-    /// [FK:balance]. The old primary stays as first backup: it has the context at its freshest.
+    /// [FK:balance]. Those that an operator put somewhere stay there.
     pub(crate) fn balance(&mut self, sessions: &mut BTreeMap<SessionId, Session>, moves_max: usize) {
         for _ in 0..moves_max {
-            let Some((busiest, idlest)) = self.loads.imbalance() else { break };
+            let movable = sessions.values().filter(|session| !session.placed);
+            let givers = movable.filter_map(|session| session.primary).collect();
+            let Some((busiest, idlest)) = self.loads.imbalance(&givers) else { break };
             let Some(session) = candidate(sessions, busiest, idlest) else { break };
-            self.loads.remove(session);
-            self.appoint(session, Some(idlest));
-            session.backups.insert(0, busiest);
-            session.backups.truncate(usize::from(self.policy.backups));
-            self.loads.add(session);
+            self.hand_over(session, idlest);
         }
+    }
+
+    /// Who could serve the session in place of its primary: the member that does least.
+    pub(crate) fn elsewhere(&self, id: SessionId, session: &Session) -> Option<ProcessId> {
+        self.loads.lightest_primary(id, session.primary)
+    }
+
+    /// Makes `heir`, a member, the primary in place of one that lives. The old one stays as first backup: it has the
+    /// context at its freshest.
+    pub(crate) fn hand_over(&mut self, session: &mut Session, heir: ProcessId) {
+        self.loads.remove(session);
+        let before = session.primary;
+        self.appoint(session, Some(heir));
+        session.backups.splice(..0, before);
+        session.backups.truncate(usize::from(self.policy.backups));
+        self.loads.add(session);
     }
 }
 
@@ -155,7 +174,8 @@ fn candidate(
     from: ProcessId,
     to: ProcessId,
 ) -> Option<&mut Session> {
-    let served = || sessions.iter().filter(|(_, session)| session.primary == Some(from));
+    let movable = |session: &Session| session.primary == Some(from) && !session.placed;
+    let served = || sessions.iter().filter(|(_, session)| movable(session));
     let prepared = served().find(|(_, session)| session.backups.contains(&to));
     let id = *prepared.or_else(|| served().next())?.0;
     sessions.get_mut(&id)
@@ -194,6 +214,7 @@ mod tests {
             backups: Vec::new(),
             fence: Fence::NONE,
             replaced: None,
+            placed: false,
             version: Version { fence: Fence::NONE, number: 0 },
             context: Bytes::new(),
             requests: 0,

@@ -3,7 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use model::{GroupView, ProcessId, UnitId};
+use model::{GroupView, Name, ProcessId, UnitId};
 
 use crate::service::UnitInfo;
 
@@ -11,6 +11,7 @@ use crate::service::UnitInfo;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Catalogue {
     members: Vec<ProcessId>,
+    names: BTreeMap<Name, ProcessId>,
     held: BTreeMap<ProcessId, Vec<UnitInfo>>,
 }
 
@@ -18,8 +19,14 @@ impl Catalogue {
     /// A view of the service group. Returns whether somebody is new and has to be told what everybody holds.
     pub(crate) fn on_view(&mut self, view: &GroupView) -> bool {
         self.members = view.members.iter().map(|member| member.process).collect();
+        self.names = view.members.iter().map(|member| (member.name, member.process)).collect();
         self.held.retain(|server, _| self.members.contains(server));
         !view.joined.is_empty()
+    }
+
+    /// The server of this name.
+    pub(crate) fn named(&self, name: Name) -> Option<ProcessId> {
+        self.names.get(&name).copied()
     }
 
     /// `server` says what it holds.

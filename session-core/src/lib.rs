@@ -25,4 +25,6 @@ pub use gateway::{Gateway, GatewayParams};
 pub use params::Params;
 pub use server::{Server, SessionStatus};
 pub use service::{ContentService, Next, Refusal, RefusalKind, UnitInfo};
-pub use unit_db::{Database, Policy, Replaced, Session, Share, Tomb, Update, Version};
+pub use unit_db::{
+    Database, MoveRefusal, Policy, Relocation, Replaced, Session, Share, Tomb, Update, Version,
+};

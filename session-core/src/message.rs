@@ -154,6 +154,15 @@ pub enum ContentMessage {
         /// Where its client was.
         gateway: GatewayId,
     },
+    /// An operator wants the session elsewhere.
+    Move {
+        /// The session.
+        session: SessionId,
+        /// To which server; nobody in particular: away from where it is.
+        to: Option<ProcessId>,
+        /// Which order of the sender's this is, for its answer.
+        ticket: u64,
+    },
     /// The database of one class of replicas, told to those who may have another [FK:state-exchange].
     State {
         /// The view in which it is told.

@@ -171,6 +171,10 @@ impl Diagram {
             }
             ContentMessage::End { session, .. } => format!("end {}", self.session(*session)),
             ContentMessage::Expire { session, .. } => format!("expire {}", self.session(*session)),
+            ContentMessage::Move { session, to, .. } => {
+                let to = to.map_or("somewhere else".to_owned(), |to| format!("to {}", self.processes(&[to])));
+                format!("move {} {to}", self.session(*session))
+            }
             ContentMessage::State { class, .. } => format!("the database of {{{}}}", self.processes(class)),
         }
     }

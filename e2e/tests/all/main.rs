@@ -21,6 +21,8 @@ mod gateways;
 #[cfg(test)]
 mod membership;
 #[cfg(test)]
+mod moves;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod servers;

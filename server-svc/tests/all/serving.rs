@@ -5,10 +5,11 @@ use model::SessionId;
 use proto::gateway::v1 as pb;
 use proto::gateway::v1::deliver_request::Message as Said;
 use proto::gateway::v1::deliver_response::Message as Say;
-use proto::server::v1::{ReloadContentRequest, Role};
+use proto::server::v1::{MoveSessionRequest, ReloadContentRequest, Role};
 use session_core::message::{ContentMessage, Secret, ServiceMessage, SessionMessage};
 use svc_kit::shutdown::{Exit, Failure};
 use svc_kit::status::reason;
+use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -172,6 +173,37 @@ async fn it_tells_gateways_which_units_there_are() {
     let film = &units.units[0];
     assert_eq!((units.query, film.unit.as_str(), film.media_type.as_str()), (3, "life", "video/mp4"));
     assert_eq!(film.size_bytes, std::fs::metadata(crate::bed::film("life")).unwrap().len());
+}
+
+#[tokio::test]
+async fn an_operator_is_told_why_a_session_cannot_be_moved() {
+    let (mut daemon, mut gateway) = (Daemon::start().await, Gateway::start().await);
+    let (mut bed, mut process) = attached(&mut daemon).await;
+    let (_stream, _) = claimed(&mut process, &mut gateway).await;
+    let life = |id: u32| format!("contentUnits/life/sessions/{id:032x}");
+    let elsewhere = "contentUnits/gradients/sessions/00000000000000000000000000000007".to_owned();
+    for (name, server, expected) in [
+        (life(7), "", (Code::FailedPrecondition, "NO_OTHER_REPLICA")),
+        (life(7), "servers/s", (Code::FailedPrecondition, "ALREADY_PRIMARY")),
+        (life(7), "servers/server-9", (Code::NotFound, "UNKNOWN_SERVER")),
+        (life(8), "servers/s", (Code::NotFound, "UNKNOWN_SESSION")),
+        (elsewhere, "servers/s", (Code::NotFound, "UNKNOWN_UNIT")),
+        ("contentUnits/life".to_owned(), "", (Code::InvalidArgument, "BAD_FIELD")),
+        (life(7), "s", (Code::InvalidArgument, "BAD_FIELD")),
+    ] {
+        let request = MoveSessionRequest { name: name.clone(), server: server.to_owned() };
+        let status = soon(bed.operator.move_session(request)).await.unwrap_err();
+        assert_eq!(
+            (status.code(), reason(&status).as_deref()),
+            (expected.0, Some(expected.1)),
+            "{name} {server}"
+        );
+    }
+    process.lose().await;
+    bed.await_status(|status| status.process.is_empty()).await;
+    let request = MoveSessionRequest { name: life(7), server: String::new() };
+    let status = soon(bed.operator.move_session(request)).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_deref()), (Code::Unavailable, Some("UNSETTLED")));
 }
 
 #[tokio::test]

@@ -214,7 +214,9 @@ fn shown_multicast(purpose: &Purpose, payload: &Bytes) -> String {
                 ContentMessage::Inquire { .. } => "inquire",
                 ContentMessage::End { .. } => "end",
                 ContentMessage::Expire { .. } => "expire",
-                ContentMessage::Propagate { .. } | ContentMessage::State { .. } => {
+                ContentMessage::Propagate { .. }
+                | ContentMessage::Move { .. }
+                | ContentMessage::State { .. } => {
                     panic!("gateways know nothing")
                 }
             };

@@ -71,6 +71,7 @@ impl<S: ContentService> Server<S> {
             ToServer::Fenced { fence, .. } => {
                 if held.fence == fence {
                     self.set_serving(&unit, session, Serving::Nothing);
+                    self.retire_alone(now, &unit, session, out);
                 }
             }
             ToServer::Unknown { .. } => {}
@@ -99,9 +100,12 @@ impl<S: ContentService> Server<S> {
         }
     }
 
-    pub(super) fn gateway_down(&mut self, now: Time, gateway: &GatewayId) {
+    pub(super) fn gateway_down(&mut self, now: Time, gateway: &GatewayId, out: &mut Vec<Output>) {
         self.doors.shut(now, gateway);
         for (unit, session, since) in self.served_at(gateway) {
+            if self.retire_alone(now, &unit, session, out) {
+                continue;
+            }
             let (since, again) = (since.unwrap_or(now), now + self.params.claim_retry);
             self.set_serving(&unit, session, Serving::Claiming { since, again });
         }

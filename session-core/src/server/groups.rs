@@ -20,9 +20,17 @@ const QUESTIONS_MAX: usize = 256;
 
 /// Groups to join and to leave, gathered over the effects of one event.
 #[derive(Default)]
-struct Moves {
+pub(super) struct Moves {
     join: Vec<GroupName>,
     leave: Vec<GroupName>,
+}
+
+impl Moves {
+    pub(super) fn order(self, out: &mut Vec<Output>) {
+        let Moves { join, leave } = self;
+        out.extend((!leave.is_empty()).then_some(Output::Leave(leave)));
+        out.extend((!join.is_empty()).then_some(Output::Join(join)));
+    }
 }
 
 impl<S: ContentService> Server<S> {
@@ -172,13 +180,22 @@ impl<S: ContentService> Server<S> {
                 }
                 Effect::Updated(session) => {
                     self.hear(now, unit, session);
+                    self.make_way(now, unit, session, &mut moves, out);
                     self.follow(unit, session, out);
                 }
-                Effect::Attached { session, before } => self.follow_client(now, unit, session, &before, out),
+                Effect::Attached { session, before } => {
+                    self.retire(now, unit, session, &mut moves, out);
+                    self.follow_client(now, unit, session, &before, out);
+                }
                 Effect::Ended { session, last } => self.ended(now, unit, session, &last, &mut moves, out),
                 Effect::Refused { session, gateway, reason } => {
                     if self.speaks_for(unit) {
                         self.doors.send(now, &gateway, ToGateway::Refused { session, reason }, out);
+                    }
+                }
+                Effect::Ordered { by, ticket, outcome } => {
+                    if Some(by) == self.me && self.orders.remove(&ticket).is_some() {
+                        out.push(Output::Moved { ticket, outcome });
                     }
                 }
                 Effect::Tell(message) => {
@@ -187,9 +204,7 @@ impl<S: ContentService> Server<S> {
                 }
             }
         }
-        let Moves { join, leave } = moves;
-        out.extend((!leave.is_empty()).then_some(Output::Leave(leave)));
-        out.extend((!join.is_empty()).then_some(Output::Join(join)));
+        moves.order(out);
     }
 
     fn hear(&mut self, now: Time, unit: &UnitId, session: SessionId) {
@@ -202,8 +217,25 @@ impl<S: ContentService> Server<S> {
         self.units.get(unit).is_some_and(|state| state.database.is_spokesman())
     }
 
-    /// Takes the part in a session that the unit database gives this server.
-    fn settle(
+    /// The new primary of a session has told its context: whoever served the session before need not go on.
+    fn make_way(
+        &mut self,
+        now: Time,
+        unit: &UnitId,
+        session: SessionId,
+        moves: &mut Moves,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(state) = self.units.get(unit) else { return };
+        let told = state.database.sessions().get(&session).map(|known| known.version.fence);
+        if told > state.held.get(&session).map(|held| held.fence) {
+            self.retire(now, unit, session, moves, out);
+        }
+    }
+
+    /// Takes the part in a session that the unit database gives this server. A primary that is replaced while it lives
+    /// says how far it got, and goes on until its gateway has granted the session to another.
+    pub(super) fn settle(
         &mut self,
         now: Time,
         unit: &UnitId,
@@ -216,7 +248,14 @@ impl<S: ContentService> Server<S> {
         let (fence, role) = (known.fence, role_of(me, &known));
         let before = state.held.get(&session).map_or(Role::None, |held| held.role);
         if before == Role::Primary && role != Role::Primary {
-            state.last_word(unit, session, out);
+            match state.held.get(&session).map(|held| &held.serving) {
+                Some(Serving::Streaming { .. }) => {
+                    state.last_word(unit, session, out);
+                    return;
+                }
+                Some(Serving::Joining | Serving::Claiming { .. }) => state.last_word(unit, session, out),
+                Some(Serving::Nothing) | None => {}
+            }
         }
         let group = || Purpose::Session(unit.clone(), session).group();
         let changed = match (state.held.get_mut(&session), role) {
@@ -263,7 +302,8 @@ impl<S: ContentService> Server<S> {
 
     /// The gateway asked again for a session that is there: perhaps the claim was lost.
     fn reclaim(&mut self, now: Time, unit: &UnitId, session: SessionId, out: &mut Vec<Output>) {
-        if self.held(unit, session).is_some_and(|held| held.role == Role::Primary && held.joined) {
+        let primary = |held: &mut Held<_>| held.role == Role::Primary && held.joined;
+        if !self.is_outgoing(unit, session) && self.held(unit, session).is_some_and(primary) {
             self.claim(now, now, unit, session, out);
         }
     }

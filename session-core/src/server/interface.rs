@@ -4,10 +4,10 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use model::trace::{Event, Role};
-use model::{Fence, GroupName, GroupView, ProcessId, SessionId, Time, UnitId};
+use model::{Fence, GroupName, GroupView, Name, ProcessId, SessionId, Time, UnitId};
 
 use crate::message::{DecodeError, GatewayId, ToGateway, ToServer};
-use crate::unit_db::Session;
+use crate::unit_db::{MoveRefusal, Relocation, Session};
 
 /// A fact.
 #[derive(Clone, Debug)]
@@ -35,6 +35,17 @@ pub enum Input<S> {
     Gateway(GatewayId, ToServer),
     /// The content is this now; units may have come or gone.
     Content(S),
+    /// An operator wants a session elsewhere.
+    Move {
+        /// A number that this server was given for no other order.
+        ticket: u64,
+        /// The unit.
+        unit: UnitId,
+        /// The session.
+        session: SessionId,
+        /// The server that is to serve it; nobody in particular: away from where it is.
+        to: Option<Name>,
+    },
     /// Hand all sessions over and say when that is done.
     Drain,
 }
@@ -78,6 +89,13 @@ pub enum Output {
         sender: ProcessId,
         /// What is wrong with it.
         error: DecodeError,
+    },
+    /// What became of an operator's order.
+    Moved {
+        /// Which.
+        ticket: u64,
+        /// The move, or why there is none.
+        outcome: Result<Relocation, MoveRefusal>,
     },
     /// Nothing is served here any more.
     Drained,

@@ -8,6 +8,7 @@ mod doors;
 mod gateways;
 mod groups;
 mod interface;
+mod moves;
 #[cfg(test)]
 mod tests;
 mod unit;
@@ -53,6 +54,8 @@ pub struct Server<S: ContentService> {
     doors: Doors,
     /// Every held session's deadline.
     timers: Timers<(UnitId, SessionId)>,
+    /// Orders of operators that were multicast and have not come back, by ticket.
+    orders: BTreeMap<u64, UnitId>,
     /// The last name given to a context.
     lineages: u64,
     drain: Drain,
@@ -70,6 +73,7 @@ impl<S: ContentService> Server<S> {
             questions: VecDeque::new(),
             units: BTreeMap::new(),
             timers: Timers::new(),
+            orders: BTreeMap::new(),
             lineages: 0,
             drain: Drain::No,
         }
@@ -127,6 +131,7 @@ impl<S: ContentService> Server<S> {
 
     /// Without a daemon this server is nobody, and has nothing to say to gateways: others have its sessions, or will.
     fn detached(&mut self, out: &mut Vec<Output>) {
+        self.refuse_orders(|_| true, out);
         self.me = None;
         self.units.clear();
         self.timers.clear();
@@ -156,6 +161,7 @@ impl<S: ContentService> Server<S> {
     /// A unit is not held any more: the other replicas hear the last of its sessions, and take them over.
     fn give_up(&mut self, unit: &UnitId, out: &mut Vec<Output>) {
         let Some(mut state) = self.units.remove(unit) else { return };
+        self.refuse_orders(|of| of == unit, out);
         state.propagate_all(unit, self.params.message_bytes_max, out);
         let mut groups = Vec::from([Purpose::Content(unit.clone()).group()]);
         for (session, held) in &state.held {
@@ -170,6 +176,7 @@ impl<S: ContentService> Server<S> {
     /// them.
     fn drain(&mut self, out: &mut Vec<Output>) {
         self.drain = Drain::Asked;
+        self.refuse_orders(|_| true, out);
         let mut groups = Vec::from([Purpose::Service.group()]);
         for (unit, state) in &mut self.units {
             state.propagate_all(unit, self.params.message_bytes_max, out);
@@ -276,9 +283,10 @@ impl<S: ContentService> Machine for Server<S> {
             Input::Views(views) => views.iter().for_each(|view| self.on_view(now, view, out)),
             Input::Message { group, sender, payload } => self.on_message(now, group, sender, &payload, out),
             Input::GatewayUp(gateway) => self.gateway_up(now, &gateway, out),
-            Input::GatewayDown(gateway) => self.gateway_down(now, &gateway),
+            Input::GatewayDown(gateway) => self.gateway_down(now, &gateway, out),
             Input::Gateway(gateway, message) => self.on_gateway(now, &gateway, message, out),
             Input::Content(service) => self.content(service, out),
+            Input::Move { ticket, unit, session, to } => self.order_move(ticket, unit, session, to, out),
             Input::Drain => self.drain(out),
         }
         self.tell_if_drained(out);

@@ -178,6 +178,10 @@ impl Cluster {
                 Output::RoleChanged { role, .. } => self.seen.push(format!("{name}: {role:?}")),
                 Output::Refused { error, .. } => self.seen.push(format!("{name}: {error}")),
                 Output::Drained => self.seen.push(format!("{name}: drained")),
+                Output::Moved { ticket, outcome } => {
+                    let outcome = outcome.map(|moved| moved.to.daemon().name());
+                    self.seen.push(format!("{name}: order {ticket}: {outcome:?}"));
+                }
                 Output::Trace(_) => {}
             }
         }
@@ -276,6 +280,12 @@ impl Cluster {
     fn fenced(&mut self, name: &'static str) -> Vec<String> {
         let fenced = ToServer::Fenced { session: SESSION, fence: self.fence };
         self.tell(name, Input::Gateway(gateway("g"), fenced))
+    }
+
+    /// An operator asks `name` to move [`SESSION`].
+    fn order(&mut self, name: &'static str, to: Option<&str>) -> Vec<String> {
+        let to = to.map(|to| to.parse().unwrap());
+        self.tell(name, Input::Move { ticket: 7, unit: unit(), session: SESSION, to })
     }
 
     fn status(&self, name: &str) -> SessionStatus<'_> {
@@ -571,4 +581,85 @@ fn what_is_not_a_message_is_refused() {
             assert_eq!(seen, [format!("a: {complaint}")]);
         }
     }
+}
+
+#[test]
+fn a_primary_that_is_moved_away_from_serves_until_the_next_one_does() {
+    let mut cluster = Cluster::playing();
+    cluster.grant("a", 1, Resume::Beginning, 2);
+    let (was, answer) = (cluster.fence, "b: order 7: Ok(b)".into());
+    let mut seen = cluster.order("b", Some("b"));
+    seen.sort();
+    assert_eq!(seen, [String::from("b: Primary"), "b: claim 0".into(), answer]);
+    assert_eq!(cluster.credit("a", 1, 3), ["a: response 3 is 3"], "it goes on");
+    assert_eq!(cluster.request(1, "70"), ["a: applied 1"]);
+    assert_eq!(cluster.credit("a", 1, 4), ["a: response 4 is 71"]);
+    assert_eq!(cluster.wait(PERIOD), ["b: claim 1"]);
+    assert_eq!(cluster.status("b").session.responses, 4, "and says how far it got");
+    assert_eq!(cluster.fenced("a"), ["a: Backup"]);
+    assert_eq!(cluster.credit("a", 1, 9), NOTHING, "it serves no more");
+    cluster.fence = cluster.status("b").session.fence;
+    assert!(cluster.fence > was);
+    let begun = cluster.grant("b", 2, after(4, 1, 71), 1);
+    assert_eq!(begun, ["b: start 2 after 4/1", "b: response 5 is 72"]);
+    cluster.wait(Duration::ZERO);
+    assert_eq!((cluster.status("a").role, cluster.status("a").responses), (Role::Backup, 5));
+}
+
+#[test]
+fn a_primary_that_is_moved_away_from_ends_by_what_its_successor_says() {
+    let mut cluster = Cluster::playing();
+    cluster.grant("a", 1, Resume::Beginning, 2);
+    cluster.order("a", None);
+    cluster.fence = cluster.status("b").session.fence;
+    cluster.grant("b", 2, after(2, 0, 2), 1);
+    assert_eq!(cluster.wait(Duration::ZERO), ["a: Backup"], "the gateway's word is late");
+    assert_eq!(cluster.status("a").responses, 3);
+}
+
+#[test]
+fn a_primary_that_is_moved_away_from_ends_with_its_gateway() {
+    for tell in [
+        |cluster: &mut Cluster| cluster.tell("a", Input::GatewayDown(gateway("g"))),
+        |cluster: &mut Cluster| {
+            let gateway = gateway("h");
+            cluster.multicast(ContentMessage::Attach { session: SESSION, secret: SECRET, gateway })
+        },
+    ] {
+        let mut cluster = Cluster::playing();
+        cluster.grant("a", 1, Resume::Beginning, 2);
+        cluster.order("a", None);
+        let seen = tell(&mut cluster);
+        assert!(seen.contains(&"a: Backup".into()), "{seen:?}");
+        assert!(!seen.iter().any(|line| line.starts_with("a: claim")), "{seen:?}");
+        assert_eq!(cluster.credit("a", 1, 9), NOTHING);
+    }
+}
+
+#[test]
+fn a_primary_that_is_moved_away_from_serves_on_if_the_next_one_dies() {
+    let mut cluster = Cluster::playing();
+    cluster.grant("a", 1, Resume::Beginning, 2);
+    cluster.order("a", Some("b"));
+    assert_eq!(cluster.kill("b"), ["a: Primary", "a: claim 0"]);
+    cluster.fence = cluster.status("a").session.fence;
+    assert_eq!(cluster.grant("a", 2, after(2, 0, 2), 1), ["a: start 2 after 2/0", "a: response 3 is 3"]);
+}
+
+#[test]
+fn orders_that_make_no_sense_are_refused_at_once_or_in_their_turn() {
+    let mut cluster = Cluster::playing();
+    assert_eq!(cluster.order("a", Some("z")), ["a: order 7: Err(UnknownServer)"]);
+    assert_eq!(cluster.order("b", Some("a")), ["b: order 7: Err(AlreadyPrimary)"]);
+    let nowhere = UnitId::new("v").unwrap();
+    let order = Input::Move { ticket: 8, unit: nowhere, session: SESSION, to: None };
+    assert_eq!(cluster.tell("a", order), ["a: order 8: Err(UnknownUnit)"]);
+    let order = Input::Move { ticket: 9, unit: unit(), session: SessionId::new(99), to: None };
+    assert_eq!(cluster.tell("a", order), ["a: order 9: Err(UnknownSession)"]);
+    let order = Input::Move { ticket: 10, unit: unit(), session: SESSION, to: None };
+    cluster.step("b", order);
+    cluster.step("b", Input::Detached);
+    assert!(cluster.run().contains(&"b: order 10: Err(Unsettled)".into()), "nobody will tell it");
+    cluster.tell("a", Input::Drain);
+    assert_eq!(cluster.order("a", None), ["a: order 7: Err(Unsettled)"]);
 }

@@ -7,7 +7,7 @@ use model::trace::Role;
 use model::{SessionId, Time, UnitId};
 
 use super::interface::Output;
-use crate::held::Held;
+use crate::held::{Held, Serving};
 use crate::message::{ContentMessage, encode};
 use crate::names::Purpose;
 use crate::unit_db::{Database, Update};
@@ -38,9 +38,11 @@ impl<C> Unit<C> {
         }
     }
 
-    /// The context of a session served here is ahead of the database.
+    /// The context of a session served here is ahead of the database. While it is claimed, whoever served it before may
+    /// be further ahead, and have the say: all is told once the claim is granted.
     pub(super) fn soil(&mut self, now: Time, session: SessionId) {
-        if self.held.get(&session).is_some_and(|held| held.role == Role::Primary) {
+        let serves = |held: &Held<C>| matches!(held.serving, Serving::Streaming { .. });
+        if self.held.get(&session).is_some_and(serves) {
             self.dirty.insert(session);
             let due = now + self.database.policy().period;
             self.propagate_at = self.propagate_at.or(Some(due));

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use model::SessionId;
 use serde::{Deserialize, Serialize};
 
-use super::{Database, Effect, Phase, Policy, Session, Tomb};
+use super::{Database, Effect, MoveRefusal, Phase, Policy, Session, Tomb};
 use crate::message::ContentMessage;
 
 /// A database, or a part of one, as its class tells it to others.
@@ -181,6 +181,10 @@ impl Database {
                 }
                 // Nobody gives out a fence before all agree; the gateway will ask again.
                 ContentMessage::Inquire { .. } => {}
+                ContentMessage::Move { ticket, .. } => {
+                    let outcome = Err(MoveRefusal::Unsettled);
+                    effects.push(Effect::Ordered { by: from, ticket, outcome });
+                }
                 ContentMessage::Attach { .. }
                 | ContentMessage::Propagate { .. }
                 | ContentMessage::End { .. }
@@ -195,8 +199,8 @@ impl Database {
 
 /// Copies are compared by what their clients have seen, then by anything at all, so that the choice is total.
 fn weight(session: &Session) -> impl Ord {
-    let allocation =
-        (session.primary, session.backups.clone(), session.gateway.clone(), session.context.clone());
+    let appointed = (session.primary, session.backups.clone(), session.placed);
+    let allocation = (appointed, session.gateway.clone(), session.context.clone());
     (session.requests, session.responses, session.fence, session.version, allocation)
 }
 

@@ -7,6 +7,7 @@
 //! members [FK:state-exchange].
 
 mod exchange;
+mod relocation;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use crate::assign::{Assignment, Loads};
 use crate::message::{AttachRefusal, ContentMessage, GatewayId, Secret, encode};
 use exchange::Parts;
 pub use exchange::Share;
+pub use relocation::{MoveRefusal, Relocation};
 pub use session::{Policy, Replaced, Session, Tomb, Update, Version};
 
 /// How many ended sessions are remembered, so that a late copy of one does not come back to life.
@@ -44,6 +46,8 @@ pub(crate) enum Effect {
     Ended { session: SessionId, last: Box<Session> },
     /// The gateway is to be told that it cannot attach.
     Refused { session: SessionId, gateway: GatewayId, reason: AttachRefusal },
+    /// What became of an operator's order, which this member gave.
+    Ordered { by: ProcessId, ticket: u64, outcome: Result<Relocation, MoveRefusal> },
     /// To be multicast in the content group.
     Tell(ContentMessage),
 }
@@ -196,6 +200,11 @@ impl Database {
             }
             ContentMessage::End { session, secret, gateway } => self.end(session, secret, gateway),
             ContentMessage::Expire { session, gateway } => self.expire(session, gateway),
+            ContentMessage::Move { session, to, ticket } => {
+                let outcome = self.relocate(session, to);
+                let answer = Effect::Ordered { by: from, ticket, outcome };
+                outcome.ok().map(|_| Effect::Assigned(session)).into_iter().chain([answer]).collect()
+            }
             ContentMessage::State { .. } => Vec::new(),
         }
     }
@@ -222,6 +231,7 @@ impl Database {
             backups: Vec::new(),
             fence: Fence::NONE,
             replaced: None,
+            placed: false,
             version,
             context: open(),
             requests: 0,

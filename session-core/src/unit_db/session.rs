@@ -34,6 +34,8 @@ pub struct Session {
     pub fence: Fence,
     /// The primary before this one: its last word is still welcome.
     pub replaced: Option<Replaced>,
+    /// Whether an operator put it where it is: it is not moved from there for balance.
+    pub placed: bool,
     /// Which propagation the context is from.
     pub version: Version,
     /// As last propagated, or as the service opened it.

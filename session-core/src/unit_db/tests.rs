@@ -395,3 +395,125 @@ fn a_gateway_that_saw_a_greater_fence_gets_one_above_it_once_all_agree() {
     assert_eq!(group.say("g", inquire(lost)), [Effect::Assigned(session)]);
     assert!(group.session(1).fence > lost);
 }
+
+/// What becomes of order 7 of this server.
+fn answer(effect: &Effect, by: &str) -> Option<Result<Relocation, MoveRefusal>> {
+    let Effect::Ordered { by: from, ticket: 7, outcome } = effect else { return None };
+    (*from == server(by)).then_some(*outcome)
+}
+
+/// What every replica says of an order, given by `a`.
+fn order_move(group: &mut Group, id: u128, to: Option<&str>) -> Result<Relocation, MoveRefusal> {
+    let session = SessionId::new(id);
+    let order = ContentMessage::Move { session, to: to.map(server), ticket: 7 };
+    let effects = group.say("a", order);
+    let answers: Vec<_> = effects.iter().filter_map(|effect| answer(effect, "a")).collect();
+    let [answer] = answers[..] else { panic!("one answer: {effects:?}") };
+    assert_eq!(answer.is_ok(), effects.contains(&Effect::Assigned(session)));
+    answer
+}
+
+#[test]
+fn an_operator_moves_a_session_and_the_primary_before_is_its_backup() {
+    let mut group = Group::running(&["a", "b", "c"]);
+    group.start(1);
+    for to in ["b", "c", "a", "b"] {
+        let before = group.session(1).clone();
+        if before.primary == Some(server(to)) {
+            continue;
+        }
+        let moved = order_move(&mut group, 1, Some(to)).unwrap();
+        let session = group.session(1);
+        assert_eq!((moved.from, moved.to, moved.fence), (before.primary, server(to), session.fence));
+        assert_eq!(session.primary, Some(server(to)));
+        assert_eq!(Some(&session.backups[..]), before.primary.as_ref().map(core::slice::from_ref));
+        assert!(session.fence > before.fence && session.placed);
+        assert_eq!(
+            session.replaced.map(|it| (it.server, it.fence)),
+            before.primary.map(|it| (it, before.fence))
+        );
+    }
+}
+
+#[test]
+fn away_is_to_whoever_has_least_to_do() {
+    let mut group = Group::running(&["a", "b", "c"]);
+    (0..9).for_each(|id| drop(group.start(id)));
+    let (first, second) =
+        (order_move(&mut group, 1, None).unwrap(), order_move(&mut group, 2, None).unwrap());
+    assert!(first.from != Some(first.to) && second.from != Some(second.to));
+    assert!(group.primaries().into_values().all(|count| (2..=4).contains(&count)));
+    assert!(!group.session(1).placed);
+}
+
+#[test]
+fn moves_that_make_no_sense_are_refused_and_change_nothing() {
+    let mut group = Group::running(&["a", "b"]);
+    group.start(1);
+    let before = group.session(1).clone();
+    let primary = name(before.primary.unwrap());
+    for (id, to, refusal) in [
+        (9, Some("a"), MoveRefusal::UnknownSession),
+        (1, Some("z"), MoveRefusal::NotAReplica),
+        (1, Some(primary.as_str()), MoveRefusal::AlreadyPrimary),
+    ] {
+        assert_eq!(order_move(&mut group, id, to), Err(refusal), "{id} to {to:?}");
+    }
+    let secret = Secret::new(1);
+    group.view(2, &["a"], &["a"]);
+    assert_eq!(order_move(&mut group, 1, None), Err(MoveRefusal::NobodyElse));
+    group.say("g", ContentMessage::End { session: SessionId::new(1), secret, gateway: None });
+    assert_eq!(order_move(&mut group, 1, None), Err(MoveRefusal::UnknownSession));
+}
+
+#[test]
+fn balance_leaves_a_session_where_an_operator_put_it_until_that_server_is_gone() {
+    let mut group = Group::running(&["a", "b"]);
+    (0..6).for_each(|id| drop(group.start(id)));
+    for id in 0..6 {
+        if group.session(id).primary == Some(server("b")) {
+            order_move(&mut group, id, Some("a")).unwrap();
+        }
+    }
+    let placed: Vec<_> = (0..6).filter(|id| group.session(*id).placed).collect();
+    assert_eq!(placed.len(), 3);
+    group.replicas.push(("c", database("c")));
+    group.view(2, &["a", "b", "c"], &["a", "b"]);
+    group.settle();
+    let here = |group: &Group, id| group.session(id).primary == Some(server("a"));
+    assert!(placed.iter().all(|id| here(&group, *id)), "{:?}", group.primaries());
+    assert_eq!(group.primaries().len(), 3, "the others are shared out");
+    group.view(3, &["b", "c"], &["b", "c"]);
+    group.settle();
+    assert!((0..6).all(|id| !here(&group, id) && !group.session(id).placed));
+    assert_eq!(order_move(&mut group, 0, None).map(|_| ()), Ok(()));
+}
+
+#[test]
+fn an_order_in_an_exchange_waits_for_it_and_one_in_a_broken_off_exchange_is_refused() {
+    let mut group = Group::running(&["b", "c"]);
+    group.start(1);
+    let session = SessionId::new(1);
+    let to = group.session(1).backups[0];
+    let order = ContentMessage::Move { session, to: Some(to), ticket: 7 };
+    for breaks in [false, true] {
+        let mut group = Group {
+            replicas: group.replicas.iter().map(|(name, replica)| (*name, replica.clone())).collect(),
+            order: Vec::new(),
+            told: 0,
+        };
+        group.replicas.push(("a", database("a")));
+        group.view(2, &["a", "b", "c"], &["b", "c"]);
+        let shares = core::mem::take(&mut group.order);
+        assert_eq!(group.say("b", order.clone()), [], "it waits");
+        let effects = if breaks {
+            group.replicas[0].1.on_view(&view(3, &["b", "c"], &["b", "c"]), &context)
+        } else {
+            group.order = shares;
+            group.settle()
+        };
+        let answered = effects.iter().find_map(|effect| answer(effect, "b"));
+        let answered = answered.map(|outcome| outcome.map(|moved| moved.to));
+        assert_eq!(answered, Some(if breaks { Err(MoveRefusal::Unsettled) } else { Ok(to) }));
+    }
+}

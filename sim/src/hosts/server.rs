@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::trace::Role;
-use model::{GroupName, Machine, Name, Terms, Time};
+use model::{GroupName, Machine, Name, SessionId, Terms, Time, UnitId};
 use session_core::message::{ContentMessage, GatewayId, ToGateway, decode};
 use session_core::names::Purpose;
 use session_core::server::{Input, Output};
@@ -63,6 +63,11 @@ impl ServerHost {
         self.tell(Input::Drain, scene);
     }
 
+    /// An operator orders it to have a session moved to another server.
+    pub fn order_move(&mut self, unit: UnitId, session: SessionId, to: Name, scene: &mut Scene<'_>) {
+        self.tell(Input::Move { ticket: 1, unit, session, to: Some(to) }, scene);
+    }
+
     fn tell(&mut self, input: Input<Toy>, scene: &mut Scene<'_>) {
         let mut out = Vec::new();
         self.machine.handle(scene.clock(), input, &mut out);
@@ -95,6 +100,11 @@ impl ServerHost {
                 }
                 Output::Refused { group, sender, error } => {
                     scene.complain(|| format!("refused what {sender} said in {group}: {error}"));
+                }
+                Output::Moved { outcome, .. } => {
+                    if let Err(refusal) = outcome {
+                        scene.complain(|| format!("does not move a session: {refusal}"));
+                    }
                 }
                 Output::Drained => scene.log.ended.push(scene.node),
                 Output::Trace(event) => scene.trace(event),

@@ -239,6 +239,22 @@ impl World {
         self.expect(|world| !world.is_alive(Node::Server(machine)));
     }
 
+    /// An operator has a client's session moved to the server of a machine; the one that serves it is asked.
+    pub fn move_session(&mut self, player: Player, machine: usize) {
+        let (client, to) = (self.client(player), Node::Server(machine));
+        let (session, unit) = (client.session(), client.unit().cloned());
+        let (Some(session), Some(unit), Node::Server(asked)) = (session, unit, self.primary_of(player))
+        else {
+            panic!("an open session has a primary");
+        };
+        self.remark(|| format!("an operator moves the session to {to}"));
+        let host = self.servers[asked].host.take();
+        let mut host = host.expect("a primary lives");
+        host.order_move(unit, session, name(&to.to_string()), &mut self.scene(Node::Server(asked)));
+        self.servers[asked].host = Some(host);
+        self.expect(|world| world.primary_of(player) == to);
+    }
+
     /// When this happens the next time, something else does too.
     pub fn on(&mut self, moment: Happens) -> Ambusher<'_> {
         Ambusher { world: self, on: moment, at: None }

@@ -145,6 +145,12 @@ impl Runner for Script {
                     self.world()?.drain_server(machine);
                 }
             }
+            ("move", [client, "to", server]) => {
+                let player = self.player(client)?;
+                let nodes = self.nodes(&[server])?;
+                let [Node::Server(machine)] = nodes[..] else { return Err("not a server".into()) };
+                self.world()?.move_session(player, machine);
+            }
             ("on", [moment, "crash", whom @ ..]) => {
                 let (moment, nodes) = (Script::moment(moment)?, self.nodes(whom)?);
                 self.world()?.on(moment).crash_all(&nodes);

@@ -37,6 +37,8 @@ fn every_content_message() -> Vec<ContentMessage> {
         ContentMessage::Inquire { session, secret, gateway: gateway.clone(), fence },
         ContentMessage::End { session, secret, gateway: Some(gateway.clone()) },
         ContentMessage::Expire { session, gateway },
+        ContentMessage::Move { session, to: Some(server("b")), ticket: 1 },
+        ContentMessage::Move { session, to: None, ticket: 2 },
     ];
     said.into_iter().chain(group.order.into_iter().map(|(_, message)| message)).collect()
 }
