@@ -1,6 +1,7 @@
 //! The rules that no other tool checks.
 //!
 //! - Every source file opens with what it is, and has one topic: at most 800 lines outside its tests.
+//! - The text of every mutant in `sim/mutants.toml` occurs once in its file.
 //! - Every claim cited in code, such as `[KK:cut]`, is defined in `docs/papers.toml`, and every claim there is cited.
 //! - Crates depend on each other in one direction.
 //! - Diagrams in `docs/protocol.md` are the outputs of the scripts that they name.
@@ -56,6 +57,18 @@ struct Claim {
     deviation: Option<String>,
 }
 
+#[derive(Deserialize)]
+struct Mutants {
+    mutant: Vec<Mutant>,
+}
+
+#[derive(Deserialize)]
+struct Mutant {
+    name: String,
+    file: PathBuf,
+    find: String,
+}
+
 /// Checks all rules, and lists every breach.
 pub fn check() -> anyhow::Result<()> {
     let sources = sources(Path::new("."))?;
@@ -71,6 +84,7 @@ pub fn check() -> anyhow::Result<()> {
     breaches.extend(papers(&cited)?);
     breaches.extend(diagrams()?);
     breaches.extend(quotations()?);
+    breaches.extend(mutants()?);
     for (krate, allowed) in PURE {
         breaches.extend(dependencies(krate, allowed)?);
     }
@@ -82,6 +96,22 @@ pub fn check() -> anyhow::Result<()> {
     }
     println!("{} files, {} claims", sources.len(), cited.len());
     Ok(())
+}
+
+/// Mutants that do not apply any more.
+fn mutants() -> anyhow::Result<Vec<String>> {
+    let list = "sim/mutants.toml";
+    let Mutants { mutant } = toml::from_str(&fs::read_to_string(list)?).context(list)?;
+    let mut breaches = Vec::new();
+    for Mutant { name, file, find } in mutant {
+        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        let count = text.matches(&find).count();
+        if count != 1 {
+            breaches
+                .push(format!("{list}: the text of \"{name}\" occurs {count} times in {}", file.display()));
+        }
+    }
+    Ok(breaches)
 }
 
 /// All Rust sources of the workspace, by path.
