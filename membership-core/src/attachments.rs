@@ -68,6 +68,14 @@ impl Arrival {
     }
 }
 
+impl Local {
+    /// Whether it was told, on the stream that it has now, the start change that `configuration` names.
+    fn is_told_of(&self, configuration: &Configuration) -> bool {
+        let is_open = self.is_told && self.attachment.is_changing;
+        is_open && configuration.members.get(&self.daemon) == Some(&self.last_start)
+    }
+}
+
 impl Attachments {
     /// Attaches a daemon in place of whoever had its name, and returns who that was.
     pub(crate) fn attach(&mut self, arrival: Arrival, held: bool) -> Option<DaemonId> {
@@ -248,12 +256,8 @@ impl Attachments {
         });
     }
 
-    /// Those who were told, on the stream that they have now, the start change that `configuration` names.
     fn told(&mut self, configuration: &Configuration) -> impl Iterator<Item = &mut Local> {
-        self.local.values_mut().filter(|local| {
-            let is_open = local.is_told && local.attachment.is_changing;
-            is_open && configuration.members.get(&local.daemon) == Some(&local.last_start)
-        })
+        self.local.values_mut().filter(|local| local.is_told_of(configuration))
     }
 
     /// When the first of those whose streams broke has had its time.
