@@ -30,8 +30,12 @@ struct Local {
     is_told: bool,
     /// What it remembers of primary components, if it votes for the next.
     ballots: Option<Ballots>,
-    /// Whether it was asked to write something down, and has not.
+    /// Whether it does not vote before it is told another configuration.
     abstains: bool,
+    /// Whether it was given up as a voter, and has not answered since.
+    is_late: bool,
+    /// Whether it was asked once more when it was late; it is not asked twice.
+    is_asked_again: bool,
     /// When its stream broke.
     lost: Option<Time>,
 }
@@ -97,8 +101,17 @@ impl Attachments {
         };
         let last_start = unheard.map_or(after, |start| start.max(after));
         let ballots = arrival.ballots;
-        let local =
-            Local { daemon, attachment, last_start, is_told: false, ballots, abstains: false, lost: None };
+        let local = Local {
+            daemon,
+            attachment,
+            last_start,
+            is_told: false,
+            ballots,
+            abstains: false,
+            is_late: false,
+            is_asked_again: false,
+            lost: None,
+        };
         self.local.insert(daemon.name(), local);
         self.changed(daemon);
         replaced.map(|old| old.daemon)
@@ -253,6 +266,32 @@ impl Attachments {
                 local.attachment.since = since;
             }
             voted
+        });
+    }
+
+    /// `daemon` has not written down in time what it was asked to.
+    pub(crate) fn give_up_vote(&mut self, daemon: DaemonId) {
+        self.abstain(daemon);
+        self.update(daemon, |local| {
+            local.is_late = true;
+            false
+        });
+    }
+
+    /// `daemon` has written down what it was asked to. If others went on without it, there is to be another change, in
+    /// which it votes: nothing else might come of which a primary component could be made.
+    pub(crate) fn wrote(&mut self, daemon: DaemonId) {
+        let since = self.version + 1;
+        self.update(daemon, |local| {
+            let is_late = core::mem::take(&mut local.is_late);
+            let asks_again = is_late && !local.is_asked_again;
+            local.is_asked_again = is_late;
+            if asks_again {
+                local.abstains = false;
+                local.attachment.since = since;
+                local.attachment.is_changing = true;
+            }
+            asks_again
         });
     }
 

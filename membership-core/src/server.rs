@@ -301,6 +301,7 @@ impl Server {
         out: &mut Vec<Output>,
     ) {
         if agrees {
+            self.attachments.wrote(daemon);
             self.note_attempts(now, None, &BTreeMap::from([(daemon, id)]), out);
         } else {
             self.attachments.abstain(daemon);
@@ -565,7 +566,7 @@ impl Server {
         let overdue = self.unwritten().filter(|(_, since)| now >= *since + self.params.vote);
         let overdue: Vec<DaemonId> = overdue.map(|(daemon, _)| daemon).collect();
         for daemon in overdue {
-            self.attachments.abstain(daemon);
+            self.attachments.give_up_vote(daemon);
         }
         let held: Vec<DaemonId> = self.attachments.held().collect();
         for daemon in held {

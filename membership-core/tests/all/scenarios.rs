@@ -6,7 +6,7 @@ use detector::Doubt;
 use membership_core::{Input, Params, Protocol, Rejection, Rule, Term};
 use model::{Ballots, Boot};
 
-use crate::world::{Count, DaemonIndex, World, for_each_protocol, lan, sim};
+use crate::world::{Count, DaemonIndex, Pending, World, for_each_protocol, lan, sim};
 
 for_each_protocol! {
     a_single_server_agrees_at_once,
@@ -180,6 +180,31 @@ fn a_flap_that_one_end_saw_is_mended(protocol: Protocol) {
     world.settle();
     assert_eq!(world.common_view().unwrap().members.len(), 2);
     assert!(counter(&world, daemons[0]) > 0);
+}
+
+/// Rule D1: q is done with p's vote, and begins again with the same servers; the vote that p waits for is lost.
+#[test]
+fn who_waits_for_a_vote_that_is_lost_hears_from_the_next_one_that_his_own_was_used() {
+    let mut world = World::connected(2, sim(Protocol::Moshe));
+    let (a, b) = (world.daemon("a"), world.daemon("b"));
+    world.attach(a, 0);
+    world.settle();
+    world.attach(b, 1);
+    // q tells p that b is there, and votes. p hears the first and votes. q has both votes, and its own is lost.
+    world.perform(Pending::Frame { from: 1, to: 0 });
+    world.deliver_all(0, 1);
+    world.lose_all(1, 0);
+    world.gathers = true;
+    world.lose(1, 0);
+    world.wake_one(1);
+    // The link is back before p looks, to whom nothing has changed.
+    world.connect(0, 1);
+    world.perform(Pending::Frame { from: 1, to: 0 });
+    world.deliver_all(0, 1);
+    world.wake_one(1);
+    world.deliver_all(1, 0);
+    world.settle();
+    assert_eq!(world.common_view().unwrap().members.len(), 2);
 }
 
 /// [Moshe:fast] Numbers of proposals do not have to match, nor do counters.
@@ -586,6 +611,7 @@ fn who_cannot_write_keeps_nobody_waiting_for_long(protocol: Protocol) {
         assert_eq!(await_votes(&mut world), [0, 1, 2]);
         world.write(0);
         world.write(1);
+        let late = world.daemons[2].asked.clone();
         if is_silent {
             world.daemons[2].asked = None;
         } else {
@@ -597,7 +623,19 @@ fn who_cannot_write_keeps_nobody_waiting_for_long(protocol: Protocol) {
         arrive(&mut world);
         let view = world.common_view().unwrap();
         assert_eq!((view.primary, view.members.len()), (true, 3));
+        if is_silent {
+            world.daemons[2].asked = late;
+            world.write(2);
+            assert_eq!(await_votes(&mut world), [0, 1, 2], "it has written, if late, and is asked again");
+            world.write(0);
+            world.write(1);
+            world.daemons[2].asked = None;
+            assert_eq!(await_votes(&mut world), [0, 1], "once");
+            world.write(0);
+            world.write(1);
+            arrive(&mut world);
+        }
         world.quit(1);
-        assert_eq!(await_votes(&mut world), [0, 2], "it is asked again");
+        assert_eq!(await_votes(&mut world), [0, 2], "in the next change, all are asked");
     }
 }

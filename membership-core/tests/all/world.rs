@@ -376,6 +376,18 @@ impl World {
         }
     }
 
+    /// All that is on its way from one server to another arrives.
+    pub fn deliver_all(&mut self, from: ServerIndex, to: ServerIndex) {
+        while self.frames.get(&(from, to)).is_some_and(|frames| !frames.is_empty()) {
+            self.perform(Pending::Frame { from, to });
+        }
+    }
+
+    /// All that is on its way from one server to another is lost.
+    pub fn lose_all(&mut self, from: ServerIndex, to: ServerIndex) {
+        self.frames.remove(&(from, to));
+    }
+
     fn arrive(&mut self, from: ServerIndex, to: ServerIndex, frame: Frame) {
         let sender = self.servers[from].id;
         match frame.message {
@@ -434,10 +446,14 @@ impl World {
     pub fn wake(&mut self) {
         let awake: Vec<_> = self.awake().map(|(server, _)| server).collect();
         for server in awake {
-            let mut out = Vec::new();
-            self.servers[server].machine.wake(self.now, &mut out);
-            self.obey(server, out);
+            self.wake_one(server);
         }
+    }
+
+    pub fn wake_one(&mut self, server: ServerIndex) {
+        let mut out = Vec::new();
+        self.servers[server].machine.wake(self.now, &mut out);
+        self.obey(server, out);
     }
 
     /// Tells a server a fact, and does what it orders.
