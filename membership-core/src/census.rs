@@ -25,16 +25,14 @@ const CUTS_MAX: usize = 64;
 pub(crate) struct Seat {
     pub(crate) server: ServerId,
     pub(crate) attachment: Attachment,
-    /// Whether its server is lost.
-    pub(crate) is_ghost: bool,
 }
 
-pub(crate) type Claim = (Boot, bool, u64, ServerId);
+pub(crate) type Claim = (Boot, u64, ServerId);
 
 impl Seat {
-    /// Of two seats under one name, the one with the greater claim is right. That of a ghost is the least.
+    /// Of two seats under one name, the one with the greater claim is right.
     pub(crate) fn claim(&self, daemon: DaemonId) -> Claim {
-        (daemon.boot(), !self.is_ghost, self.attachment.attempt, self.server)
+        (daemon.boot(), self.attachment.attempt, self.server)
     }
 
     /// What the daemon on it stands in, as its server said.

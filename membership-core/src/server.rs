@@ -260,7 +260,7 @@ impl Server {
         let is_late = if seat.server == self.id {
             by.boot() > daemon.boot()
         } else {
-            seat.claim(by) > (daemon.boot(), true, arrival.attempt, self.id)
+            seat.claim(by) > (daemon.boot(), arrival.attempt, self.id)
         };
         if is_late { Err(Rejection::Superseded { by, at: seat.server }) } else { Ok(()) }
     }
@@ -493,7 +493,7 @@ impl Server {
             let others = servers.iter().filter_map(|server| Some((*server, self.network.row(*server)?)));
             for (server, row) in others {
                 for (daemon, attachment) in &row.daemons {
-                    seats.claim(*daemon, Seat { server, attachment: attachment.clone(), is_ghost: false });
+                    seats.claim(*daemon, Seat { server, attachment: attachment.clone() });
                 }
             }
         } else {
@@ -502,11 +502,11 @@ impl Server {
         }
         for (daemon, attachment) in self.attachments.iter() {
             let attachment = attachment.clone();
-            seats.claim(daemon, Seat { server: self.id, attachment, is_ghost: false });
+            seats.claim(daemon, Seat { server: self.id, attachment });
         }
         for (daemon, ghost) in self.network.ghosts() {
             let attachment = ghost.attachment.clone();
-            seats.claim(daemon, Seat { server: ghost.server, attachment, is_ghost: true });
+            seats.claim(daemon, Seat { server: ghost.server, attachment });
         }
         seats
     }

@@ -290,6 +290,6 @@ impl SeatedAt {
             held: false,
             report: Arc::default(),
         };
-        Seat { server, attachment, is_ghost: false }
+        Seat { server, attachment }
     }
 }

@@ -16,6 +16,7 @@ for_each_protocol! {
     daemons_fail_over_to_another_server,
     a_daemon_that_moved_on_is_gone_when_it_leaves,
     a_new_life_takes_the_place_of_the_old_one,
+    who_moves_is_where_it_attached_last,
     a_flap_that_one_end_saw_is_mended,
     components_with_different_histories_merge_in_one_round,
     a_server_does_not_keep_others_waiting,
@@ -207,6 +208,44 @@ fn who_waits_for_a_vote_that_is_lost_hears_from_the_next_one_that_his_own_was_us
     assert_eq!(world.common_view().unwrap().members.len(), 2);
 }
 
+/// Both votes are lost with the link, which is back before anybody looks: nothing has changed that would make a new vote.
+#[test]
+fn a_vote_that_is_lost_with_its_link_is_sent_again_on_the_next_one() {
+    let mut world = World::connected(2, sim(Protocol::Moshe));
+    let (a, b) = (world.daemon("a"), world.daemon("b"));
+    world.attach(a, 0);
+    world.settle();
+    world.gathers = true;
+    world.attach(b, 1);
+    world.wake_one(1);
+    // q tells p that b is there, and votes. p hears the first and votes.
+    world.perform(Pending::Frame { from: 1, to: 0 });
+    world.wake_one(0);
+    world.lose_all(1, 0);
+    world.lose_all(0, 1);
+    world.connect(0, 1);
+    for _ in 0..3 {
+        world.deliver_all(1, 0);
+        world.deliver_all(0, 1);
+    }
+    world.settle();
+    assert_eq!(world.common_view().unwrap().members.len(), 2);
+}
+
+/// Its old server has not seen that its stream broke. Where it attached last counts, whichever server is the greater.
+fn who_moves_is_where_it_attached_last(protocol: Protocol) {
+    for (from, to) in [(0, 1), (1, 0)] {
+        let mut world = World::connected(2, sim(protocol));
+        let a = world.daemon("a");
+        world.attach(a, from);
+        world.settle();
+        world.leave(a);
+        world.attach(a, to);
+        world.settle();
+        assert_eq!((world.daemons[a].server, world.daemons[a].rejected), (Some(to), None));
+    }
+}
+
 /// [Moshe:fast] Numbers of proposals do not have to match, nor do counters.
 fn components_with_different_histories_merge_in_one_round(protocol: Protocol) {
     let mut world = World::new(2, sim(protocol));
@@ -336,6 +375,37 @@ fn a_link_between_servers_that_is_made_again_is_not_missed() {
         world.common_view().unwrap();
         assert_eq!(world.count.start_changes, 0, "nobody is told anything");
     }
+}
+
+/// One end of a link sees that it broke, and the third server tells the other end before that sees it itself.
+#[test]
+fn a_link_of_which_others_say_that_it_broke_is_not_missed() {
+    let (mut world, _) = three_at_lan(Protocol::Moshe);
+    for (a, b) in world.pairs() {
+        world.lose(a, b);
+        arrive(&mut world);
+        world.lose(b, a);
+        arrive(&mut world);
+        world.connect(a, b);
+        world.settle();
+        world.common_view().unwrap();
+        assert_eq!(world.count.start_changes, 0, "nobody is told anything");
+    }
+}
+
+/// One server hears from another that there is a later life of the third before its link to the earlier one breaks.
+#[test]
+fn a_server_that_restarts_faster_than_its_links_break_is_not_missed() {
+    let (mut world, daemons) = three_at_lan(Protocol::Moshe);
+    let before = world.common_view().unwrap();
+    world.restart_server_unseen(0, &[2]);
+    world.connect(0, 1);
+    arrive(&mut world);
+    world.connect(0, 2);
+    world.attach(daemons[0], 1);
+    world.settle();
+    assert_eq!(world.common_view().unwrap(), before);
+    assert_eq!(world.count.start_changes, 0, "nobody is told anything");
 }
 
 /// A server crashes, and with it one of its two daemons: the other one fails over.
