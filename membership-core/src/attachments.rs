@@ -34,8 +34,10 @@ struct Local {
     abstains: bool,
     /// Whether it was given up as a voter, and has not answered since.
     is_late: bool,
-    /// Whether it was asked once more when it was late; it is not asked twice.
+    /// Whether it was asked once more when it was late; not twice, before it was in a primary component.
     is_asked_again: bool,
+    /// Whether it was told last that it is in a primary component.
+    is_primary: bool,
     /// When its stream broke.
     lost: Option<Time>,
 }
@@ -110,6 +112,7 @@ impl Attachments {
             abstains: false,
             is_late: false,
             is_asked_again: false,
+            is_primary: false,
             lost: None,
         };
         self.local.insert(daemon.name(), local);
@@ -234,8 +237,9 @@ impl Attachments {
             local.attachment.is_changing = false;
             local.attachment.standing = Some(standing);
             local.abstains = false;
-            if let Some(ballots) = &mut local.ballots {
-                ballots.form(configuration.id);
+            local.is_primary = configuration.primary;
+            if local.ballots.as_mut().is_some_and(|ballots| ballots.form(configuration.id)) {
+                local.is_asked_again = false;
             }
             local.daemon
         };
@@ -278,15 +282,15 @@ impl Attachments {
         });
     }
 
-    /// `daemon` has written down what it was asked to. If others went on without it, there is to be another change, in
-    /// which it votes: nothing else might come of which a primary component could be made.
+    /// `daemon` has written down what it was asked to. If others went on without it and are no primary component, there
+    /// is to be another change, in which it votes: nothing else might come of which one could be made.
     pub(crate) fn wrote(&mut self, daemon: DaemonId) {
         let since = self.version + 1;
         self.update(daemon, |local| {
             let is_late = core::mem::take(&mut local.is_late);
-            let asks_again = is_late && !local.is_asked_again;
-            local.is_asked_again = is_late;
+            let asks_again = is_late && !local.is_asked_again && !local.is_primary;
             if asks_again {
+                local.is_asked_again = true;
                 local.abstains = false;
                 local.attachment.since = since;
                 local.attachment.is_changing = true;
