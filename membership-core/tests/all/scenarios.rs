@@ -6,7 +6,7 @@ use detector::Doubt;
 use membership_core::{Input, Params, Protocol, Rejection, Rule, Term};
 use model::{Ballots, Boot};
 
-use crate::world::{Count, DaemonIndex, Pending, World, for_each_protocol, lan, sim};
+use crate::world::{Count, DaemonIndex, Pending, ServerIndex, World, for_each_protocol, lan, sim};
 
 for_each_protocol! {
     a_single_server_agrees_at_once,
@@ -369,13 +369,18 @@ fn a_link_between_servers_that_is_made_again_is_not_missed() {
     let (mut world, _) = three_at_lan(Protocol::Moshe);
     for (a, b) in world.pairs() {
         world.lose(a, b);
-        world.lose(b, a);
-        arrive(&mut world);
-        world.connect(a, b);
-        world.settle();
-        world.common_view().unwrap();
-        assert_eq!(world.count.start_changes, 0, "nobody is told anything");
+        lose_and_mend(&mut world, b, a);
     }
+}
+
+/// The other end sees that the link broke as well, and it is made again.
+fn lose_and_mend(world: &mut World, at: ServerIndex, peer: ServerIndex) {
+    world.lose(at, peer);
+    arrive(world);
+    world.connect(at, peer);
+    world.settle();
+    world.common_view().unwrap();
+    assert_eq!(world.count.start_changes, 0, "nobody is told anything");
 }
 
 /// One end of a link sees that it broke, and the third server tells the other end before that sees it itself.
@@ -385,12 +390,7 @@ fn a_link_of_which_others_say_that_it_broke_is_not_missed() {
     for (a, b) in world.pairs() {
         world.lose(a, b);
         arrive(&mut world);
-        world.lose(b, a);
-        arrive(&mut world);
-        world.connect(a, b);
-        world.settle();
-        world.common_view().unwrap();
-        assert_eq!(world.count.start_changes, 0, "nobody is told anything");
+        lose_and_mend(&mut world, b, a);
     }
 }
 
