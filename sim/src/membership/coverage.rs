@@ -18,7 +18,7 @@ pub struct Coverage {
 }
 
 /// What is counted besides faults and moments.
-pub const FACTS: [&str; 27] = [
+pub const FACTS: [&str; 28] = [
     "runs under parameters of a local network",
     "runs in which nothing waits",
     "runs in which only servers fail",
@@ -36,6 +36,7 @@ pub const FACTS: [&str; 27] = [
     "  pairs of cut daemons at one clique of servers",
     "configurations",
     "configurations told",
+    "primary components",
     "start changes told",
     "configurations agreed on while a pair was known to be cut",
     "votes of the fast path",
