@@ -13,6 +13,9 @@ use model::{Address, Ballot, Ballots, Configuration, DaemonId, Name, StartId, Ti
 
 use crate::message::{Attachment, Change, Leave, Place, Row, Standing, Started};
 
+/// How often a daemon that answers late is given twice the time. Others wait for it that much longer if it stops.
+const LATENESS_MAX: u32 = 3;
+
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Attachments {
     version: u64,
@@ -34,8 +37,8 @@ struct Local {
     abstains: bool,
     /// Whether it was given up as a voter, and has not answered since.
     is_late: bool,
-    /// Whether it was asked once more when it was late; not twice, before it was in a primary component.
-    is_asked_again: bool,
+    /// How often it has answered late. Each time doubles the time that it is given from then on.
+    lateness: u32,
     /// Whether it was told last that it is in a primary component.
     is_primary: bool,
     /// When its stream broke.
@@ -111,7 +114,7 @@ impl Attachments {
             ballots,
             abstains: false,
             is_late: false,
-            is_asked_again: false,
+            lateness: 0,
             is_primary: false,
             lost: None,
         };
@@ -238,8 +241,8 @@ impl Attachments {
             local.attachment.standing = Some(standing);
             local.abstains = false;
             local.is_primary = configuration.primary;
-            if local.ballots.as_mut().is_some_and(|ballots| ballots.form(configuration.id)) {
-                local.is_asked_again = false;
+            if let Some(ballots) = &mut local.ballots {
+                ballots.form(configuration.id);
             }
             local.daemon
         };
@@ -282,15 +285,21 @@ impl Attachments {
         });
     }
 
+    /// How long `daemon` is given to write down a vote, if whoever has never been late is given `vote`.
+    pub(crate) fn patience(&self, daemon: DaemonId, vote: Duration) -> Duration {
+        vote * (1 << self.get(daemon).map_or(0, |local| local.lateness))
+    }
+
     /// `daemon` has written down what it was asked to. If others went on without it and are no primary component, there
-    /// is to be another change, in which it votes: nothing else might come of which one could be made.
+    /// is to be another change, in which it votes: nothing else might come of which one could be made. That ends, since
+    /// it is given more time, and asked again so often only.
     pub(crate) fn wrote(&mut self, daemon: DaemonId) {
         let since = self.version + 1;
         self.update(daemon, |local| {
-            let is_late = core::mem::take(&mut local.is_late);
-            let asks_again = is_late && !local.is_asked_again && !local.is_primary;
+            let is_late = core::mem::take(&mut local.is_late) && local.lateness < LATENESS_MAX;
+            local.lateness += u32::from(is_late);
+            let asks_again = is_late && !local.is_primary;
             if asks_again {
-                local.is_asked_again = true;
                 local.abstains = false;
                 local.attachment.since = since;
                 local.attachment.is_changing = true;

@@ -79,7 +79,8 @@ pub struct Params {
     /// Which configuration is the primary component. The same at all servers.
     pub primary: Rule,
     /// How long a daemon may take to write down that it agrees to a primary component. The others go on
-    /// without its vote; it is asked again when it has, or in the change after that.
+    /// without its vote; it is asked again when it has, a few times and given twice as long each time, or in the change
+    /// after that.
     pub vote: Duration,
     /// How many daemons there may be, attached here or announced by other servers.
     pub daemons_max: usize,

@@ -148,9 +148,7 @@ impl Machine for Server {
         });
         [
             self.changed.map(|wait| (wait.until, wait.reason)),
-            self.unwritten()
-                .map(|(_, since)| (since + self.params.vote, "a daemon has to write down its vote"))
-                .min(),
+            self.unwritten().map(|(_, due)| (due, "a daemon has to write down its vote")).min(),
             self.attachments.first_grace(grace).map(|time| (time, "a daemon may come back")),
             self.network.next_expiry(grace).map(|time| (time, "daemons of a lost server may come back")),
             self.agreeing.next_wake(),
@@ -325,9 +323,10 @@ impl Server {
         }
     }
 
-    /// The daemons of this server that are to write something down, and since when.
+    /// The daemons of this server that are to write something down, and until when.
     fn unwritten(&self) -> impl Iterator<Item = (DaemonId, Time)> {
-        self.attempts.missing().filter(|(daemon, _)| self.attachments.votes(*daemon))
+        let votes = self.attempts.missing().filter(|(daemon, _)| self.attachments.votes(*daemon));
+        votes.map(|(daemon, since)| (daemon, since + self.attachments.patience(daemon, self.params.vote)))
     }
 
     fn bar(&mut self, now: Time, name: Name, term: Option<Term>, out: &mut Vec<Output>) {
@@ -563,7 +562,7 @@ impl Server {
             }
             self.network.expire(now, grace, |daemon| self.reports.doubt(daemon));
         }
-        let overdue = self.unwritten().filter(|(_, since)| now >= *since + self.params.vote);
+        let overdue = self.unwritten().filter(|(_, due)| now >= *due);
         let overdue: Vec<DaemonId> = overdue.map(|(daemon, _)| daemon).collect();
         for daemon in overdue {
             self.attachments.give_up_vote(daemon);

@@ -36,7 +36,8 @@ for_each_protocol! {
     the_primary_component_may_shrink,
     what_one_has_written_down_binds_the_others,
     who_cannot_write_keeps_nobody_waiting_for_long,
-    who_has_written_late_is_asked_again_once,
+    who_has_written_late_is_asked_again_and_given_more_time,
+    a_new_link_brings_who_has_written,
 }
 
 /// As many daemons as servers, one at each, in one configuration.
@@ -623,6 +624,20 @@ fn await_votes(world: &mut World) -> Vec<DaemonIndex> {
     asked(world)
 }
 
+/// Lets time pass until nothing is left to do. Whoever is asked to write something down does.
+fn settle_with_votes(world: &mut World) {
+    arrive(world);
+    while world.advance() {
+        arrive(world);
+        for daemon in 0..world.daemons.len() {
+            if world.daemons[daemon].asked.is_some() {
+                world.write(daemon);
+            }
+        }
+        arrive(world);
+    }
+}
+
 fn primary(world: &World) -> Vec<DaemonIndex> {
     let is_primary = |daemon: &DaemonIndex| world.daemons[*daemon].view.as_ref().is_some_and(|it| it.primary);
     (0..world.daemons.len()).filter(is_primary).collect()
@@ -667,7 +682,7 @@ fn what_one_has_written_down_binds_the_others(protocol: Protocol) {
         world.settle();
         world.attach(2, 0);
         world.report(2, &[(0, Doubt::Cut)]);
-        world.settle();
+        settle_with_votes(&mut world);
         let view = world.daemons[1].view.as_ref().unwrap();
         assert_eq!((view.members.len(), view.primary), (2, false));
         world.report(2, &[(1, Doubt::Cut)]);
@@ -676,7 +691,7 @@ fn what_one_has_written_down_binds_the_others(protocol: Protocol) {
 }
 
 /// The last one was 0 alone: with 1 and without the vote of 0 there is none, and nothing else will happen.
-fn who_has_written_late_is_asked_again_once(protocol: Protocol) {
+fn who_has_written_late_is_asked_again_and_given_more_time(protocol: Protocol) {
     let mut world = four_that_vote(protocol);
     for gone in [3, 2, 1] {
         world.quit(gone);
@@ -687,19 +702,32 @@ fn who_has_written_late_is_asked_again_once(protocol: Protocol) {
     }
     world.restart(1);
     world.attach(1, 1);
-    for (asked, why) in [(true, "it is asked again"), (false, "but not again and again")] {
-        assert_eq!(await_votes(&mut world), [0, 1], "{why}");
+    let vote = lan(protocol).vote;
+    for given in [1, 2, 4, 8].map(|times| times * vote) {
+        assert_eq!(await_votes(&mut world), [0, 1]);
         world.write(1);
-        let late = world.daemons[0].asked.take();
+        let (since, asked) = (world.now, world.daemons[0].asked.take());
         world.settle();
         assert_eq!(world.common_view().map(|view| view.primary), Ok(false));
-        world.daemons[0].asked = late;
+        assert!(world.told >= since + given && world.told < since + given + vote, "given {given:?}");
+        world.daemons[0].asked = asked;
         world.write(0);
-        if !asked {
-            world.settle();
-            assert!(world.daemons.iter().all(|it| it.asked.is_none()), "{why}");
-        }
     }
+    world.settle();
+    assert!(world.daemons.iter().all(|it| it.asked.is_none()), "but not for ever");
+}
+
+/// The link between the two servers broke, and is there again, before anybody was missed.
+fn a_new_link_brings_who_has_written(protocol: Protocol) {
+    let mut world = four_that_vote(protocol);
+    world.quit(3);
+    assert_eq!(await_votes(&mut world), [0, 1, 2]);
+    world.write(0);
+    world.write(2);
+    world.connect(0, 1);
+    world.write(1);
+    world.settle();
+    assert_eq!(world.common_view().map(|view| (view.members.len(), view.primary)), Ok((3, true)));
 }
 
 fn who_cannot_write_keeps_nobody_waiting_for_long(protocol: Protocol) {

@@ -419,8 +419,10 @@ impl World {
     /// Lets time pass until something is due. False if nothing is, but signs of life.
     pub fn advance(&mut self) -> bool {
         let Some(due) = self.next_wake() else { return false };
-        let Params { grace, regather, settle, hold_down, beacon, .. } = self.params;
-        let calm = self.busy + 2 * (grace + regather + settle + hold_down) + 30 * beacon;
+        let Params { grace, regather, settle, hold_down, beacon, vote, .. } = self.params;
+        let votes =
+            if self.daemons.iter().any(|it| it.ballots.is_some()) { 8 * vote } else { Duration::ZERO };
+        let calm = self.busy + 2 * (grace + regather + settle + hold_down) + 30 * beacon + votes;
         if self.params.protocol == Protocol::Wombat && due > calm {
             return false;
         }

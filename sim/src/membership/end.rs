@@ -67,7 +67,7 @@ impl World {
     }
 
     /// However a link flapped, it cost few views: each one that takes two apart doubles the time until they may come
-    /// together again.
+    /// together again. Each of the two waits by what it has seen itself, so it may come to that twice.
     fn has_kept_calm(&mut self) {
         let cost = self.views_told() - self.views_before;
         self.log.coverage.count("  configurations that this cost", cost);
@@ -75,7 +75,9 @@ impl World {
         let doublings = u64::from(waits.ilog2() + 1);
         // Beyond the greatest wait they come as often as that.
         let more = self.flapping_time().as_micros() / self.knobs.reach.calm_max.as_micros();
-        let bound = 2 * (doublings + more as u64);
+        let apart_and_together = 2;
+        let ends = 2;
+        let bound = ends * apart_and_together * (doublings + more as u64);
         if cost > bound {
             self.log.complain(format!("a link that flapped cost {cost} views, more than {bound}"));
         }
