@@ -78,7 +78,7 @@ impl<S: Service> driver::Effects<Output> for Effects<S> {
                     self.counters.refuse();
                     tracing::warn!(%group, %sender, %error, "a message is refused");
                 }
-                Output::Moved { ticket, outcome } => self.orders.answer(ticket, outcome),
+                Output::Ordered { ticket, outcome } => self.orders.answer(ticket, outcome),
                 Output::Drained => self.drained.cancel(),
                 Output::Trace(_) => {}
             }

@@ -1,15 +1,15 @@
-//! Operators who wait for what becomes of their order to move a session. The machine knows the numbers of the orders,
+//! Operators who wait for what becomes of their order. The machine knows the numbers of the orders,
 //! this the calls behind them; the lock is held for a look-up, never while anybody waits.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use session_core::{MoveRefusal, Relocation};
+use session_core::{OrderRefusal, Ordered};
 use tokio::sync::oneshot;
 
 /// What became of an order.
-type Outcome = Result<Relocation, MoveRefusal>;
+type Outcome = Result<Ordered, OrderRefusal>;
 
 /// The orders under way.
 #[derive(Default)]

@@ -1,4 +1,5 @@
-//! What operators use: the state of the unit databases, moving a session, and loading the content again.
+//! What operators use: the state of the unit databases, moving a session, changing the policy of a unit, and loading the
+//! content again.
 
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use model::{Name, ProcessId, Time, UnitId};
 use proto::server::v1 as pb;
 use proto::server::v1::server_service_server::ServerService;
 use session_core::server::Input;
-use session_core::{Database, MoveRefusal, Server, SessionStatus};
+use session_core::{Database, OrderRefusal, Ordered, Policy, PolicyChange, Server, SessionStatus};
 use svc_kit::driver::{Clock, Handle};
 use svc_kit::status::{bad_field, because, unavailable};
 use tonic::{Code, Request, Response, Status};
@@ -68,20 +69,33 @@ impl<S: Service> ServerService for Operators<S> {
         request: Request<pb::MoveSessionRequest>,
     ) -> Result<Response<pb::MoveSessionResponse>, Status> {
         let pb::MoveSessionRequest { name, server } = request.into_inner();
-        let malformed = |it: wire::Malformed| bad_field(it.field, "is missing or malformed");
         let (unit, session) = wire::session("name", &name).map_err(malformed)?;
         let to =
             (!server.is_empty()).then(|| wire::server("server", &server)).transpose().map_err(malformed)?;
-        let order = self.orders.begin();
-        let fact = Input::Move { ticket: order.ticket, unit, session, to };
-        self.machine.send(fact).await.map_err(|_| stopping())?;
-        let moved = order.outcome().await.ok_or_else(stopping)?.map_err(not_moved)?;
+        let ordered = self.order(|ticket| Input::Move { ticket, unit, session, to }).await?;
+        let Ordered::Moved(moved) = ordered else { return Err(confused()) };
         tracing::info!(session = name, to = %moved.to, fence = %moved.fence, "an operator moves a session");
         let from = moved.from.map(|it| it.to_string()).unwrap_or_default();
         Ok(Response::new(pb::MoveSessionResponse {
             from,
             to: moved.to.to_string(),
             fence: moved.fence.to_string(),
+        }))
+    }
+
+    async fn change_policy(
+        &self,
+        request: Request<pb::ChangePolicyRequest>,
+    ) -> Result<Response<pb::ChangePolicyResponse>, Status> {
+        let request = request.into_inner();
+        let unit = wire::unit("name", &request.name).map_err(malformed)?;
+        let change = policy_change(&request)?;
+        let ordered = self.order(|ticket| Input::Adjust { ticket, unit, change }).await?;
+        let Ordered::Adjusted(policy) = ordered else { return Err(confused()) };
+        tracing::info!(unit = request.name, ?policy, "an operator changes the policy");
+        Ok(Response::new(pb::ChangePolicyResponse {
+            backups: policy.backups.into(),
+            period: prost_types::Duration::try_from(policy.period).ok(),
         }))
     }
 
@@ -100,19 +114,52 @@ impl<S: Service> ServerService for Operators<S> {
     }
 }
 
+impl<S: Service> Operators<S> {
+    /// Gives the machine an order, and waits for what becomes of it.
+    async fn order(&self, fact: impl FnOnce(u64) -> Input<S>) -> Result<Ordered, Status> {
+        let order = self.orders.begin();
+        self.machine.send(fact(order.ticket)).await.map_err(|_| stopping())?;
+        order.outcome().await.ok_or_else(stopping)?.map_err(refused)
+    }
+}
+
+fn policy_change(request: &pb::ChangePolicyRequest) -> Result<PolicyChange, Status> {
+    let too_many = |_| bad_field("backups", "must be at most 255");
+    let backups = request.backups.map(u8::try_from).transpose().map_err(too_many)?;
+    let bounds = Policy::PERIOD_MIN..=Policy::PERIOD_MAX;
+    let period = |given| std::time::Duration::try_from(given).ok().filter(|it| bounds.contains(it));
+    let period = match request.period {
+        None => None,
+        Some(given) => {
+            let odd = || bad_field("period", "must be at least 1 ms and at most an hour");
+            Some(period(given).ok_or_else(odd)?)
+        }
+    };
+    Ok(PolicyChange { backups, period })
+}
+
+fn malformed(it: wire::Malformed) -> Status {
+    bad_field(it.field, "is missing or malformed")
+}
+
+/// An order is answered by another kind of answer: a mistake of this server.
+fn confused() -> Status {
+    Status::internal("this is not the answer to that order")
+}
+
 fn stopping() -> Status {
     unavailable("DRAINING", "this server shuts down", std::time::Duration::from_secs(1))
 }
 
-fn not_moved(refusal: MoveRefusal) -> Status {
+fn refused(refusal: OrderRefusal) -> Status {
     let (code, reason) = match refusal {
-        MoveRefusal::UnknownUnit => (Code::NotFound, "UNKNOWN_UNIT"),
-        MoveRefusal::UnknownSession => (Code::NotFound, "UNKNOWN_SESSION"),
-        MoveRefusal::UnknownServer => (Code::NotFound, "UNKNOWN_SERVER"),
-        MoveRefusal::NotAReplica => (Code::FailedPrecondition, "NOT_A_REPLICA"),
-        MoveRefusal::AlreadyPrimary => (Code::FailedPrecondition, "ALREADY_PRIMARY"),
-        MoveRefusal::NobodyElse => (Code::FailedPrecondition, "NO_OTHER_REPLICA"),
-        MoveRefusal::Unsettled => {
+        OrderRefusal::UnknownUnit => (Code::NotFound, "UNKNOWN_UNIT"),
+        OrderRefusal::UnknownSession => (Code::NotFound, "UNKNOWN_SESSION"),
+        OrderRefusal::UnknownServer => (Code::NotFound, "UNKNOWN_SERVER"),
+        OrderRefusal::NotAReplica => (Code::FailedPrecondition, "NOT_A_REPLICA"),
+        OrderRefusal::AlreadyPrimary => (Code::FailedPrecondition, "ALREADY_PRIMARY"),
+        OrderRefusal::NobodyElse => (Code::FailedPrecondition, "NO_OTHER_REPLICA"),
+        OrderRefusal::Unsettled => {
             return unavailable("UNSETTLED", refusal.to_string(), std::time::Duration::from_millis(500));
         }
     };

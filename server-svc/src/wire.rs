@@ -26,6 +26,11 @@ pub(crate) fn session_name(unit: &UnitId, session: SessionId) -> String {
     format!("contentUnits/{unit}/sessions/{session}")
 }
 
+/// The unit that `contentUnits/{unit}` names.
+pub(crate) fn unit(field: &'static str, name: &str) -> Result<UnitId, Malformed> {
+    name.strip_prefix("contentUnits/").and_then(UnitId::new).ok_or(Malformed { field })
+}
+
 /// The unit and the session that `contentUnits/{unit}/sessions/{session}` names.
 pub(crate) fn session(field: &'static str, name: &str) -> Result<(UnitId, SessionId), Malformed> {
     let read = || {
@@ -229,6 +234,7 @@ mod tests {
     #[test]
     fn names_read_back_and_what_is_none_is_named() {
         let (unit, id) = (UnitId::new("film-1").unwrap(), SessionId::new(7));
+        assert_eq!(super::unit("name", &unit_name(&unit)), Ok(unit.clone()));
         assert_eq!(session("name", &session_name(&unit, id)), Ok((unit, id)));
         assert_eq!(server("server", "servers/server-2"), Ok(Name::literal("server-2")));
         for bad in

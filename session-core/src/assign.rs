@@ -184,8 +184,6 @@ fn candidate(
 #[cfg(test)]
 mod tests {
     use alloc::vec::Vec;
-    use core::time::Duration;
-
     use bytes::Bytes;
     use model::{Address, Boot, DaemonId};
 
@@ -241,7 +239,7 @@ mod tests {
         /// Assigns all of them among `members`, and then moves up to `moves_max`.
         fn assign(&mut self, members: &BTreeSet<ProcessId>, moves_max: usize) -> &mut Sessions {
             let mut loads = Loads::of(members, self.all.values());
-            let policy = Policy { backups: self.backups, period: Duration::from_millis(500) };
+            let policy = Policy { backups: self.backups, ..Policy::default() };
             let mut assignment = Assignment {
                 members,
                 policy,
@@ -294,7 +292,7 @@ mod tests {
         let firsts = (1..=20).map(|id| {
             let mut alone = session();
             let mut loads = Loads::of(&members, core::iter::empty());
-            let policy = Policy { backups: 0, period: Duration::ZERO };
+            let policy = Policy { backups: 0, ..Policy::default() };
             let (view, fences) = (GroupViewId::NONE, &mut 0);
             let mut assignment = Assignment { members: &members, policy, view, fences, loads: &mut loads };
             assignment.assign(SessionId::new(id), &mut alone);

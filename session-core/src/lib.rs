@@ -26,5 +26,6 @@ pub use params::Params;
 pub use server::{Server, SessionStatus};
 pub use service::{ContentService, Next, Refusal, RefusalKind, UnitInfo};
 pub use unit_db::{
-    Database, MoveRefusal, Policy, Relocation, Replaced, Session, Share, Tomb, Update, Version,
+    Database, OrderRefusal, Ordered, Policy, PolicyChange, Relocation, Replaced, Session, Share, Tomb,
+    Update, Version,
 };

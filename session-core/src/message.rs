@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::service::{Refusal, UnitInfo};
-use crate::unit_db::{Share, Update};
+use crate::unit_db::{PolicyChange, Share, Update};
 
 /// One life of a gateway, and where servers reach it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -160,6 +160,13 @@ pub enum ContentMessage {
         session: SessionId,
         /// To which server; nobody in particular: away from where it is.
         to: Option<ProcessId>,
+        /// Which order of the sender's this is, for its answer.
+        ticket: u64,
+    },
+    /// An operator wants another policy for the unit.
+    Adjust {
+        /// What is to be different.
+        change: PolicyChange,
         /// Which order of the sender's this is, for its answer.
         ticket: u64,
     },

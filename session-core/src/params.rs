@@ -28,7 +28,7 @@ pub struct Params {
 impl Default for Params {
     fn default() -> Params {
         Params {
-            policy: Policy { backups: 1, period: Duration::from_millis(500) },
+            policy: Policy::default(),
             detach_ttl: Duration::from_secs(60),
             moves_max: 64,
             requests_kept: 64,

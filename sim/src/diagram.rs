@@ -175,6 +175,7 @@ impl Diagram {
                 let to = to.map_or("somewhere else".to_owned(), |to| format!("to {}", self.processes(&[to])));
                 format!("move {} {to}", self.session(*session))
             }
+            ContentMessage::Adjust { change, .. } => format!("policy {change:?}"),
             ContentMessage::State { class, .. } => format!("the database of {{{}}}", self.processes(class)),
         }
     }

@@ -138,7 +138,7 @@ impl Knobs {
             },
             gcs: gcs_core::Params { trace: true, progress_period: ms(200), ..gcs_core::Params::lan() },
             sessions: session_core::Params {
-                policy: Policy { backups: 1, period: ms(300) },
+                policy: Policy { period: ms(300), ..Policy::default() },
                 detach_ttl,
                 claim_retry: ms(300),
                 trace: true,

@@ -216,6 +216,7 @@ fn shown_multicast(purpose: &Purpose, payload: &Bytes) -> String {
                 ContentMessage::Expire { .. } => "expire",
                 ContentMessage::Propagate { .. }
                 | ContentMessage::Move { .. }
+                | ContentMessage::Adjust { .. }
                 | ContentMessage::State { .. } => {
                     panic!("gateways know nothing")
                 }

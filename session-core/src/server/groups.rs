@@ -195,7 +195,12 @@ impl<S: ContentService> Server<S> {
                 }
                 Effect::Ordered { by, ticket, outcome } => {
                     if Some(by) == self.me && self.orders.remove(&ticket).is_some() {
-                        out.push(Output::Moved { ticket, outcome });
+                        out.push(Output::Ordered { ticket, outcome });
+                    }
+                }
+                Effect::PolicyChanged => {
+                    if let Some(state) = self.units.get_mut(unit) {
+                        state.hasten(now);
                     }
                 }
                 Effect::Tell(message) => {

@@ -7,7 +7,7 @@ use model::trace::{Event, Role};
 use model::{Fence, GroupName, GroupView, Name, ProcessId, SessionId, Time, UnitId};
 
 use crate::message::{DecodeError, GatewayId, ToGateway, ToServer};
-use crate::unit_db::{MoveRefusal, Relocation, Session};
+use crate::unit_db::{OrderRefusal, Ordered, PolicyChange, Session};
 
 /// A fact.
 #[derive(Clone, Debug)]
@@ -45,6 +45,15 @@ pub enum Input<S> {
         session: SessionId,
         /// The server that is to serve it; nobody in particular: away from where it is.
         to: Option<Name>,
+    },
+    /// An operator wants another policy for a unit.
+    Adjust {
+        /// A number that this server was given for no other order.
+        ticket: u64,
+        /// The unit.
+        unit: UnitId,
+        /// What is to be different.
+        change: PolicyChange,
     },
     /// Hand all sessions over and say when that is done.
     Drain,
@@ -91,11 +100,11 @@ pub enum Output {
         error: DecodeError,
     },
     /// What became of an operator's order.
-    Moved {
+    Ordered {
         /// Which.
         ticket: u64,
-        /// The move, or why there is none.
-        outcome: Result<Relocation, MoveRefusal>,
+        /// What was done, or why nothing was.
+        outcome: Result<Ordered, OrderRefusal>,
     },
     /// Nothing is served here any more.
     Drained,

@@ -9,6 +9,7 @@ mod gateways;
 mod groups;
 mod interface;
 mod moves;
+mod orders;
 #[cfg(test)]
 mod tests;
 mod unit;
@@ -287,6 +288,7 @@ impl<S: ContentService> Machine for Server<S> {
             Input::Gateway(gateway, message) => self.on_gateway(now, &gateway, message, out),
             Input::Content(service) => self.content(service, out),
             Input::Move { ticket, unit, session, to } => self.order_move(ticket, unit, session, to, out),
+            Input::Adjust { ticket, unit, change } => self.order_adjustment(ticket, unit, change, out),
             Input::Drain => self.drain(out),
         }
         self.tell_if_drained(out);

@@ -1,51 +1,16 @@
-//! Planned moves at the servers that they concern: an operator's order becomes a message of the content group, and a
-//! primary that is replaced while it lives goes on until its successor serves.
+//! Planned moves at the servers that they concern: a primary that is replaced while it lives goes on until its successor
+//! serves.
 
 use alloc::vec::Vec;
 
 use model::trace::Role;
-use model::{Name, SessionId, Time, UnitId};
+use model::{SessionId, Time, UnitId};
 
 use super::groups::Moves;
-use super::{Drain, Output, Server, Serving};
-use crate::message::{ContentMessage, encode};
-use crate::names::Purpose;
+use super::{Output, Server, Serving};
 use crate::service::ContentService;
-use crate::unit_db::MoveRefusal;
 
 impl<S: ContentService> Server<S> {
-    /// An operator wants a session elsewhere. The answer comes with the order's own delivery.
-    pub(super) fn order_move(
-        &mut self,
-        ticket: u64,
-        unit: UnitId,
-        session: SessionId,
-        to: Option<Name>,
-        out: &mut Vec<Output>,
-    ) {
-        let to = to.map(|name| self.catalogue.named(name).ok_or(MoveRefusal::UnknownServer)).transpose();
-        let refusal = match to {
-            _ if self.me.is_none() || self.drain != Drain::No => MoveRefusal::Unsettled,
-            _ if !self.units.contains_key(&unit) => MoveRefusal::UnknownUnit,
-            Err(refusal) => refusal,
-            Ok(to) => {
-                let group = Purpose::Content(unit.clone()).group();
-                let payload = encode(&ContentMessage::Move { session, to, ticket });
-                self.orders.insert(ticket, unit);
-                out.push(Output::Multicast { group, payload });
-                return;
-            }
-        };
-        out.push(Output::Moved { ticket, outcome: Err(refusal) });
-    }
-
-    /// Orders for these units are answered by nobody any more: this server leaves their groups.
-    pub(super) fn refuse_orders(&mut self, of: impl Fn(&UnitId) -> bool, out: &mut Vec<Output>) {
-        let gone = self.orders.extract_if(.., |_, unit| of(unit));
-        let outcome = Err(MoveRefusal::Unsettled);
-        out.extend(gone.map(|(ticket, _)| Output::Moved { ticket, outcome }));
-    }
-
     /// Whether the unit database has another primary for a session that is still served here.
     pub(super) fn is_outgoing(&self, unit: &UnitId, session: SessionId) -> bool {
         let Some(state) = self.units.get(unit) else { return false };

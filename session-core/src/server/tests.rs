@@ -19,6 +19,7 @@ use crate::message::{
 };
 use crate::replica::encode_context;
 use crate::service::{Next, Refusal, RefusalKind, UnitInfo};
+use crate::unit_db::{Ordered, Policy, PolicyChange};
 
 /// Counts: responses are the numbers from where the last request, a number, put it. A response is due each second,
 /// if `paced`.
@@ -100,7 +101,7 @@ struct Cluster {
 
 impl Cluster {
     fn new(names: &[&'static str], service: &Counter) -> Cluster {
-        let policy = crate::unit_db::Policy { backups: 1, period: PERIOD };
+        let policy = Policy { period: PERIOD, ..Policy::default() };
         let params = Params { policy, detach_ttl: TTL, ..Params::default() };
         let mut cluster = Cluster {
             servers: BTreeMap::new(),
@@ -178,8 +179,11 @@ impl Cluster {
                 Output::RoleChanged { role, .. } => self.seen.push(format!("{name}: {role:?}")),
                 Output::Refused { error, .. } => self.seen.push(format!("{name}: {error}")),
                 Output::Drained => self.seen.push(format!("{name}: drained")),
-                Output::Moved { ticket, outcome } => {
-                    let outcome = outcome.map(|moved| moved.to.daemon().name());
+                Output::Ordered { ticket, outcome } => {
+                    let outcome = outcome.map(|done| match done {
+                        Ordered::Moved(moved) => moved.to.daemon().name().to_string(),
+                        Ordered::Adjusted(Policy { backups, period }) => format!("{backups}, {period:?}"),
+                    });
                     self.seen.push(format!("{name}: order {ticket}: {outcome:?}"));
                 }
                 Output::Trace(_) => {}
@@ -587,7 +591,7 @@ fn what_is_not_a_message_is_refused() {
 fn a_primary_that_is_moved_away_from_serves_until_the_next_one_does() {
     let mut cluster = Cluster::playing();
     cluster.grant("a", 1, Resume::Beginning, 2);
-    let (was, answer) = (cluster.fence, "b: order 7: Ok(b)".into());
+    let (was, answer) = (cluster.fence, "b: order 7: Ok(\"b\")".into());
     let mut seen = cluster.order("b", Some("b"));
     seen.sort();
     assert_eq!(seen, [String::from("b: Primary"), "b: claim 0".into(), answer]);
@@ -662,4 +666,32 @@ fn orders_that_make_no_sense_are_refused_at_once_or_in_their_turn() {
     assert!(cluster.run().contains(&"b: order 10: Err(Unsettled)".into()), "nobody will tell it");
     cluster.tell("a", Input::Drain);
     assert_eq!(cluster.order("a", None), ["a: order 7: Err(Unsettled)"]);
+}
+
+#[test]
+fn another_policy_holds_at_once_for_backups_and_for_what_waits_to_be_propagated() {
+    let mut cluster = Cluster::playing();
+    cluster.grant("a", 1, Resume::Beginning, 1);
+    cluster.wait(Duration::ZERO);
+    let adjust = |cluster: &mut Cluster, backups, period| {
+        let change = PolicyChange { backups, period };
+        let mut seen = cluster.tell("b", Input::Adjust { ticket: 8, unit: unit(), change });
+        seen.sort();
+        seen
+    };
+    let minute = Duration::from_secs(60);
+    assert_eq!(adjust(&mut cluster, None, Some(minute)), ["b: order 8: Ok(\"1, 60s\")"]);
+    cluster.credit("a", 1, 2);
+    cluster.wait(PERIOD * 2);
+    assert_eq!(cluster.status("b").session.responses, 1, "it is propagated once a minute");
+    adjust(&mut cluster, None, Some(PERIOD));
+    cluster.wait(PERIOD);
+    assert_eq!(cluster.status("b").session.responses, 2, "and no later than the new period says");
+    assert_eq!(adjust(&mut cluster, Some(0), None), ["b: None", "b: order 8: Ok(\"0, 500ms\")"]);
+    assert_eq!(cluster.request(1, "70"), ["a: applied 1"], "the primary serves as before");
+    assert_eq!(adjust(&mut cluster, Some(1), None), ["b: Backup", "b: order 8: Ok(\"1, 500ms\")"]);
+    assert_eq!(cluster.status("b").responses, 2);
+    let nowhere = UnitId::new("v").unwrap();
+    let order = Input::Adjust { ticket: 9, unit: nowhere, change: PolicyChange::default() };
+    assert_eq!(cluster.tell("a", order), ["a: order 9: Err(UnknownUnit)"]);
 }

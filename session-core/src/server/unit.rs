@@ -49,6 +49,12 @@ impl<C> Unit<C> {
         }
     }
 
+    /// The period may be shorter than it was: what waits for its end does not wait for that of the longer one.
+    pub(super) fn hasten(&mut self, now: Time) {
+        let due = now + self.database.policy().period;
+        self.propagate_at = self.propagate_at.map(|before| before.min(due));
+    }
+
     /// A new primary propagates at once: until then a second failure would go back to what the first one left.
     pub(super) fn propagate_soon(&mut self, now: Time, session: SessionId) {
         self.dirty.insert(session);

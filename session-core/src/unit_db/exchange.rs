@@ -10,13 +10,14 @@ use bytes::Bytes;
 use model::SessionId;
 use serde::{Deserialize, Serialize};
 
-use super::{Database, Effect, MoveRefusal, Phase, Policy, Session, Tomb};
+use super::{Database, Effect, OrderRefusal, Phase, Policy, Session, Tomb};
 use crate::message::ContentMessage;
 
 /// A database, or a part of one, as its class tells it to others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     policy: Policy,
+    policy_changes: u64,
     fences: u64,
     buried: u64,
     sessions: Vec<(SessionId, Session)>,
@@ -51,7 +52,8 @@ impl Database {
     }
 
     fn share(&self, sessions: Vec<(SessionId, Session)>, tombs: Vec<(SessionId, Tomb)>) -> Share {
-        Share { policy: self.policy, fences: self.fences, buried: self.buried, sessions, tombs }
+        let Database { policy, policy_changes, fences, buried, .. } = *self;
+        Share { policy, policy_changes, fences, buried, sessions, tombs }
     }
 
     fn entombed(&self) -> Vec<(SessionId, Tomb)> {
@@ -93,15 +95,16 @@ impl Database {
         else {
             return Vec::new();
         };
-        let before = self.sessions.clone();
+        let (before, policy) = (self.sessions.clone(), self.policy);
         let disputed =
             self.merge(shares.into_values().flat_map(BTreeMap::into_values).map(|(_, share)| share));
         self.synced = self.members.clone();
-        self.reassign(disputed);
+        self.reassign(&disputed);
         let moves_max = self.limits.moves_max;
         let (mut assignment, sessions) = self.assignment();
         assignment.balance(sessions, moves_max);
         let mut effects = self.differences(&before);
+        effects.extend((self.policy != policy).then_some(Effect::PolicyChanged));
         for (from, message) in waiting {
             effects.extend(self.apply(from, message, open));
         }
@@ -141,7 +144,8 @@ impl Database {
         let mut policy = None;
         self.tombs.clear();
         for share in shares {
-            policy = policy.max(Some((share.fences, share.policy)));
+            // The policy that was changed most often is the newest; a newcomer's settings count for nothing.
+            policy = policy.max(Some((share.policy_changes.min(COUNT_MAX), share.fences, share.policy)));
             self.fences = self.fences.max(share.fences.min(COUNT_MAX));
             self.buried = self.buried.max(share.buried.min(COUNT_MAX));
             self.tombs.extend(share.tombs);
@@ -158,7 +162,9 @@ impl Database {
                 }
             }
         }
-        self.policy = policy.map_or(self.policy, |(_, policy)| policy);
+        if let Some((changes, _, policy)) = policy {
+            (self.policy_changes, self.policy) = (changes, policy);
+        }
         sessions.retain(|id, copy| self.tombs.get(id).is_none_or(|tomb| !tomb.covers(copy)));
         self.tombs.retain(|id, _| !sessions.contains_key(id));
         self.sessions = sessions;
@@ -181,8 +187,8 @@ impl Database {
                 }
                 // Nobody gives out a fence before all agree; the gateway will ask again.
                 ContentMessage::Inquire { .. } => {}
-                ContentMessage::Move { ticket, .. } => {
-                    let outcome = Err(MoveRefusal::Unsettled);
+                ContentMessage::Move { ticket, .. } | ContentMessage::Adjust { ticket, .. } => {
+                    let outcome = Err(OrderRefusal::Unsettled);
                     effects.push(Effect::Ordered { by: from, ticket, outcome });
                 }
                 ContentMessage::Attach { .. }
@@ -206,8 +212,6 @@ fn weight(session: &Session) -> impl Ord {
 
 #[cfg(test)]
 mod tests {
-    use core::time::Duration;
-
     use super::*;
     use crate::unit_db::Limits;
     use model::{Boot, DaemonId, Name, ProcessId};
@@ -215,10 +219,11 @@ mod tests {
     #[test]
     fn counts_that_leave_no_room_are_not_taken() {
         let me = ProcessId::new(DaemonId::new(Name::literal("a"), Boot::new(1)), 1);
-        let policy = Policy { backups: 1, period: Duration::from_secs(1) };
-        let mut database = Database::new(me, policy, Limits { moves_max: 1, state_bytes_max: 1 });
-        let share = Share { fences: u64::MAX, buried: u64::MAX, ..database.whole() };
+        let mut database = Database::new(me, Policy::default(), Limits { moves_max: 1, state_bytes_max: 1 });
+        let share =
+            Share { policy_changes: u64::MAX, fences: u64::MAX, buried: u64::MAX, ..database.whole() };
         database.merge([share].into_iter());
-        assert_eq!((database.fences, database.buried), (COUNT_MAX, COUNT_MAX));
+        let counts = [database.policy_changes, database.fences, database.buried];
+        assert_eq!(counts, [COUNT_MAX; 3]);
     }
 }

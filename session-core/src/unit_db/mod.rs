@@ -7,6 +7,8 @@
 //! members [FK:state-exchange].
 
 mod exchange;
+mod order;
+mod policy;
 mod relocation;
 mod session;
 #[cfg(test)]
@@ -23,8 +25,10 @@ use crate::assign::{Assignment, Loads};
 use crate::message::{AttachRefusal, ContentMessage, GatewayId, Secret, encode};
 use exchange::Parts;
 pub use exchange::Share;
-pub use relocation::{MoveRefusal, Relocation};
-pub use session::{Policy, Replaced, Session, Tomb, Update, Version};
+pub use order::{OrderRefusal, Ordered};
+pub use policy::{Policy, PolicyChange};
+pub use relocation::Relocation;
+pub use session::{Replaced, Session, Tomb, Update, Version};
 
 /// How many ended sessions are remembered, so that a late copy of one does not come back to life.
 const TOMBS_MAX: usize = 4096;
@@ -47,7 +51,9 @@ pub(crate) enum Effect {
     /// The gateway is to be told that it cannot attach.
     Refused { session: SessionId, gateway: GatewayId, reason: AttachRefusal },
     /// What became of an operator's order, which this member gave.
-    Ordered { by: ProcessId, ticket: u64, outcome: Result<Relocation, MoveRefusal> },
+    Ordered { by: ProcessId, ticket: u64, outcome: Result<Ordered, OrderRefusal> },
+    /// The unit has another policy.
+    PolicyChanged,
     /// To be multicast in the content group.
     Tell(ContentMessage),
 }
@@ -66,6 +72,8 @@ enum Phase {
 pub struct Database {
     me: ProcessId,
     policy: Policy,
+    /// How many times operators changed the policy.
+    policy_changes: u64,
     /// The last fence counter given out.
     fences: u64,
     /// How many sessions have ended.
@@ -96,6 +104,7 @@ impl Database {
         Database {
             me,
             policy,
+            policy_changes: 0,
             fences: 0,
             buried: 0,
             sessions: BTreeMap::new(),
@@ -153,7 +162,7 @@ impl Database {
         self.synced = self.synced.intersection(&transitional).copied().collect();
         if self.members.is_subset(&self.synced) {
             self.synced = self.members.clone();
-            effects.extend(self.reassign(BTreeSet::new()));
+            effects.extend(self.reassign(&BTreeSet::new()));
         } else {
             self.phase = Phase::Exchanging { shares: BTreeMap::new(), waiting: Vec::new() };
             effects.extend(self.tell());
@@ -202,9 +211,10 @@ impl Database {
             ContentMessage::Expire { session, gateway } => self.expire(session, gateway),
             ContentMessage::Move { session, to, ticket } => {
                 let outcome = self.relocate(session, to);
-                let answer = Effect::Ordered { by: from, ticket, outcome };
+                let answer = Effect::Ordered { by: from, ticket, outcome: outcome.map(Ordered::Moved) };
                 outcome.ok().map(|_| Effect::Assigned(session)).into_iter().chain([answer]).collect()
             }
+            ContentMessage::Adjust { change, ticket } => self.adjust(from, change, ticket),
             ContentMessage::State { .. } => Vec::new(),
         }
     }
@@ -353,7 +363,7 @@ impl Database {
     }
 
     /// Assigns every session anew among the members. Sessions in `disputed` get a new fence in any case.
-    fn reassign(&mut self, disputed: BTreeSet<SessionId>) -> Vec<Effect> {
+    fn reassign(&mut self, disputed: &BTreeSet<SessionId>) -> Vec<Effect> {
         self.loads = Loads::of(&self.members, self.sessions.values());
         let (mut assignment, sessions) = self.assignment();
         let mut effects = Vec::new();

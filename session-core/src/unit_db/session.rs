@@ -1,23 +1,12 @@
 //! What the unit database knows of a session, and what primaries tell it.
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use bytes::Bytes;
 use model::{Boot, Fence, Name, ProcessId, SessionId};
 use serde::{Deserialize, Serialize};
 
 use crate::message::{GatewayId, Secret};
-
-/// How available the sessions of a unit are, and at what price [FK:parameters]. Part of the database, so that all
-/// replicas choose alike whatever their own settings say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Policy {
-    /// Servers beside the primary that apply every request.
-    pub backups: u8,
-    /// How often a primary propagates the contexts that changed.
-    pub period: Duration,
-}
 
 /// What the unit database knows of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use super::*;
 use model::{Address, Boot, ConfigurationId, DaemonId, Member};
 
 mod corrupt;
+mod policy;
 
 const LIMITS: Limits = Limits { moves_max: 64, state_bytes_max: 2000 };
 
@@ -14,8 +15,7 @@ fn server(name: &str) -> ProcessId {
 }
 
 fn database(name: &str) -> Database {
-    let policy = Policy { backups: 1, period: Duration::from_millis(500) };
-    Database::new(server(name), policy, LIMITS)
+    Database::new(server(name), Policy::default(), LIMITS)
 }
 
 fn gateway(name: &str) -> GatewayId {
@@ -397,13 +397,17 @@ fn a_gateway_that_saw_a_greater_fence_gets_one_above_it_once_all_agree() {
 }
 
 /// What becomes of order 7 of this server.
-fn answer(effect: &Effect, by: &str) -> Option<Result<Relocation, MoveRefusal>> {
+fn answer(effect: &Effect, by: &str) -> Option<Result<Relocation, OrderRefusal>> {
     let Effect::Ordered { by: from, ticket: 7, outcome } = effect else { return None };
-    (*from == server(by)).then_some(*outcome)
+    let moved = |done| match done {
+        Ordered::Moved(moved) => moved,
+        Ordered::Adjusted(_) => panic!("nobody ordered another policy"),
+    };
+    (*from == server(by)).then_some(outcome.map(moved))
 }
 
 /// What every replica says of an order, given by `a`.
-fn order_move(group: &mut Group, id: u128, to: Option<&str>) -> Result<Relocation, MoveRefusal> {
+fn order_move(group: &mut Group, id: u128, to: Option<&str>) -> Result<Relocation, OrderRefusal> {
     let session = SessionId::new(id);
     let order = ContentMessage::Move { session, to: to.map(server), ticket: 7 };
     let effects = group.say("a", order);
@@ -453,17 +457,17 @@ fn moves_that_make_no_sense_are_refused_and_change_nothing() {
     let before = group.session(1).clone();
     let primary = name(before.primary.unwrap());
     for (id, to, refusal) in [
-        (9, Some("a"), MoveRefusal::UnknownSession),
-        (1, Some("z"), MoveRefusal::NotAReplica),
-        (1, Some(primary.as_str()), MoveRefusal::AlreadyPrimary),
+        (9, Some("a"), OrderRefusal::UnknownSession),
+        (1, Some("z"), OrderRefusal::NotAReplica),
+        (1, Some(primary.as_str()), OrderRefusal::AlreadyPrimary),
     ] {
         assert_eq!(order_move(&mut group, id, to), Err(refusal), "{id} to {to:?}");
     }
     let secret = Secret::new(1);
     group.view(2, &["a"], &["a"]);
-    assert_eq!(order_move(&mut group, 1, None), Err(MoveRefusal::NobodyElse));
+    assert_eq!(order_move(&mut group, 1, None), Err(OrderRefusal::NobodyElse));
     group.say("g", ContentMessage::End { session: SessionId::new(1), secret, gateway: None });
-    assert_eq!(order_move(&mut group, 1, None), Err(MoveRefusal::UnknownSession));
+    assert_eq!(order_move(&mut group, 1, None), Err(OrderRefusal::UnknownSession));
 }
 
 #[test]
@@ -514,6 +518,6 @@ fn an_order_in_an_exchange_waits_for_it_and_one_in_a_broken_off_exchange_is_refu
         };
         let answered = effects.iter().find_map(|effect| answer(effect, "b"));
         let answered = answered.map(|outcome| outcome.map(|moved| moved.to));
-        assert_eq!(answered, Some(if breaks { Err(MoveRefusal::Unsettled) } else { Ok(to) }));
+        assert_eq!(answered, Some(if breaks { Err(OrderRefusal::Unsettled) } else { Ok(to) }));
     }
 }

@@ -101,9 +101,9 @@ impl ServerHost {
                 Output::Refused { group, sender, error } => {
                     scene.complain(|| format!("refused what {sender} said in {group}: {error}"));
                 }
-                Output::Moved { outcome, .. } => {
+                Output::Ordered { outcome, .. } => {
                     if let Err(refusal) = outcome {
-                        scene.complain(|| format!("does not move a session: {refusal}"));
+                        scene.complain(|| format!("does not carry out an order: {refusal}"));
                     }
                 }
                 Output::Drained => scene.log.ended.push(scene.node),

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use model::{SessionId, UnitId};
-use session_core::Policy;
 
 use crate::client::Client;
 use crate::happens::{Happens, Moment};
@@ -108,8 +107,7 @@ impl World {
     /// So many backups for each session.
     #[must_use]
     pub fn backups(mut self, backups: u8) -> World {
-        let period = self.knobs.sessions.policy.period;
-        self.knobs.sessions.policy = Policy { backups, period };
+        self.knobs.sessions.policy.backups = backups;
         self
     }
 

@@ -1,0 +1,66 @@
+//! Orders of operators: each becomes a message of the content group, and is answered when that is delivered.
+
+use alloc::vec::Vec;
+
+use model::{Name, SessionId, UnitId};
+
+use super::{Drain, Output, Server};
+use crate::message::{ContentMessage, encode};
+use crate::names::Purpose;
+use crate::service::ContentService;
+use crate::unit_db::{OrderRefusal, PolicyChange};
+
+impl<S: ContentService> Server<S> {
+    /// An operator wants a session elsewhere.
+    pub(super) fn order_move(
+        &mut self,
+        ticket: u64,
+        unit: UnitId,
+        session: SessionId,
+        to: Option<Name>,
+        out: &mut Vec<Output>,
+    ) {
+        let to = to.map(|name| self.catalogue.named(name).ok_or(OrderRefusal::UnknownServer)).transpose();
+        let message = to.map(|to| ContentMessage::Move { session, to, ticket });
+        self.order(ticket, unit, message, out);
+    }
+
+    /// An operator wants another policy for a unit.
+    pub(super) fn order_adjustment(
+        &mut self,
+        ticket: u64,
+        unit: UnitId,
+        change: PolicyChange,
+        out: &mut Vec<Output>,
+    ) {
+        self.order(ticket, unit, Ok(ContentMessage::Adjust { change, ticket }), out);
+    }
+
+    fn order(
+        &mut self,
+        ticket: u64,
+        unit: UnitId,
+        message: Result<ContentMessage, OrderRefusal>,
+        out: &mut Vec<Output>,
+    ) {
+        let refusal = match message {
+            _ if self.me.is_none() || self.drain != Drain::No => OrderRefusal::Unsettled,
+            _ if !self.units.contains_key(&unit) => OrderRefusal::UnknownUnit,
+            Err(refusal) => refusal,
+            Ok(message) => {
+                let group = Purpose::Content(unit.clone()).group();
+                self.orders.insert(ticket, unit);
+                out.push(Output::Multicast { group, payload: encode(&message) });
+                return;
+            }
+        };
+        out.push(Output::Ordered { ticket, outcome: Err(refusal) });
+    }
+
+    /// Orders for these units are answered by nobody any more: this server leaves their groups.
+    pub(super) fn refuse_orders(&mut self, of: impl Fn(&UnitId) -> bool, out: &mut Vec<Output>) {
+        let gone = self.orders.extract_if(.., |_, unit| of(unit));
+        let outcome = Err(OrderRefusal::Unsettled);
+        out.extend(gone.map(|(ticket, _)| Output::Ordered { ticket, outcome }));
+    }
+}

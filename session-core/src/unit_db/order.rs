@@ -1,0 +1,48 @@
+//! What becomes of an operator's order. Every replica decides it at its place in the order of the content group, so that
+//! no two can differ on it.
+
+use core::fmt;
+
+use super::{Policy, Relocation};
+
+/// An order that was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ordered {
+    /// A session is moved.
+    Moved(Relocation),
+    /// The unit has this policy from here on.
+    Adjusted(Policy),
+}
+
+/// Why an order is not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderRefusal {
+    /// The server that was asked does not hold the unit.
+    UnknownUnit,
+    /// There is no such session, or it has ended.
+    UnknownSession,
+    /// No content server has that name, or it is leaving.
+    UnknownServer,
+    /// The server that the session was to go to does not hold the unit.
+    NotAReplica,
+    /// The session is there already.
+    AlreadyPrimary,
+    /// Nobody else holds the unit.
+    NobodyElse,
+    /// The servers of the unit are about to change, or the one that was asked is leaving.
+    Unsettled,
+}
+
+impl fmt::Display for OrderRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            OrderRefusal::UnknownUnit => "this server does not hold the unit: ask one that does",
+            OrderRefusal::UnknownSession => "there is no such session, or it has ended",
+            OrderRefusal::UnknownServer => "no content server of that name is here, or it is leaving",
+            OrderRefusal::NotAReplica => "that server does not hold the session's unit",
+            OrderRefusal::AlreadyPrimary => "that server is the session's primary already",
+            OrderRefusal::NobodyElse => "no other server holds the session's unit",
+            OrderRefusal::Unsettled => "the servers of the unit are changing: ask again in a moment",
+        })
+    }
+}

@@ -1,0 +1,63 @@
+//! How available the sessions of a unit are, and at what price. An operator changes it while the unit is served: the
+//! change is a message of the content group, so that all replicas follow the new policy from the same place on.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use model::ProcessId;
+use serde::{Deserialize, Serialize};
+
+use super::{Database, Effect, Ordered};
+
+/// How available the sessions of a unit are, and at what price [FK:parameters]. Part of the database, so that all
+/// replicas choose alike whatever their own settings say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Policy {
+    /// Servers beside the primary that apply every request.
+    pub backups: u8,
+    /// How often a primary propagates the contexts that changed.
+    pub period: Duration,
+}
+
+impl Policy {
+    /// The shortest period: a primary that propagates more often does nothing else.
+    pub const PERIOD_MIN: Duration = Duration::from_millis(1);
+    /// The longest period.
+    pub const PERIOD_MAX: Duration = Duration::from_secs(3600);
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy { backups: 1, period: Duration::from_millis(500) }
+    }
+}
+
+/// What is to be different in a policy; what is not named stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyChange {
+    /// Servers beside the primary that apply every request.
+    pub backups: Option<u8>,
+    /// How often a primary propagates the contexts that changed.
+    pub period: Option<Duration>,
+}
+
+impl PolicyChange {
+    /// The policy with the change, within its bounds.
+    fn applied_to(self, policy: Policy) -> Policy {
+        Policy {
+            backups: self.backups.unwrap_or(policy.backups),
+            period: self.period.unwrap_or(policy.period).clamp(Policy::PERIOD_MIN, Policy::PERIOD_MAX),
+        }
+    }
+}
+
+impl Database {
+    /// Changes the policy, and gives every session the backups that it asks for now. Nobody who serves is replaced.
+    pub(super) fn adjust(&mut self, by: ProcessId, change: PolicyChange, ticket: u64) -> Vec<Effect> {
+        self.policy = change.applied_to(self.policy);
+        self.policy_changes += 1;
+        let outcome = Ok(Ordered::Adjusted(self.policy));
+        let answers = [Effect::PolicyChanged, Effect::Ordered { by, ticket, outcome }];
+        self.reassign(&[].into()).into_iter().chain(answers).collect()
+    }
+}
