@@ -5,6 +5,8 @@ mod content;
 mod demo;
 mod kill;
 mod membership;
+mod order;
+mod policy;
 mod relocate;
 mod shape;
 mod signals;
@@ -22,7 +24,7 @@ use svc_kit::shutdown::Exit;
 
 use crate::cluster::state::{self, NoCluster, State};
 use crate::commands::membership::AskError;
-use crate::commands::relocate::MoveError;
+use crate::commands::order::OrderError;
 use crate::player::PlayError;
 use svc_kit::parent;
 
@@ -60,6 +62,8 @@ enum Command {
     Membership(membership::Args),
     /// Move a session to another server while it goes on
     Move(relocate::Args),
+    /// Show the policy of a content unit, or change it while it is served
+    Policy(policy::Args),
     /// Kill a process of the cluster on this computer with SIGKILL
     Kill(kill::Args),
     /// Add content units, and list them
@@ -102,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => exit(on_runtime(status::run(args))),
         Command::Membership(args) => exit(on_runtime(membership::run(args))),
         Command::Move(args) => exit(on_runtime(relocate::run(args))),
+        Command::Policy(args) => exit(on_runtime(policy::run(args))),
         Command::Content(args) => exit(on_runtime(content::run(args))),
     }
 }
@@ -127,8 +132,8 @@ fn code_of(error: &anyhow::Error) -> ExitCode {
         None => {}
     }
     match error.downcast_ref() {
-        Some(MoveError::Silent) => return Exit::Unreachable.into(),
-        Some(MoveError::Refused(status)) => return ExitCode::from(EXIT_GRPC + status.code() as u8),
+        Some(OrderError::Silent) => return Exit::Unreachable.into(),
+        Some(OrderError::Refused(status)) => return ExitCode::from(EXIT_GRPC + status.code() as u8),
         None => {}
     }
     match error.downcast_ref() {
@@ -186,9 +191,9 @@ mod tests {
         assert_eq!(code(PlayError::Refused(tonic::Status::not_found("no such unit")).into()), expected(69));
         assert_eq!(code(AskError::Silent.into()), expected(69));
         assert_eq!(code(AskError::Refused(tonic::Status::invalid_argument("name")).into()), expected(67));
-        assert_eq!(code(MoveError::Silent.into()), expected(69));
+        assert_eq!(code(OrderError::Silent.into()), expected(69));
         let refused = tonic::Status::failed_precondition("not there");
-        assert_eq!(code(MoveError::Refused(refused).into()), expected(73));
+        assert_eq!(code(OrderError::Refused(refused).into()), expected(73));
         assert_eq!(code(anyhow::anyhow!("anything else")), expected(1));
     }
 }

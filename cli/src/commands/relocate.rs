@@ -9,9 +9,9 @@ use proto::server::v1::{GetStatusResponse, MoveSessionRequest};
 use serde::Serialize;
 use svc_kit::dial::{self, Keepalive};
 use svc_kit::status;
-use tonic::Status;
 
 use super::ClusterChoice;
+use super::order::OrderError;
 use super::status::Format;
 use crate::cluster::Service;
 use crate::snapshot::{Addresses, Probe, Snapshot, limited};
@@ -38,17 +38,6 @@ pub struct Args {
     /// How to show it
     #[arg(long, short, value_name = "FORMAT", default_value = "table")]
     output: Format,
-}
-
-/// Why a session is not moved.
-#[derive(Debug, thiserror::Error)]
-pub enum MoveError {
-    /// The servers refuse it.
-    #[error("{}{}", .0.message(), status::reason(.0).map(|it| format!(" ({it})")).unwrap_or_default())]
-    Refused(Status),
-    /// No server answers.
-    #[error("no content server answers")]
-    Silent,
 }
 
 /// What became of it.
@@ -83,7 +72,7 @@ fn find<'a>(snapshot: &'a Snapshot, given: &str) -> anyhow::Result<(&'a Address,
     let answers: Vec<(&Address, &GetStatusResponse)> =
         snapshot.servers.iter().filter_map(|(at, answer)| Some((at, answer.as_ref().ok()?))).collect();
     if answers.is_empty() {
-        bail!(MoveError::Silent);
+        bail!(OrderError::Silent);
     }
     let is_meant = |name: &str| name == given || id_of(name).starts_with(given);
     let mut found: Vec<(&str, &Address)> = Vec::new();
@@ -97,7 +86,7 @@ fn find<'a>(snapshot: &'a Snapshot, given: &str) -> anyhow::Result<(&'a Address,
     }
     match found[..] {
         [(session, at)] => Ok((at, session)),
-        [] => bail!(MoveError::Refused(status::not_found("session", given))),
+        [] => bail!(OrderError::Refused(status::not_found("session", given))),
         _ => bail!("{} sessions begin with {given:?}: give more digits", found.len()),
     }
 }
@@ -107,7 +96,7 @@ async fn order(snapshot: &Snapshot, asked: &Address, name: &str, to: Option<Name
     let request = MoveSessionRequest { name: name.to_owned(), server };
     let channel = dial::connect(asked, &Keepalive::default()).await?;
     let moved = ServerServiceClient::new(channel).move_session(limited(request)).await;
-    let moved = moved.map_err(MoveError::Refused)?.into_inner();
+    let moved = moved.map_err(OrderError::Refused)?.into_inner();
     let names = snapshot.servers_by_process();
     // A server that does not answer is known by its process id alone.
     let shown = |process: &str| names.get(process).copied().unwrap_or(process).to_owned();
@@ -162,6 +151,6 @@ mod tests {
 
     #[test]
     fn nobody_to_ask_is_told_from_no_session() {
-        assert!(find(&snapshot(&[]), "0").unwrap_err().is::<MoveError>());
+        assert!(find(&snapshot(&[]), "0").unwrap_err().is::<OrderError>());
     }
 }

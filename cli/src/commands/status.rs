@@ -240,7 +240,8 @@ fn last_part(name: &str) -> String {
     name.rsplit('/').next().unwrap_or(name).to_owned()
 }
 
-fn milliseconds(duration: Option<&PbDuration>) -> u64 {
+/// A duration, in whole milliseconds.
+pub fn milliseconds(duration: Option<&PbDuration>) -> u64 {
     let duration = duration.cloned().unwrap_or_default();
     let millis = duration.seconds.saturating_mul(1000).saturating_add(i64::from(duration.nanos / 1_000_000));
     u64::try_from(millis).unwrap_or_default()

@@ -23,6 +23,8 @@ mod membership;
 #[cfg(test)]
 mod moves;
 #[cfg(test)]
+mod policies;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod servers;

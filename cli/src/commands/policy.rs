@@ -1,0 +1,116 @@
+//! `handover policy`: how available the sessions of a unit are, shown and changed.
+
+use std::fmt;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::bail;
+use model::{Address, UnitId};
+use proto::server::v1::server_service_client::ServerServiceClient;
+use proto::server::v1::{ChangePolicyRequest, ChangePolicyResponse, UnitStatus};
+use serde::Serialize;
+use svc_kit::dial::{self, Keepalive};
+use tonic::Status;
+
+use super::ClusterChoice;
+use super::order::OrderError;
+use super::status::{Format, milliseconds};
+use crate::cluster::Service;
+use crate::snapshot::{Addresses, Probe, Snapshot, limited};
+use crate::words::counted;
+
+/// Show the policy of a content unit, or change it while it is served. What is not named stays as it is.
+///
+/// All servers that hold the unit follow the new policy from the same place in its events on, and those that come later
+/// do too, whatever their own settings say. Exits with 64 + N if the servers refuse with gRPC code N, such as 69
+/// (NOT_FOUND) if no server holds the unit.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The content unit
+    unit: UnitId,
+    /// Servers beside the primary that apply every request
+    #[arg(long, value_name = "NUMBER")]
+    backups: Option<u8>,
+    /// Propagate contexts that changed this often, such as 250ms
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    period: Option<Duration>,
+    #[command(flatten)]
+    cluster: ClusterChoice,
+    /// Ask this content server; can be repeated
+    #[arg(long, value_name = "HOST:PORT", value_parser = super::status::address)]
+    server: Vec<Address>,
+    /// How to show it
+    #[arg(long, short, value_name = "FORMAT", default_value = "table")]
+    output: Format,
+}
+
+/// A policy, as it is shown.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Policy {
+    unit: String,
+    backups: u32,
+    period_ms: u64,
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Policy { unit, backups, period_ms } = self;
+        let backups = counted(*backups as usize, "backup");
+        write!(f, "{unit}: {backups}, contexts propagated every {period_ms} ms")
+    }
+}
+
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let servers =
+        if args.server.is_empty() { args.cluster.find()?.addresses(Service::Server) } else { args.server };
+    let addresses = Addresses { servers, ..Addresses::default() };
+    let snapshot = Probe::default().snapshot(&addresses).await?;
+    let unit = args.unit.to_string();
+    let (asked, known) = find(&snapshot, &unit)?;
+    let request = ChangePolicyRequest {
+        name: known.name.clone(),
+        backups: args.backups.map(u32::from),
+        period: args.period.map(prost_types::Duration::try_from).transpose()?,
+    };
+    let changes = request != ChangePolicyRequest { name: known.name.clone(), ..Default::default() };
+    let ChangePolicyResponse { backups, period } = if changes {
+        let channel = dial::connect(asked, &Keepalive::default()).await?;
+        let changed = ServerServiceClient::new(channel).change_policy(limited(request)).await;
+        changed.map_err(OrderError::Refused)?.into_inner()
+    } else {
+        ChangePolicyResponse { backups: known.backups, period: known.period }
+    };
+    let policy = Policy { unit, backups, period_ms: milliseconds(period.as_ref()) };
+    match args.output {
+        Format::Table => println!("{policy}"),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&policy)?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A server that holds the unit, and what it says of it.
+fn find<'a>(snapshot: &'a Snapshot, unit: &str) -> anyhow::Result<(&'a Address, &'a UnitStatus)> {
+    let answers = || snapshot.servers.iter().filter_map(|(at, answer)| Some((at, answer.as_ref().ok()?)));
+    if answers().next().is_none() {
+        bail!(OrderError::Silent);
+    }
+    let name = format!("contentUnits/{unit}");
+    let held = answers().flat_map(|(at, status)| status.units.iter().map(move |it| (at, it)));
+    let holder = held.into_iter().find(|(_, it)| it.name == name);
+    Ok(holder.ok_or_else(|| OrderError::Refused(not_held(unit)))?)
+}
+
+fn not_held(unit: &str) -> Status {
+    svc_kit::status::not_found("unit", unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_is_shown_in_words() {
+        let policy = Policy { unit: "life".into(), backups: 1, period_ms: 250 };
+        assert_eq!(policy.to_string(), "life: 1 backup, contexts propagated every 250 ms");
+    }
+}
