@@ -347,6 +347,16 @@ impl Script {
         self.raw(Event::Respond { server, session, fence, response, requests, digest })
     }
 
+    /// A member of the session group is given responses that it is to have before the client.
+    pub(crate) fn commits(mut self, server: &str, responses: core::ops::RangeInclusive<u64>) -> Script {
+        for response in responses {
+            let (server, session, fence) = (process(server), session(), fence(1));
+            let (digest, level) = (digest("response", response), Level::Safe);
+            self = self.raw(Event::Commit { server, session, fence, response, digest, level });
+        }
+        self
+    }
+
     /// The database of a replica in the view that came with the configuration it is in.
     pub(crate) fn database(self, server: &str, position: u64, content: u64) -> Script {
         let server = process(server);

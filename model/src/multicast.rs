@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::GroupViewId;
 
 /// How surely a message has reached the others when a member is given it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// It has its place in the total order.

@@ -116,6 +116,16 @@ pub enum Event {
         requests: u64,
         digest: Digest,
     },
+    /// A member of the session group was given response `response`, as committed under `fence`. `level`: what the unit
+    /// demands before a client is sent it.
+    Commit {
+        server: ProcessId,
+        session: SessionId,
+        fence: Fence,
+        response: u64,
+        digest: Digest,
+        level: Level,
+    },
     /// The unit database of a replica after it applied the event at `position` of the content group's history:
     /// `view` and the count of events since that view.
     Database { server: ProcessId, unit: UnitId, view: GroupViewId, position: u64, digest: Digest },

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gcs_client::Command;
-use model::{GroupName, Time};
+use model::{GroupName, Terms, Time};
 use session_core::message::GatewayId;
 use session_core::server::Output;
 use svc_kit::driver;
@@ -60,7 +60,10 @@ impl<S: Service> driver::Effects<Output> for Effects<S> {
             match order {
                 Output::Join(groups) => self.command_groups(groups, Command::Join),
                 Output::Leave(groups) => self.command_groups(groups, Command::Leave),
-                Output::Multicast { group, payload } => self.command(Command::multicast(group, payload)),
+                Output::Multicast { group, payload, level } => {
+                    let terms = Terms { level, ..Terms::default() };
+                    self.command(Command::Multicast { group, payload, terms });
+                }
                 Output::Dial(gateway) => {
                     let door = self.dialler.open(gateway.clone());
                     self.doors.insert(gateway, door);

@@ -72,8 +72,8 @@ async fn listen<S: Service>(
     while let Some(event) = events.next().await {
         let fact = match event {
             Event::Views(views) => Input::Views(views),
-            Event::Message { group, id, payload, view: _, level: _ } => {
-                Input::Message { group, sender: id.sender(), payload }
+            Event::Message { group, id, payload, view: _, level } => {
+                Input::Message { group, sender: id.sender(), payload, level }
             }
             Event::Lost(loss) => return Ok(loss.to_string()),
             // A server asks for no outcomes, and its groups are of the plain kind.

@@ -6,15 +6,17 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use model::trace::{Event, Role};
-use model::{Digest, Fence, ProcessId, SessionId, Time, UnitId};
+use model::{Digest, Fence, Level, ProcessId, SessionId, Time, UnitId};
 
-use crate::message::{AttachRefusal, Cursor, Resume, ToGateway};
+use crate::ledger::Ledger;
+use crate::message::{AttachRefusal, Cursor, Resume, SessionMessage, ToGateway};
+use crate::pipeline::Pipeline;
 use crate::replica::{Applied, Base, Limits, Outcome, Replica, decode_context, encode_context};
 use crate::service::{ContentService, Next, Refusal};
 use crate::unit_db::{Session, Update, Version};
 
 /// The shortest wait between two calls of a service that had nothing to send.
-const PAUSE_MIN: Duration = Duration::from_millis(1);
+pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(1);
 
 /// What a primary is doing for its client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,12 +27,15 @@ pub(crate) enum Serving {
     Joining,
     /// Asks the gateway how far the client got, and again at `again`. Nobody answered since `since`.
     Claiming { since: Time, again: Time },
+    /// Has the gateway's grant, and waits until the session group lets no primary before this one commit anything, and
+    /// all is here that was committed.
+    Reigning { grant: Grant },
     /// Sends acknowledgements, and responses up to number `up_to`; the next one is due at `due`, or after a request.
     Streaming { stream: u64, up_to: u64, due: Option<Time> },
 }
 
 /// What a gateway gives to the primary whose claim it accepts.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Grant {
     pub(crate) stream: u64,
     pub(crate) resume: Resume,
@@ -47,6 +52,10 @@ pub(crate) struct Held<C> {
     pub(crate) serving: Serving,
     /// Whether this server has seen itself in the session group.
     pub(crate) joined: bool,
+    /// What was committed.
+    pub(crate) ledger: Ledger,
+    /// At the primary: what is to be committed, or to be sent.
+    pub(crate) pipeline: Pipeline<C>,
     /// How many times this server propagated the session under its fence.
     propagations: u64,
 }
@@ -58,22 +67,39 @@ pub(crate) struct Scene<'a, S> {
     pub(crate) session: SessionId,
     pub(crate) me: ProcessId,
     pub(crate) limits: Limits,
+    /// How surely the session group is to have a response before it is sent; nothing: it need not.
+    pub(crate) commit: Option<Level>,
+    /// From this size on a commit is multicast before more is computed.
+    pub(crate) commit_bytes_max: usize,
     /// The last name given to a context at this server.
     pub(crate) lineages: &'a mut u64,
     /// Filled with what goes to the session's gateway.
     pub(crate) send: &'a mut Vec<ToGateway>,
+    /// Filled with what is multicast in the session group, and how surely it is to be delivered.
+    pub(crate) casts: &'a mut Vec<(SessionMessage, Level)>,
     /// Filled with what an observer may see, if anybody looks.
     pub(crate) trace: Option<&'a mut Vec<Event>>,
 }
 
 impl<S> Scene<'_, S> {
     /// A context to go on from, under a name of its own.
-    fn base<C>(&mut self, context: C, requests: u64, responses: u64) -> Base<C> {
+    pub(crate) fn base<C>(&mut self, context: C, requests: u64, responses: u64) -> Base<C> {
         *self.lineages += 1;
         Base { context, requests, responses, lineage: *self.lineages }
     }
 
-    fn observe(&mut self, event: impl FnOnce() -> Event) {
+    /// Multicasts in the session group.
+    pub(crate) fn cast(&mut self, message: SessionMessage) {
+        let level = match message {
+            SessionMessage::Commit { .. } => self.commit.unwrap_or_default(),
+            SessionMessage::Request { .. } | SessionMessage::Ask | SessionMessage::Standing(_) => {
+                Level::Agreed
+            }
+        };
+        self.casts.push((message, level));
+    }
+
+    pub(crate) fn observe(&mut self, event: impl FnOnce() -> Event) {
         if let Some(trace) = &mut self.trace {
             trace.push(event());
         }
@@ -89,6 +115,8 @@ impl<C> Held<C> {
             replica: Replica::new(base),
             serving: Serving::Nothing,
             joined: false,
+            ledger: Ledger::new(),
+            pipeline: Pipeline::new(),
             propagations: 0,
         }
     }
@@ -101,6 +129,7 @@ impl<C> Held<C> {
         self.role = role;
         self.fence = fence;
         self.propagations = 0;
+        self.pipeline.reset();
         self.serving = match role {
             Role::Primary => Serving::Joining,
             Role::Backup | Role::None => Serving::Nothing,
@@ -113,7 +142,7 @@ impl<C> Held<C> {
         match &self.serving {
             Serving::Claiming { again, .. } => Some(*again),
             Serving::Streaming { due, .. } => *due,
-            Serving::Nothing | Serving::Joining => None,
+            Serving::Nothing | Serving::Joining | Serving::Reigning { .. } => None,
         }
     }
 }
@@ -123,7 +152,7 @@ where
     C: Clone + serde::Serialize + serde::de::DeserializeOwned,
 {
     /// The client's position, if it has all that was sent.
-    fn cursor(&self) -> Cursor {
+    pub(crate) fn cursor(&self) -> Cursor {
         let context = encode_context(&self.replica.context);
         Cursor { responses: self.replica.responses, requests: self.replica.requests, context }
     }
@@ -144,12 +173,16 @@ where
         scene: &mut Scene<'_, S>,
     ) {
         let undecided = match self.serving {
-            Serving::Nothing | Serving::Joining | Serving::Claiming { .. } => true,
+            Serving::Nothing | Serving::Joining | Serving::Claiming { .. } | Serving::Reigning { .. } => true,
             Serving::Streaming { .. } => false,
         };
         let own = self.role == Role::Primary && known.version.fence == self.fence;
+        // What is propagated was committed before: only who was not there has less.
+        let here = (self.replica.responses, self.replica.requests);
+        let is_behind = scene.commit.is_none() || here < (known.responses, known.requests);
         if undecided
             && !own
+            && is_behind
             && let Some(context) = decode_context(&known.context)
         {
             self.replica.rebase(scene.base(context, known.requests, known.responses), u64::MAX);
@@ -166,24 +199,40 @@ where
     ) -> bool {
         let Grant { stream, resume, credit, repeats_from } = grant;
         let session = scene.session;
+        let begun = if self.commits(scene) {
+            self.begin(resume, repeats_from, scene)
+        } else {
+            self.resume(resume, repeats_from, scene)
+        };
+        let Some((cursor, requests_lost)) = begun else { return false };
+        let up_to = cursor.responses.saturating_add(credit);
+        self.serving = Serving::Streaming { stream, up_to, due: None };
+        scene.send.push(ToGateway::Started { session, stream, requests_lost, cursor });
+        self.catch_up(scene);
+        true
+    }
+
+    /// The client's position counts. Returns it, and how many requests are lost.
+    fn resume<S: ContentService<Context = C>>(
+        &mut self,
+        resume: Resume,
+        repeats_from: u64,
+        scene: &mut Scene<'_, S>,
+    ) -> Option<(Cursor, u64)> {
+        let session = scene.session;
         let base = match resume {
             Resume::Beginning => Some(scene.base(scene.service.open(scene.unit), 0, 0)),
             Resume::After(cursor) => {
                 let Some(context) = decode_context(&cursor.context) else {
                     scene.send.push(ToGateway::Refused { session, reason: AttachRefusal::BadCursor });
-                    return false;
+                    return None;
                 };
                 Some(scene.base(context, cursor.requests, cursor.responses))
             }
             Resume::Anywhere => None,
         };
         let requests_lost = base.map_or(0, |base| self.replica.rebase(base, repeats_from));
-        let cursor = self.cursor();
-        let up_to = cursor.responses.saturating_add(credit);
-        self.serving = Serving::Streaming { stream, up_to, due: None };
-        scene.send.push(ToGateway::Started { session, stream, requests_lost, cursor });
-        self.catch_up(scene);
-        true
+        Some((self.cursor(), requests_lost))
     }
 
     /// A request was delivered in the session group. Returns whether the context may have changed.
@@ -196,7 +245,12 @@ where
         match self.replica.accept(number, operation, scene.limits) {
             Applied::Ready => self.catch_up(scene),
             Applied::Before(outcome) => {
-                self.acknowledge(number, outcome.unwrap_or(Ok(())), scene);
+                let outcome = outcome.unwrap_or(Ok(()));
+                if self.pipeline.flight.is_some_and(|responses| responses > 0) {
+                    self.pipeline.put_off(number, outcome, scene.limits.requests_kept);
+                } else {
+                    self.acknowledge(number, outcome, scene);
+                }
                 return false;
             }
             Applied::Early | Applied::TooEarly => return false,
@@ -205,7 +259,7 @@ where
     }
 
     /// Applies every request that can be applied.
-    fn catch_up<S: ContentService<Context = C>>(&mut self, scene: &mut Scene<'_, S>) {
+    pub(crate) fn catch_up<S: ContentService<Context = C>>(&mut self, scene: &mut Scene<'_, S>) {
         while let Some(Outcome { number, operation, result }) =
             self.replica.advance(scene.service, scene.unit, scene.limits)
         {
@@ -220,12 +274,21 @@ where
                 request: number,
                 digest: digest(),
             });
+            self.pipeline.discard();
             self.acknowledge(number, result, scene);
         }
     }
 
-    fn acknowledge<S>(&self, number: u64, outcome: Result<(), Refusal>, scene: &mut Scene<'_, S>) {
-        if let Serving::Streaming { stream, .. } = self.serving {
+    pub(crate) fn acknowledge<S>(
+        &mut self,
+        number: u64,
+        outcome: Result<(), Refusal>,
+        scene: &mut Scene<'_, S>,
+    ) {
+        let Serving::Streaming { stream, .. } = self.serving else { return };
+        if self.commits(scene) {
+            self.acknowledge_in_turn(number, outcome, scene);
+        } else {
             let (session, cursor) = (scene.session, self.cursor());
             scene.send.push(ToGateway::Applied { session, stream, number, outcome, cursor });
         }
@@ -237,6 +300,10 @@ where
         now: Time,
         scene: &mut Scene<'_, S>,
     ) -> bool {
+        if self.commits(scene) {
+            self.respond_in_turn(now, scene);
+            return false;
+        }
         let before = self.replica.responses;
         while let Serving::Streaming { stream, up_to, .. } = self.serving {
             let due = if self.replica.responses < up_to {

@@ -10,11 +10,14 @@ extern crate alloc;
 
 mod assign;
 mod catalogue;
+mod commit;
 pub mod gateway;
 mod held;
+mod ledger;
 pub mod message;
 pub mod names;
 mod params;
+mod pipeline;
 mod replica;
 pub mod server;
 mod service;

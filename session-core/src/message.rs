@@ -195,6 +195,72 @@ pub enum SessionMessage {
         /// What the service is to do, in the service's own encoding.
         operation: Bytes,
     },
+    /// The primary's next responses, in units with output commit. The group has them when it has this, and the client
+    /// is sent them no sooner. Without responses: that the sender is the primary from here on, or a point that all
+    /// before it has been had by the group [VMFT:output-commit].
+    Commit {
+        /// The primary's fence. After a commit under a greater one it counts no more.
+        fence: Fence,
+        /// The number of the first response.
+        first: u64,
+        /// The responses.
+        responses: Vec<Committed>,
+    },
+    /// The sender is new in the group, and asks what it has missed.
+    Ask,
+    /// What the sender has of the session, for members that are new.
+    Standing(Standing),
+}
+
+/// A response that the session group has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed {
+    /// How many requests the context reflects.
+    pub requests: u64,
+    /// The context after the response and those requests.
+    pub context: Bytes,
+    /// What the client gets.
+    pub payload: Bytes,
+    /// Nothing follows unless a request changes that.
+    pub last: bool,
+}
+
+impl Committed {
+    /// About how many bytes it takes.
+    pub(crate) fn size(&self) -> usize {
+        const OVERHEAD: usize = 64;
+        self.context.len() + self.payload.len() + OVERHEAD
+    }
+}
+
+/// What one member of a session group has of the session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Whether it has all that was committed; not so if it is new itself.
+    pub knows: bool,
+    /// The greatest fence under which anything was multicast as committed.
+    pub reign: Fence,
+    /// The fence under which the last response was committed.
+    pub fence: Fence,
+    /// Its context.
+    pub cursor: Cursor,
+    /// The last committed responses, up to the cursor's.
+    pub kept: Vec<Committed>,
+    /// Responses up to this number were committed, and are not among them for want of room.
+    pub forgotten: u64,
+    /// The last requests that were delivered.
+    pub requests: Vec<Remembered>,
+}
+
+/// A request that was delivered, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// Which.
+    pub number: u64,
+    /// What the service is to do.
+    pub operation: Bytes,
+    /// What the service said, if it was applied.
+    pub outcome: Option<Result<(), Refusal>>,
 }
 
 /// Sent by a content server to a gateway.

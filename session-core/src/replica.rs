@@ -5,11 +5,16 @@
 //! an older or fresher context can take this one's place and be brought up to date.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 use model::UnitId;
 
+use crate::message::Remembered;
 use crate::service::{ContentService, Refusal, RefusalKind};
+
+/// What a remembered request takes beside its operation, about, in bytes.
+const REQUEST_OVERHEAD: usize = 64;
 
 /// The context of a session, as this server has it.
 #[derive(Clone, Debug)]
@@ -88,6 +93,28 @@ impl<C> Replica<C> {
         if self.log.contains_key(&(self.requests + 1)) { Applied::Ready } else { Applied::Early }
     }
 
+    /// The last requests that were delivered, the newest that fit into so many bytes.
+    pub(crate) fn remembered(&self, bytes_max: usize) -> Vec<Remembered> {
+        let mut bytes = 0;
+        let newest = self.log.iter().rev().take_while(|(_, logged)| {
+            bytes += logged.operation.len() + REQUEST_OVERHEAD;
+            bytes <= bytes_max
+        });
+        let remembered = |(number, logged): (&u64, &Logged)| Remembered {
+            number: *number,
+            operation: logged.operation.clone(),
+            outcome: logged.outcome.clone(),
+        };
+        newest.map(remembered).collect()
+    }
+
+    /// Remembers requests that another replica was given, as far as they are not too many.
+    pub(crate) fn remember(&mut self, requests: Vec<Remembered>, limits: Limits) {
+        for Remembered { number, operation, outcome } in requests.into_iter().take(limits.requests_kept) {
+            self.log.entry(number).or_insert(Logged { operation, outcome });
+        }
+    }
+
     /// Applies the next request, if it has come.
     pub(crate) fn advance<S>(&mut self, service: &S, unit: &UnitId, limits: Limits) -> Option<Outcome>
     where
@@ -156,7 +183,6 @@ mod tests {
     use super::*;
     use crate::service::{Next, UnitInfo};
     use alloc::string::String;
-    use alloc::vec::Vec;
     use model::Time;
 
     const LIMITS: Limits = Limits { requests_kept: 4, context_bytes_max: 16 };

@@ -10,7 +10,7 @@ use core::fmt;
 use core::time::Duration;
 
 use bytes::Bytes;
-use model::{Time, UnitId};
+use model::{Level, Time, UnitId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,14 @@ pub trait ContentService {
     /// # Errors
     /// A [`Refusal`] goes back to the client.
     fn apply(&self, unit: &UnitId, context: &mut Self::Context, request: &[u8]) -> Result<(), Refusal>;
+
+    /// How surely the session group has each response before its client is sent it, at least. By default it need not:
+    /// that is right for a service whose [`ContentService::next`] follows from context and content. One that draws
+    /// random numbers, or asks somebody, demands [`Level::Safe`], and then response number *n* of a session is what it
+    /// was when it was first sent, whoever sends it again.
+    fn commit(&self, _unit: &UnitId) -> Option<Level> {
+        None
+    }
 
     /// What the primary does next, and the context after it. Called again after each response, each request, and
     /// whenever a time that it asked for has come.

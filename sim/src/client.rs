@@ -6,7 +6,7 @@
 
 mod oracle;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +20,11 @@ use crate::packet::{Answer, Call, Node, Packet};
 use crate::scene::{Host, Scene};
 use crate::toy::{Request, Wish};
 
+use oracle::Checkpoint;
 pub use oracle::Oracle;
+
+/// So many of its last positions a client may go back to.
+const REMEMBERED_MAX: usize = 12;
 
 /// Until a client tries again what failed.
 const RETRY: Duration = Duration::from_millis(60);
@@ -33,6 +37,8 @@ const SLACK: Duration = Duration::from_millis(500);
 pub struct Settings {
     /// What it plays: one of these.
     pub units: Vec<UnitId>,
+    /// The units whose responses can be had again, as they were.
+    pub committing: Vec<UnitId>,
     /// How many gateways there are.
     pub gateways: usize,
     /// How it behaves, if nobody directs it.
@@ -124,6 +130,8 @@ pub struct Client {
     session: Option<Session>,
     position: Resume,
     oracle: Oracle,
+    /// Where it was lately.
+    remembered: VecDeque<(Resume, Checkpoint)>,
     /// Since when nobody knows the session.
     unknown_since: Option<Time>,
     last_attached: Time,
@@ -155,6 +163,7 @@ impl Client {
             session: None,
             position: Resume::Beginning,
             oracle: Oracle::default(),
+            remembered: VecDeque::new(),
             unknown_since: None,
             last_attached: Time::ZERO,
             requests: Vec::new(),
@@ -379,6 +388,7 @@ impl Client {
         self.session = None;
         self.position = Resume::Beginning;
         self.oracle = Oracle::default();
+        self.remembered.clear();
         self.requests.clear();
         self.submissions.clear();
         self.unknown_since = None;
@@ -539,6 +549,10 @@ impl Client {
         let Some(session) = self.session() else { return };
         let (response, digest) = (cursor.responses, Digest::of(payload));
         scene.trace(trace::Event::ClientReceive { session, response, digest });
+        if self.remembered.len() == REMEMBERED_MAX {
+            self.remembered.pop_front();
+        }
+        self.remembered.push_back((self.position.clone(), self.oracle.checkpoint()));
         if let Err(wrong) = self.oracle.receives(response, payload) {
             scene.complain(|| format!("response {response} of {session}: {wrong}"));
         }
@@ -600,7 +614,24 @@ impl Client {
             let gateway = scene.dice.below(self.settings.gateways);
             self.use_gateway(gateway, scene);
         }
+        if scene.dice.percent(habits.forgets)
+            && self.unit().is_some_and(|unit| self.settings.committing.contains(unit))
+        {
+            self.forget_some(scene);
+        }
         self.attach(scene);
+    }
+
+    /// Goes back to where it was a few responses ago: it must be given the same ones again.
+    fn forget_some(&mut self, scene: &mut Scene<'_>) {
+        if self.remembered.is_empty() {
+            return;
+        }
+        let keep = scene.dice.below(self.remembered.len());
+        if let Some((position, checkpoint)) = self.remembered.drain(keep..).next() {
+            self.position = position;
+            self.oracle.go_back(checkpoint);
+        }
     }
 
     fn wish(&self, scene: &mut Scene<'_>) -> Wish {

@@ -13,7 +13,7 @@ use model::trace::{Event, Role};
 use model::{Configuration, Fence, GroupName, GroupView, Name, ProcessId, SessionId, Time};
 use session_core::gateway::ClientEvent;
 use session_core::message::{
-    ContentMessage, Resume, ServiceMessage, SessionMessage, ToGateway, ToServer, decode,
+    ContentMessage, Cursor, Resume, ServiceMessage, SessionMessage, ToGateway, ToServer, decode,
 };
 use session_core::names::Purpose;
 
@@ -148,8 +148,19 @@ impl Diagram {
             },
             Purpose::Content(_) => self.content(&decode(payload).ok()?),
             Purpose::Session(_, session) => {
-                let SessionMessage::Request { number, .. } = decode(payload).ok()?;
-                return Some(format!("session/{}  request {number}", self.session(session)));
+                let text = match decode(payload).ok()? {
+                    SessionMessage::Request { number, .. } => format!("request {number}"),
+                    SessionMessage::Commit { responses, .. } if responses.is_empty() => "reign".into(),
+                    SessionMessage::Commit { first, responses, .. } => {
+                        format!("commit {first} to {}", first + responses.len() as u64 - 1)
+                    }
+                    SessionMessage::Ask => "who knows more?".into(),
+                    SessionMessage::Standing(standing) => {
+                        let Cursor { responses, requests, .. } = standing.cursor;
+                        format!("committed up to {responses}/{requests}")
+                    }
+                };
+                return Some(format!("session/{}  {text}", self.session(session)));
             }
         };
         Some(format!("{group}  {text}"))

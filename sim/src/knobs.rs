@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use detector::Profile;
 use gcs_core::Limit;
-use model::{Name, UnitId};
+use model::{Level, Name, UnitId};
 use session_core::{GatewayParams, Policy};
 
 use crate::dice::Dice;
@@ -25,6 +25,9 @@ pub struct Unit {
     pub holders: BTreeSet<usize>,
     /// How many positions it has.
     pub length: u32,
+    /// How surely the session group has its responses before clients are sent them. Where it is to have them, random
+    /// numbers are drawn for them.
+    pub commit: Option<Level>,
 }
 
 /// How clients behave that nobody directs.
@@ -40,6 +43,8 @@ pub struct Habits {
     pub closes: u64,
     /// In how many of a hundred comebacks they use another gateway.
     pub moves: u64,
+    /// In how many of a hundred comebacks they have forgotten the last responses of a unit with output commit.
+    pub forgets: u64,
     /// How long they take over a response.
     pub takes: RangeInclusive<Duration>,
 }
@@ -110,13 +115,14 @@ impl Knobs {
             servers: true,
             gateways: 1,
             clients: 0,
-            units: vec![Unit { id: unit("film-1"), holders: (0..3).collect(), length: 400 }],
+            units: vec![Unit { id: unit("film-1"), holders: (0..3).collect(), length: 400, commit: None }],
             habits: Habits {
                 acts: ms(50)..=ms(800),
                 away: ms(20)..=ms(1500),
                 leaves: 10,
                 closes: 2,
                 moves: 50,
+                forgets: 0,
                 takes: us(0)..=ms(20),
             },
             processes: 0,
@@ -172,6 +178,7 @@ impl Knobs {
         shape_sessions(&mut knobs, dice);
         shape_habits(&mut knobs, dice);
         knobs.weather = Weather::from_dice(dice);
+        leave_to_chance(&mut knobs, &mut Dice::new(seed, 6));
         knobs
     }
 }
@@ -199,9 +206,19 @@ fn units(dice: &mut Dice, machines: usize) -> Vec<Unit> {
             while holders.len() < 2 {
                 holders.insert(dice.below(machines));
             }
-            Unit { id: unit(&format!("film-{n}")), holders, length: dice.between(5..=120) as u32 }
+            let (id, length) = (unit(&format!("film-{n}")), dice.between(5..=120) as u32);
+            Unit { id, holders, length, commit: None }
         })
         .collect()
+}
+
+/// Some units draw random numbers, under output commit.
+fn leave_to_chance(knobs: &mut Knobs, dice: &mut Dice) {
+    for unit in &mut knobs.units {
+        unit.commit =
+            dice.pick(&[None, None, None, Some(Level::Safe), Some(Level::Safe), Some(Level::Agreed)]);
+    }
+    knobs.habits.forgets = dice.pick(&[0, 30, 80]);
 }
 
 fn shape_network(knobs: &mut Knobs, dice: &mut Dice) {

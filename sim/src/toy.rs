@@ -1,13 +1,15 @@
 //! A toy content service: units are runs of numbered positions, and every response says so much about the context that
 //! it comes from that a client can compute the next one for itself.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{Digest, Time, UnitId};
+use model::{Digest, Level, Time, UnitId};
 use serde::{Deserialize, Serialize};
 use session_core::{ContentService, Next, Refusal, RefusalKind, UnitInfo};
 
+use crate::dice::Dice;
 use crate::knobs::Unit;
 
 /// The usual time from one response to the next.
@@ -88,13 +90,13 @@ impl Tape {
         Ok(())
     }
 
-    /// Sends the next position, if there is one.
-    pub fn respond(&mut self) -> Option<Response> {
+    /// Sends the next position, if there is one, with a number that goes into the fingerprint.
+    pub fn respond(&mut self, drawn: u64) -> Option<Response> {
         if self.position >= self.length {
             return None;
         }
-        self.sum = self.sum.and(&self.position.to_le_bytes());
-        let response = Response { position: self.position, tape: self.clone() };
+        self.sum = self.sum.and(&self.position.to_le_bytes()).and(&drawn.to_le_bytes());
+        let response = Response { position: self.position, drawn, tape: self.clone() };
         self.position += 1;
         Some(response)
     }
@@ -105,20 +107,28 @@ impl Tape {
 pub struct Response {
     /// The position that this response is.
     pub position: u32,
+    /// The number that was drawn for it; 0 in units without chance.
+    pub drawn: u64,
     /// The tape with this response on it, before the head moves on.
     pub tape: Tape,
 }
 
 /// The service at one server.
-#[derive(Clone, Debug)]
 pub struct Toy {
     units: Vec<Unit>,
+    /// For what is drawn: every life of a server has its own.
+    dice: RefCell<Dice>,
 }
 
 impl Toy {
     /// The service of machine number `machine`.
-    pub fn new(units: &[Unit], machine: usize) -> Toy {
-        Toy { units: units.iter().filter(|unit| unit.holders.contains(&machine)).cloned().collect() }
+    pub fn new(units: &[Unit], machine: usize, dice: Dice) -> Toy {
+        let units = units.iter().filter(|unit| unit.holders.contains(&machine)).cloned().collect();
+        Toy { units, dice: RefCell::new(dice) }
+    }
+
+    fn unit(&self, unit: &UnitId) -> Option<&Unit> {
+        self.units.iter().find(|held| held.id == *unit)
     }
 }
 
@@ -137,7 +147,7 @@ impl ContentService for Toy {
     }
 
     fn open(&self, unit: &UnitId) -> Context {
-        let length = self.units.iter().find(|held| held.id == *unit).map_or(0, |held| held.length);
+        let length = self.unit(unit).map_or(0, |held| held.length);
         Context { due: Time::ZERO, pace: PACE, tape: Tape::new(length) }
     }
 
@@ -153,11 +163,17 @@ impl ContentService for Toy {
         Ok(())
     }
 
-    fn next(&self, _: &UnitId, context: &mut Context, now: Time) -> Next {
+    fn commit(&self, unit: &UnitId) -> Option<Level> {
+        self.unit(unit).and_then(|held| held.commit)
+    }
+
+    fn next(&self, unit: &UnitId, context: &mut Context, now: Time) -> Next {
         if now < context.due {
             return Next::At(context.due);
         }
-        let Some(response) = context.tape.respond() else { return Next::Idle };
+        let is_left_to_chance = self.commit(unit).is_some();
+        let drawn = if is_left_to_chance { self.dice.borrow_mut().bits() } else { 0 };
+        let Some(response) = context.tape.respond(drawn) else { return Next::Idle };
         // The schedule is absolute; a start, or a long pause, begins a new one.
         let begin = if now.since(context.due) > Duration::from_secs(1) { now } else { context.due };
         context.due = begin + context.pace;

@@ -171,11 +171,13 @@ impl World {
 
     fn add_client(&mut self, habits: Option<crate::knobs::Habits>, unit: Option<model::UnitId>) -> usize {
         let index = self.clients.len();
+        let committing = self.knobs.units.iter().filter(|unit| unit.commit.is_some());
         let settings = Settings {
             units: match unit {
                 Some(unit) => vec![unit],
                 None => self.knobs.units.iter().map(|unit| unit.id.clone()).collect(),
             },
+            committing: committing.map(|unit| unit.id.clone()).collect(),
             gateways: self.knobs.gateways,
             habits,
             patience: self.knobs.patience,
@@ -235,7 +237,8 @@ impl World {
                 self.daemons[n].host = Some(DaemonHost::new(id, n, self.knobs.gcs, manners));
             }
             Node::Server(n) => {
-                let (name, toy) = (self.server_name(n), Toy::new(&self.knobs.units, n));
+                let dice = Dice::new(self.knobs.seed, 100 + life * 100 + n as u64);
+                let (name, toy) = (self.server_name(n), Toy::new(&self.knobs.units, n, dice));
                 let host = ServerHost::new(name, n, toy, self.knobs.sessions.clone(), manners);
                 self.servers[n].host = Some(host);
             }

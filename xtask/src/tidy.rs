@@ -144,7 +144,7 @@ fn shape(path: &Path, text: &str) -> Vec<String> {
 
 /// The claims cited in a text: `[PAPER:claim]`.
 fn claims_in(text: &str) -> BTreeSet<String> {
-    const PAPERS: [&str; 6] = ["KK", "Moshe", "FK", "VKCD", "OVS", "ADR"];
+    const PAPERS: [&str; 7] = ["KK", "Moshe", "FK", "VKCD", "OVS", "VMFT", "ADR"];
     let mut claims = BTreeSet::new();
     for candidate in text.split('[').skip(1).filter_map(|rest| rest.split(']').next()) {
         let Some((paper, claim)) = candidate.split_once(':') else { continue };

@@ -1,11 +1,15 @@
 //! A client receives each response once, in order and without a gap: after it attached with everything up to `n`, the
 //! next is `n + 1`. A gateway accepts responses in the same way, and starts elsewhere only when a client attaches
 //! there. A response is the same whenever it is received. [FK:exactly-once]
+//!
+//! With output commit, another response under the same number counts if some member of the session group should have
+//! known better: it was given the first one, or, where that was to be safe, the one before it. If all such members are
+//! gone, nobody remembers; where servers part and come together again, each side may have its own response.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::trace::Event;
-use model::{Digest, Name, SessionId};
+use model::trace::{Event, Role};
+use model::{Digest, Level, Name, ProcessId, SessionId};
 
 use crate::property::{Breach, Position, Property, breach};
 
@@ -13,11 +17,55 @@ use crate::property::{Breach, Position, Property, breach};
 #[derive(Default)]
 struct Client {
     last: u64,
-    received: BTreeMap<u64, (Digest, Position)>,
+    received: BTreeMap<u64, Received>,
     /// How often the client attached, by what it had then.
     attached: BTreeMap<u64, usize>,
     /// Where gateways accepted a response that did not follow the one before.
     restarts: BTreeMap<u64, Vec<Position>>,
+    /// Responses that were not what they had been.
+    changes: Vec<Change>,
+    /// What each server was given as committed, in its order, for each time that it had a part in the session.
+    stays: BTreeMap<ProcessId, Vec<Vec<Given>>>,
+}
+
+/// What a client received last under a number.
+#[derive(Clone, Copy)]
+struct Received {
+    digest: Digest,
+    at: Position,
+    /// What it had as the response before.
+    preceding: Option<Digest>,
+}
+
+/// The client received something else than before.
+struct Change {
+    response: u64,
+    first: Received,
+    then: Received,
+}
+
+/// A response that a member of a session group was given.
+#[derive(Clone, Copy)]
+struct Given {
+    response: u64,
+    digest: Digest,
+    level: Level,
+}
+
+impl Change {
+    /// Whether a server that was given all this, in this order, should have known the first response.
+    fn is_known_to(&self, stay: &[Given]) -> bool {
+        let gave = |given: &Given, digest| (given.response, given.digest) == (self.response, digest);
+        let before = |given: &Given| {
+            given.response + 1 == self.response
+                && Some(given.digest) == self.first.preceding
+                && given.level == Level::Safe
+        };
+        let knew = stay.iter().any(|given| gave(given, self.first.digest));
+        let gave_both = knew && stay.iter().any(|given| gave(given, self.then.digest));
+        let passed_over = stay.windows(2).any(|pair| before(&pair[0]) && gave(&pair[1], self.then.digest));
+        gave_both || passed_over
+    }
 }
 
 /// The checker.
@@ -25,7 +73,14 @@ struct Client {
 pub(crate) struct ResponseOnce {
     clients: BTreeMap<SessionId, Client>,
     accepted: BTreeMap<Name, BTreeMap<SessionId, u64>>,
+    /// Of whom each server knew, whether they are there or not.
+    known: BTreeMap<ProcessId, BTreeSet<ProcessId>>,
+    /// Some server came back to another one as the one that it was.
+    parted: bool,
 }
+
+/// The group of all servers. Who leaves it does not come back as the same member.
+const SERVICE: &str = "service";
 
 impl Property for ResponseOnce {
     fn name(&self) -> &'static str {
@@ -42,6 +97,26 @@ impl Property for ResponseOnce {
                 let client = self.clients.entry(*session).or_default();
                 client.last = *after;
                 *client.attached.entry(*after).or_default() += 1;
+                Ok(())
+            }
+            Event::Commit { server, session, response, digest, level, .. } => {
+                let stays = self.clients.entry(*session).or_default().stays.entry(*server).or_default();
+                if stays.is_empty() {
+                    stays.push(Vec::new());
+                }
+                let given = Given { response: *response, digest: *digest, level: *level };
+                stays.last_mut().into_iter().for_each(|stay| stay.push(given));
+                Ok(())
+            }
+            Event::GroupInstall { process, view, .. } if view.group.as_str() == SERVICE => {
+                let known = self.known.entry(*process).or_default();
+                self.parted |= view.joined.iter().any(|member| known.contains(member));
+                known.extend(view.members.iter().map(|member| member.process));
+                Ok(())
+            }
+            Event::Role { server, session, role: Role::None, .. } => {
+                let stays = self.clients.get_mut(session).and_then(|client| client.stays.get_mut(server));
+                stays.into_iter().for_each(|stays| stays.push(Vec::new()));
                 Ok(())
             }
             Event::ClientReceive { session, response, digest } => {
@@ -61,6 +136,7 @@ impl Property for ResponseOnce {
 
     fn finish(&mut self) -> Result<(), Breach> {
         for (session, client) in &self.clients {
+            client.nothing_changed(*session, self.parted)?;
             // A client that writes no trace of its own leaves nothing to compare with.
             if client.attached.is_empty() {
                 continue;
@@ -97,11 +173,33 @@ impl Client {
             );
         }
         self.last = response;
-        let (first, before) = self.received.entry(response).or_insert((digest, at));
-        if *first != digest {
+        let preceding = response.checked_sub(1).and_then(|it| self.received.get(&it)).map(|it| it.digest);
+        let then = Received { digest, at, preceding };
+        let before = self.received.insert(response, then);
+        self.changes.extend(before.filter(|first| first.digest != digest).map(|first| Change {
+            response,
+            first,
+            then,
+        }));
+        Ok(())
+    }
+
+    fn nothing_changed(&self, session: SessionId, parted: bool) -> Result<(), Breach> {
+        // What follows on something else is something else.
+        let from_the_same = |change: &&Change| change.first.preceding == change.then.preceding;
+        for change in self.changes.iter().filter(from_the_same) {
+            let response = change.response;
+            let (before, at) = (change.first.at, change.then.at);
+            let knew = self.stays.iter().find(|(_, stays)| stays.iter().any(|stay| change.is_known_to(stay)));
+            let who = match knew {
+                _ if self.stays.is_empty() => String::new(),
+                _ if parted => continue,
+                Some((server, _)) => format!(", and {server} knew it"),
+                None => continue,
+            };
             return breach(
-                &[*before, at],
-                format!("response {response} of {session} is not what it was before"),
+                &[before, at],
+                format!("response {response} of {session} is not what it was before{who}"),
             );
         }
         Ok(())
@@ -119,6 +217,11 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
             *digest = Digest::EMPTY;
         }
     };
+    let other_commit = |event: &mut Event| {
+        if let Event::Commit { digest, .. } = event {
+            *digest = Digest::EMPTY;
+        }
+    };
     vec![
         rejected("a response is repeated", only, three.clone().client_receives(3)),
         rejected("a response is lost", only, three.clone().client_receives(5)),
@@ -132,6 +235,19 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
             only,
             three.clone().client_attaches(2).client_receives(3).but(other_digest),
         ),
+        rejected("a response changes that a backup was given", only, {
+            let committed = three.clone().commits("b/1", 1..=3);
+            let again = committed.commits("b/1", 3..=3).but(other_commit);
+            again.client_attaches(2).client_receives(3).but(other_digest)
+        }),
+        rejected("a response changes that a backup should have been given", only, {
+            let committed = three.clone().commits("b/1", 1..=2).commits("b/1", 3..=3).but(other_commit);
+            committed.client_attaches(2).client_receives(3).but(other_digest)
+        }),
+        accepted("a response changes that nobody remembers", {
+            let committed = three.clone().commits("a/1", 1..=3).commits("c/1", 3..=3).but(other_commit);
+            committed.client_attaches(2).client_receives(3).but(other_digest)
+        }),
         accepted(
             "a client that lost what it received last gets it again elsewhere",
             three.clone().client_attaches(1).streams("a/1", 1, "gw2", 2..=4, 0),

@@ -176,6 +176,7 @@ fn author(event: &Event) -> Option<String> {
         Event::Role { server, .. }
         | Event::Apply { server, .. }
         | Event::Respond { server, .. }
+        | Event::Commit { server, .. }
         | Event::Database { server, .. } => server.to_string(),
         Event::Open { gateway, .. }
         | Event::Seat { gateway, .. }

@@ -224,7 +224,9 @@ fn shown_multicast(purpose: &Purpose, payload: &Bytes) -> String {
             format!("content/{unit}: {what}")
         }
         Purpose::Session(..) => {
-            let SessionMessage::Request { number, .. } = decode(payload).unwrap();
+            let SessionMessage::Request { number, .. } = decode(payload).unwrap() else {
+                unreachable!("gateways multicast nothing else in session groups")
+            };
             format!("session: request {number}")
         }
     }

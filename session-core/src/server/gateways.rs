@@ -70,6 +70,7 @@ impl<S: ContentService> Server<S> {
             }
             ToServer::Fenced { fence, .. } => {
                 if held.fence == fence {
+                    self.tell_standing(&unit, session, out);
                     self.set_serving(&unit, session, Serving::Nothing);
                     self.retire_alone(now, &unit, session, out);
                 }
@@ -79,7 +80,17 @@ impl<S: ContentService> Server<S> {
         self.respond(now, &unit, session, out);
     }
 
-    fn serve(&mut self, now: Time, unit: &UnitId, session: SessionId, grant: Grant, out: &mut Vec<Output>) {
+    pub(super) fn serve(
+        &mut self,
+        now: Time,
+        unit: &UnitId,
+        session: SessionId,
+        grant: Grant,
+        out: &mut Vec<Output>,
+    ) {
+        if self.waits_to_reign(unit, session, &grant, out) {
+            return;
+        }
         let serves = self.with_held(unit, session, out, |held, _, scene| held.serve(grant, scene));
         if serves == Some(true) {
             if let Some(state) = self.units.get_mut(unit) {
@@ -122,7 +133,9 @@ impl<S: ContentService> Server<S> {
                 }
                 match held.serving {
                     Serving::Claiming { since, .. } => served.push((unit.clone(), *session, Some(since))),
-                    Serving::Streaming { .. } => served.push((unit.clone(), *session, None)),
+                    Serving::Streaming { .. } | Serving::Reigning { .. } => {
+                        served.push((unit.clone(), *session, None));
+                    }
                     Serving::Nothing | Serving::Joining => {}
                 }
             }
@@ -148,6 +161,6 @@ impl<S: ContentService> Server<S> {
         let Some(known) = state.database.sessions().get(&session) else { return };
         let expire = ContentMessage::Expire { session, gateway: known.gateway.clone() };
         let group = Purpose::Content(unit.clone()).group();
-        out.push(Output::Multicast { group, payload: encode(&expire) });
+        out.push(Output::multicast(group, encode(&expire)));
     }
 }

@@ -4,16 +4,24 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use model::trace::{Event, Role};
-use model::{Fence, GroupName, GroupView, ProcessId, SessionId, Time, UnitId};
+use model::{Fence, GroupName, GroupView, Level, ProcessId, SessionId, Time, UnitId};
 
 use super::Server;
+use super::commits::Place;
 use super::interface::Output;
 use crate::held::{Held, Serving};
-use crate::message::{ContentMessage, GatewayId, ServiceMessage, SessionMessage, ToGateway, decode, encode};
+use crate::message::{ContentMessage, GatewayId, ServiceMessage, ToGateway, decode, encode};
 use crate::names::Purpose;
 use crate::replica::{Base, decode_context, encode_context};
 use crate::service::ContentService;
 use crate::unit_db::{Effect, Session};
+
+/// What a group delivers.
+pub(super) struct Delivery<'a> {
+    pub(super) sender: ProcessId,
+    pub(super) level: Level,
+    pub(super) payload: &'a Bytes,
+}
 
 /// Questions about the units that wait, at most; the oldest go first. They are asked again.
 const QUESTIONS_MAX: usize = 256;
@@ -36,7 +44,7 @@ impl Moves {
 impl<S: ContentService> Server<S> {
     pub(super) fn announce(&self, out: &mut Vec<Output>) {
         let holds = ServiceMessage::Holds { units: self.service.units() };
-        out.push(Output::Multicast { group: Purpose::Service.group(), payload: encode(&holds) });
+        out.push(Output::multicast(Purpose::Service.group(), encode(&holds)));
     }
 
     pub(super) fn on_view(&mut self, now: Time, view: &GroupView, out: &mut Vec<Output>) {
@@ -56,12 +64,20 @@ impl<S: ContentService> Server<S> {
                 self.act(now, &unit, effects, out);
                 self.observe_database(&unit, out);
             }
-            Some(Purpose::Session(unit, session)) => self.entered(now, &unit, session, out),
+            Some(Purpose::Session(unit, session)) => self.entered(now, &unit, session, view, out),
         }
     }
 
     /// This server is in the session group: requests reach it from here on, so it can claim the session.
-    fn entered(&mut self, now: Time, unit: &UnitId, session: SessionId, out: &mut Vec<Output>) {
+    fn entered(
+        &mut self,
+        now: Time,
+        unit: &UnitId,
+        session: SessionId,
+        view: &GroupView,
+        out: &mut Vec<Output>,
+    ) {
+        self.meet(now, unit, session, view, out);
         let Some(held) = self.held(unit, session) else { return };
         held.joined = true;
         if held.serving == Serving::Joining {
@@ -73,10 +89,10 @@ impl<S: ContentService> Server<S> {
         &mut self,
         now: Time,
         group: GroupName,
-        sender: ProcessId,
-        payload: &Bytes,
+        delivery: Delivery<'_>,
         out: &mut Vec<Output>,
     ) {
+        let Delivery { sender, level, payload } = delivery;
         let handled = match Purpose::of(&group) {
             Some(Purpose::Service) => {
                 decode(payload).map(|message| self.on_service(now, sender, message, out))
@@ -84,9 +100,10 @@ impl<S: ContentService> Server<S> {
             Some(Purpose::Content(unit)) => {
                 decode(payload).map(|message| self.on_content(now, &unit, sender, message, out))
             }
-            Some(Purpose::Session(unit, session)) => {
-                decode(payload).map(|message| self.on_session(now, &unit, session, message, out))
-            }
+            Some(Purpose::Session(unit, session)) => decode(payload).map(|message| {
+                let place = Place { unit: &unit, session, sender, level };
+                self.on_session(now, place, message, out);
+            }),
             None => Ok(()),
         };
         if let Err(error) = handled {
@@ -134,23 +151,6 @@ impl<S: ContentService> Server<S> {
         self.observe_database(unit, out);
     }
 
-    fn on_session(
-        &mut self,
-        now: Time,
-        unit: &UnitId,
-        session: SessionId,
-        message: SessionMessage,
-        out: &mut Vec<Output>,
-    ) {
-        let SessionMessage::Request { number, operation } = message;
-        let changed =
-            self.with_held(unit, session, out, |held, _, scene| held.request(number, operation, scene));
-        if changed == Some(true) {
-            self.soil(now, unit, session);
-            self.respond(now, unit, session, out);
-        }
-    }
-
     fn observe_database(&self, unit: &UnitId, out: &mut Vec<Output>) {
         let (true, Some(server), Some(state)) = (self.params.trace, self.me, self.units.get(unit)) else {
             return;
@@ -173,7 +173,9 @@ impl<S: ContentService> Server<S> {
                 Effect::Repeated(session) => self.reclaim(now, unit, session, out),
                 Effect::Missed(session) => {
                     // If there is a stream here, word of it is on its way: to begin anew would be to lose it again.
-                    let streams = |held: &mut Held<_>| matches!(held.serving, Serving::Streaming { .. });
+                    let streams = |held: &mut Held<_>| {
+                        matches!(held.serving, Serving::Streaming { .. } | Serving::Reigning { .. })
+                    };
                     if !self.held(unit, session).is_some_and(streams) {
                         self.reclaim(now, unit, session, out);
                     }
@@ -205,7 +207,7 @@ impl<S: ContentService> Server<S> {
                 }
                 Effect::Tell(message) => {
                     let group = Purpose::Content(unit.clone()).group();
-                    out.push(Output::Multicast { group, payload: encode(&message) });
+                    out.push(Output::multicast(group, encode(&message)));
                 }
             }
         }
@@ -258,7 +260,9 @@ impl<S: ContentService> Server<S> {
                     state.last_word(unit, session, out);
                     return;
                 }
-                Some(Serving::Joining | Serving::Claiming { .. }) => state.last_word(unit, session, out),
+                Some(Serving::Joining | Serving::Claiming { .. } | Serving::Reigning { .. }) => {
+                    state.last_word(unit, session, out);
+                }
                 Some(Serving::Nothing) | None => {}
             }
         }

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use model::trace::{Event, Role};
-use model::{Fence, GroupName, GroupView, Name, ProcessId, SessionId, Time, UnitId};
+use model::{Fence, GroupName, GroupView, Level, Name, ProcessId, SessionId, Time, UnitId};
 
 use crate::message::{DecodeError, GatewayId, ToGateway, ToServer};
 use crate::unit_db::{OrderRefusal, Ordered, PolicyChange, Session};
@@ -26,6 +26,8 @@ pub enum Input<S> {
         sender: ProcessId,
         /// What.
         payload: Bytes,
+        /// How surely the others have it.
+        level: Level,
     },
     /// The stream to a gateway is open.
     GatewayUp(GatewayId),
@@ -72,6 +74,8 @@ pub enum Output {
         group: GroupName,
         /// What.
         payload: Bytes,
+        /// How surely the others are to have it when it is delivered.
+        level: Level,
     },
     /// Keep a stream open to this gateway, from now on.
     Dial(GatewayId),
@@ -110,6 +114,13 @@ pub enum Output {
     Drained,
     /// For observers.
     Trace(Event),
+}
+
+impl Output {
+    /// A multicast that asks for no more than its place in the order.
+    pub(super) fn multicast(group: GroupName, payload: Bytes) -> Output {
+        Output::Multicast { group, payload, level: Level::Agreed }
+    }
 }
 
 /// A session as this server knows it, for operators.

@@ -4,6 +4,7 @@
 //! Invariant: a session is served under the fence that this server's copy of the unit database gives it, and only on
 //! a stream that the session's gateway opened for that fence.
 
+mod commits;
 mod doors;
 mod gateways;
 mod groups;
@@ -30,6 +31,7 @@ use crate::service::ContentService;
 use crate::timers::Timers;
 use crate::unit_db::{self, Database, Session};
 use doors::Doors;
+use groups::Delivery;
 pub use interface::{Input, Output, SessionStatus};
 use unit::Unit;
 
@@ -215,7 +217,7 @@ impl<S: ContentService> Server<S> {
         let me = self.me?;
         let state = self.units.get_mut(unit)?;
         let (held, known) = (state.held.get_mut(&session)?, state.database.sessions().get(&session)?);
-        let (mut send, mut trace) = (Vec::new(), Vec::new());
+        let (mut send, mut casts, mut trace) = (Vec::new(), Vec::new(), Vec::new());
         let limits = replica::Limits {
             requests_kept: self.params.requests_kept,
             context_bytes_max: self.params.context_bytes_max,
@@ -226,8 +228,11 @@ impl<S: ContentService> Server<S> {
             session,
             me,
             limits,
+            commit: self.service.commit(unit).max(self.params.commit),
+            commit_bytes_max: self.params.message_bytes_max,
             lineages: &mut self.lineages,
             send: &mut send,
+            casts: &mut casts,
             trace: self.params.trace.then_some(&mut trace),
         };
         let result = step(held, known, &mut scene);
@@ -235,6 +240,7 @@ impl<S: ContentService> Server<S> {
         for message in send {
             self.doors.send_if_open(&known.gateway, message, out);
         }
+        commits::cast(unit, session, casts, out);
         self.reschedule(unit, session);
         Some(result)
     }
@@ -268,7 +274,7 @@ impl<S: ContentService> Server<S> {
         match self.held(unit, session).map(|held| held.serving.clone()) {
             Some(Serving::Claiming { since, .. }) => self.press_claim(now, unit, session, since, out),
             Some(Serving::Streaming { .. }) => self.respond(now, unit, session, out),
-            Some(Serving::Nothing | Serving::Joining) | None => {}
+            Some(Serving::Nothing | Serving::Joining | Serving::Reigning { .. }) | None => {}
         }
     }
 }
@@ -282,7 +288,9 @@ impl<S: ContentService> Machine for Server<S> {
             Input::Attached(me) => self.attached(me, out),
             Input::Detached => self.detached(out),
             Input::Views(views) => views.iter().for_each(|view| self.on_view(now, view, out)),
-            Input::Message { group, sender, payload } => self.on_message(now, group, sender, &payload, out),
+            Input::Message { group, sender, payload, level } => {
+                self.on_message(now, group, Delivery { sender, level, payload: &payload }, out);
+            }
             Input::GatewayUp(gateway) => self.gateway_up(now, &gateway, out),
             Input::GatewayDown(gateway) => self.gateway_down(now, &gateway, out),
             Input::Gateway(gateway, message) => self.on_gateway(now, &gateway, message, out),

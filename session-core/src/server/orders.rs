@@ -50,7 +50,7 @@ impl<S: ContentService> Server<S> {
             Ok(message) => {
                 let group = Purpose::Content(unit.clone()).group();
                 self.orders.insert(ticket, unit);
-                out.push(Output::Multicast { group, payload: encode(&message) });
+                out.push(Output::multicast(group, encode(&message)));
                 return;
             }
         };

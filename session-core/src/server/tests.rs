@@ -8,8 +8,8 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use model::{
-    Address, Boot, ConfigurationId, DaemonId, Fence, GroupName, GroupView, GroupViewId, Machine, Member,
-    ProcessId, SessionId, Time, UnitId,
+    Address, Boot, ConfigurationId, DaemonId, Fence, GroupName, GroupView, GroupViewId, Level, Machine,
+    Member, ProcessId, SessionId, Time, UnitId,
 };
 
 use super::*;
@@ -170,7 +170,7 @@ impl Cluster {
             match output {
                 Output::Join(groups) => groups.into_iter().for_each(|group| self.change(group, name, true)),
                 Output::Leave(groups) => groups.into_iter().for_each(|group| self.change(group, name, false)),
-                Output::Multicast { group, payload } => {
+                Output::Multicast { group, payload, .. } => {
                     self.multicasts.push_back((process(name), group, payload));
                 }
                 Output::Dial(gateway) => self.seen.push(format!("{name}: dial {}", gateway.name)),
@@ -229,7 +229,7 @@ impl Cluster {
         while let Some((sender, group, payload)) = self.multicasts.pop_front() {
             for member in self.groups.get(&group).cloned().unwrap_or_default() {
                 let (group, payload) = (group.clone(), payload.clone());
-                self.step(member, Input::Message { group, sender, payload });
+                self.step(member, Input::Message { group, sender, payload, level: Level::Agreed });
             }
         }
     }
@@ -581,7 +581,7 @@ fn what_is_not_a_message_is_refused() {
         {
             let payload = Bytes::copy_from_slice(payload);
             let (group, sender) = (group.group(), process("g"));
-            let seen = cluster.tell("a", Input::Message { group, sender, payload });
+            let seen = cluster.tell("a", Input::Message { group, sender, payload, level: Level::Agreed });
             assert_eq!(seen, [format!("a: {complaint}")]);
         }
     }

@@ -105,5 +105,5 @@ where
 
 fn propagation(unit: &UnitId, updates: Vec<Update>) -> Output {
     let group = Purpose::Content(unit.clone()).group();
-    Output::Multicast { group, payload: encode(&ContentMessage::Propagate { updates }) }
+    Output::multicast(group, encode(&ContentMessage::Propagate { updates }))
 }

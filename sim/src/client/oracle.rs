@@ -21,7 +21,26 @@ pub struct Oracle {
     lost: u64,
 }
 
+/// What a client knew when it had so many responses.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    last: Option<Response>,
+    responses: u64,
+}
+
 impl Oracle {
+    /// Where the client is.
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint { last: self.last.clone(), responses: self.responses }
+    }
+
+    /// The client knows no more than it did then; what it asked for since, it knows.
+    pub fn go_back(&mut self, to: Checkpoint) {
+        let Checkpoint { last, responses } = to;
+        self.last = last;
+        self.responses = responses;
+    }
+
     /// The client sends a request.
     pub fn asks(&mut self, request: Request) {
         self.requests.push(request);
@@ -72,7 +91,7 @@ impl Oracle {
         }
         let response: Response =
             postcard::from_bytes(payload).map_err(|error| format!("is garbled: {error}"))?;
-        let expected = self.expect(&response.tape);
+        let expected = self.expect(&response.tape, response.drawn);
         let judged = match expected {
             Ok(expected) if expected.as_ref() != Some(&response) => {
                 Err(format!("is {response:?}, and should be {expected:?}"))
@@ -85,8 +104,8 @@ impl Oracle {
         judged
     }
 
-    /// The response that follows on the last one, after the further requests that `tape` has.
-    fn expect(&self, tape: &Tape) -> Result<Option<Response>, String> {
+    /// The response that follows on the last one, after the further requests that `tape` has, if this was drawn for it.
+    fn expect(&self, tape: &Tape, drawn: u64) -> Result<Option<Response>, String> {
         let mut mine = match &self.last {
             Some(last) => Tape { position: last.position + 1, ..last.tape.clone() },
             None => Tape::new(tape.length),
@@ -103,7 +122,7 @@ impl Oracle {
             };
             mine.apply(request).map_err(|refusal| format!("applied {serial} in spite of {refusal:?}"))?;
         }
-        Ok(mine.respond())
+        Ok(mine.respond(drawn))
     }
 
     fn nothing_is_missing(&self, tape: &Tape) -> Result<(), String> {

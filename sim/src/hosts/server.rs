@@ -79,9 +79,10 @@ impl ServerHost {
             match order {
                 Output::Join(groups) => self.to_daemon(Packet::Join(groups), scene),
                 Output::Leave(groups) => self.to_daemon(Packet::Leave(groups), scene),
-                Output::Multicast { group, payload } => {
+                Output::Multicast { group, payload, level } => {
                     note_multicast(&group, &payload, scene);
-                    self.to_daemon(Packet::Multicast { group, payload, terms: Terms::default() }, scene);
+                    let terms = Terms { level, ..Terms::default() };
+                    self.to_daemon(Packet::Multicast { group, payload, terms }, scene);
                 }
                 Output::Dial(gateway) => {
                     self.doors.insert(gateway.clone(), Door { conn: None, up: false });
@@ -172,8 +173,8 @@ impl Host for ServerHost {
                 let views = views.iter().map(|view| (**view).clone()).collect();
                 self.tell(Input::Views(views), scene);
             }
-            Packet::Event(gcs_core::ProcessEvent::Message { group, id, payload, .. }) => {
-                self.tell(Input::Message { group, sender: id.sender(), payload }, scene);
+            Packet::Event(gcs_core::ProcessEvent::Message { group, id, payload, level, .. }) => {
+                self.tell(Input::Message { group, sender: id.sender(), payload, level }, scene);
             }
             // A server asks for no outcomes, and its groups are of the plain kind.
             Packet::Event(_) => {}

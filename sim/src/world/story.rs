@@ -123,7 +123,7 @@ impl World {
     pub fn film(mut self, id: &str, holders: &[usize], length: u32) -> World {
         let (id, holders) = (crate::knobs::unit(id), holders.iter().copied().collect());
         self.knobs.units.retain(|unit| unit.id != id);
-        self.knobs.units.push(Unit { id, holders, length });
+        self.knobs.units.push(Unit { id, holders, length, commit: None });
         self
     }
 

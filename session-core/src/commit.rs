@@ -1,0 +1,352 @@
+//! Output commit of a held session: a response is sent once the session group has it [VMFT:output-commit].
+//!
+//! The primary multicasts what it computed in the session group, as a [`SessionMessage::Commit`] with the context after
+//! each response. The place of a commit in the group's total order decides: members take it as it is, put the requests
+//! that came before it and that it does not reflect on top, and so does the primary itself. Only then it sends. A new
+//! primary's first commit ends the reign of the one before; what that one multicasts later, nobody takes. What was
+//! committed and the client does not have, the new primary sends from its [`Ledger`](crate::ledger::Ledger).
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use model::trace::{Event, Role};
+use model::{Digest, Fence, Level, ProcessId, Time};
+
+use crate::held::{Grant, Held, PAUSE_MIN, Scene, Serving};
+use crate::ledger::After;
+use crate::message::{AttachRefusal, Committed, Cursor, Resume, SessionMessage, Standing, ToGateway};
+use crate::pipeline::Item;
+use crate::replica::{Base, decode_context, encode_context};
+use crate::service::{ContentService, Next, Refusal};
+
+/// About how many bytes of responses, and of requests, a standing carries at most.
+const STANDING_BYTES_MAX: usize = 256 * 1024;
+
+/// Responses that the group has, from number `first` on, under a fence.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    pub(crate) fence: Fence,
+    pub(crate) first: u64,
+    pub(crate) responses: Vec<Committed>,
+}
+
+impl<C> Held<C>
+where
+    C: Clone + serde::Serialize + serde::de::DeserializeOwned,
+{
+    /// Whether responses go the way of commits: the unit demands it, or some are still on that way.
+    pub(crate) fn commits<S>(&self, scene: &Scene<'_, S>) -> bool {
+        scene.commit.is_some() || !self.pipeline.is_idle()
+    }
+
+    /// Whether no primary before this one can commit anything any more, and all that was committed is here.
+    pub(crate) fn reigns(&self) -> bool {
+        self.ledger.reign == self.fence && self.ledger.unheard.is_empty()
+    }
+
+    /// These members are in the session group, and come another way than this one: it asks them what it has missed.
+    pub(crate) fn ask<S>(&mut self, others: BTreeSet<ProcessId>, scene: &mut Scene<'_, S>) {
+        if scene.commit.is_some() && !others.is_empty() {
+            self.ledger.knows &= self.joined;
+            self.ledger.ask(others.into_iter());
+            scene.cast(SessionMessage::Ask);
+        }
+    }
+
+    /// What this member has of the session.
+    pub(crate) fn standing(&mut self) -> Standing {
+        self.ledger.align(self.replica.responses);
+        let (kept, forgotten) = self.ledger.newest(STANDING_BYTES_MAX);
+        Standing {
+            knows: self.ledger.knows,
+            reign: self.ledger.reign,
+            fence: self.ledger.fence,
+            cursor: self.cursor(),
+            kept,
+            forgotten,
+            requests: self.replica.remembered(STANDING_BYTES_MAX),
+        }
+    }
+
+    /// Another member says what it has: whoever has not all of it takes it over.
+    pub(crate) fn hear<S: ContentService<Context = C>>(
+        &mut self,
+        from: ProcessId,
+        standing: Standing,
+        scene: &mut Scene<'_, S>,
+    ) {
+        let Standing { knows, reign, fence, cursor, kept, forgotten, requests } = standing;
+        self.ledger.align(self.replica.responses);
+        let mine = (self.ledger.fence, self.replica.responses, self.replica.requests, self.ledger.len());
+        let has_more = (fence, cursor.responses, cursor.requests, kept.len()) > mine;
+        let undecided = !matches!(self.serving, Serving::Streaming { .. });
+        if undecided
+            && (has_more || (knows && !self.ledger.knows))
+            && let Some(context) = decode_context(&cursor.context)
+        {
+            let since = self.ledger.adopt(cursor.responses, kept, forgotten);
+            let since_under = if since.is_empty() { fence } else { self.ledger.fence };
+            self.replica.remember(requests, scene.limits);
+            let base = scene.base(context, cursor.requests, cursor.responses);
+            self.replica.rebase(base, cursor.requests.saturating_add(1));
+            self.take(since_under, cursor.responses.saturating_add(1), since, scene);
+            self.ledger.fence = since_under;
+            self.catch_up(scene);
+        }
+        self.ledger.reign = self.ledger.reign.max(reign);
+        if knows && !self.ledger.knows {
+            self.ledger.unheard.clear();
+        }
+        self.ledger.unheard.remove(&from);
+        self.ledger.knows |= self.ledger.unheard.is_empty();
+    }
+
+    /// Responses are committed: the context is the one after them, and after the requests that came before them
+    /// without having a part in them.
+    fn take<S: ContentService<Context = C>>(
+        &mut self,
+        fence: Fence,
+        first: u64,
+        responses: Vec<Committed>,
+        scene: &mut Scene<'_, S>,
+    ) {
+        let Some(newest) = responses.last() else { return };
+        let Some(context) = decode_context(&newest.context) else { return };
+        let last = first.saturating_add(responses.len() as u64 - 1);
+        let requests = newest.requests;
+        let base: Base<C> = scene.base(context, requests, last);
+        self.ledger.align(self.replica.responses);
+        self.ledger.append(first, responses);
+        self.ledger.fence = fence;
+        self.replica.rebase(base, requests.saturating_add(1));
+    }
+
+    /// A commit was delivered in the session group. Returns whether the context may have changed.
+    pub(crate) fn commit<S: ContentService<Context = C>>(
+        &mut self,
+        from: ProcessId,
+        commit: Commit,
+        level: Level,
+        scene: &mut Scene<'_, S>,
+    ) -> bool {
+        let Commit { fence, first, responses } = commit;
+        if fence < self.ledger.reign {
+            return false;
+        }
+        self.ledger.reign = fence;
+        if self.fence < fence {
+            self.pipeline.reset();
+        }
+        let mine = from == scene.me && fence == self.fence && self.role == Role::Primary;
+        for (number, response) in (first..).zip(&responses) {
+            let (server, session, digest) = (scene.me, scene.session, || Digest::of(&response.payload));
+            let level = scene.commit.unwrap_or_default();
+            scene.observe(|| Event::Commit {
+                server,
+                session,
+                fence,
+                response: number,
+                digest: digest(),
+                level,
+            });
+        }
+        let changed = !responses.is_empty();
+        self.take(fence, first, responses.clone(), scene);
+        if mine {
+            self.returned(first, responses, scene);
+        } else if changed {
+            self.pipeline.discard();
+        }
+        self.catch_up(scene);
+        if mine {
+            for (number, outcome) in core::mem::take(&mut self.pipeline.again) {
+                self.acknowledge(number, outcome, scene);
+            }
+            if scene.commit.is_none_or(|demanded| demanded == Level::Agreed || level == demanded) {
+                self.pipeline.release();
+                self.pipeline.sure = self.replica.responses;
+            }
+        }
+        changed
+    }
+
+    /// This primary's own commit came back.
+    fn returned<S>(&mut self, first: u64, responses: Vec<Committed>, scene: &Scene<'_, S>) {
+        self.pipeline.flight = None;
+        if self.pipeline.is_overtaken {
+            self.pipeline.discard();
+        }
+        if matches!(self.serving, Serving::Streaming { .. }) {
+            for (number, response) in (first..).zip(responses) {
+                self.pipeline.push(Item::Response { number, response }, scene.limits.requests_kept);
+            }
+        }
+    }
+
+    /// The gateway grants the claim. Responses that wait for the reign of a primary before are settled first.
+    pub(crate) fn reign<S>(&mut self, grant: Grant, scene: &mut Scene<'_, S>) {
+        if self.ledger.reign != self.fence && self.pipeline.flight.is_none() {
+            self.cast(scene);
+        }
+        self.serving = Serving::Reigning { grant };
+    }
+
+    /// The grant that can be made use of now.
+    pub(crate) fn ripe_grant(&self) -> Option<Grant> {
+        match &self.serving {
+            Serving::Reigning { grant } if self.reigns() => Some(grant.clone()),
+            Serving::Reigning { .. }
+            | Serving::Nothing
+            | Serving::Joining
+            | Serving::Claiming { .. }
+            | Serving::Streaming { .. } => None,
+        }
+    }
+
+    /// Begins a stream from where the client is: what it lacks of the committed responses first. Returns where that
+    /// is, and how many requests are lost; nothing if there is no going on from there.
+    pub(crate) fn begin<S: ContentService<Context = C>>(
+        &mut self,
+        resume: Resume,
+        repeats_from: u64,
+        scene: &mut Scene<'_, S>,
+    ) -> Option<(Cursor, u64)> {
+        let (cursor, context) = match resume {
+            Resume::Anywhere => (self.cursor(), self.replica.context.clone()),
+            Resume::Beginning => {
+                let context = scene.service.open(scene.unit);
+                (Cursor { responses: 0, requests: 0, context: encode_context(&context) }, context)
+            }
+            Resume::After(cursor) => {
+                let Some(context) = decode_context(&cursor.context) else {
+                    return self.refuse(scene);
+                };
+                (cursor, context)
+            }
+        };
+        self.ledger.align(self.replica.responses);
+        let lacking = match self.ledger.after(cursor.responses) {
+            After::Kept(lacking) if !lacking.is_empty() || cursor.requests <= self.replica.requests => {
+                lacking
+            }
+            After::Kept(_) | After::Unknown => {
+                // Nobody here knows better than the client, or its gateway.
+                let base = scene.base(context, cursor.requests, cursor.responses);
+                let lost = self.replica.rebase(base, repeats_from);
+                self.pipeline.discard();
+                self.pipeline.begin(core::iter::empty());
+                return Some((self.cursor(), lost));
+            }
+            After::Forgotten => return self.refuse(scene),
+        };
+        self.pipeline.begin((cursor.responses + 1..).zip(lacking));
+        Some((cursor, 0))
+    }
+
+    fn refuse<S>(&self, scene: &mut Scene<'_, S>) -> Option<(Cursor, u64)> {
+        let (session, reason) = (scene.session, AttachRefusal::BadCursor);
+        scene.send.push(ToGateway::Refused { session, reason });
+        None
+    }
+
+    /// Acknowledges a request once the group has what came before it. One that is delivered while responses are under
+    /// way is applied again after them, and acknowledged then.
+    pub(crate) fn acknowledge_in_turn<S>(
+        &mut self,
+        number: u64,
+        outcome: Result<(), Refusal>,
+        scene: &Scene<'_, S>,
+    ) {
+        if self.pipeline.flight.is_none_or(|responses| responses == 0) {
+            let item = Item::Applied { number, outcome, cursor: self.cursor() };
+            self.pipeline.push(item, scene.limits.requests_kept);
+        }
+    }
+
+    /// Sends what may be sent, computes what is due as far as the client's credit goes, and multicasts it if nothing is
+    /// under way.
+    pub(crate) fn respond_in_turn<S: ContentService<Context = C>>(
+        &mut self,
+        now: Time,
+        scene: &mut Scene<'_, S>,
+    ) {
+        let Serving::Streaming { stream, up_to, .. } = self.serving else { return };
+        if scene.commit != Some(Level::Safe) {
+            // A request's own delivery is agreed, and so is all that comes before it.
+            self.pipeline.release();
+        }
+        while let Some(item) = self.pipeline.pop(up_to) {
+            self.send(stream, item, scene);
+        }
+        let due = if self.ledger.reign == self.fence && scene.commit.is_some() {
+            self.compute(now, up_to, scene)
+        } else {
+            None
+        };
+        self.serving = Serving::Streaming { stream, up_to, due };
+        let settled = self.ledger.reign >= self.fence || scene.commit.is_none();
+        let wanted = !self.pipeline.waiting.is_empty() || self.pipeline.is_held_back() || !settled;
+        if wanted && self.pipeline.flight.is_none() {
+            self.cast(scene);
+        }
+    }
+
+    /// Computes responses. Returns when the next one is due.
+    fn compute<S: ContentService<Context = C>>(
+        &mut self,
+        now: Time,
+        up_to: u64,
+        scene: &mut Scene<'_, S>,
+    ) -> Option<Time> {
+        loop {
+            let under_way = self.pipeline.flight.unwrap_or(0) + self.pipeline.waiting.len() as u64;
+            if self.pipeline.is_overtaken
+                || self.replica.responses + under_way >= up_to
+                || self.pipeline.is_full(scene.commit_bytes_max)
+            {
+                return None;
+            }
+            let ahead = self.pipeline.ahead.get_or_insert_with(|| self.replica.context.clone());
+            match scene.service.next(scene.unit, ahead, now) {
+                Next::Respond { payload, last } => {
+                    let (requests, context) = (self.replica.requests, encode_context(ahead));
+                    self.pipeline.wait(Committed { requests, context, payload, last });
+                }
+                Next::At(time) => return Some(time.max(now + PAUSE_MIN)),
+                Next::Idle => return None,
+            }
+        }
+    }
+
+    /// Multicasts what waits; nothing, if nothing does.
+    fn cast<S>(&mut self, scene: &mut Scene<'_, S>) {
+        let responses = self.pipeline.take_waiting();
+        self.pipeline.flight = Some(responses.len() as u64);
+        let first = self.replica.responses + 1;
+        scene.cast(SessionMessage::Commit { fence: self.fence, first, responses });
+    }
+
+    fn send<S>(&self, stream: u64, item: Item, scene: &mut Scene<'_, S>) {
+        let session = scene.session;
+        let message = match item {
+            Item::Applied { number, outcome, cursor } => {
+                ToGateway::Applied { session, stream, number, outcome, cursor }
+            }
+            Item::Response { number, response } => {
+                let Committed { requests, context, payload, last } = response;
+                let (server, fence, digest) = (scene.me, self.fence, || Digest::of(&payload));
+                scene.observe(|| Event::Respond {
+                    server,
+                    session,
+                    fence,
+                    response: number,
+                    requests,
+                    digest: digest(),
+                });
+                let cursor = Cursor { responses: number, requests, context };
+                ToGateway::Response { session, stream, cursor, payload, last }
+            }
+        };
+        scene.send.push(message);
+    }
+}
