@@ -3,6 +3,7 @@
 mod check;
 mod content;
 mod demo;
+mod drain;
 mod kill;
 mod membership;
 mod order;
@@ -64,6 +65,8 @@ enum Command {
     Move(relocate::Args),
     /// Show the policy of a content unit, or change it while it is served
     Policy(policy::Args),
+    /// Have a content server hand its sessions over and end
+    Drain(drain::Args),
     /// Kill a process of the cluster on this computer with SIGKILL
     Kill(kill::Args),
     /// Add content units, and list them
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Membership(args) => exit(on_runtime(membership::run(args))),
         Command::Move(args) => exit(on_runtime(relocate::run(args))),
         Command::Policy(args) => exit(on_runtime(policy::run(args))),
+        Command::Drain(args) => exit(on_runtime(drain::run(args))),
         Command::Content(args) => exit(on_runtime(content::run(args))),
     }
 }

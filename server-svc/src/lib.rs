@@ -10,6 +10,7 @@
 pub mod bundled;
 pub mod config;
 pub mod content;
+mod drain;
 mod effects;
 mod gateways;
 mod groups;
@@ -27,7 +28,6 @@ use std::time::Duration;
 use clap::Parser;
 use gcs_client::{ConnectError, Target};
 use model::Boot;
-use model::trace::Role;
 use proto::server::v1::server_service_server::ServerServiceServer;
 use session_core::server::Input;
 use session_core::{ContentService, Server};
@@ -43,6 +43,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::Config;
+use crate::drain::Ending;
 use crate::effects::{Counters, Effects};
 use crate::gateways::Dialler;
 use crate::groups::Groups;
@@ -109,7 +110,7 @@ pub async fn serve<S: Service>(
     load: impl Fn(&Config) -> Result<S, LoadError> + Send + Sync + 'static,
 ) -> Result<(), Failure> {
     let drain_timeout = config.drain_timeout;
-    let mut running = Running::start(config, listener, Box::new(load)).await?;
+    let mut running = Running::start(config, listener, Box::new(load), &shutdown).await?;
     tracing::info!("started");
     running.stay(&shutdown).await?;
     let ended = running.leave(drain_timeout).await;
@@ -130,7 +131,12 @@ struct Running<S: Service> {
 }
 
 impl<S: Service> Running<S> {
-    async fn start(config: Config, listener: Listener, load: Load<S>) -> Result<Running<S>, Failure> {
+    async fn start(
+        config: Config,
+        listener: Listener,
+        load: Load<S>,
+        shutdown: &CancellationToken,
+    ) -> Result<Running<S>, Failure> {
         let (clock, params) = (Clock::start(), config.params());
         let library = Arc::new(Library { config: config.clone(), load });
         let service = library.load().await?.map_err(|error| bad_content(&config, &*error))?;
@@ -149,6 +155,7 @@ impl<S: Service> Running<S> {
             counters: counters.clone(),
             orders: orders.clone(),
             library,
+            ending: Ending { asked: shutdown.clone(), drained: drained.clone(), stop: stop.clone() },
         };
         let (server, health) = Services::new()
             .with(ServerServiceServer::new(operators))
@@ -215,8 +222,7 @@ impl<S: Service> Running<S> {
         self.health.not_serving().await;
         self.handle.send(Input::Drain).await.map_err(stopped)?;
         let drained = tokio::time::timeout(drain_timeout, self.drained.cancelled()).await;
-        let primary = |server: &Server<S>| server.sessions().filter(|it| it.role == Role::Primary).count();
-        let left = self.handle.ask(primary).await.map_err(stopped)?;
+        let left = self.handle.ask(drain::served).await.map_err(stopped)?;
         drop(self.stop);
         // Who does not close its connection by then does not want to.
         drop(tokio::time::timeout(CLOSE_TIMEOUT, self.server).await);

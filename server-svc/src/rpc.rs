@@ -14,6 +14,7 @@ use svc_kit::status::{bad_field, because, unavailable};
 use tonic::{Code, Request, Response, Status};
 
 use crate::config::Config;
+use crate::drain::{Ending, Progress};
 use crate::effects::Counters;
 use crate::orders::Orders;
 use crate::wire;
@@ -27,6 +28,7 @@ pub(crate) struct Operators<S: Service> {
     pub(crate) counters: Arc<Counters>,
     pub(crate) orders: Arc<Orders>,
     pub(crate) library: Arc<Library<S>>,
+    pub(crate) ending: Ending,
 }
 
 /// Makes the service.
@@ -97,6 +99,13 @@ impl<S: Service> ServerService for Operators<S> {
             backups: policy.backups.into(),
             period: prost_types::Duration::try_from(policy.period).ok(),
         }))
+    }
+
+    type DrainStream = Progress;
+
+    async fn drain(&self, _: Request<pb::DrainRequest>) -> Result<Response<Progress>, Status> {
+        tracing::info!("an operator drains this server");
+        Ok(Response::new(self.ending.clone().begin(self.machine.clone())))
     }
 
     async fn reload_content(

@@ -19,9 +19,9 @@ use crate::cluster::{Cluster, Death, Options, Protocol};
 /// communication daemon and a content server each) and gateways. The films, the course and the
 /// handbook that come with this program are on it, each on some of the machines.
 ///
-/// Ctrl-C stops everything. A process that is killed, by `handover kill` or by hand, is started again after a while. One
-/// that ends because another process was started under its name stays down. A process that ends in any other way is an
-/// error, and ends the cluster.
+/// Ctrl-C stops everything. A process that is killed, by `handover kill` or by hand, or is asked to end, by `handover
+/// drain` or SIGTERM, is started again after a while. One that ends because another process was started under its name
+/// stays down. A process that ends in any other way is an error, and ends the cluster.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The name of the cluster; several can run if they have different names
@@ -130,14 +130,16 @@ fn restart(death: &Death, after: Option<Duration>) -> anyhow::Result<Option<Dura
         println!("{} has ended, for another process has its name; it stays down", death.name);
         return Ok(None);
     }
-    if !death.was_killed() {
-        return Err(death.clone().into());
-    }
+    let how = match death.was_killed() {
+        true => "was killed",
+        false if death.status.success() => "was asked to end",
+        false => return Err(death.clone().into()),
+    };
     match after {
         Some(after) => {
-            println!("{} was killed; it comes back in {}", death.name, humantime::format_duration(after))
+            println!("{} {how}; it comes back in {}", death.name, humantime::format_duration(after))
         }
-        None => println!("{} was killed", death.name),
+        None => println!("{} {how}", death.name),
     }
     Ok(after)
 }

@@ -1,9 +1,12 @@
 //! Processes that are asked to end with SIGTERM: they take their leave first, and end with status 0.
 
-use e2e::Bed;
-use e2e::deadline::until;
-use e2e::rpc::{Client, assert_refused, end, operation, responses};
+use e2e::deadline::{until, within};
+use e2e::program::run;
+use e2e::rpc::{Client, assert_refused, channel, end, operation, responses};
+use e2e::{Bed, Plan, programs};
 use handover_cli::cluster::Service;
+use proto::server::v1::DrainRequest;
+use proto::server::v1::server_service_client::ServerServiceClient;
 use tonic::Code;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -26,6 +29,77 @@ async fn a_server_hands_its_sessions_over_before_it_ends() {
         assert_eq!(seen.stretches(), [(0, 120)], "every fragment once, in order");
         assert_ne!(seen.server(), Some(primary));
         assert!(seen.lost.is_empty(), "{seen:?}");
+    }
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_drains_servers_and_watches() {
+    let mut bed = Bed::start().await;
+    let mut viewer = bed.viewer("mandelbrot", 1).await;
+    viewer.hurry().await;
+    viewer.goes_on(4).await;
+
+    let first = viewer.server().await;
+    let mut operator = ServerServiceClient::new(channel(&bed.address(first)).await);
+    let mut progress = within("an answer", operator.drain(DrainRequest {})).await.unwrap().into_inner();
+    let mut left = Vec::new();
+    while let Some(now) = within("progress", progress.message()).await.unwrap() {
+        left.push(now.sessions);
+    }
+    assert_eq!(left.last(), Some(&0), "{left:?}");
+    assert_eq!(bed.ended(first).await.code(), Some(0));
+    bed.start_again(&[first]).await;
+
+    let second = viewer.until("another server", |seen| seen.server() != Some(first)).await.server().unwrap();
+    let address = bed.address(second).to_string();
+    let drain = async |name: &str| {
+        let args = ["drain", name, "--server", &address, "--output", "json"];
+        run(programs::handover(), |command| _ = command.args(args)).await
+    };
+    let unknown = drain("server-9").await;
+    assert_eq!(unknown.status.code(), Some(69), "{unknown:?}");
+    let drained = drain(second.as_str()).await;
+    assert_eq!(drained.status.code(), Some(0), "{drained:?}");
+    let last: serde_json::Value = serde_json::from_str(drained.output.last().unwrap()).unwrap();
+    assert_eq!(last, serde_json::json!({ "server": second.as_str(), "sessions": 0 }));
+    assert_eq!(bed.ended(second).await.code(), Some(0));
+    bed.start_again(&[second]).await;
+
+    viewer.end().await;
+    let seen = viewer.close().await;
+    assert_eq!(seen.stretches(), [(0, 120)], "every fragment once, in order");
+    assert!(seen.lost.is_empty(), "{seen:?}");
+    bed.finish().await;
+}
+
+/// One machine after the other ends as it should and comes back, and so do gateways and membership servers, while films
+/// play.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_cluster_is_restarted_and_no_session_is_lost() {
+    let mut bed = Bed::plan(Plan { membership_servers: 3, ..Plan::default() }).await;
+    let mut viewers = Vec::new();
+    for (unit, gateway) in [("mandelbrot", 1), ("life", 2), ("gradients", 1), ("mandelbrot", 2)] {
+        let viewer = bed.viewer(unit, gateway).await;
+        viewer.goes_on(2).await;
+        viewers.push(viewer);
+    }
+    for number in 1..=3 {
+        let all = [Service::Membership, Service::Server, Service::Daemon, Service::Gateway];
+        let kinds = all.into_iter().filter(|kind| *kind != Service::Gateway || number <= 2);
+        let names: Vec<_> = kinds.map(|kind| kind.name(number)).collect();
+        for name in &names {
+            assert_eq!(bed.terminate(*name).await.code(), Some(0), "{name}");
+        }
+        bed.start_again(&names).await;
+    }
+    for mut viewer in viewers {
+        viewer.hurry().await;
+        viewer.end().await;
+        let seen = viewer.close().await;
+        assert_eq!(seen.stretches(), [(0, 120)], "every fragment once, in order");
+        assert!(seen.servings.iter().all(|serving| serving.requests_lost == 0), "{seen:?}");
+        assert!(seen.lost.iter().all(|(_, why)| why == "DRAINING"), "{seen:?}");
     }
     bed.finish().await;
 }

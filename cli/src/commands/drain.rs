@@ -1,0 +1,75 @@
+//! `handover drain`: a content server hands its sessions over, and ends.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use model::{Address, Name};
+use proto::server::v1::DrainRequest;
+use proto::server::v1::server_service_client::ServerServiceClient;
+use serde_json::json;
+use svc_kit::dial::{self, Keepalive};
+use svc_kit::status;
+
+use super::ClusterChoice;
+use super::order::OrderError;
+use super::status::Format;
+use crate::cluster::Service;
+use crate::snapshot::{Addresses, Probe, Snapshot};
+
+/// Have a content server hand all its sessions over to others and end, as SIGTERM does. Clients notice nothing: each
+/// session is served there until another server serves it.
+///
+/// `handover up` starts the server again, so that one drain after the other restarts all servers. Exits with 74 (64 +
+/// ABORTED) if the server ended before all sessions were handed over.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The server, such as server-2
+    name: Name,
+    #[command(flatten)]
+    cluster: ClusterChoice,
+    /// Look for it among these content servers; can be repeated
+    #[arg(long, value_name = "HOST:PORT", value_parser = super::status::address)]
+    server: Vec<Address>,
+    /// How to show it: progress comes as one line each
+    #[arg(long, short, value_name = "FORMAT", default_value = "table")]
+    output: Format,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Args { name, output, .. } = args;
+    let servers =
+        if args.server.is_empty() { args.cluster.find()?.addresses(Service::Server) } else { args.server };
+    let addresses = Addresses { servers, ..Addresses::default() };
+    let snapshot = Probe::default().snapshot(&addresses).await?;
+    let channel = dial::connect(find(&snapshot, name)?, &Keepalive::default()).await?;
+    let drained = ServerServiceClient::new(channel).drain(DrainRequest {}).await;
+    let mut progress = drained.map_err(OrderError::Refused)?.into_inner();
+    let mut last = None;
+    while let Some(now) = progress.message().await.map_err(OrderError::Refused)? {
+        if last.replace(now.sessions) == Some(now.sessions) {
+            continue;
+        }
+        match output {
+            Format::Table if now.sessions == 0 => println!("{name} serves no session"),
+            Format::Table => println!("{name} hands {} sessions over", now.sessions),
+            Format::Json => println!("{}", json!({ "server": name.as_str(), "sessions": now.sessions })),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn find(snapshot: &Snapshot, name: Name) -> anyhow::Result<&Address> {
+    let mut is_silent = true;
+    for (at, answer) in &snapshot.servers {
+        if let Ok(status) = answer {
+            is_silent = false;
+            if status.name == name.as_str() {
+                return Ok(at);
+            }
+        }
+    }
+    if is_silent {
+        bail!(OrderError::Silent);
+    }
+    bail!(OrderError::Refused(status::not_found("server", name.as_str())))
+}
