@@ -2,7 +2,7 @@
 //!
 //! Invariants: the start ids of a daemon increase, also across servers, since a daemon that attaches says which one it
 //! was told last [Moshe:fail-over]. Every change shows in the row, except that of a standing, which other servers
-//! conclude themselves.
+//! conclude themselves if they have agreed to it.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -249,6 +249,11 @@ impl Attachments {
         self.told(configuration).map(settle).collect()
     }
 
+    /// Other servers are to know what `daemons` stand in.
+    pub(crate) fn tell_standings(&mut self, daemons: &[DaemonId]) {
+        daemons.iter().for_each(|daemon| self.changed(*daemon));
+    }
+
     /// The daemons of the configuration of `ballot` that can be asked to agree to it, and count as if they did.
     pub(crate) fn attempt(&mut self, configuration: &Configuration, ballot: &Ballot) -> BTreeSet<DaemonId> {
         let agree = |local: &mut Local| {
@@ -258,9 +263,9 @@ impl Attachments {
         self.told(configuration).filter_map(agree).collect()
     }
 
-    /// Whether `daemon` is here and votes.
+    /// Whether `daemon` votes in the change of which it was told last, on the stream that it has now.
     pub(crate) fn votes(&self, daemon: DaemonId) -> bool {
-        self.get(daemon).is_some_and(|local| local.ballots.is_some() && !local.abstains)
+        self.get(daemon).is_some_and(|local| local.is_told && local.ballots.is_some() && !local.abstains)
     }
 
     /// `daemon` does not vote before it is told another configuration: whoever counts on it has to begin anew.

@@ -13,7 +13,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use core::fmt;
 
-use model::{Ballot, Ballots, Configuration, DaemonId, Name};
+use model::{Ballot, Ballots, DaemonId, Name, StartId};
 
 /// How many primary components may be in doubt. With more, none is formed.
 pub(crate) const ATTEMPTS_MAX: usize = 64;
@@ -38,28 +38,27 @@ pub(crate) enum Verdict {
     /// It is.
     Primary,
     /// It is as soon as all these have written it down.
-    Attempt(Ballot),
+    Attempt(BTreeSet<Name>),
 }
 
 impl Rule {
-    /// Whether `configuration` is the primary component, if these are the ballots of those of its members who vote.
+    /// Whether these members are the primary component, if these are the ballots of those of them who vote.
     pub(crate) fn judge(
         &self,
-        configuration: &Configuration,
+        members: &BTreeMap<DaemonId, StartId>,
         ballots: &BTreeMap<DaemonId, Ballots>,
     ) -> Verdict {
         match self {
             Rule::None => Verdict::Secondary,
             Rule::Majority(voters) => {
-                let names = configuration.members.keys().map(|daemon| daemon.name()).collect();
+                let names = members.keys().map(|daemon| daemon.name()).collect();
                 if is_majority(&names, voters) { Verdict::Primary } else { Verdict::Secondary }
             }
             Rule::Dynamic(first) => {
-                let voting = |daemon: &&DaemonId| configuration.members.contains_key(*daemon);
-                let members: BTreeSet<Name> = ballots.keys().filter(voting).map(|it| it.name()).collect();
-                let is_next = follows(&members, ballots.values(), first);
-                let ballot = Ballot { id: configuration.id, members };
-                if is_next { Verdict::Attempt(ballot) } else { Verdict::Secondary }
+                let is_member = |daemon: &&DaemonId| members.contains_key(*daemon);
+                let voters: BTreeSet<Name> = ballots.keys().filter(is_member).map(|it| it.name()).collect();
+                let is_next = follows(&voters, ballots.values(), first);
+                if is_next { Verdict::Attempt(voters) } else { Verdict::Secondary }
             }
         }
     }
@@ -105,9 +104,8 @@ fn is_majority(part: &BTreeSet<Name>, whole: &BTreeSet<Name>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::borrow::ToOwned;
     use alloc::vec::Vec;
-    use model::{Boot, StartId};
+    use model::{Boot, ConfigurationId};
 
     fn names(all: &str) -> BTreeSet<Name> {
         all.split_whitespace().map(|name| name.parse().unwrap()).collect()
@@ -133,57 +131,52 @@ mod tests {
         }
     }
 
-    fn configuration(counter: u64, members: &str) -> Configuration {
-        let start = |name: Name| (DaemonId::new(name, Boot::new(1)), StartId::new(Boot::new(1), counter));
-        Configuration::new(counter, names(members).into_iter().map(start).collect())
-    }
-
     fn ballot(counter: u64, members: &str) -> Ballot {
-        Ballot { id: configuration(counter, members).id, members: names(members) }
+        Ballot { id: ConfigurationId::new(counter, 0), members: names(members) }
     }
 
     fn attempted(formed: Option<Ballot>, attempts: &[Ballot]) -> Ballots {
         Ballots { formed, attempts: attempts.to_vec() }
     }
 
-    /// What dynamic voting that begins with a, b, c and d says of a configuration of those who remember `memories`.
-    fn judge(counter: u64, memories: &[(&str, &Ballots)], others: &str) -> Verdict {
-        let mut members = others.to_owned();
-        let mut ballots = BTreeMap::new();
-        for (name, memory) in memories {
-            members = members + " " + name;
-            ballots.insert(DaemonId::new(name.parse().unwrap(), Boot::new(1)), (*memory).clone());
-        }
-        Rule::Dynamic(names("a b c d")).judge(&configuration(counter, &members), &ballots)
+    /// What dynamic voting that begins with a, b, c and d says of those who remember `memories` and of others.
+    fn judge(memories: &[(&str, &Ballots)], others: &str) -> Verdict {
+        let daemon = |name: Name| DaemonId::new(name, Boot::new(1));
+        let memories =
+            memories.iter().map(|(name, memory)| (daemon(name.parse().unwrap()), (*memory).clone()));
+        let ballots: BTreeMap<DaemonId, Ballots> = memories.collect();
+        let all = ballots.keys().copied().chain(names(others).into_iter().map(daemon));
+        let members = all.map(|daemon| (daemon, StartId::new(Boot::new(1), 1))).collect();
+        Rule::Dynamic(names("a b c d")).judge(&members, &ballots)
     }
 
     #[test]
     fn the_first_one_has_a_majority_of_the_voters() {
         let new = Ballots::default();
-        assert_eq!(judge(1, &[("a", &new), ("c", &new)], ""), Verdict::Attempt(ballot(1, "a c")));
-        assert_eq!(judge(1, &[("b", &new), ("c", &new)], ""), Verdict::Secondary);
-        assert_eq!(judge(1, &[("b", &new), ("c", &new)], "d"), Verdict::Secondary, "d does not vote");
+        assert_eq!(judge(&[("a", &new), ("c", &new)], ""), Verdict::Attempt(names("a c")));
+        assert_eq!(judge(&[("b", &new), ("c", &new)], ""), Verdict::Secondary);
+        assert_eq!(judge(&[("b", &new), ("c", &new)], "d"), Verdict::Secondary, "d does not vote");
     }
 
     #[test]
     fn the_next_one_has_a_majority_of_the_last() {
         let two = attempted(Some(ballot(3, "c d")), &[]);
-        assert_eq!(judge(4, &[("c", &two)], ""), Verdict::Attempt(ballot(4, "c")));
-        assert_eq!(judge(4, &[("d", &two)], ""), Verdict::Secondary);
+        assert_eq!(judge(&[("c", &two)], ""), Verdict::Attempt(names("c")));
+        assert_eq!(judge(&[("d", &two)], ""), Verdict::Secondary);
         let stale = attempted(Some(ballot(2, "a b c d")), &[]);
-        assert_eq!(judge(4, &[("a", &stale), ("b", &stale), ("d", &two)], ""), Verdict::Secondary);
+        assert_eq!(judge(&[("a", &stale), ("b", &stale), ("d", &two)], ""), Verdict::Secondary);
     }
 
     #[test]
     fn what_may_have_been_formed_counts_as_if_it_was() {
         let last = Some(ballot(2, "a b c d"));
         let (knows, new) = (attempted(last.clone(), &[ballot(3, "c d")]), attempted(last, &[]));
-        assert_eq!(judge(4, &[("a", &new), ("b", &new), ("d", &knows)], ""), Verdict::Secondary);
-        let Verdict::Attempt(_) = judge(4, &[("a", &new), ("b", &new), ("c", &knows)], "") else {
+        assert_eq!(judge(&[("a", &new), ("b", &new), ("d", &knows)], ""), Verdict::Secondary);
+        let Verdict::Attempt(_) = judge(&[("a", &new), ("b", &new), ("c", &knows)], "") else {
             panic!("c is half of it, and the first");
         };
         let over = attempted(Some(ballot(3, "b d")), &[]);
-        let Verdict::Attempt(_) = judge(4, &[("a", &new), ("b", &over), ("d", &knows)], "") else {
+        let Verdict::Attempt(_) = judge(&[("a", &new), ("b", &over), ("d", &knows)], "") else {
             panic!("what was formed then was something else");
         };
     }
@@ -192,7 +185,7 @@ mod tests {
     fn who_has_too_much_in_doubt_forms_nothing() {
         let many: Vec<Ballot> = (0..ATTEMPTS_MAX as u64).map(|n| ballot(n + 2, "a")).collect();
         assert_eq!(
-            judge(99, &[("a", &attempted(None, &many)), ("b", &Ballots::default())], ""),
+            judge(&[("a", &attempted(None, &many)), ("b", &Ballots::default())], ""),
             Verdict::Secondary
         );
     }

@@ -16,7 +16,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use model::{Address, Ballots, Configuration, ConfigurationId, DaemonId, Machine, Name, ServerId, Time};
+use model::{
+    Address, Ballot, Ballots, Configuration, ConfigurationId, DaemonId, Machine, Name, ServerId, Time,
+};
 
 use crate::attachments::{Arrival, Attachments};
 use crate::attempts::Attempts;
@@ -697,16 +699,18 @@ impl Server {
             if members.is_empty() {
                 continue;
             }
-            let configuration = Configuration::new(counter, members);
             let voters: BTreeMap<DaemonId, Ballots> = clique.iter().filter_map(ballots).collect();
-            let verdict = self.params.primary.judge(&configuration, &voters);
-            if let Verdict::Attempt(ballot) = &verdict {
+            let verdict = self.params.primary.judge(&members, &voters);
+            let configuration =
+                Configuration::new(counter, members).with_primary(verdict != Verdict::Secondary);
+            if let Verdict::Attempt(members) = verdict {
+                let ballot = Ballot { id: configuration.id, members };
                 awaited.extend(voters.keys().map(|daemon| (*daemon, configuration.id)));
-                for daemon in self.attachments.attempt(&configuration, ballot) {
+                for daemon in self.attachments.attempt(&configuration, &ballot) {
                     out.push(Output::Notify { daemon, notice: Notice::Attempt(ballot.clone()) });
                 }
             }
-            configurations.push(configuration.with_primary(verdict != Verdict::Secondary));
+            configurations.push(configuration);
         }
         let left = self.departures(&configurations);
         self.attempts.retain(|daemon| self.census.seats.contains_key(&daemon));
@@ -740,11 +744,23 @@ impl Server {
         let cuts = self.census.cuts.clone();
         let agreed = Agreed { configurations: configurations.clone(), seats, joined, left, cuts };
         out.push(Output::Agreed(agreed));
+        let mut told = Vec::new();
         for configuration in configurations {
             for daemon in self.attachments.settle(&configuration) {
+                told.push(daemon);
                 out.push(Output::Notify { daemon, notice: Notice::View(configuration.clone()) });
             }
         }
+        if self.has_onlookers() {
+            self.attachments.tell_standings(&told);
+            self.tell_news(out);
+        }
+    }
+
+    /// Whether a server is linked that has not agreed with the others, and so cannot conclude what daemons are told.
+    fn has_onlookers(&self) -> bool {
+        let is_onlooker = |server: ServerId| !self.census.servers.contains(&server);
+        matches!(self.agreeing, Agreeing::Moshe(_)) && self.network.servers().any(is_onlooker)
     }
 
     /// Who is a member in `configurations` and was none before. A server that has just started knows no members, and

@@ -326,7 +326,7 @@ impl ConfigurationId {
         self.counter
     }
 
-    /// The digest of members and start ids.
+    /// The digest of members, start ids, and whether it is the primary component.
     pub const fn digest(self) -> u64 {
         self.digest
     }

@@ -53,7 +53,8 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// The configuration with this counter and these members; its digest follows from them.
+    /// The configuration with this counter and these members, which is not the primary component. Its digest follows
+    /// from them.
     pub fn new(counter: u64, members: BTreeMap<DaemonId, StartId>) -> Configuration {
         let digest = members.iter().fold(Digest::EMPTY, |digest, (daemon, start)| {
             digest
@@ -70,10 +71,17 @@ impl Configuration {
         Configuration::new(0, BTreeMap::from([(daemon, StartId::new(daemon.boot(), 0))]))
     }
 
-    /// The same configuration, as the primary component or not.
+    /// The configuration with the same counter and members that is the primary component, or is not: these are two, each
+    /// with an id of its own.
     #[must_use]
     pub fn with_primary(self, primary: bool) -> Configuration {
-        Configuration { primary, ..self }
+        let plain = Configuration::new(self.id.counter(), self.members);
+        if !primary {
+            return plain;
+        }
+        let digest = Digest::EMPTY.and(&plain.id.digest().to_le_bytes()).and(b"primary");
+        let id = ConfigurationId::new(plain.id.counter(), digest.bits());
+        Configuration { id, primary, ..plain }
     }
 
     /// The members without their start ids.

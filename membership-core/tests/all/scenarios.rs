@@ -38,6 +38,7 @@ for_each_protocol! {
     who_cannot_write_keeps_nobody_waiting_for_long,
     who_has_written_late_is_asked_again_and_given_more_time,
     a_new_link_brings_who_has_written,
+    who_comes_from_a_lost_server_is_not_late,
 }
 
 /// As many daemons as servers, one at each, in one configuration.
@@ -715,6 +716,23 @@ fn who_has_written_late_is_asked_again_and_given_more_time(protocol: Protocol) {
     }
     world.settle();
     assert!(world.daemons.iter().all(|it| it.asked.is_none()), "but not for ever");
+}
+
+/// A daemon was to vote at a server that is lost, and comes to another one, which has waited for its vote as long as it
+/// waits. It has not asked the daemon, and asks it now.
+fn who_comes_from_a_lost_server_is_not_late(protocol: Protocol) {
+    let mut world = four_that_vote(protocol);
+    world.quit(3);
+    assert_eq!(await_votes(&mut world), [0, 1, 2]);
+    world.write(1);
+    world.freeze(0);
+    world.pass(lan(protocol).vote);
+    for daemon in [0, 2] {
+        world.daemons[daemon].asked = None;
+        world.attach(daemon, 1);
+    }
+    world.lose(1, 0);
+    assert_eq!(await_votes(&mut world), [0, 1, 2]);
 }
 
 /// The link between the two servers broke, and is there again, before anybody was missed.

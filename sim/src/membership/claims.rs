@@ -65,9 +65,11 @@ impl Claims {
                 Ok(())
             }
             Seen::Agreed { server, configuration } => {
+                // Others go along, once there is one.
+                let is_new = !self.meanings.contains_key(&configuration.id);
                 self.means_one_thing(*server, configuration)?;
                 self.is_next_primary(configuration)?;
-                self.has_no_cut(now, *server, configuration)
+                if is_new { self.has_no_cut(now, *server, configuration) } else { Ok(()) }
             }
             Seen::Told { daemon } => match self.stillness {
                 None => Ok(()),

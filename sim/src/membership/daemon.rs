@@ -162,7 +162,7 @@ impl DaemonHost {
         self.at = (self.at + 1) % self.servers;
         let was_good = net.now.since(self.since) > *net.pace.notice.end();
         self.failures = if was_good { 0 } else { self.failures + 1 };
-        let back_off = self.failures.saturating_sub(self.servers as u32).min(5);
+        let back_off = self.failures.saturating_sub(self.servers as u32).min(3);
         let after = net.dice.time(net.pace.redial.clone()) * (1 << back_off);
         net.schedule(after, self.dial());
     }
