@@ -11,6 +11,7 @@
 //! | `throughput`, `latency`, `groups`, `failure`, `growth` | the workloads W1 to W5 |
 //! | `detection` | silence: how soon it is noticed, and how often it is none |
 //! | `membership` | what a change costs membership servers |
+//! | `sessions` | the workloads S1 to S6 of sessions, beside a bare tonic server |
 //! | `compare` | both systems in turns, and the ratios of their medians |
 //! | `child`, `usage`, `samples`, `outcome` | processes, what they use, quantiles, and how results are shown |
 //!
@@ -33,6 +34,7 @@ mod namespaces;
 mod outcome;
 mod plan;
 mod samples;
+mod sessions;
 mod throughput;
 mod usage;
 
@@ -78,6 +80,11 @@ enum Command {
     All(Plan),
     /// W1 to W4 on Corosync, Handover, Corosync, Handover..., and the ratios of the medians
     Compare(compare::Args),
+    /// S1 to S6: sessions on a cluster, and beside it on a bare tonic server
+    Sessions(sessions::Args),
+    /// A bare tonic server with the contract of a gateway
+    #[command(hide = true)]
+    Bare,
     /// A member of groups
     #[command(hide = true)]
     Member(member::Args),
@@ -87,6 +94,9 @@ enum Command {
     /// A daemon
     #[command(name = "gcs-svc", hide = true)]
     Daemon(gcs_svc::config::Args),
+    /// A gateway
+    #[command(hide = true)]
+    Gateway(gateway::config::Args),
 }
 
 /// A workload that either system can run.
@@ -107,6 +117,9 @@ fn main() -> ExitCode {
     let ended = match line.command {
         Command::MembershipServer(args) => return membership_svc::main(&args),
         Command::Daemon(args) => return gcs_svc::main(&args),
+        Command::Gateway(args) => return gateway::main(&args),
+        Command::Bare => on_runtime(sessions::bare()),
+        Command::Sessions(args) => on_runtime(sessions::run(&args)),
         Command::Member(args) => on_runtime(member::run(args)),
         Command::Detection(args) => on_runtime(detection::run(&args)),
         Command::Membership(args) => on_runtime(membership::run(&args)),

@@ -1,0 +1,76 @@
+//! A content server whose service costs nothing, so that what is measured is what carries it.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::{Time, UnitId};
+use serde::{Deserialize, Serialize};
+use session_core::{ContentService, Next, Refusal, UnitInfo};
+
+/// How often the unit `clock` responds.
+const TICK: Duration = Duration::from_millis(20);
+
+/// The unit `flood-BYTES` responds as fast as it is let, `clock` every 20 ms, `echo` once and to each request.
+struct Spout {
+    units: Vec<UnitId>,
+    zeroes: Bytes,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Context {
+    /// What `clock` and `echo` are to respond to.
+    due: Option<Time>,
+    unanswered: u32,
+}
+
+impl Spout {
+    fn new() -> Result<Spout, server_svc::LoadError> {
+        let units = ["flood-1024", "flood-16384", "clock", "echo"].map(str::parse);
+        Ok(Spout { units: units.into_iter().collect::<Result<_, _>>()?, zeroes: vec![0; 16384].into() })
+    }
+
+    fn respond(&self, bytes: usize) -> Next {
+        Next::Respond { payload: self.zeroes.slice(..bytes.min(self.zeroes.len())), last: false }
+    }
+}
+
+impl ContentService for Spout {
+    type Context = Context;
+
+    fn units(&self) -> Vec<UnitInfo> {
+        let info = |unit: &UnitId| UnitInfo::new(unit.clone(), "Zeroes", "application/octet-stream");
+        self.units.iter().map(info).collect()
+    }
+
+    fn open(&self, _unit: &UnitId) -> Context {
+        Context { due: None, unanswered: 1 }
+    }
+
+    fn apply(&self, _unit: &UnitId, context: &mut Context, _request: &[u8]) -> Result<(), Refusal> {
+        context.unanswered += 1;
+        Ok(())
+    }
+
+    fn next(&self, unit: &UnitId, context: &mut Context, now: Time) -> Next {
+        if let Some(bytes) = unit.as_str().strip_prefix("flood-") {
+            return self.respond(bytes.parse().unwrap_or(0));
+        }
+        if unit.as_str() == "clock" {
+            let due = context.due.unwrap_or(now);
+            if now < due {
+                return Next::At(due);
+            }
+            // A response that is late does not make those after it come faster.
+            context.due = Some((due + TICK).max(now));
+            return self.respond(64);
+        }
+        let Some(left) = context.unanswered.checked_sub(1) else { return Next::Idle };
+        context.unanswered = left;
+        self.respond(64)
+    }
+}
+
+fn main() -> ExitCode {
+    server_svc::host(|_config| Spout::new())
+}

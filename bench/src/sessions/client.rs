@@ -1,0 +1,104 @@
+//! Clients, made of the generated stub and nothing else.
+
+use anyhow::Context;
+use futures::future::try_join_all;
+use model::Address;
+use proto::session::v1::attach_response::Event;
+use proto::session::v1::session_service_client::SessionServiceClient;
+use proto::session::v1::{AttachRequest, AttachResponse, CreateSessionRequest, Response, SendRequestRequest};
+use svc_kit::dial::{self, Keepalive};
+use tokio::time::Instant;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+/// So many sessions share a connection.
+const PER_CONNECTION: usize = 100;
+
+/// A session, and its stream.
+pub struct Client {
+    stub: SessionServiceClient<Channel>,
+    name: String,
+    secret: String,
+    stream: Streaming<AttachResponse>,
+}
+
+/// What came.
+pub enum Heard {
+    /// A server begins to serve.
+    Serving,
+    /// A response.
+    Response(Response),
+}
+
+/// As many connections as so many sessions need, to all gateways in turn.
+pub async fn connect(
+    gateways: &[Address],
+    sessions: usize,
+) -> anyhow::Result<Vec<SessionServiceClient<Channel>>> {
+    let keepalive = Keepalive::default();
+    let connections = sessions.div_ceil(PER_CONNECTION).max(gateways.len().min(sessions));
+    let dialled =
+        (0..connections).map(|number| dial::connect(&gateways[number % gateways.len()], &keepalive));
+    Ok(try_join_all(dialled).await?.into_iter().map(SessionServiceClient::new).collect())
+}
+
+impl Client {
+    /// A session on `unit`.
+    pub async fn open(mut stub: SessionServiceClient<Channel>, unit: &str) -> anyhow::Result<Client> {
+        let parent = format!("contentUnits/{unit}");
+        let made = stub.create_session(CreateSessionRequest { parent }).await?.into_inner();
+        let (name, secret) = (made.name, made.secret);
+        let attach =
+            AttachRequest { name: name.clone(), secret: secret.clone(), cursor: made.cursor, resends: false };
+        let stream = stub.attach(attach).await?.into_inner();
+        Ok(Client { stub, name, secret, stream })
+    }
+
+    /// So many sessions on `unit`, each of which has its first response. At most `at_once` are being opened.
+    pub async fn open_many(
+        gateways: &[Address],
+        unit: &str,
+        count: usize,
+        at_once: usize,
+    ) -> anyhow::Result<(Vec<Client>, Vec<u64>)> {
+        use futures::stream::{self, StreamExt, TryStreamExt};
+        let stubs = connect(gateways, count).await?;
+        let opening = stream::iter(0..count).map(|number| {
+            let stub = stubs[number % stubs.len()].clone();
+            async move {
+                let began = Instant::now();
+                let mut client = Client::open(stub, unit).await?;
+                client.response().await?;
+                anyhow::Ok((client, began.elapsed().as_nanos() as u64))
+            }
+        });
+        let opened: Vec<_> = opening.buffer_unordered(at_once).try_collect().await?;
+        Ok(opened.into_iter().unzip())
+    }
+
+    /// What comes next.
+    pub async fn hear(&mut self) -> anyhow::Result<Heard> {
+        let told = self.stream.message().await?.context("the stream has ended")?;
+        match told.event.context("an empty event")? {
+            Event::Serving(_) => Ok(Heard::Serving),
+            Event::Response(response) => Ok(Heard::Response(response)),
+        }
+    }
+
+    /// The next response.
+    pub async fn response(&mut self) -> anyhow::Result<Response> {
+        loop {
+            if let Heard::Response(response) = self.hear().await? {
+                return Ok(response);
+            }
+        }
+    }
+
+    /// Sends a request, and returns once it is acknowledged.
+    pub async fn request(&mut self) -> anyhow::Result<()> {
+        let (name, secret) = (self.name.clone(), self.secret.clone());
+        let request = SendRequestRequest { name, secret, number: 0, operation: None };
+        self.stub.send_request(request).await?;
+        Ok(())
+    }
+}

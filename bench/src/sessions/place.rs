@@ -1,0 +1,99 @@
+//! Where sessions are measured: a cluster, or a single bare server.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Context;
+use handover_cli::cluster::{Cluster, Options, Service};
+use model::Address;
+use tempfile::TempDir;
+
+use crate::child::{self, Child};
+use crate::usage::Usage;
+
+/// Machines of the cluster, each with a daemon and a server.
+pub const MACHINES: usize = 4;
+
+/// Something that serves sessions. All of it ends when this is dropped.
+pub enum Place {
+    Handover { cluster: Box<Cluster>, _dir: TempDir },
+    Bare { server: Child, address: Address },
+}
+
+impl Place {
+    /// A cluster of four machines and two gateways.
+    pub async fn handover() -> anyhow::Result<Place> {
+        let dir = tempfile::tempdir()?;
+        let mut options = Options::new("bench".parse()?, dir.path());
+        options.server = Some(std::env::current_exe()?.with_file_name("spout"));
+        options.machines = MACHINES;
+        options.films = Vec::new();
+        // On a machine that others use, a process may be held up for longer than is usual.
+        for service in [Service::Membership, Service::Daemon] {
+            options.flags.insert(service, vec!["--detection-profile".to_owned(), "wan".to_owned()]);
+        }
+        let cluster = Box::new(Cluster::start(options).await?);
+        Ok(Place::Handover { cluster, _dir: dir })
+    }
+
+    /// A tonic server with the contract of a gateway, and nothing behind it.
+    pub async fn bare() -> anyhow::Result<Place> {
+        let mut command = child::myself()?;
+        command.arg("bare");
+        let mut server = Child::speaking(command)?;
+        let address = Address::new(&server.line().await?);
+        Ok(Place::Bare { server, address })
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Place::Handover { .. } => "Handover",
+            Place::Bare { .. } => "tonic",
+        }
+    }
+
+    /// Where clients go.
+    pub fn gateways(&self) -> Vec<Address> {
+        match self {
+            Place::Handover { cluster, .. } => cluster.gateways(),
+            Place::Bare { address, .. } => vec![address.clone()],
+        }
+    }
+
+    pub fn cluster(&mut self) -> anyhow::Result<&mut Cluster> {
+        match self {
+            Place::Handover { cluster, .. } => Ok(cluster),
+            Place::Bare { .. } => anyhow::bail!("a bare server is no cluster"),
+        }
+    }
+
+    /// What all processes of each kind have used so far, together.
+    pub fn usage(&self) -> anyhow::Result<BTreeMap<&'static str, Usage>> {
+        let mut sums = BTreeMap::<&str, Usage>::new();
+        let mut add = |kind, usage: Usage| {
+            let sum = sums.entry(kind).or_default();
+            *sum = Usage { cpu: sum.cpu + usage.cpu, resident_kib: sum.resident_kib + usage.resident_kib };
+        };
+        match self {
+            Place::Handover { cluster, .. } => {
+                for process in cluster.state().processes {
+                    let kind = match process.service {
+                        Service::Membership => "membership",
+                        Service::Daemon => "daemons",
+                        Service::Server => "servers",
+                        Service::Gateway => "gateways",
+                    };
+                    add(kind, Usage::of(process.pid.with_context(|| format!("{} has died", process.name))?)?);
+                }
+            }
+            Place::Bare { server, .. } => add("server", server.usage()?),
+        }
+        Ok(sums)
+    }
+}
+
+/// The processor time between two counts, of all kinds together.
+pub fn cpu(before: &BTreeMap<&str, Usage>, after: &BTreeMap<&str, Usage>) -> Duration {
+    let sum = |usages: &BTreeMap<&str, Usage>| usages.values().map(|usage| usage.cpu).sum::<Duration>();
+    sum(after).saturating_sub(sum(before))
+}
