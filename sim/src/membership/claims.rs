@@ -65,11 +65,9 @@ impl Claims {
                 Ok(())
             }
             Seen::Agreed { server, configuration } => {
-                // Others go along, once there is one.
-                let is_new = !self.meanings.contains_key(&configuration.id);
                 self.means_one_thing(*server, configuration)?;
                 self.is_next_primary(configuration)?;
-                if is_new { self.has_no_cut(now, *server, configuration) } else { Ok(()) }
+                self.has_no_cut(now, *server, configuration)
             }
             Seen::Told { daemon } => match self.stillness {
                 None => Ok(()),

@@ -46,7 +46,9 @@ impl World {
     /// A world in which nothing has happened yet.
     pub fn new(knobs: Knobs) -> World {
         let Knobs { seed, servers, daemons, .. } = knobs;
-        let patience = *knobs.pace.delay.end() * 4 + ms(1);
+        // What servers agree on waits for daemons to write it down, and longer for those who have been late.
+        let writing = if let Rule::Dynamic(_) = knobs.params.primary { 8 * knobs.params.vote } else { ms(0) };
+        let patience = *knobs.pace.delay.end() * 4 + ms(1) + writing;
         let is_dynamic = matches!(knobs.params.primary, Rule::Dynamic(_));
         let daemon = |index: usize| {
             let mut host = DaemonHost::new(index, servers, knobs.reach);
