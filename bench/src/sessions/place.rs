@@ -17,7 +17,7 @@ pub const MACHINES: usize = 4;
 /// Something that serves sessions. All of it ends when this is dropped.
 pub enum Place {
     Handover { cluster: Box<Cluster>, _dir: TempDir },
-    Bare { server: Child, address: Address },
+    Bare { server: Box<Child>, address: Address },
 }
 
 impl Place {
@@ -40,7 +40,7 @@ impl Place {
     pub async fn bare() -> anyhow::Result<Place> {
         let mut command = child::myself()?;
         command.arg("bare");
-        let mut server = Child::speaking(command)?;
+        let mut server = Box::new(Child::speaking(command)?);
         let address = Address::new(&server.line().await?);
         Ok(Place::Bare { server, address })
     }
