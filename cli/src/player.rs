@@ -91,6 +91,8 @@ pub enum Heard {
         /// Acknowledged requests of which nothing is known any more.
         requests_lost: u64,
     },
+    /// Two contexts of the session, which both sides of a partition served, were made one.
+    Merged,
     /// A response.
     Response {
         /// When it was heard.
@@ -284,6 +286,7 @@ impl Player {
                 takeover: it.takeover,
                 requests_lost: it.requests_lost,
             }),
+            Event::Merged(_) => Ok(Heard::Merged),
             Event::Response(it) => {
                 self.recorder.received(self.session.id, it.number, &it.payload);
                 self.ledger.enter(it.number, &it.payload)?;

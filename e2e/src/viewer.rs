@@ -258,6 +258,7 @@ impl Seen {
                 self.applied = requests_applied;
             }
             Heard::Lost { gateway, status } => self.lost.push((gateway, reason(&status))),
+            Heard::Merged => {}
             Heard::End => self.ended = true,
         }
         Ok(())

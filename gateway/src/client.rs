@@ -48,7 +48,7 @@ impl Client {
         let Some(event) = event else { return Some((Err(status::client_too_slow()), None)) };
         let (number, last) = match &event {
             ClientEvent::Response { cursor, last, .. } => (Some(cursor.responses), *last),
-            ClientEvent::Serving { .. } | ClientEvent::Over(_) => (None, false),
+            ClientEvent::Serving { .. } | ClientEvent::Merged | ClientEvent::Over(_) => (None, false),
         };
         match wire::client_event(self.session, event) {
             Ok(response) => {

@@ -98,6 +98,7 @@ pub(crate) fn client_event(
             let (server, fence) = (server.to_string(), fence.counter());
             Event::Serving(session::Serving { server, fence, takeover, requests_lost })
         }
+        ClientEvent::Merged => Event::Merged(session::Merged {}),
         ClientEvent::Response { cursor, payload, last } => {
             let (number, requests_applied) = (cursor.responses, cursor.requests);
             let cursor = cursor::encode(session, cursor);
@@ -158,6 +159,8 @@ pub(crate) fn from_server(request: delivery::DeliverRequest) -> Result<ToGateway
             stream: it.stream,
             requests_lost: it.requests_lost,
             cursor: from_cursor("started.cursor", it.cursor)?,
+            uncertain: it.uncertain,
+            merged: it.merged,
         },
         FromServer::Response(it) => ToGateway::Response {
             session: session_id("response.session", &it.session)?,
@@ -173,6 +176,9 @@ pub(crate) fn from_server(request: delivery::DeliverRequest) -> Result<ToGateway
             outcome: it.refusal.map(refusal).transpose()?.map_or(Ok(()), Err),
             cursor: from_cursor("applied.cursor", it.cursor)?,
         },
+        FromServer::Suspended(it) => {
+            ToGateway::Suspended { session: session_id("suspended.session", &it.session)? }
+        }
         FromServer::Ended(it) => ToGateway::Ended { session: session_id("ended.session", &it.session)? },
         FromServer::Refused(it) => ToGateway::Refused {
             session: session_id("refused.session", &it.session)?,
@@ -409,6 +415,8 @@ mod tests {
                 requests: 2,
             }),
             FromServer::Started(delivery::Started {
+                uncertain: true,
+                merged: true,
                 session: session.clone(),
                 stream: 4,
                 requests_lost: 2,

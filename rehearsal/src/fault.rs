@@ -65,6 +65,16 @@ pub enum What {
         /// The verdict of the backup.
         backup: String,
     },
+    /// Contexts of two sides of a partition are merged in a way that replicas may differ on.
+    #[error("`merge` breaks a rule: {law}\n  expected: {expected}\n  found:    {found}")]
+    Merge {
+        /// The rule.
+        law: &'static str,
+        /// What should have come of it.
+        expected: String,
+        /// What did.
+        found: String,
+    },
     /// `next` changed the context without sending anything.
     #[error("`next` changed the context and sent nothing: nobody would be told of the change")]
     SilentChange,

@@ -31,12 +31,14 @@
 //! them as it does in a cluster, and is often a few steps old; what came since is done again. All servers must come to
 //! the same responses, byte for byte, and to the same verdict on each request. So must a backup, which applies requests
 //! and never responds. What a service remembers outside of its context, what it draws at random or reads off a clock,
-//! and what gets lost on the way of the context to bytes and back, shows up as a [`Fault`].
+//! and what gets lost on the way of the context to bytes and back, shows up as a [`Fault`]. If the service makes one context
+//! of two ([`ContentService::merge`]), it has to come to the same one in whatever order it does so.
 //!
 //! What is rehearsed is what [`ContentService`] demands; see there for the reasons.
 #![deny(missing_docs)]
 
 mod fault;
+mod merge;
 mod run;
 mod script;
 #[cfg(test)]

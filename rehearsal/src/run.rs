@@ -10,6 +10,7 @@ use session_core::{ContentService, Next, Refusal};
 
 use crate::Rehearsal;
 use crate::fault::{Fault, What};
+use crate::merge;
 use crate::script::{self, Dice, Step, shown};
 
 /// When sessions are opened.
@@ -20,6 +21,8 @@ const OFFSETS: [Duration; 3] = [Duration::from_secs(3600), Duration::ZERO, Durat
 const WAITS_MAX: usize = 100;
 /// So many bytes are shown of what two responses have in common.
 const ALIKE_SHOWN: usize = 60;
+/// So many contexts of each session are merged with one another.
+const CONTEXTS_MERGED: usize = 5;
 /// So many steps at most are done again after a hand-over.
 const STEPS_AGAIN: usize = 4;
 
@@ -185,7 +188,22 @@ impl<S: ContentService, F: Fn() -> S> Play<'_, F> {
             history.push(bytes(&context));
             self.forged(&servers[primary], &history[index], dice);
         }
-        Ok(())
+        self.merged(&servers, &history, dice)
+    }
+
+    /// Contexts of the session at different times, some of them with a request that the others have not, are merged.
+    fn merged(&self, servers: &[Server<S>; 3], history: &[Vec<u8>], dice: &mut Dice) -> Result<(), What> {
+        let mut contexts = Vec::new();
+        for _ in 0..CONTEXTS_MERGED {
+            let mut context = decoded(&history[dice.below(history.len())])?;
+            if let Step::Request(request) = &self.steps[dice.below(self.steps.len())] {
+                // A refused one changes nothing.
+                let _ = servers[0].apply(self.unit, &mut context, request);
+            }
+            contexts.push(context);
+        }
+        let [one, other, _] = servers;
+        merge::obeys([&one.service, &other.service], self.unit, &contexts)
     }
 
     /// The context at a server that goes on from an older one, and does again what came since.

@@ -33,6 +33,12 @@ enum Plant {
     Trust,
     /// Opens each session in another way.
     Opens,
+    /// Merges two contexts into the first of them.
+    FirstOfTwo,
+    /// Merges two contexts into one halfway between them.
+    Halfway,
+    /// Counts how often contexts are merged.
+    CountsMerges,
 }
 
 /// A notice board: requests are words, each is answered with all that were said so far.
@@ -107,6 +113,24 @@ impl ContentService for Board {
         context.told += 1;
         Next::Respond { payload: payload.into(), last: false }
     }
+
+    fn merge(&self, _: &UnitId, one: &Context, other: &Context) -> Option<Context> {
+        Some(merged(self.plant, one, other))
+    }
+}
+
+/// What two sides of a partition have is merged, soundly, into the greater of both.
+fn merged(plant: Plant, one: &Context, other: &Context) -> Context {
+    let key = |context: &Context| (context.words.clone(), context.told, context.asked);
+    let mut greater = if key(one) < key(other) { other } else { one }.clone();
+    if plant == Plant::FirstOfTwo {
+        greater = one.clone();
+    } else if plant == Plant::Halfway {
+        greater.told = one.told.midpoint(other.told);
+    } else if plant == Plant::CountsMerges {
+        greater.asked += 1;
+    }
+    greater
 }
 
 fn board(plant: Plant) -> Board {
@@ -168,6 +192,18 @@ fn trust_in_contexts_of_clients_is_found() {
 fn sessions_that_open_in_two_ways_are_found() {
     let fault = found(Plant::Opens);
     assert!(matches!(fault.what, What::Opens | What::Differs { .. }), "{fault}");
+}
+
+#[test]
+fn contexts_that_are_merged_against_the_rules_are_found() {
+    for (plant, rule) in [
+        (Plant::FirstOfTwo, "which of two comes first makes no difference"),
+        (Plant::Halfway, "which two of three are merged first makes no difference"),
+        (Plant::CountsMerges, "a context with itself is that context"),
+    ] {
+        let What::Merge { law, .. } = found(plant).what else { panic!("{plant:?} is another fault") };
+        assert_eq!(law, rule);
+    }
 }
 
 #[test]

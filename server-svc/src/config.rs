@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use model::{Address, Name, UnitId};
 use serde::{Deserialize, Serialize};
-use session_core::{Params, Policy};
+use session_core::{Components, Params, Policy, Uncertain};
 use svc_kit::dial::Keepalive;
 use svc_kit::process::{Arguments, CommonArgs};
 use svc_kit::settings::{self, Invalid, Settings};
@@ -59,7 +59,7 @@ pub struct Config {
     pub log: Log,
 }
 
-/// The table `sessions`. Where replicas of a unit are running already, their `backups` and `period` hold.
+/// The table `sessions`. Where replicas of a unit are running already, their policy holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sessions {
@@ -71,12 +71,66 @@ pub struct Sessions {
     /// How long a session waits for its client, while no gateway answers for it, before it is ended.
     #[serde(with = "humantime_serde")]
     pub detach_ttl: Duration,
+    /// Where sessions are served while the cluster is partitioned.
+    pub components: Where,
+    /// What a new primary does about responses that the one before it may have sent.
+    pub uncertain: Doubt,
+}
+
+/// What becomes of uncertain responses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Doubt {
+    /// Ask the gateway which of them the client has: none is lost or repeated
+    Ask,
+    /// Send them again: some come twice
+    Resend,
+    /// Leave them out: some never come
+    Skip,
+    /// Send those again that the service calls essential, and leave out the others
+    Essential,
+}
+
+impl Doubt {
+    fn policy(self) -> Uncertain {
+        match self {
+            Doubt::Ask => Uncertain::Ask,
+            Doubt::Resend => Uncertain::Resend,
+            Doubt::Skip => Uncertain::Skip,
+            Doubt::Essential => Uncertain::Essential,
+        }
+    }
+}
+
+/// Which components of a partitioned cluster serve sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Where {
+    /// Each serves whom it reaches
+    Any,
+    /// Only the primary component does; membership servers have to know the voters
+    Primary,
+}
+
+impl Where {
+    fn policy(self) -> Components {
+        match self {
+            Where::Any => Components::Any,
+            Where::Primary => Components::Primary,
+        }
+    }
 }
 
 impl Default for Sessions {
     fn default() -> Sessions {
         let Params { policy, detach_ttl, .. } = Params::default();
-        Sessions { backups: policy.backups, period: policy.period, detach_ttl }
+        Sessions {
+            backups: policy.backups,
+            period: policy.period,
+            detach_ttl,
+            components: Where::Any,
+            uncertain: Doubt::Ask,
+        }
     }
 }
 
@@ -104,7 +158,12 @@ impl Config {
     /// The settings of the machine.
     pub fn params(&self) -> Params {
         Params {
-            policy: Policy { backups: self.sessions.backups, period: self.sessions.period },
+            policy: Policy {
+                backups: self.sessions.backups,
+                period: self.sessions.period,
+                components: self.sessions.components.policy(),
+                uncertain: self.sessions.uncertain.policy(),
+            },
             detach_ttl: self.sessions.detach_ttl,
             trace: self.trace.is_some(),
             ..Params::default()
@@ -123,7 +182,8 @@ impl Settings for Config {
         let (zero, longer) = (Duration::ZERO, "must be longer than nothing");
         let rules = [
             (!self.gcs.is_empty(), "gcs", "must name at least one daemon"),
-            (self.sessions.period >= Duration::from_millis(1), "sessions.period", "must be at least 1ms"),
+            (self.sessions.period >= Policy::PERIOD_MIN, "sessions.period", "must be at least 1ms"),
+            (self.sessions.period <= Policy::PERIOD_MAX, "sessions.period", "must be at most 1h"),
             (self.keepalive.interval > zero, "keepalive.interval", longer),
             (self.keepalive.timeout > zero, "keepalive.timeout", longer),
         ];
@@ -174,6 +234,12 @@ pub struct SessionsArgs {
     /// End a session without a client or a gateway after this long, such as 60s
     #[arg(long, value_name = "DURATION")]
     pub detach_ttl: Option<String>,
+    /// Where sessions are served while the cluster is partitioned
+    #[arg(long, value_enum, value_name = "WHERE")]
+    pub components: Option<Where>,
+    /// What a new primary does about responses that the one before it may have sent
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub uncertain: Option<Doubt>,
 }
 
 impl Arguments for Args {

@@ -71,14 +71,14 @@ async fn listen<S: Service>(
 ) -> Result<String, Stopped> {
     while let Some(event) = events.next().await {
         let fact = match event {
+            Event::Primary(primary) => Input::Primary(primary),
             Event::Views(views) => Input::Views(views),
             Event::Message { group, id, payload, view: _, level } => {
                 Input::Message { group, sender: id.sender(), payload, level }
             }
             Event::Lost(loss) => return Ok(loss.to_string()),
             // A server asks for no outcomes, and its groups are of the plain kind.
-            Event::Primary(_)
-            | Event::Outcome { .. }
+            Event::Outcome { .. }
             | Event::Block(_)
             | Event::Unblock(_)
             | Event::StateWanted { .. }

@@ -8,7 +8,9 @@ use model::{Name, ProcessId, Time, UnitId};
 use proto::server::v1 as pb;
 use proto::server::v1::server_service_server::ServerService;
 use session_core::server::Input;
-use session_core::{Database, OrderRefusal, Ordered, Policy, PolicyChange, Server, SessionStatus};
+use session_core::{
+    Components, Database, OrderRefusal, Ordered, Policy, PolicyChange, Server, SessionStatus, Uncertain,
+};
 use svc_kit::driver::{Clock, Handle};
 use svc_kit::status::{bad_field, because, unavailable};
 use tonic::{Code, Request, Response, Status};
@@ -98,6 +100,8 @@ impl<S: Service> ServerService for Operators<S> {
         Ok(Response::new(pb::ChangePolicyResponse {
             backups: policy.backups.into(),
             period: prost_types::Duration::try_from(policy.period).ok(),
+            components: components(policy.components).into(),
+            uncertain: uncertain(policy.uncertain).into(),
         }))
     }
 
@@ -144,7 +148,37 @@ fn policy_change(request: &pb::ChangePolicyRequest) -> Result<PolicyChange, Stat
             Some(period(given).ok_or_else(odd)?)
         }
     };
-    Ok(PolicyChange { backups, period })
+    let components = match request.components() {
+        pb::Components::Unspecified if request.components == 0 => None,
+        pb::Components::Unspecified => return Err(bad_field("components", "is not a value of its enum")),
+        pb::Components::Any => Some(Components::Any),
+        pb::Components::Primary => Some(Components::Primary),
+    };
+    let uncertain = match request.uncertain() {
+        pb::Uncertain::Unspecified if request.uncertain == 0 => None,
+        pb::Uncertain::Unspecified => return Err(bad_field("uncertain", "is not a value of its enum")),
+        pb::Uncertain::Ask => Some(Uncertain::Ask),
+        pb::Uncertain::Resend => Some(Uncertain::Resend),
+        pb::Uncertain::Skip => Some(Uncertain::Skip),
+        pb::Uncertain::Essential => Some(Uncertain::Essential),
+    };
+    Ok(PolicyChange { backups, period, components, uncertain })
+}
+
+fn components(components: Components) -> pb::Components {
+    match components {
+        Components::Any => pb::Components::Any,
+        Components::Primary => pb::Components::Primary,
+    }
+}
+
+fn uncertain(uncertain: Uncertain) -> pb::Uncertain {
+    match uncertain {
+        Uncertain::Ask => pb::Uncertain::Ask,
+        Uncertain::Resend => pb::Uncertain::Resend,
+        Uncertain::Skip => pb::Uncertain::Skip,
+        Uncertain::Essential => pb::Uncertain::Essential,
+    }
 }
 
 fn malformed(it: wire::Malformed) -> Status {
@@ -189,6 +223,9 @@ fn unit_status<S: Service>(
         agreed: database.is_agreed(),
         backups: policy.backups.into(),
         period: prost_types::Duration::try_from(policy.period).ok(),
+        components: components(policy.components).into(),
+        uncertain: uncertain(policy.uncertain).into(),
+        may_serve: server.may_serve(unit),
         sessions: server.sessions().filter(|it| it.unit == unit).map(|it| session_status(now, &it)).collect(),
     }
 }

@@ -70,9 +70,9 @@ pub(crate) fn for_gateway(message: ToGateway) -> pb::DeliverRequest {
             fence: Some(fence_message(fence)),
             requests,
         }),
-        ToGateway::Started { session, stream, requests_lost, cursor } => {
+        ToGateway::Started { session, stream, requests_lost, cursor, uncertain, merged } => {
             let (session, cursor) = (session_bytes(session), Some(cursor_message(cursor)));
-            ForGateway::Started(pb::Started { session, stream, requests_lost, cursor })
+            ForGateway::Started(pb::Started { session, stream, requests_lost, cursor, uncertain, merged })
         }
         ToGateway::Response { session, stream, cursor, payload, last } => {
             let (session, cursor) = (session_bytes(session), Some(cursor_message(cursor)));
@@ -82,6 +82,9 @@ pub(crate) fn for_gateway(message: ToGateway) -> pb::DeliverRequest {
             let (session, cursor) = (session_bytes(session), Some(cursor_message(cursor)));
             let refusal = outcome.err().map(refusal_message);
             ForGateway::Applied(pb::Applied { session, stream, number, refusal, cursor })
+        }
+        ToGateway::Suspended { session } => {
+            ForGateway::Suspended(pb::Suspended { session: session_bytes(session) })
         }
         ToGateway::Ended { session } => ForGateway::Ended(pb::Ended { session: session_bytes(session) }),
         ToGateway::Refused { session, reason } => ForGateway::Refused(pb::Refused {

@@ -13,7 +13,7 @@ use crate::message::{AttachRefusal, Cursor, Resume, SessionMessage, ToGateway};
 use crate::pipeline::Pipeline;
 use crate::replica::{Applied, Base, Limits, Outcome, Replica, decode_context, encode_context};
 use crate::service::{ContentService, Next, Refusal};
-use crate::unit_db::{Session, Update, Version};
+use crate::unit_db::{Session, Uncertain, Update, Version};
 
 /// The shortest wait between two calls of a service that had nothing to send.
 pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(1);
@@ -58,6 +58,8 @@ pub(crate) struct Held<C> {
     pub(crate) pipeline: Pipeline<C>,
     /// How many times this server propagated the session under its fence.
     propagations: u64,
+    /// Whether it has not served yet under its fence: what a primary before it sent last is uncertain.
+    new: bool,
 }
 
 /// Where a held session is, and what it may use: everything that its steps need from the server around it.
@@ -71,6 +73,8 @@ pub(crate) struct Scene<'a, S> {
     pub(crate) commit: Option<Level>,
     /// From this size on a commit is multicast before more is computed.
     pub(crate) commit_bytes_max: usize,
+    /// What becomes of uncertain responses.
+    pub(crate) uncertain: Uncertain,
     /// The last name given to a context at this server.
     pub(crate) lineages: &'a mut u64,
     /// Filled with what goes to the session's gateway.
@@ -118,6 +122,7 @@ impl<C> Held<C> {
             ledger: Ledger::new(),
             pipeline: Pipeline::new(),
             propagations: 0,
+            new: false,
         }
     }
 
@@ -130,6 +135,7 @@ impl<C> Held<C> {
         self.fence = fence;
         self.propagations = 0;
         self.pipeline.reset();
+        self.new = true;
         self.serving = match role {
             Role::Primary => Serving::Joining,
             Role::Backup | Role::None => Serving::Nothing,
@@ -190,43 +196,60 @@ where
         }
     }
 
-    /// The gateway grants the claim: go on from where the client is. Returns whether that is possible; it is not if
-    /// the client's cursor has a context that is none.
+    /// The gateway grants the claim: go on from where the client is, or, if the unit has it so and this server takes over,
+    /// from where this server is. Returns whether that is possible; it is not if the client's cursor has a context that
+    /// is none.
     pub(crate) fn serve<S: ContentService<Context = C>>(
         &mut self,
+        now: Time,
         grant: Grant,
+        known: &Session,
         scene: &mut Scene<'_, S>,
     ) -> bool {
+        let new = core::mem::take(&mut self.new);
+        let merged = new && known.merged;
+        // What was committed is not uncertain.
+        let asks = scene.uncertain == Uncertain::Ask || self.commits(scene);
+        if new && known.replaced.is_some() && !asks {
+            self.serve_uncertain(now, grant, merged, scene);
+            return true;
+        }
         let Grant { stream, resume, credit, repeats_from } = grant;
         let session = scene.session;
         let begun = if self.commits(scene) {
             self.begin(resume, repeats_from, scene)
         } else {
-            self.resume(resume, repeats_from, scene)
+            self.resume(resume, repeats_from, merged.then_some(known), scene)
         };
         let Some((cursor, requests_lost)) = begun else { return false };
         let up_to = cursor.responses.saturating_add(credit);
         self.serving = Serving::Streaming { stream, up_to, due: None };
-        scene.send.push(ToGateway::Started { session, stream, requests_lost, cursor });
+        let uncertain = false;
+        scene.send.push(ToGateway::Started { session, stream, requests_lost, cursor, uncertain, merged });
         self.catch_up(scene);
         true
     }
 
-    /// The client's position counts. Returns it, and how many requests are lost.
+    /// The client's position counts. Returns it, and how many requests are lost. What `merged` has of other sides is made
+    /// one with the client's context.
     fn resume<S: ContentService<Context = C>>(
         &mut self,
         resume: Resume,
         repeats_from: u64,
+        merged: Option<&Session>,
         scene: &mut Scene<'_, S>,
     ) -> Option<(Cursor, u64)> {
         let session = scene.session;
         let base = match resume {
             Resume::Beginning => Some(scene.base(scene.service.open(scene.unit), 0, 0)),
             Resume::After(cursor) => {
-                let Some(context) = decode_context(&cursor.context) else {
+                let Some(mut context) = decode_context(&cursor.context) else {
                     scene.send.push(ToGateway::Refused { session, reason: AttachRefusal::BadCursor });
                     return None;
                 };
+                if let Some(both) = merged.and_then(|known| merged_with(&context, known, scene)) {
+                    context = both;
+                }
                 Some(scene.base(context, cursor.requests, cursor.responses))
             }
             Resume::Anywhere => None,
@@ -325,11 +348,21 @@ where
         self.replica.responses != before
     }
 
-    fn send_response<S>(&self, stream: u64, payload: Bytes, last: bool, scene: &mut Scene<'_, S>) {
+    pub(crate) fn send_response<S>(&self, stream: u64, payload: Bytes, last: bool, scene: &mut Scene<'_, S>) {
         let (session, cursor) = (scene.session, self.cursor());
         let (server, fence) = (scene.me, self.fence);
         let (response, requests, digest) = (cursor.responses, cursor.requests, || Digest::of(&payload));
         scene.observe(|| Event::Respond { server, session, fence, response, requests, digest: digest() });
         scene.send.push(ToGateway::Response { session, stream, cursor, payload, last });
     }
+}
+
+/// The client's context and that of the unit database in one, if the service makes one of them.
+fn merged_with<S: ContentService>(
+    context: &S::Context,
+    known: &Session,
+    scene: &Scene<'_, S>,
+) -> Option<S::Context> {
+    let both = scene.service.merge(scene.unit, context, &decode_context(&known.context)?)?;
+    (encode_context(&both).len() <= scene.limits.context_bytes_max).then_some(both)
 }

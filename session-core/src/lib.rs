@@ -22,6 +22,7 @@ mod replica;
 pub mod server;
 mod service;
 mod timers;
+mod uncertain;
 mod unit_db;
 
 pub use gateway::{Gateway, GatewayParams};
@@ -29,6 +30,6 @@ pub use params::Params;
 pub use server::{Server, SessionStatus};
 pub use service::{ContentService, Next, Refusal, RefusalKind, UnitInfo};
 pub use unit_db::{
-    Database, OrderRefusal, Ordered, Policy, PolicyChange, Relocation, Replaced, Session, Share, Tomb,
-    Update, Version,
+    Components, Database, OrderRefusal, Ordered, Policy, PolicyChange, Relocation, Replaced, Session, Share,
+    Tomb, Uncertain, Update, Version,
 };

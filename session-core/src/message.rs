@@ -287,6 +287,10 @@ pub enum ToGateway {
         requests_lost: u64,
         /// Where it begins.
         cursor: Cursor,
+        /// It begins there wherever the client is: by the unit's policy, nobody asked.
+        uncertain: bool,
+        /// Both sides of a partition served the session, and here they are one again.
+        merged: bool,
     },
     /// The next response.
     Response {
@@ -313,6 +317,11 @@ pub enum ToGateway {
         outcome: Result<(), Refusal>,
         /// The client's position after it.
         cursor: Cursor,
+    },
+    /// The server serves the session no more, and nobody in its component does.
+    Suspended {
+        /// The session.
+        session: SessionId,
     },
     /// The session is over.
     Ended {

@@ -12,6 +12,10 @@ use model::UnitId;
 
 use crate::message::Remembered;
 use crate::service::{ContentService, Refusal, RefusalKind};
+use crate::unit_db::Contexts;
+
+/// No gateway gets as far as this many requests; one that says so is wrong.
+const REQUESTS_MAX: u64 = 1 << 62;
 
 /// What a remembered request takes beside its operation, about, in bytes.
 const REQUEST_OVERHEAD: usize = 64;
@@ -136,6 +140,18 @@ impl<C> Replica<C> {
         Some(Outcome { number, operation, result })
     }
 
+    /// Requests before `repeats_from` that have not come will not come any more: goes on without them. Returns how many
+    /// those are.
+    pub(crate) fn forgo(&mut self, repeats_from: u64) -> u64 {
+        let known = repeats_from.saturating_sub(1).min(REQUESTS_MAX);
+        let missing = self.requests + 1..=known;
+        let remembered_from = missing.rev().take_while(|number| self.log.contains_key(number)).last();
+        let resume_at = remembered_from.map_or(known, |first| first - 1).max(self.requests);
+        let lost = resume_at - self.requests;
+        self.requests = resume_at;
+        lost
+    }
+
     /// Puts another context in this one's place. Remembered requests that it does not reflect can be applied next, by
     /// [`Replica::advance`]; those from `repeats_from` on will be delivered again if they are not remembered. Returns
     /// how many requests that this replica knew of are lost to the new context: neither in it, nor remembered, nor
@@ -164,6 +180,25 @@ fn fits<S: ContentService>(context: &S::Context, limits: Limits) -> Result<(), R
         limits.context_bytes_max
     );
     Err(Refusal { kind: RefusalKind::Precondition, message })
+}
+
+/// A service's contexts of one unit, for the unit's database.
+pub(crate) struct ServiceContexts<'a, S> {
+    pub(crate) service: &'a S,
+    pub(crate) unit: &'a UnitId,
+    pub(crate) bytes_max: usize,
+}
+
+impl<S: ContentService> Contexts for ServiceContexts<'_, S> {
+    fn open(&self) -> Bytes {
+        encode_context(&self.service.open(self.unit))
+    }
+
+    fn merge(&self, one: &[u8], other: &[u8]) -> Option<Bytes> {
+        let (one, other) = (decode_context(one)?, decode_context(other)?);
+        let both = encode_context(&self.service.merge(self.unit, &one, &other)?);
+        (both.len() <= self.bytes_max).then_some(both)
+    }
 }
 
 /// A context as it travels.
@@ -286,6 +321,26 @@ mod tests {
             assert_eq!(replica.rebase(base("|", requests, 3), repeats_from), lost, "{requests}");
             catch_up(&mut replica);
             assert_eq!((replica.context.as_str(), replica.responses), (context, 3), "{requests}");
+        }
+    }
+
+    #[test]
+    fn what_will_not_come_any_more_is_not_waited_for() {
+        // Requests 1 to 3 are applied, and 6 and 7 have come.
+        let come = [(1, "a"), (2, "b"), (3, "c"), (6, "f"), (7, "g")];
+        for (repeats_from, lost, context) in [
+            (1, 0, "abc"),
+            (4, 0, "abc"),
+            (5, 1, "abc"),
+            (6, 2, "abcfg"),
+            (7, 2, "abcfg"),
+            (8, 2, "abcfg"),
+            (10, 6, "abc"),
+        ] {
+            let mut replica = replica(&come);
+            assert_eq!(replica.forgo(repeats_from), lost, "{repeats_from}");
+            catch_up(&mut replica);
+            assert_eq!(replica.context, context, "{repeats_from}");
         }
     }
 

@@ -48,6 +48,22 @@ pub trait ContentService {
     /// What the primary does next, and the context after it. Called again after each response, each request, and
     /// whenever a time that it asked for has come.
     fn next(&self, unit: &UnitId, context: &mut Self::Context, now: Time) -> Next;
+
+    /// One context of two, for a session that both sides of a partition served. `None`: the context that reflects more
+    /// requests is taken, and the other one dropped. Without a word of its own, a service never asks for more.
+    ///
+    /// All replicas come to the same context whichever way they meet, so this has to be commutative, associative and
+    /// idempotent, and to use nothing but what it is given. What the client's own cursor has is merged in as well. Each
+    /// side has applied requests that the other has not, and those that both have may be in both contexts.
+    fn merge(&self, _unit: &UnitId, _one: &Self::Context, _other: &Self::Context) -> Option<Self::Context> {
+        None
+    }
+
+    /// Whether a client cannot do without this response, as a film cannot without the pictures that others build on. It
+    /// makes a difference only where the policy of the unit is [`Uncertain::Essential`](crate::Uncertain::Essential).
+    fn is_essential(&self, _unit: &UnitId, _response: &[u8]) -> bool {
+        true
+    }
 }
 
 /// What a primary does next in a session.

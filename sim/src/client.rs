@@ -113,6 +113,12 @@ pub struct Tally {
     pub responses: u64,
     /// Times that another server went on.
     pub takeovers: u64,
+    /// Responses received whose numbers it had. None, unless the unit's policy is not to ask.
+    pub repeated: u64,
+    /// Numbers left out between responses. None, unless the unit's policy is not to ask.
+    pub skipped: u64,
+    /// Contexts of two sides that were made one.
+    pub merged: u64,
 }
 
 /// A client.
@@ -541,6 +547,7 @@ impl Client {
             ClientEvent::Response { cursor, payload, .. } => {
                 self.receives(attachment, cursor, &payload, scene)
             }
+            ClientEvent::Merged => self.tally.merged += 1,
             ClientEvent::Over(failure) => self.over(&failure, scene),
         }
     }
@@ -553,6 +560,9 @@ impl Client {
             self.remembered.pop_front();
         }
         self.remembered.push_back((self.position.clone(), self.oracle.checkpoint()));
+        let next = self.oracle.highest() + 1;
+        self.tally.repeated += u64::from(response < next);
+        self.tally.skipped += response.saturating_sub(next);
         if let Err(wrong) = self.oracle.receives(response, payload) {
             scene.complain(|| format!("response {response} of {session}: {wrong}"));
         }

@@ -209,6 +209,7 @@ impl Diagram {
                 ClientEvent::Response { cursor, last, .. } => {
                     format!("response {}{}", cursor.responses, if *last { ", the last" } else { "" })
                 }
+                ClientEvent::Merged => "merged".into(),
                 ClientEvent::Over(failure) => format!("over: {failure:?}"),
             },
             _ => return None,
@@ -247,6 +248,7 @@ impl Diagram {
             ToGateway::Applied { session, number, .. } => {
                 format!("request {number} of {} applied", self.session(*session))
             }
+            ToGateway::Suspended { session } => format!("suspended {}", self.session(*session)),
             ToGateway::Ended { session } => format!("ended {}", self.session(*session)),
             ToGateway::Refused { session, reason } => {
                 format!("refused {}: {reason:?}", self.session(*session))

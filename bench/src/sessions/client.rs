@@ -81,6 +81,7 @@ impl Client {
         let told = self.stream.message().await?.context("the stream has ended")?;
         match told.event.context("an empty event")? {
             Event::Serving(_) => Ok(Heard::Serving),
+            Event::Merged(_) => anyhow::bail!("nothing here is partitioned, and contexts were merged"),
             Event::Response(response) => Ok(Heard::Response(response)),
         }
     }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::bail;
 use model::{Address, UnitId};
 use proto::server::v1::server_service_client::ServerServiceClient;
-use proto::server::v1::{ChangePolicyRequest, ChangePolicyResponse, UnitStatus};
+use proto::server::v1::{ChangePolicyRequest, ChangePolicyResponse, Components, Uncertain, UnitStatus};
 use serde::Serialize;
+use server_svc::config::{Doubt, Where};
 use svc_kit::dial::{self, Keepalive};
 use tonic::Status;
 
@@ -34,6 +35,12 @@ pub struct Args {
     /// Propagate contexts that changed this often, such as 250ms
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     period: Option<Duration>,
+    /// Where sessions are served while the cluster is partitioned
+    #[arg(long, value_enum, value_name = "WHERE")]
+    components: Option<Where>,
+    /// What a new primary does about responses that the one before it may have sent
+    #[arg(long, value_enum, value_name = "WHAT")]
+    uncertain: Option<Doubt>,
     #[command(flatten)]
     cluster: ClusterChoice,
     /// Ask this content server; can be repeated
@@ -50,13 +57,26 @@ struct Policy {
     unit: String,
     backups: u32,
     period_ms: u64,
+    components: Where,
+    uncertain: Doubt,
 }
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Policy { unit, backups, period_ms } = self;
+        let Policy { unit, backups, period_ms, components, uncertain } = self;
         let backups = counted(*backups as usize, "backup");
-        write!(f, "{unit}: {backups}, contexts propagated every {period_ms} ms")
+        let components = match components {
+            Where::Any => "every component",
+            Where::Primary => "only the primary component",
+        };
+        let uncertain = match uncertain {
+            Doubt::Ask => "asked for at the gateway",
+            Doubt::Resend => "sent again",
+            Doubt::Skip => "left out",
+            Doubt::Essential => "sent again if they are essential",
+        };
+        write!(f, "{unit}: {backups}, contexts propagated every {period_ms} ms, served by {components}, ")?;
+        write!(f, "uncertain responses {uncertain}")
     }
 }
 
@@ -71,21 +91,51 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         name: known.name.clone(),
         backups: args.backups.map(u32::from),
         period: args.period.map(prost_types::Duration::try_from).transpose()?,
+        components: args.components.map(components).unwrap_or_default().into(),
+        uncertain: args.uncertain.map(uncertain).unwrap_or_default().into(),
     };
     let changes = request != ChangePolicyRequest { name: known.name.clone(), ..Default::default() };
-    let ChangePolicyResponse { backups, period } = if changes {
+    let now = if changes {
         let channel = dial::connect(asked, &Keepalive::default()).await?;
         let changed = ServerServiceClient::new(channel).change_policy(limited(request)).await;
         changed.map_err(OrderError::Refused)?.into_inner()
     } else {
-        ChangePolicyResponse { backups: known.backups, period: known.period }
+        let UnitStatus { backups, period, components, uncertain, .. } = *known;
+        ChangePolicyResponse { backups, period, components, uncertain }
     };
-    let policy = Policy { unit, backups, period_ms: milliseconds(period.as_ref()) };
+    let served = match now.components() {
+        Components::Primary => Where::Primary,
+        Components::Any | Components::Unspecified => Where::Any,
+    };
+    let doubt = match now.uncertain() {
+        Uncertain::Ask | Uncertain::Unspecified => Doubt::Ask,
+        Uncertain::Resend => Doubt::Resend,
+        Uncertain::Skip => Doubt::Skip,
+        Uncertain::Essential => Doubt::Essential,
+    };
+    let (backups, period_ms) = (now.backups, milliseconds(now.period.as_ref()));
+    let policy = Policy { unit, backups, period_ms, components: served, uncertain: doubt };
     match args.output {
         Format::Table => println!("{policy}"),
         Format::Json => println!("{}", serde_json::to_string_pretty(&policy)?),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn components(given: Where) -> Components {
+    match given {
+        Where::Any => Components::Any,
+        Where::Primary => Components::Primary,
+    }
+}
+
+fn uncertain(given: Doubt) -> Uncertain {
+    match given {
+        Doubt::Ask => Uncertain::Ask,
+        Doubt::Resend => Uncertain::Resend,
+        Doubt::Skip => Uncertain::Skip,
+        Doubt::Essential => Uncertain::Essential,
+    }
 }
 
 /// A server that holds the unit, and what it says of it.
@@ -110,7 +160,12 @@ mod tests {
 
     #[test]
     fn a_policy_is_shown_in_words() {
-        let policy = Policy { unit: "life".into(), backups: 1, period_ms: 250 };
-        assert_eq!(policy.to_string(), "life: 1 backup, contexts propagated every 250 ms");
+        let (components, uncertain) = (Where::Primary, Doubt::Skip);
+        let policy = Policy { unit: "life".into(), backups: 1, period_ms: 250, components, uncertain };
+        assert_eq!(
+            policy.to_string(),
+            "life: 1 backup, contexts propagated every 250 ms, served by only the primary component, uncertain \
+             responses left out"
+        );
     }
 }

@@ -78,6 +78,7 @@ async fn talk(args: Args) -> anyhow::Result<()> {
                 eprintln!("{server} {verb} (fence {fence})");
             }
             Heard::Lost { gateway, status } => eprintln!("gateway {gateway} is gone ({})", status.message()),
+            Heard::Merged => eprintln!("two sides served the session: their contexts are one again"),
             Heard::End => {}
         }
     }

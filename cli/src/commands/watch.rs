@@ -199,7 +199,7 @@ impl Screen {
                 self.event(&format!("gateway {lost} is gone ({}); trying {gateway}", status.message()));
                 self.gateway = gateway.clone();
             }
-            Heard::End => {}
+            Heard::Merged | Heard::End => {}
         }
         if self.number > 0 {
             self.refresh();

@@ -59,7 +59,12 @@ async fn a_policy_changed_while_a_film_plays_holds_for_its_session_and_for_serve
     bed.start_again(&[primary]).await;
     all_have(&mut bed, 3, 2).await;
     let seen = policy(&bed, &["mandelbrot"]).await;
-    assert_eq!(seen.output, ["mandelbrot: 2 backups, contexts propagated every 120 ms"], "{seen:?}");
+    assert_eq!(
+        seen.output,
+        ["mandelbrot: 2 backups, contexts propagated every 120 ms, served by every component, uncertain \
+          responses asked for at the gateway"],
+        "{seen:?}"
+    );
 
     assert_eq!(policy(&bed, &["mandelbrot", "--backups", "0"]).await.status.code(), Some(0));
     all_have(&mut bed, 3, 0).await;
@@ -72,5 +77,38 @@ async fn a_policy_changed_while_a_film_plays_holds_for_its_session_and_for_serve
     viewer.end().await;
     let seen = viewer.close().await;
     assert_eq!(seen.stretches(), [(0, 120)], "every fragment once, in order");
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_film_that_only_the_primary_component_serves_stands_still_until_there_is_one() {
+    let mut bed = Bed::plan(Plan { voting: Some("static"), ..Plan::default() }).await;
+    let mut viewer = bed.viewer("mandelbrot", 1).await;
+    viewer.goes_on(2).await;
+    let changed = policy(&bed, &["mandelbrot", "--components", "primary"]).await;
+    assert!(changed.output[0].contains("served by only the primary component"), "{changed:?}");
+    viewer.goes_on(2).await;
+
+    let others: Vec<_> = [Service::Daemon, Service::Server]
+        .into_iter()
+        .flat_map(|service| [service.name(2), service.name(3)])
+        .collect();
+    bed.kill(&others).await;
+    let passed_on = bed
+        .until("silence", |snapshot| {
+            let silent = film(snapshot).iter().all(|unit| !unit.may_serve && unit.members.len() == 1);
+            let mut sessions = snapshot.up_gateways().flat_map(|gateway| &gateway.sessions);
+            let session = sessions.next().filter(|session| silent && session.server.is_empty());
+            session.map(|session| session.responses)
+        })
+        .await;
+    bed.start_again(&others).await;
+    viewer.goes_on(2).await;
+    viewer.hurry().await;
+    viewer.end().await;
+    let seen = viewer.close().await;
+    assert_eq!(seen.stretches(), [(0, 120)], "every fragment once, in order");
+    let resumed = seen.servings.iter().find(|serving| serving.after as u64 >= passed_on);
+    assert_eq!(resumed.map(|serving| serving.after as u64), Some(passed_on), "none came meanwhile");
     bed.finish().await;
 }

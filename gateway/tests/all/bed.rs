@@ -230,6 +230,8 @@ impl Server {
     pub async fn started(&self, session: &Session, responses: u64) {
         let (stream, session) = (session.stream, session.id.clone());
         self.say(Say::Started(pb::Started {
+            uncertain: false,
+            merged: false,
             session,
             stream,
             requests_lost: 0,

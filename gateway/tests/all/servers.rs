@@ -48,6 +48,8 @@ async fn a_malformed_message_ends_the_stream_and_nothing_else() {
     let (session, mut client) = playing(&bed, &mut good).await;
     let mut bad = bed.server("server-2").await;
     let nobody = pb::Started {
+        uncertain: false,
+        merged: false,
         session: vec![1, 2, 3].into(),
         stream: 1,
         requests_lost: 0,

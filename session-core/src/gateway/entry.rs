@@ -77,6 +77,8 @@ pub(super) struct Entry {
     pub(super) told: Option<Fence>,
     /// Acknowledged requests that were lost, and of which no client was told.
     pub(super) requests_lost: u64,
+    /// Whether contexts of two sides of a partition were made one, and no client was told.
+    pub(super) merged: bool,
     /// The number of the stream last opened to a server. Anything of another stream is out of date.
     pub(super) stream: u64,
     /// The response that is accepted next, once the stream has started.
@@ -109,6 +111,7 @@ impl Entry {
             server: None,
             told: None,
             requests_lost: 0,
+            merged: false,
             stream: 0,
             expected: None,
             position,
@@ -191,6 +194,12 @@ impl Entry {
         self.expected = None;
     }
 
+    /// Nobody serves the session until a server claims it.
+    pub(super) fn lose_server(&mut self) {
+        self.server = None;
+        self.cut_stream();
+    }
+
     /// Where the client says that it is counts, if it says anything.
     pub(super) fn take_position(&mut self, from: Position) {
         let Position { resume, resends } = from;
@@ -252,19 +261,24 @@ impl Entry {
         }
     }
 
-    /// The stream has started at `cursor`.
+    /// The stream has started at `cursor`. If that is not where the client was, its window moves along.
     pub(super) fn start_stream(&mut self, cursor: Cursor) {
         let responses = cursor.responses;
         self.expected = Some(responses + 1);
-        if let (Resume::Anywhere, Some(reader)) = (&self.position, &mut self.client) {
-            reader.granted = responses + (reader.granted - reader.consumed);
-            reader.consumed = responses;
+        if let Some(reader) = &mut self.client {
+            let before = self.position.responses().unwrap_or(reader.consumed);
+            let moved = |number: u64| number.saturating_add(responses).saturating_sub(before);
+            (reader.consumed, reader.granted) = (moved(reader.consumed), moved(reader.granted));
         }
         self.position = Resume::After(cursor);
     }
 
     /// The client's stream has taken the responses up to this one.
     pub(super) fn consume(&mut self, attachment: Attachment, responses: u64) {
+        // What the client has taken from before the stream went back is no news.
+        if self.expected.is_some_and(|expected| responses >= expected) {
+            return;
+        }
         if let Some(reader) = self.client.as_mut().filter(|reader| reader.attachment == attachment) {
             reader.consumed = reader.consumed.max(responses);
         }

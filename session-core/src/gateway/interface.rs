@@ -146,6 +146,9 @@ pub enum ClientEvent {
         /// Acknowledged requests of which nothing is known any more, since the client was last told.
         requests_lost: u64,
     },
+    /// Both sides of a partition served the session. It goes on from one context again: the one that reflects more
+    /// requests, or what the service makes of both.
+    Merged,
     /// A response.
     Response {
         /// The client's position after it: its number, and what to bring when attaching elsewhere.

@@ -30,6 +30,15 @@ struct Claim {
     requests: u64,
 }
 
+/// How a stream starts.
+#[derive(Debug)]
+struct Start {
+    requests_lost: u64,
+    cursor: Cursor,
+    uncertain: bool,
+    merged: bool,
+}
+
 /// What became of a request, and the client's position after it.
 #[derive(Debug)]
 struct Acknowledgement {
@@ -50,8 +59,9 @@ impl Gateway {
             ToGateway::Claim { unit, session, fence, requests } => {
                 self.on_claim(now, Claim { link, unit, session, fence, requests }, out);
             }
-            ToGateway::Started { session, stream, requests_lost, cursor } => {
-                self.on_started(now, Place { link, session, stream }, requests_lost, cursor, out);
+            ToGateway::Started { session, stream, requests_lost, cursor, uncertain, merged } => {
+                let start = Start { requests_lost, cursor, uncertain, merged };
+                self.on_started(now, Place { link, session, stream }, start, out);
             }
             ToGateway::Response { session, stream, cursor, payload, last } => {
                 self.on_response(Place { link, session, stream }, cursor, payload, last, out);
@@ -60,6 +70,7 @@ impl Gateway {
                 let acknowledgement = Acknowledgement { number, outcome, cursor };
                 self.on_applied(now, Place { link, session, stream }, acknowledgement, out);
             }
+            ToGateway::Suspended { session } => self.on_suspended(now, link, session),
             ToGateway::Ended { session } => self.remove(session, &Failure::Ended, out),
             ToGateway::Refused { session, reason } => self.on_refused(link, session, reason, out),
             ToGateway::Moved { session } => {
@@ -119,30 +130,35 @@ impl Gateway {
         entry
     }
 
-    /// A stream starts where the client is, or, if that is not known, where the server is.
-    fn on_started(
-        &mut self,
-        now: Time,
-        place: Place,
-        requests_lost: u64,
-        cursor: Cursor,
-        out: &mut Vec<Output>,
-    ) {
+    /// A stream starts where the client is, or, if that is not known or not asked for, where the server is. One for which
+    /// nobody asked may leave something out on its way.
+    fn on_started(&mut self, now: Time, place: Place, start: Start, out: &mut Vec<Output>) {
         let Place { link, session, .. } = place;
+        let Start { requests_lost, cursor, uncertain, merged } = start;
         let server = self.links.get(&link).copied();
         let Some(entry) = self.served(place, out) else { return };
-        if entry.position.responses().is_some_and(|responses| responses != cursor.responses) {
+        let elsewhere = entry.position.responses().is_some_and(|responses| responses != cursor.responses);
+        if elsewhere && !uncertain {
             out.push(Output::Stale { link, session });
             return;
         }
+        let begins = entry.expected.is_none();
         entry.start_stream(cursor);
         entry.requests_lost += requests_lost;
-        if let (Some(reader), Some(server)) = (entry.client, server) {
+        entry.merged |= merged;
+        if let (true, Some(reader), Some(server)) = (begins, entry.client, server) {
             let fence = entry.fence;
             let takeover = entry.told.replace(fence).is_some_and(|told| told != fence);
             let requests_lost = core::mem::take(&mut entry.requests_lost);
+            let merged = core::mem::take(&mut entry.merged);
+            let attachment = reader.attachment;
             let event = ClientEvent::Serving { server, fence, takeover, requests_lost };
-            out.push(Output::ToClient { session, attachment: reader.attachment, event });
+            out.push(Output::ToClient { session, attachment, event });
+            out.extend(merged.then_some(Output::ToClient {
+                session,
+                attachment,
+                event: ClientEvent::Merged,
+            }));
         }
         self.with(now, session, |_| ());
         self.top_up(session, out);
@@ -209,15 +225,19 @@ impl Gateway {
         }
     }
 
+    /// The client of this session waits for another server, and is told if none comes.
+    fn on_suspended(&mut self, now: Time, link: LinkId, session: SessionId) {
+        if self.sessions.get(&session).is_some_and(|entry| entry.server == Some(link)) {
+            self.with(now, session, Entry::lose_server);
+        }
+    }
+
     pub(super) fn link_down(&mut self, now: Time, link: LinkId) {
         self.links.remove(&link);
         let served = |(_, entry): &(&SessionId, &Entry)| entry.server == Some(link);
         let sessions: Vec<_> = self.sessions.iter().filter(served).map(|(id, _)| *id).collect();
         for session in sessions {
-            self.with(now, session, |entry| {
-                entry.server = None;
-                entry.cut_stream();
-            });
+            self.with(now, session, Entry::lose_server);
         }
     }
 }

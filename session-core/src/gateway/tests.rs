@@ -159,7 +159,17 @@ impl Bench {
 
     fn started(&mut self, link: LinkId, stream: u64, responses: u64) -> Vec<String> {
         let cursor = cursor(responses, 0);
-        self.server(link, ToGateway::Started { session: SESSION, stream, requests_lost: 0, cursor })
+        self.server(
+            link,
+            ToGateway::Started {
+                session: SESSION,
+                stream,
+                requests_lost: 0,
+                cursor,
+                uncertain: false,
+                merged: false,
+            },
+        )
     }
 
     fn respond(&mut self, link: LinkId, stream: u64, response: u64) -> Vec<String> {
@@ -258,6 +268,7 @@ fn shown_event(event: ClientEvent) -> String {
         }
         ClientEvent::Serving { server, requests_lost, .. } => format!("{server} lost {requests_lost}"),
         ClientEvent::Response { cursor, .. } => format!("response {}", cursor.responses),
+        ClientEvent::Merged => "merged".into(),
         ClientEvent::Over(failure) => format!("over, {failure:?}"),
     }
 }
@@ -472,7 +483,14 @@ fn requests_of_a_takeover_are_sent_again_and_those_that_nobody_knows_are_reporte
     bench.request(None);
     bench.detach(1);
     assert_eq!(bench.claim(B, 2, 0)[1], "to 2: serve 4 from 0/0, 0 more");
-    let lost = ToGateway::Started { session: SESSION, stream: 4, requests_lost: 2, cursor: cursor(0, 0) };
+    let lost = ToGateway::Started {
+        session: SESSION,
+        stream: 4,
+        requests_lost: 2,
+        cursor: cursor(0, 0),
+        uncertain: false,
+        merged: false,
+    };
     assert_eq!(bench.server(B, lost), ["session: request 1"]);
     assert_eq!(bench.attach(Resume::Anywhere), ["reply 5: attached 2", "to 2: serve 5 from 0/0, 4 more"]);
     assert_eq!(bench.started(B, 5, 0), ["client 2: b lost 2", "session: request 1"]);
@@ -568,4 +586,41 @@ fn a_full_gateway_takes_no_more() {
     assert_eq!(bench.open(SessionId::new(3)), ["reply 4: TooManySessions { limit: 2 }"]);
     assert_eq!(bench.attach(Resume::Anywhere), ["reply 5: TooManySessions { limit: 2 }"]);
     assert_eq!(bench.close(), ["reply 6: TooManySessions { limit: 2 }"]);
+}
+
+#[test]
+fn a_client_whose_server_may_serve_no_more_waits_for_another_and_is_told_if_none_comes() {
+    let mut bench = Bench::playing();
+    assert_eq!(bench.server(B, ToGateway::Suspended { session: SESSION }), NOTHING, "it is not B's to say");
+    assert!(bench.gateway.sessions().all(|session| session.server.is_some()));
+    assert_eq!(bench.server(A, ToGateway::Suspended { session: SESSION }), NOTHING);
+    assert!(bench.gateway.sessions().all(|session| session.server.is_none()));
+    assert_eq!(bench.wait(250), ["content/film: inquire"]);
+    assert_eq!(bench.wait(10_000).last().unwrap(), "client 1: over, NoReplica");
+}
+
+#[test]
+fn a_stream_that_nobody_asked_for_starts_where_the_server_is_and_the_window_moves_along() {
+    let uncertain = |responses| ToGateway::Started {
+        session: SESSION,
+        stream: 3,
+        requests_lost: 0,
+        cursor: cursor(responses, 0),
+        uncertain: true,
+        merged: responses == 1,
+    };
+    let mut bench = Bench::playing();
+    for response in 1..=4 {
+        bench.respond(A, 2, response);
+    }
+    bench.consume(4);
+    bench.claim(B, 2, 0);
+    bench.started(B, 3, 1);
+    assert_eq!(bench.respond(B, 3, 2), ["stale 2"], "this one was asked for");
+    assert_eq!(bench.server(B, uncertain(1)), ["client 1: taken over by b", "client 1: merged"]);
+    assert_eq!(bench.respond(B, 3, 2).len(), 1, "the client has it already, and gets it again");
+    assert_eq!(bench.server(B, uncertain(3)), NOTHING, "one is left out: nothing new about who serves");
+    assert_eq!(bench.respond(B, 3, 3), ["stale 2"]);
+    assert_eq!(bench.respond(B, 3, 4).len(), 1);
+    assert_eq!(bench.consume(9), NOTHING, "it cannot have taken that yet");
 }

@@ -23,6 +23,10 @@ impl<S: ContentService> Server<S> {
         session: SessionId,
         out: &mut Vec<Output>,
     ) {
+        if self.is_apart(unit) {
+            self.set_serving(unit, session, Serving::Nothing);
+            return;
+        }
         let again = now + self.params.claim_retry;
         self.set_serving(unit, session, Serving::Claiming { since, again });
         let Some(state) = self.units.get(unit) else { return };
@@ -54,10 +58,11 @@ impl<S: ContentService> Server<S> {
         else {
             return;
         };
+        let apart = self.is_apart(&unit);
         let Some(held) = self.held(&unit, session) else { return };
         match message {
             ToServer::Serve { fence, stream, resume, credit, repeats_from, .. } => {
-                if held.fence == fence {
+                if held.fence == fence && !apart {
                     self.serve(now, &unit, session, Grant { stream, resume, credit, repeats_from }, out);
                 }
             }
@@ -91,7 +96,8 @@ impl<S: ContentService> Server<S> {
         if self.waits_to_reign(unit, session, &grant, out) {
             return;
         }
-        let serves = self.with_held(unit, session, out, |held, _, scene| held.serve(grant, scene));
+        let serves =
+            self.with_held(unit, session, out, |held, known, scene| held.serve(now, grant, known, scene));
         if serves == Some(true) {
             if let Some(state) = self.units.get_mut(unit) {
                 state.propagate_soon(now, session);

@@ -12,7 +12,8 @@ use super::interface::Output;
 use crate::held::{Held, Serving};
 use crate::message::{ContentMessage, GatewayId, ServiceMessage, ToGateway, decode, encode};
 use crate::names::Purpose;
-use crate::replica::{Base, decode_context, encode_context};
+use crate::params::Params;
+use crate::replica::{Base, ServiceContexts, decode_context};
 use crate::service::ContentService;
 use crate::unit_db::{Effect, Session};
 
@@ -57,10 +58,10 @@ impl<S: ContentService> Server<S> {
             }
             None => {}
             Some(Purpose::Content(unit)) => {
-                let service = &self.service;
+                let contexts = contexts(&self.service, &unit, &self.params);
                 let Some(state) = self.units.get_mut(&unit) else { return };
                 state.position = 0;
-                let effects = state.database.on_view(view, &|| encode_context(&service.open(&unit)));
+                let effects = state.database.on_view(view, &contexts);
                 self.act(now, &unit, effects, out);
                 self.observe_database(&unit, out);
             }
@@ -143,10 +144,10 @@ impl<S: ContentService> Server<S> {
         message: ContentMessage,
         out: &mut Vec<Output>,
     ) {
-        let service = &self.service;
+        let contexts = contexts(&self.service, unit, &self.params);
         let Some(state) = self.units.get_mut(unit) else { return };
         state.position += 1;
-        let effects = state.database.on_message(sender, message, &|| encode_context(&service.open(unit)));
+        let effects = state.database.on_message(sender, message, &contexts);
         self.act(now, unit, effects, out);
         self.observe_database(unit, out);
     }
@@ -204,6 +205,7 @@ impl<S: ContentService> Server<S> {
                     if let Some(state) = self.units.get_mut(unit) {
                         state.hasten(now);
                     }
+                    self.review_component(now, unit, &mut moves, out);
                 }
                 Effect::Tell(message) => {
                     let group = Purpose::Content(unit.clone()).group();
@@ -370,6 +372,10 @@ impl<S: ContentService> Server<S> {
             self.doors.send(now, &last.gateway, ToGateway::Ended { session }, out);
         }
     }
+}
+
+fn contexts<'a, S>(service: &'a S, unit: &'a UnitId, params: &Params) -> ServiceContexts<'a, S> {
+    ServiceContexts { service, unit, bytes_max: params.context_bytes_max }
 }
 
 fn role_of(me: ProcessId, session: &Session) -> Role {

@@ -16,6 +16,8 @@ pub enum Input<S> {
     Attached(ProcessId),
     /// The attachment is lost, and with it every membership.
     Detached,
+    /// Whether the server's daemon is in the primary component, from here on. Until it is told, it is not.
+    Primary(bool),
     /// Views of groups, all of one step.
     Views(Vec<GroupView>),
     /// A message of a group.

@@ -5,6 +5,7 @@
 //! a stream that the session's gateway opened for that fence.
 
 mod commits;
+mod components;
 mod doors;
 mod gateways;
 mod groups;
@@ -50,6 +51,8 @@ pub struct Server<S: ContentService> {
     service: S,
     params: Params,
     me: Option<ProcessId>,
+    /// Whether its daemon is in the primary component.
+    in_primary: bool,
     catalogue: Catalogue,
     /// Questions about the units, and who asked, until the catalogue is complete.
     questions: VecDeque<(GatewayId, u64)>,
@@ -72,6 +75,7 @@ impl<S: ContentService> Server<S> {
             doors: Doors::new(params.detach_ttl),
             params,
             me: None,
+            in_primary: false,
             catalogue: Catalogue::default(),
             questions: VecDeque::new(),
             units: BTreeMap::new(),
@@ -136,6 +140,7 @@ impl<S: ContentService> Server<S> {
     fn detached(&mut self, out: &mut Vec<Output>) {
         self.refuse_orders(|_| true, out);
         self.me = None;
+        self.in_primary = false;
         self.units.clear();
         self.timers.clear();
         self.doors.clear(out);
@@ -230,6 +235,7 @@ impl<S: ContentService> Server<S> {
             limits,
             commit: self.service.commit(unit).max(self.params.commit),
             commit_bytes_max: self.params.message_bytes_max,
+            uncertain: state.database.policy().uncertain,
             lineages: &mut self.lineages,
             send: &mut send,
             casts: &mut casts,
@@ -287,6 +293,7 @@ impl<S: ContentService> Machine for Server<S> {
         match input {
             Input::Attached(me) => self.attached(me, out),
             Input::Detached => self.detached(out),
+            Input::Primary(primary) => self.enter_component(now, primary, out),
             Input::Views(views) => views.iter().for_each(|view| self.on_view(now, view, out)),
             Input::Message { group, sender, payload, level } => {
                 self.on_message(now, group, Delivery { sender, level, payload: &payload }, out);

@@ -87,9 +87,11 @@ where
         out.extend((!batch.is_empty()).then(|| propagation(unit, batch)));
     }
 
-    /// As [`Unit::propagate`], of all sessions served here: this server has no say in them from here on.
+    /// As [`Unit::propagate`], of all sessions served here: this server has no say in them from here on. A primary that
+    /// serves nobody, since its component is not the one to do so, has nothing to say.
     pub(super) fn propagate_all(&mut self, unit: &UnitId, bytes_max: usize, out: &mut Vec<Output>) {
-        let served = self.held.iter().filter(|(_, held)| held.role == Role::Primary);
+        let serves = |held: &Held<C>| held.role == Role::Primary && held.serving != Serving::Nothing;
+        let served = self.held.iter().filter(|(_, held)| serves(held));
         self.dirty.extend(served.map(|(session, _)| *session));
         self.propagate(unit, bytes_max, out);
     }

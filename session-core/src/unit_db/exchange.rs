@@ -10,7 +10,7 @@ use bytes::Bytes;
 use model::SessionId;
 use serde::{Deserialize, Serialize};
 
-use super::{Database, Effect, OrderRefusal, Phase, Policy, Session, Tomb};
+use super::{Contexts, Database, Effect, OrderRefusal, Phase, Policy, Session, Tomb};
 use crate::message::ContentMessage;
 
 /// A database, or a part of one, as its class tells it to others.
@@ -80,7 +80,7 @@ impl Database {
     }
 
     /// Once all members have told their databases: makes one of them, and goes on.
-    pub(super) fn try_merge(&mut self, open: &dyn Fn() -> Bytes) -> Vec<Effect> {
+    pub(super) fn try_merge(&mut self, contexts: &dyn Contexts) -> Vec<Effect> {
         let Phase::Exchanging { shares, .. } = &self.phase else { return Vec::new() };
         let whole = |parts: &Parts| parts.values().all(|(of, _)| parts.len() == *of as usize);
         let told: BTreeSet<_> = shares
@@ -96,8 +96,8 @@ impl Database {
             return Vec::new();
         };
         let (before, policy) = (self.sessions.clone(), self.policy);
-        let disputed =
-            self.merge(shares.into_values().flat_map(BTreeMap::into_values).map(|(_, share)| share));
+        let disputed = self
+            .merge(shares.into_values().flat_map(BTreeMap::into_values).map(|(_, share)| share), contexts);
         self.synced = self.members.clone();
         self.reassign(&disputed);
         let moves_max = self.limits.moves_max;
@@ -106,7 +106,7 @@ impl Database {
         let mut effects = self.differences(&before);
         effects.extend((self.policy != policy).then_some(Effect::PolicyChanged));
         for (from, message) in waiting {
-            effects.extend(self.apply(from, message, open));
+            effects.extend(self.apply(from, message, contexts));
         }
         effects
     }
@@ -130,17 +130,19 @@ impl Database {
             if last.gateway != session.gateway {
                 effects.push(Effect::Attached { session: *id, before: last.gateway.clone() });
             }
-            if last.version != session.version {
+            if (last.version, &last.context) != (session.version, &session.context) {
                 effects.push(Effect::Updated(*id));
             }
         }
         effects
     }
 
-    /// Replaces the database by the merge of all shares, in which the copy that reflects most wins [FK:merge].
-    /// Returns the sessions whose copies disagree on who may serve.
-    fn merge(&mut self, shares: impl Iterator<Item = Share>) -> BTreeSet<SessionId> {
+    /// Replaces the database by the merge of all shares, in which the copy that reflects most wins [FK:merge], with what
+    /// the service makes of the contexts if several sides served. Returns the sessions whose copies disagree on who may
+    /// serve.
+    fn merge(&mut self, shares: impl Iterator<Item = Share>, contexts: &dyn Contexts) -> BTreeSet<SessionId> {
         let (mut sessions, mut disputed) = (BTreeMap::<SessionId, Session>::new(), BTreeSet::new());
+        let mut merged = BTreeMap::<SessionId, Bytes>::new();
         let mut policy = None;
         self.tombs.clear();
         for share in shares {
@@ -150,20 +152,33 @@ impl Database {
             self.buried = self.buried.max(share.buried.min(COUNT_MAX));
             self.tombs.extend(share.tombs);
             for (id, copy) in share.sessions {
-                match sessions.get(&id) {
-                    Some(known) if (known.primary, known.fence) != (copy.primary, copy.fence) => {
-                        disputed.insert(id);
-                    }
-                    Some(_) | None => {}
-                }
-                let wins = sessions.get(&id).is_none_or(|known| weight(&copy) > weight(known));
-                if wins {
+                let Some(known) = sessions.get_mut(&id) else {
                     sessions.insert(id, copy);
+                    continue;
+                };
+                if (known.primary, known.fence) != (copy.primary, copy.fence) {
+                    disputed.insert(id);
                 }
+                let both = known.merged || copy.merged || have_diverged(known, &copy);
+                if both {
+                    let so_far = merged.get(&id).unwrap_or(&known.context);
+                    if let Some(context) = contexts.merge(so_far, &copy.context) {
+                        merged.insert(id, context);
+                    }
+                }
+                if weight(&copy) > weight(known) {
+                    *known = copy;
+                }
+                known.merged = both;
             }
         }
         if let Some((changes, _, policy)) = policy {
             (self.policy_changes, self.policy) = (changes, policy);
+        }
+        for (id, context) in merged {
+            if let Some(session) = sessions.get_mut(&id) {
+                session.context = context;
+            }
         }
         sessions.retain(|id, copy| self.tombs.get(id).is_none_or(|tomb| !tomb.covers(copy)));
         self.tombs.retain(|id, _| !sessions.contains_key(id));
@@ -175,7 +190,7 @@ impl Database {
     /// A new view while an exchange was under way: what waited is applied to the own database, as all replicas of
     /// this class do; sessions that were started meanwhile stay without a primary until the next reassignment. Nobody
     /// is refused, since another class may know better: who asks will ask again.
-    pub(super) fn abandon_exchange(&mut self, open: &dyn Fn() -> Bytes) -> Vec<Effect> {
+    pub(super) fn abandon_exchange(&mut self, contexts: &dyn Contexts) -> Vec<Effect> {
         let Phase::Exchanging { waiting, .. } = core::mem::replace(&mut self.phase, Phase::Running) else {
             return Vec::new();
         };
@@ -183,7 +198,7 @@ impl Database {
         for (from, message) in waiting {
             match message {
                 ContentMessage::Start { session, secret, gateway } => {
-                    effects.extend(self.insert(session, secret, gateway, open));
+                    effects.extend(self.insert(session, secret, gateway, contexts));
                 }
                 // Nobody gives out a fence before all agree; the gateway will ask again.
                 ContentMessage::Inquire { .. } => {}
@@ -195,12 +210,17 @@ impl Database {
                 | ContentMessage::Propagate { .. }
                 | ContentMessage::End { .. }
                 | ContentMessage::Expire { .. }
-                | ContentMessage::State { .. } => effects.extend(self.apply(from, message, open)),
+                | ContentMessage::State { .. } => effects.extend(self.apply(from, message, contexts)),
             }
         }
         effects.retain(|effect| !matches!(effect, Effect::Refused { .. }));
         effects
     }
+}
+
+/// Whether two sides of a partition served the session: each propagated what the other does not know.
+fn have_diverged(one: &Session, other: &Session) -> bool {
+    !one.comes_after(other.version) && !other.comes_after(one.version)
 }
 
 /// Copies are compared by what their clients have seen, then by anything at all, so that the choice is total.
@@ -222,7 +242,7 @@ mod tests {
         let mut database = Database::new(me, Policy::default(), Limits { moves_max: 1, state_bytes_max: 1 });
         let share =
             Share { policy_changes: u64::MAX, fences: u64::MAX, buried: u64::MAX, ..database.whole() };
-        database.merge([share].into_iter());
+        database.merge([share].into_iter(), &Bytes::new);
         let counts = [database.policy_changes, database.fences, database.buried];
         assert_eq!(counts, [COUNT_MAX; 3]);
     }

@@ -26,7 +26,7 @@ use crate::message::{AttachRefusal, ContentMessage, GatewayId, Secret, encode};
 use exchange::Parts;
 pub use exchange::Share;
 pub use order::{OrderRefusal, Ordered};
-pub use policy::{Policy, PolicyChange};
+pub use policy::{Components, Policy, PolicyChange, Uncertain};
 pub use relocation::Relocation;
 pub use session::{Replaced, Session, Tomb, Update, Version};
 
@@ -65,6 +65,15 @@ enum Phase {
     Running,
     /// Some members may have another: waiting for each class to tell its own. Other events wait too.
     Exchanging { shares: BTreeMap<Vec<ProcessId>, Parts>, waiting: Vec<(ProcessId, ContentMessage)> },
+}
+
+/// Contexts, which to the database are bytes.
+pub(crate) trait Contexts {
+    /// The context of a new session.
+    fn open(&self) -> Bytes;
+
+    /// One of two that both sides of a partition served, if there is more to it than to take one of them.
+    fn merge(&self, one: &[u8], other: &[u8]) -> Option<Bytes>;
 }
 
 /// The replica of the unit database at one server.
@@ -154,8 +163,8 @@ impl Database {
     }
 
     /// A view of the content group.
-    pub(crate) fn on_view(&mut self, view: &GroupView, open: &dyn Fn() -> Bytes) -> Vec<Effect> {
-        let mut effects = self.abandon_exchange(open);
+    pub(crate) fn on_view(&mut self, view: &GroupView, contexts: &dyn Contexts) -> Vec<Effect> {
+        let mut effects = self.abandon_exchange(contexts);
         self.view = view.id;
         self.members = view.members.iter().map(|member| member.process).collect();
         let transitional: BTreeSet<_> = view.transitional.iter().copied().chain([self.me]).collect();
@@ -170,22 +179,22 @@ impl Database {
         effects
     }
 
-    /// A message of the content group. `open` makes the context of a new session.
+    /// A message of the content group.
     pub(crate) fn on_message(
         &mut self,
         from: ProcessId,
         message: ContentMessage,
-        open: &dyn Fn() -> Bytes,
+        contexts: &dyn Contexts,
     ) -> Vec<Effect> {
         match (&mut self.phase, message) {
             (Phase::Running, ContentMessage::State { .. }) => Vec::new(),
-            (Phase::Running, message) => self.apply(from, message, open),
+            (Phase::Running, message) => self.apply(from, message, contexts),
             (Phase::Exchanging { shares, .. }, ContentMessage::State { view, class, part, parts, share }) => {
                 if view != self.view {
                     return Vec::new();
                 }
                 shares.entry(class).or_default().insert(part, (parts, share));
-                self.try_merge(open)
+                self.try_merge(contexts)
             }
             (Phase::Exchanging { waiting, .. }, message) => {
                 waiting.push((from, message));
@@ -194,10 +203,10 @@ impl Database {
         }
     }
 
-    fn apply(&mut self, from: ProcessId, message: ContentMessage, open: &dyn Fn() -> Bytes) -> Vec<Effect> {
+    fn apply(&mut self, from: ProcessId, message: ContentMessage, contexts: &dyn Contexts) -> Vec<Effect> {
         match message {
             ContentMessage::Start { session, secret, gateway } => {
-                let effects = self.insert(session, secret, gateway, open);
+                let effects = self.insert(session, secret, gateway, contexts);
                 if effects.is_empty() { self.assign(session) } else { effects }
             }
             ContentMessage::Attach { session, secret, gateway } => self.attach(session, secret, gateway),
@@ -225,7 +234,7 @@ impl Database {
         id: SessionId,
         secret: Secret,
         gateway: GatewayId,
-        open: &dyn Fn() -> Bytes,
+        contexts: &dyn Contexts,
     ) -> Vec<Effect> {
         if self.tombs.contains_key(&id) {
             return Vec::from([Effect::Refused { session: id, gateway, reason: AttachRefusal::Ended }]);
@@ -242,8 +251,10 @@ impl Database {
             fence: Fence::NONE,
             replaced: None,
             placed: false,
+            merged: false,
             version,
-            context: open(),
+            past: Vec::new(),
+            context: contexts.open(),
             requests: 0,
             responses: 0,
         };
@@ -305,11 +316,10 @@ impl Database {
         if !(current || last_word) || update.version <= session.version {
             return None;
         }
-        session.version = update.version;
-        session.context = update.context;
-        session.requests = update.requests;
-        session.responses = update.responses;
-        Some(Effect::Updated(update.session))
+        session.merged &= !current;
+        let id = update.session;
+        session.take(update);
+        Some(Effect::Updated(id))
     }
 
     fn end(&mut self, id: SessionId, secret: Secret, gateway: Option<GatewayId>) -> Vec<Effect> {

@@ -17,6 +17,35 @@ pub struct Policy {
     pub backups: u8,
     /// How often a primary propagates the contexts that changed.
     pub period: Duration,
+    /// Where sessions are served while the cluster is partitioned.
+    pub components: Components,
+    /// What a new primary does about responses that the one before it may have sent.
+    pub uncertain: Uncertain,
+}
+
+/// What a primary that takes over does about *uncertain* responses: those that are not in the context it goes on from,
+/// and that the primary before it may have sent nevertheless [FK:uncertain].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Uncertain {
+    /// Asks the gateway which of them the client has, and goes on after the last one: none is lost or repeated.
+    #[default]
+    Ask,
+    /// Sends them again: none is lost, and up to a period of them comes twice.
+    Resend,
+    /// Leaves out what was due by now: none comes twice, and up to a period of them is lost.
+    Skip,
+    /// Sends those again that are [essential](crate::ContentService::is_essential), and leaves out the others.
+    Essential,
+}
+
+/// Which components of a partitioned cluster serve a unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Components {
+    /// Each serves whom it reaches. Two of them may serve one session, and are made one when they meet.
+    #[default]
+    Any,
+    /// Only the primary one does. Servers that are in no primary component serve nobody.
+    Primary,
 }
 
 impl Policy {
@@ -28,7 +57,12 @@ impl Policy {
 
 impl Default for Policy {
     fn default() -> Policy {
-        Policy { backups: 1, period: Duration::from_millis(500) }
+        Policy {
+            backups: 1,
+            period: Duration::from_millis(500),
+            components: Components::default(),
+            uncertain: Uncertain::default(),
+        }
     }
 }
 
@@ -39,6 +73,10 @@ pub struct PolicyChange {
     pub backups: Option<u8>,
     /// How often a primary propagates the contexts that changed.
     pub period: Option<Duration>,
+    /// Where sessions are served while the cluster is partitioned.
+    pub components: Option<Components>,
+    /// What a new primary does about responses that the one before it may have sent.
+    pub uncertain: Option<Uncertain>,
 }
 
 impl PolicyChange {
@@ -46,6 +84,8 @@ impl PolicyChange {
     fn applied_to(self, policy: Policy) -> Policy {
         Policy {
             backups: self.backups.unwrap_or(policy.backups),
+            components: self.components.unwrap_or(policy.components),
+            uncertain: self.uncertain.unwrap_or(policy.uncertain),
             period: self.period.unwrap_or(policy.period).clamp(Policy::PERIOD_MIN, Policy::PERIOD_MAX),
         }
     }

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::{GatewayId, Secret};
 
+/// So many primaries of a session are remembered, to tell what its context came through.
+const PAST_MAX: usize = 8;
+
 /// What the unit database knows of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
@@ -25,14 +28,41 @@ pub struct Session {
     pub replaced: Option<Replaced>,
     /// Whether an operator put it where it is: it is not moved from there for balance.
     pub placed: bool,
+    /// Whether both sides of a partition served it, and nobody has since they met.
+    pub merged: bool,
     /// Which propagation the context is from.
     pub version: Version,
+    /// The last ones of the primaries before, the latest last: what of theirs the context came through. Some of them.
+    pub past: Vec<Version>,
     /// As last propagated, or as the service opened it.
     pub context: Bytes,
     /// How many requests the context reflects.
     pub requests: u64,
     /// How many responses the context reflects.
     pub responses: u64,
+}
+
+impl Session {
+    /// Takes what a primary propagated in place of what is known.
+    pub(super) fn take(&mut self, update: Update) {
+        if update.version.fence != self.version.fence {
+            self.past.push(self.version);
+            let surplus = self.past.len().saturating_sub(PAST_MAX);
+            self.past.drain(..surplus);
+        }
+        self.version = update.version;
+        self.context = update.context;
+        self.requests = update.requests;
+        self.responses = update.responses;
+    }
+
+    /// Whether its context is that version's, or one that goes on from it. What is older than all that is remembered
+    /// counts as known.
+    pub(super) fn comes_after(&self, version: Version) -> bool {
+        let mut came_through = self.past.iter().chain([&self.version]);
+        let reached = |here: &Version| here.fence == version.fence && here.number >= version.number;
+        came_through.any(reached) || self.past.first().is_some_and(|oldest| version.fence < oldest.fence)
+    }
 }
 
 /// A former primary of a session.

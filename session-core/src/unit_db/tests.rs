@@ -6,6 +6,7 @@ use super::*;
 use model::{Address, Boot, ConfigurationId, DaemonId, Member};
 
 mod corrupt;
+mod merge;
 mod policy;
 
 const LIMITS: Limits = Limits { moves_max: 64, state_bytes_max: 2000 };
@@ -20,6 +21,17 @@ fn database(name: &str) -> Database {
 
 fn gateway(name: &str) -> GatewayId {
     GatewayId { name: name.parse().unwrap(), boot: Boot::new(1), address: Address::new("localhost:1") }
+}
+
+/// As they are where a service has no more to say: the one that reflects more wins.
+impl<F: Fn() -> Bytes> Contexts for F {
+    fn open(&self) -> Bytes {
+        self()
+    }
+
+    fn merge(&self, _: &[u8], _: &[u8]) -> Option<Bytes> {
+        None
+    }
 }
 
 fn context() -> Bytes {

@@ -16,6 +16,7 @@ pub struct Oracle {
     /// As of the last response, before the head moved on.
     last: Option<Response>,
     responses: u64,
+    highest: u64,
     acknowledged: BTreeSet<u32>,
     /// How many requests servers said are lost.
     lost: u64,
@@ -84,13 +85,21 @@ impl Oracle {
         self.last.as_ref().map(|last| last.tape.length)
     }
 
+    /// The greatest number of a response.
+    pub fn highest(&self) -> u64 {
+        self.highest
+    }
+
     /// The client receives a response.
     pub fn receives(&mut self, number: u64, payload: &[u8]) -> Result<(), String> {
-        if number != self.responses + 1 {
-            return Err(format!("comes after {}", self.responses));
-        }
         let response: Response =
             postcard::from_bytes(payload).map_err(|error| format!("is garbled: {error}"))?;
+        let before = core::mem::replace(&mut self.responses, number);
+        self.highest = self.highest.max(number);
+        if number != before + 1 {
+            self.last = Some(response);
+            return Err(format!("comes after {before}"));
+        }
         let expected = self.expect(&response.tape, response.drawn);
         let judged = match expected {
             Ok(expected) if expected.as_ref() != Some(&response) => {
@@ -99,7 +108,6 @@ impl Oracle {
             Ok(_) => self.nothing_is_missing(&response.tape),
             Err(wrong) => Err(wrong),
         };
-        self.responses = number;
         self.last = Some(response);
         judged
     }

@@ -219,11 +219,12 @@ impl Host for GatewayHost {
     fn hear(&mut self, conn: Conn, packet: Packet, scene: &mut Scene<'_>) {
         match packet {
             Packet::Attached(_) => self.tell(Input::GroupsUp, scene),
+            // It serves whatever its component does.
+            Packet::Event(ProcessEvent::Primary(_)) => {}
             Packet::Event(
                 ProcessEvent::Views(_)
                 | ProcessEvent::Message { .. }
                 | ProcessEvent::Outcome { .. }
-                | ProcessEvent::Primary(_)
                 | ProcessEvent::Block(_)
                 | ProcessEvent::Unblock(_)
                 | ProcessEvent::StateWanted { .. }

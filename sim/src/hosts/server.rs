@@ -7,7 +7,7 @@ use model::{GroupName, Machine, Name, SessionId, Terms, Time, UnitId};
 use session_core::message::{ContentMessage, GatewayId, ToGateway, decode};
 use session_core::names::Purpose;
 use session_core::server::{Input, Output};
-use session_core::{Params, Server};
+use session_core::{Params, PolicyChange, Server};
 
 use crate::happens::Happens;
 use crate::hosts::Manners;
@@ -66,6 +66,11 @@ impl ServerHost {
     /// An operator orders it to have a session moved to another server.
     pub fn order_move(&mut self, unit: UnitId, session: SessionId, to: Name, scene: &mut Scene<'_>) {
         self.tell(Input::Move { ticket: 1, unit, session, to: Some(to) }, scene);
+    }
+
+    /// An operator orders it to have the policy of a unit changed.
+    pub fn order_adjustment(&mut self, unit: UnitId, change: PolicyChange, scene: &mut Scene<'_>) {
+        self.tell(Input::Adjust { ticket: 2, unit, change }, scene);
     }
 
     fn tell(&mut self, input: Input<Toy>, scene: &mut Scene<'_>) {
@@ -175,6 +180,9 @@ impl Host for ServerHost {
             }
             Packet::Event(gcs_core::ProcessEvent::Message { group, id, payload, level, .. }) => {
                 self.tell(Input::Message { group, sender: id.sender(), payload, level }, scene);
+            }
+            Packet::Event(gcs_core::ProcessEvent::Primary(primary)) => {
+                self.tell(Input::Primary(primary), scene);
             }
             // A server asks for no outcomes, and its groups are of the plain kind.
             Packet::Event(_) => {}

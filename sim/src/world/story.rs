@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use membership_core::Rule;
 use model::{SessionId, UnitId};
+use session_core::{Components, PolicyChange, Uncertain};
 
 use crate::client::Client;
 use crate::happens::{Happens, Moment};
@@ -108,6 +110,27 @@ impl World {
     #[must_use]
     pub fn backups(mut self, backups: u8) -> World {
         self.knobs.sessions.policy.backups = backups;
+        self
+    }
+
+    /// The units are served in these components.
+    #[must_use]
+    pub fn served_in(mut self, components: Components) -> World {
+        self.knobs.sessions.policy.components = components;
+        self
+    }
+
+    /// A new primary does this about responses that the one before it may have sent.
+    #[must_use]
+    pub fn uncertain(mut self, uncertain: Uncertain) -> World {
+        self.knobs.sessions.policy.uncertain = uncertain;
+        self
+    }
+
+    /// The configuration with most of the machines is the primary component.
+    #[must_use]
+    pub fn all_vote(mut self) -> World {
+        self.knobs.membership.primary = Rule::Majority(self.knobs.machines.iter().copied().collect());
         self
     }
 
@@ -253,6 +276,16 @@ impl World {
         self.expect(|world| world.primary_of(player) == to);
     }
 
+    /// An operator changes the policy of a client's unit; the server of a machine is asked.
+    pub fn change_policy(&mut self, player: Player, machine: usize, change: PolicyChange) {
+        let unit = self.client(player).unit().cloned().expect("an open session is on a unit");
+        self.remark(|| format!("an operator changes the policy of {unit}: {change:?}"));
+        let node = Node::Server(machine);
+        let mut host = self.servers[machine].host.take().expect("the server that is asked lives");
+        host.order_adjustment(unit, change, &mut self.scene(node));
+        self.servers[machine].host = Some(host);
+    }
+
     /// When this happens the next time, something else does too.
     pub fn on(&mut self, moment: Happens) -> Ambusher<'_> {
         Ambusher { world: self, on: moment, at: None }
@@ -290,6 +323,13 @@ impl World {
         let session = self.client(player).session();
         let assigned = session.and_then(|session| self.assigned(session));
         assigned.expect("an open session has a primary")
+    }
+
+    /// Whether the server of a machine may serve the client's session, were it the primary.
+    pub fn may_serve(&self, player: Player, machine: usize) -> bool {
+        let unit = self.client(player).unit();
+        let host = self.servers[machine].host.as_ref();
+        unit.zip(host).is_some_and(|(unit, host)| host.server().may_serve(unit))
     }
 
     /// The gateway that the client uses.

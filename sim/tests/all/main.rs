@@ -1,6 +1,8 @@
 //! The simulator's own tests: stories, scripts, and what must hold of the simulator itself.
 
+mod freshness;
 mod meta;
 mod partitions;
 mod scripts;
+mod sides;
 mod stories;

@@ -39,7 +39,10 @@ fn every_content_message() -> Vec<ContentMessage> {
         ContentMessage::Expire { session, gateway },
         ContentMessage::Move { session, to: Some(server("b")), ticket: 1 },
         ContentMessage::Move { session, to: None, ticket: 2 },
-        ContentMessage::Adjust { change: PolicyChange { backups: Some(2), period: None }, ticket: 3 },
+        ContentMessage::Adjust {
+            change: PolicyChange { backups: Some(2), ..PolicyChange::default() },
+            ticket: 3,
+        },
     ];
     said.into_iter().chain(group.order.into_iter().map(|(_, message)| message)).collect()
 }

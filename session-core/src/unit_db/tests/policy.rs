@@ -61,7 +61,12 @@ fn a_newcomer_follows_the_policy_that_was_changed_last_whatever_its_settings() {
     let mut group = Group::running(&["b", "c"]);
     (0..4).for_each(|id| drop(group.start(id)));
     group.say("b", ContentMessage::Adjust { change: backups(2), ticket: 1 });
-    let settings = Policy { backups: 7, period: ONE_SECOND };
+    let settings = Policy {
+        backups: 7,
+        period: ONE_SECOND,
+        components: Components::Primary,
+        uncertain: Uncertain::Skip,
+    };
     group.replicas.insert(0, ("a", Database::new(server("a"), settings, LIMITS)));
     group.view(2, &["a", "b", "c"], &["b", "c"]);
     let effects = group.settle();

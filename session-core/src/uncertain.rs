@@ -1,0 +1,92 @@
+//! A primary that takes over without asking the gateway how far the client got: what the paper's framework does, which
+//! knows no cursor. Responses that were due since its context was propagated may have been sent, or not [FK:uncertain].
+
+use model::Time;
+
+use crate::held::{Grant, Held, Scene, Serving};
+use crate::message::{Cursor, ToGateway};
+use crate::service::{ContentService, Next};
+use crate::unit_db::Uncertain;
+
+/// No more responses than this are left out at once.
+const UNCERTAIN_MAX: u64 = 10_000;
+
+/// What the gateway knows of where the stream is.
+struct Told {
+    stream: u64,
+    /// The number of the last response before the next one, once the stream has started.
+    responses: Option<u64>,
+    /// To be told with the start.
+    requests_lost: u64,
+    merged: bool,
+}
+
+impl Told {
+    /// Tells where the stream goes on, if that is not where the gateway has it.
+    fn of<S>(&mut self, cursor: Cursor, scene: &mut Scene<'_, S>) {
+        if self.responses == Some(cursor.responses) {
+            return;
+        }
+        self.responses = Some(cursor.responses);
+        let (session, stream) = (scene.session, self.stream);
+        let (requests_lost, merged) =
+            (core::mem::take(&mut self.requests_lost), core::mem::take(&mut self.merged));
+        let uncertain = true;
+        scene.send.push(ToGateway::Started { session, stream, requests_lost, cursor, uncertain, merged });
+    }
+}
+
+impl<C> Held<C>
+where
+    C: Clone + serde::Serialize + serde::de::DeserializeOwned,
+{
+    /// Begins from this server's own context, and does with the responses that are due by now as the policy says.
+    pub(crate) fn serve_uncertain<S: ContentService<Context = C>>(
+        &mut self,
+        now: Time,
+        grant: Grant,
+        merged: bool,
+        scene: &mut Scene<'_, S>,
+    ) {
+        let Grant { stream, credit, repeats_from, .. } = grant;
+        let requests_lost = self.replica.forgo(repeats_from);
+        let mut up_to = self.replica.responses.saturating_add(credit);
+        self.serving = Serving::Streaming { stream, up_to, due: None };
+        let mut told = Told { stream, responses: None, requests_lost, merged };
+        for _ in 0..self.uncertain_max(credit, scene) {
+            if self.replica.responses >= up_to {
+                break;
+            }
+            let before = self.cursor();
+            let next = scene.service.next(scene.unit, &mut self.replica.context, now);
+            let Next::Respond { payload, last } = next else { break };
+            self.replica.responses += 1;
+            if scene.uncertain == Uncertain::Essential && scene.service.is_essential(scene.unit, &payload) {
+                told.of(before, scene);
+                self.send_response(stream, payload, last, scene);
+                told.responses = Some(self.replica.responses);
+            } else {
+                // Its place in the window is another response's.
+                up_to = up_to.saturating_add(1);
+            }
+        }
+        told.of(self.cursor(), scene);
+        self.serving = Serving::Streaming { stream, up_to, due: None };
+        self.catch_up(scene);
+    }
+
+    /// How many responses may be uncertain. If there is no client, none was sent. Of a service that does not go by the
+    /// clock nobody knows how far it got: it counts as one window.
+    fn uncertain_max<S: ContentService<Context = C>>(&self, credit: u64, scene: &Scene<'_, S>) -> u64 {
+        let first = || scene.service.next(scene.unit, &mut self.replica.context.clone(), Time::ZERO);
+        match scene.uncertain {
+            // What is sent again is sent as if it were new.
+            Uncertain::Ask | Uncertain::Resend => 0,
+            Uncertain::Skip | Uncertain::Essential if credit == 0 => 0,
+            Uncertain::Skip | Uncertain::Essential => match first() {
+                Next::Respond { .. } => credit,
+                Next::At(_) | Next::Idle => UNCERTAIN_MAX,
+            },
+        }
+    }
+}

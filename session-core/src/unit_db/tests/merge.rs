@@ -1,0 +1,105 @@
+//! Sessions that both sides of a partition served, and what becomes of their contexts when the sides meet.
+
+use super::*;
+
+/// A service whose contexts are sets of letters.
+struct Letters;
+
+impl Contexts for Letters {
+    fn open(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    fn merge(&self, one: &[u8], other: &[u8]) -> Option<Bytes> {
+        let letters: BTreeSet<u8> = one.iter().chain(other).copied().collect();
+        Some(letters.into_iter().collect::<Vec<_>>().into())
+    }
+}
+
+/// Three sides, each of which has the session that began on `a`, and has been told of what the others do not know.
+fn sides(contexts: [Option<&'static str>; 3]) -> Vec<Group> {
+    let mut whole = Group::running(&["a", "b", "c"]);
+    whole.start(1);
+    let first = whole.session(1).clone();
+    whole.propagate(first.primary.unwrap(), 1, first.fence, 1, "s");
+    let mut sides = Vec::new();
+    for (place, name) in ["a", "b", "c"].into_iter().enumerate() {
+        let mut side = Group::new(&[name]);
+        side.replicas[0].1 = whole.replicas[place].1.clone();
+        side.view(2 + place as u64, &[name], &[name]);
+        let (primary, fence) = (side.session(1).primary.unwrap(), side.session(1).fence);
+        if let Some(context) = contexts[place] {
+            side.propagate(primary, 1, fence, 2, context);
+        }
+        sides.push(side);
+    }
+    sides
+}
+
+fn meet(sides: Vec<Group>, contexts: &dyn Contexts) -> Group {
+    let replicas = sides.into_iter().flat_map(|side| side.replicas).collect();
+    let mut both = Group { replicas, order: Vec::new(), told: 0 };
+    both.view(9, &["a", "b", "c"], &[]);
+    for (from, message) in core::mem::take(&mut both.order) {
+        for (_, replica) in &mut both.replicas {
+            replica.on_message(from, message.clone(), contexts);
+        }
+    }
+    both.agree();
+    both
+}
+
+#[test]
+fn a_session_is_merged_if_two_sides_served_it() {
+    for (contexts, merged) in [
+        ([Some("sa"), Some("sb"), Some("sc")], true),
+        ([Some("sa"), Some("sb"), None], true),
+        ([None, None, None], false),
+    ] {
+        let both = meet(sides(contexts), &context);
+        assert_eq!(both.session(1).merged, merged, "{contexts:?}");
+    }
+}
+
+#[test]
+fn who_serves_next_takes_the_mark_away() {
+    let mut both = meet(sides([Some("sa"), Some("sb"), None]), &context);
+    let session = both.session(1).clone();
+    assert!(session.version.fence < session.fence, "the fence is above those of both sides");
+    let before = session.replaced.map_or(session.fence, |it| it.fence);
+    both.propagate(server("b"), 1, before, 7, "late");
+    assert!(both.session(1).merged);
+    both.propagate(session.primary.unwrap(), 1, session.fence, 1, "on");
+    assert!(!both.session(1).merged);
+}
+
+#[test]
+fn a_service_makes_one_context_of_those_of_all_sides() {
+    for (contexts, one) in [
+        ([Some("sa"), Some("sb"), Some("sc")], "abcs"),
+        ([Some("sa"), None, Some("sc")], "acs"),
+        ([Some("sa"), None, None], "as"),
+    ] {
+        let both = meet(sides(contexts), &Letters);
+        let mut letters = both.session(1).context.to_vec();
+        letters.sort_unstable();
+        assert_eq!(letters, one.as_bytes(), "{contexts:?}");
+    }
+}
+
+#[test]
+fn replicas_are_told_of_a_context_that_was_made_of_two() {
+    let mut sides = sides([Some("sa"), Some("sb"), None]);
+    sides.truncate(2);
+    let replicas = sides.into_iter().flat_map(|side| side.replicas).collect();
+    let mut both = Group { replicas, order: Vec::new(), told: 0 };
+    both.view(9, &["a", "b"], &[]);
+    let mut updated = 0;
+    for (from, message) in core::mem::take(&mut both.order) {
+        for (_, replica) in &mut both.replicas {
+            let effects = replica.on_message(from, message.clone(), &Letters);
+            updated += effects.iter().filter(|it| **it == Effect::Updated(SessionId::new(1))).count();
+        }
+    }
+    assert_eq!(updated, 2, "the one whose copy won as well");
+}
