@@ -13,7 +13,8 @@ use model::{Address, Ballot, Ballots, Configuration, DaemonId, Name, StartId, Ti
 
 use crate::message::{Attachment, Change, Leave, Place, Row, Standing, Started};
 
-/// How often a daemon that answers late is given twice the time. Others wait for it that much longer if it stops.
+/// How often a daemon that answers late is given twice the time. Others wait for it that much longer if it stops. Whoever
+/// is late even then does not vote any more before it attaches again.
 const LATENESS_MAX: u32 = 3;
 
 #[derive(Clone, Debug, Default, Hash)]
@@ -33,7 +34,7 @@ struct Local {
     is_told: bool,
     /// What it remembers of primary components, if it votes for the next.
     ballots: Option<Ballots>,
-    /// Whether it does not vote before it is told another configuration.
+    /// Whether it does not vote before it is told another configuration, or at all.
     abstains: bool,
     /// Whether it was given up as a voter, and has not answered since.
     is_late: bool,
@@ -239,7 +240,7 @@ impl Attachments {
         let settle = |local: &mut Local| {
             local.attachment.is_changing = false;
             local.attachment.standing = Some(standing);
-            local.abstains = false;
+            local.abstains = local.is_late && local.lateness == LATENESS_MAX;
             local.is_primary = configuration.primary;
             if let Some(ballots) = &mut local.ballots {
                 ballots.form(configuration.id);
@@ -301,9 +302,12 @@ impl Attachments {
     pub(crate) fn wrote(&mut self, daemon: DaemonId) {
         let since = self.version + 1;
         self.update(daemon, |local| {
-            let is_late = core::mem::take(&mut local.is_late) && local.lateness < LATENESS_MAX;
-            local.lateness += u32::from(is_late);
-            let asks_again = is_late && !local.is_primary;
+            if !local.is_late || local.lateness == LATENESS_MAX {
+                return false;
+            }
+            local.is_late = false;
+            local.lateness += 1;
+            let asks_again = !local.is_primary;
             if asks_again {
                 local.abstains = false;
                 local.attachment.since = since;
