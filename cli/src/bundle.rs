@@ -1,5 +1,5 @@
-//! The content beside the [films](crate::films) that comes with the binary: a course, and a handbook to search in, which
-//! is what the repository says about itself.
+//! The content beside the [films](crate::films) that comes with the binary: a course, a handbook to search in, which is
+//! what the repository says about itself, and a text to go on from.
 
 /// A content unit as a file.
 #[derive(Clone, Copy, Debug)]
@@ -11,12 +11,13 @@ pub struct ContentFile {
 }
 
 /// All of it.
-pub const ALL: [ContentFile; 2] = [
+pub const ALL: [ContentFile; 3] = [
     ContentFile {
         name: "group-communication.course.toml",
         text: include_str!("../../content/group-communication.course.toml"),
     },
     ContentFile { name: "handbook.collection.md", text: HANDBOOK },
+    ContentFile { name: "lighthouse.tokens.txt", text: include_str!("../../content/lighthouse.tokens.txt") },
 ];
 
 macro_rules! pages {
@@ -48,6 +49,8 @@ const HANDBOOK: &str = pages![
     "docs/adr/0008-a-broken-stream-is-a-question.md",
     "docs/adr/0009-search-needs-no-search-engine.md",
     "docs/adr/0010-one-server-for-all-kinds-of-content.md",
+    "docs/adr/0011-servers-judge-daemons-remember.md",
+    "docs/adr/0012-committed-responses-are-messages-of-the-session-group.md",
 ];
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use courseware::Courseware;
-use model::{Time, UnitId};
+use model::{Level, Time, UnitId};
 use search::Search;
 use serde::{Deserialize, Serialize};
 use session_core::{ContentService, Next, Refusal, UnitInfo};
+use tokens::Tokens;
 use vod::Vod;
 
 use crate::LoadError;
@@ -14,12 +15,13 @@ use crate::config::Config;
 use crate::content::{Content, Kind};
 use crate::store;
 
-/// Films, courses and collections.
+/// Films, courses, collections and texts.
 pub struct Bundled {
     kinds: BTreeMap<UnitId, Kind>,
     vod: Vod,
     courseware: Courseware,
     search: Search,
+    tokens: Tokens,
 }
 
 /// The context of a session with one of them.
@@ -31,6 +33,8 @@ pub enum Context {
     Course(courseware::Context),
     /// On a collection.
     Collection(search::Context),
+    /// On a text.
+    Text(tokens::Context),
 }
 
 /// Reads the content that the settings name.
@@ -46,8 +50,8 @@ impl Bundled {
     /// Serves this content.
     pub fn new(content: BTreeMap<UnitId, Content>, films: vod::Params) -> Bundled {
         let mut kinds = BTreeMap::new();
-        let (mut by_film, mut by_course, mut by_collection) =
-            (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (mut by_film, mut by_course) = (BTreeMap::new(), BTreeMap::new());
+        let (mut by_collection, mut by_text) = (BTreeMap::new(), BTreeMap::new());
         for (unit, content) in content {
             let kind = match content {
                 Content::Film(film) => {
@@ -62,6 +66,10 @@ impl Bundled {
                     by_collection.insert(unit.clone(), *collection);
                     Kind::Collection
                 }
+                Content::Text(text) => {
+                    by_text.insert(unit.clone(), text);
+                    Kind::Text
+                }
             };
             kinds.insert(unit, kind);
         }
@@ -70,6 +78,7 @@ impl Bundled {
             vod: Vod::new(by_film, films),
             courseware: Courseware::new(by_course),
             search: Search::new(by_collection),
+            tokens: Tokens::new(by_text),
         }
     }
 
@@ -79,6 +88,7 @@ impl Bundled {
             Context::Film(_) => Kind::Film,
             Context::Course(_) => Kind::Course,
             Context::Collection(_) => Kind::Collection,
+            Context::Text(_) => Kind::Text,
         };
         self.kinds.get(unit) == Some(&kind)
     }
@@ -89,7 +99,7 @@ impl ContentService for Bundled {
 
     fn units(&self) -> Vec<UnitInfo> {
         let films = self.vod.units().into_iter();
-        films.chain(self.courseware.units()).chain(self.search.units()).collect()
+        films.chain(self.courseware.units()).chain(self.search.units()).chain(self.tokens.units()).collect()
     }
 
     fn open(&self, unit: &UnitId) -> Context {
@@ -97,6 +107,7 @@ impl ContentService for Bundled {
             Some(Kind::Film) => Context::Film(self.vod.open(unit)),
             Some(Kind::Course) => Context::Course(self.courseware.open(unit)),
             Some(Kind::Collection) => Context::Collection(self.search.open(unit)),
+            Some(Kind::Text) => Context::Text(self.tokens.open(unit)),
             None => panic!("asked to serve {unit}, which is not held here"),
         }
     }
@@ -109,6 +120,16 @@ impl ContentService for Bundled {
             Context::Film(context) => self.vod.apply(unit, context, request),
             Context::Course(context) => self.courseware.apply(unit, context, request),
             Context::Collection(context) => self.search.apply(unit, context, request),
+            Context::Text(context) => self.tokens.apply(unit, context, request),
+        }
+    }
+
+    fn commit(&self, unit: &UnitId) -> Option<Level> {
+        match self.kinds.get(unit)? {
+            Kind::Film => self.vod.commit(unit),
+            Kind::Course => self.courseware.commit(unit),
+            Kind::Collection => self.search.commit(unit),
+            Kind::Text => self.tokens.commit(unit),
         }
     }
 
@@ -120,6 +141,7 @@ impl ContentService for Bundled {
             Context::Film(context) => self.vod.next(unit, context, now),
             Context::Course(context) => self.courseware.next(unit, context, now),
             Context::Collection(context) => self.search.next(unit, context, now),
+            Context::Text(context) => self.tokens.next(unit, context, now),
         }
     }
 }

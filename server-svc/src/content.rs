@@ -5,6 +5,7 @@ use std::path::Path;
 use courseware::{Course, CourseError};
 use search::{Collection, CollectionError};
 use thiserror::Error;
+use tokens::{Text, TextError};
 use vod::{Film, FilmError};
 
 /// What a file is, by the end of its name.
@@ -16,11 +17,13 @@ pub enum Kind {
     Course,
     /// A collection of documents, in Markdown.
     Collection,
+    /// A text to go on from.
+    Text,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 3] = [Kind::Film, Kind::Course, Kind::Collection];
+    pub const ALL: [Kind; 4] = [Kind::Film, Kind::Course, Kind::Collection, Kind::Text];
 
     /// How names of such files end.
     pub fn suffix(self) -> &'static str {
@@ -28,6 +31,7 @@ impl Kind {
             Kind::Film => ".mp4",
             Kind::Course => ".course.toml",
             Kind::Collection => ".collection.md",
+            Kind::Text => ".tokens.txt",
         }
     }
 
@@ -47,6 +51,8 @@ pub enum Content {
     Course(Course),
     /// A collection of documents.
     Collection(Box<Collection>),
+    /// A text to go on from.
+    Text(Text),
 }
 
 /// Why a file cannot be served.
@@ -59,6 +65,8 @@ pub enum ContentError {
     Course(#[from] CourseError),
     #[error(transparent)]
     Collection(#[from] CollectionError),
+    #[error(transparent)]
+    Text(#[from] TextError),
     #[error("this is not text in UTF-8: {0}")]
     NotText(#[from] std::string::FromUtf8Error),
 }
@@ -73,6 +81,7 @@ impl Content {
             Kind::Film => Content::Film(Film::parse(bytes.into())?),
             Kind::Course => Content::Course(Course::parse(&String::from_utf8(bytes)?)?),
             Kind::Collection => Content::Collection(Box::new(Collection::parse(&String::from_utf8(bytes)?)?)),
+            Kind::Text => Content::Text(Text::parse(&String::from_utf8(bytes)?)?),
         })
     }
 }

@@ -225,10 +225,12 @@ where
             }
         };
         self.ledger.align(self.replica.responses);
+        let follows = |lacking: &[Committed]| {
+            let reflected = lacking.first().map_or(self.replica.requests, |response| response.requests);
+            cursor.requests <= reflected.min(self.replica.requests)
+        };
         let lacking = match self.ledger.after(cursor.responses) {
-            After::Kept(lacking) if !lacking.is_empty() || cursor.requests <= self.replica.requests => {
-                lacking
-            }
+            After::Kept(lacking) if follows(&lacking) => lacking,
             After::Kept(_) | After::Unknown => {
                 // Nobody here knows better than the client, or its gateway.
                 let base = scene.base(context, cursor.requests, cursor.responses);

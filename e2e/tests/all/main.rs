@@ -30,3 +30,5 @@ mod requests;
 mod servers;
 #[cfg(test)]
 mod settings;
+#[cfg(test)]
+mod tokens;
