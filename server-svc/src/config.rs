@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use model::{Address, Name, UnitId};
+use model::{Address, Level, Name, UnitId};
 use serde::{Deserialize, Serialize};
 use session_core::{Components, Params, Policy, Uncertain};
 use svc_kit::dial::Keepalive;
@@ -75,6 +75,30 @@ pub struct Sessions {
     pub components: Where,
     /// What a new primary does about responses that the one before it may have sent.
     pub uncertain: Doubt,
+    /// How surely the session group has each response before its client is sent it, if the service does not demand more.
+    pub commit: Commit,
+}
+
+/// How surely a session group has a response before the client is sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Commit {
+    /// It need not have it
+    None,
+    /// The response has its place in the order of the group
+    Agreed,
+    /// Every daemon of the configuration holds it
+    Safe,
+}
+
+impl Commit {
+    fn policy(self) -> Option<Level> {
+        match self {
+            Commit::None => None,
+            Commit::Agreed => Some(Level::Agreed),
+            Commit::Safe => Some(Level::Safe),
+        }
+    }
 }
 
 /// What becomes of uncertain responses.
@@ -130,6 +154,7 @@ impl Default for Sessions {
             detach_ttl,
             components: Where::Any,
             uncertain: Doubt::Ask,
+            commit: Commit::None,
         }
     }
 }
@@ -163,6 +188,7 @@ impl Config {
                 period: self.sessions.period,
                 components: self.sessions.components.policy(),
                 uncertain: self.sessions.uncertain.policy(),
+                commit: self.sessions.commit.policy(),
             },
             detach_ttl: self.sessions.detach_ttl,
             trace: self.trace.is_some(),
@@ -208,7 +234,7 @@ pub struct Args {
     /// Addresses of group communication daemons, the preferred one first
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     pub gcs: Option<Vec<String>>,
-    /// Directory of content: every file UNIT.mp4, UNIT.course.toml or UNIT.collection.md in it is a content unit
+    /// Directory of content: every file UNIT.mp4, UNIT.course.toml, UNIT.collection.md or UNIT.tokens.txt in it is a content unit
     #[arg(long, value_name = "DIR")]
     pub content: Option<PathBuf>,
     /// Hold only these units of the directory
@@ -240,6 +266,9 @@ pub struct SessionsArgs {
     /// What a new primary does about responses that the one before it may have sent
     #[arg(long, value_enum, value_name = "WHAT")]
     pub uncertain: Option<Doubt>,
+    /// Send a response only when the session group has it
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub commit: Option<Commit>,
 }
 
 impl Arguments for Args {

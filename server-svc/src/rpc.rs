@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use model::trace::Role;
-use model::{Name, ProcessId, Time, UnitId};
+use model::{Level, Name, ProcessId, Time, UnitId};
 use proto::server::v1 as pb;
 use proto::server::v1::server_service_server::ServerService;
 use session_core::server::Input;
@@ -102,6 +102,7 @@ impl<S: Service> ServerService for Operators<S> {
             period: prost_types::Duration::try_from(policy.period).ok(),
             components: components(policy.components).into(),
             uncertain: uncertain(policy.uncertain).into(),
+            commit: commit_level(policy.commit).into(),
         }))
     }
 
@@ -162,7 +163,22 @@ fn policy_change(request: &pb::ChangePolicyRequest) -> Result<PolicyChange, Stat
         pb::Uncertain::Skip => Some(Uncertain::Skip),
         pb::Uncertain::Essential => Some(Uncertain::Essential),
     };
-    Ok(PolicyChange { backups, period, components, uncertain })
+    let commit = match request.commit() {
+        pb::CommitLevel::Unspecified if request.commit == 0 => None,
+        pb::CommitLevel::Unspecified => return Err(bad_field("commit", "is not a value of its enum")),
+        pb::CommitLevel::None => Some(None),
+        pb::CommitLevel::Agreed => Some(Some(Level::Agreed)),
+        pb::CommitLevel::Safe => Some(Some(Level::Safe)),
+    };
+    Ok(PolicyChange { backups, period, components, uncertain, commit })
+}
+
+fn commit_level(commit: Option<Level>) -> pb::CommitLevel {
+    match commit {
+        None => pb::CommitLevel::None,
+        Some(Level::Agreed) => pb::CommitLevel::Agreed,
+        Some(Level::Safe) => pb::CommitLevel::Safe,
+    }
 }
 
 fn components(components: Components) -> pb::Components {
@@ -225,6 +241,7 @@ fn unit_status<S: Service>(
         period: prost_types::Duration::try_from(policy.period).ok(),
         components: components(policy.components).into(),
         uncertain: uncertain(policy.uncertain).into(),
+        commit: commit_level(policy.commit).into(),
         may_serve: server.may_serve(unit),
         sessions: server.sessions().filter(|it| it.unit == unit).map(|it| session_status(now, &it)).collect(),
     }

@@ -2,8 +2,6 @@
 
 use core::time::Duration;
 
-use model::Level;
-
 use crate::unit_db::Policy;
 
 /// What a content server's machine is run with.
@@ -11,9 +9,6 @@ use crate::unit_db::Policy;
 pub struct Params {
     /// What a new unit database starts with; where replicas of a unit exist already, theirs holds.
     pub policy: Policy,
-    /// How surely a session group is to have each response before the client is sent it, if a unit's service does not
-    /// demand more; nothing: responses are sent at once.
-    pub commit: Option<Level>,
     /// How long a session waits for its client before it is ended.
     pub detach_ttl: Duration,
     /// How many sessions of one unit are moved for balance in one view, at most.
@@ -34,7 +29,6 @@ impl Default for Params {
     fn default() -> Params {
         Params {
             policy: Policy::default(),
-            commit: None,
             detach_ttl: Duration::from_secs(60),
             moves_max: 64,
             requests_kept: 64,

@@ -7,9 +7,11 @@ use std::time::Duration;
 use anyhow::bail;
 use model::{Address, UnitId};
 use proto::server::v1::server_service_client::ServerServiceClient;
-use proto::server::v1::{ChangePolicyRequest, ChangePolicyResponse, Components, Uncertain, UnitStatus};
+use proto::server::v1::{
+    ChangePolicyRequest, ChangePolicyResponse, CommitLevel, Components, Uncertain, UnitStatus,
+};
 use serde::Serialize;
-use server_svc::config::{Doubt, Where};
+use server_svc::config::{Commit, Doubt, Where};
 use svc_kit::dial::{self, Keepalive};
 use tonic::Status;
 
@@ -41,6 +43,9 @@ pub struct Args {
     /// What a new primary does about responses that the one before it may have sent
     #[arg(long, value_enum, value_name = "WHAT")]
     uncertain: Option<Doubt>,
+    /// Send a response only when the session group has it
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    commit: Option<Commit>,
     #[command(flatten)]
     cluster: ClusterChoice,
     /// Ask this content server; can be repeated
@@ -59,11 +64,12 @@ struct Policy {
     period_ms: u64,
     components: Where,
     uncertain: Doubt,
+    commit: Commit,
 }
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Policy { unit, backups, period_ms, components, uncertain } = self;
+        let Policy { unit, backups, period_ms, components, uncertain, commit } = self;
         let backups = counted(*backups as usize, "backup");
         let components = match components {
             Where::Any => "every component",
@@ -76,7 +82,12 @@ impl fmt::Display for Policy {
             Doubt::Essential => "sent again if they are essential",
         };
         write!(f, "{unit}: {backups}, contexts propagated every {period_ms} ms, served by {components}, ")?;
-        write!(f, "uncertain responses {uncertain}")
+        write!(f, "uncertain responses {uncertain}")?;
+        match commit {
+            Commit::None => Ok(()),
+            Commit::Agreed => f.write_str(", responses committed as agreed"),
+            Commit::Safe => f.write_str(", responses committed as safe"),
+        }
     }
 }
 
@@ -93,6 +104,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         period: args.period.map(prost_types::Duration::try_from).transpose()?,
         components: args.components.map(components).unwrap_or_default().into(),
         uncertain: args.uncertain.map(uncertain).unwrap_or_default().into(),
+        commit: args.commit.map(commit).unwrap_or_default().into(),
     };
     let changes = request != ChangePolicyRequest { name: known.name.clone(), ..Default::default() };
     let now = if changes {
@@ -100,8 +112,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let changed = ServerServiceClient::new(channel).change_policy(limited(request)).await;
         changed.map_err(OrderError::Refused)?.into_inner()
     } else {
-        let UnitStatus { backups, period, components, uncertain, .. } = *known;
-        ChangePolicyResponse { backups, period, components, uncertain }
+        let UnitStatus { backups, period, components, uncertain, commit, .. } = *known;
+        ChangePolicyResponse { backups, period, components, uncertain, commit }
     };
     let served = match now.components() {
         Components::Primary => Where::Primary,
@@ -113,8 +125,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Uncertain::Skip => Doubt::Skip,
         Uncertain::Essential => Doubt::Essential,
     };
+    let commit = match now.commit() {
+        CommitLevel::None | CommitLevel::Unspecified => Commit::None,
+        CommitLevel::Agreed => Commit::Agreed,
+        CommitLevel::Safe => Commit::Safe,
+    };
     let (backups, period_ms) = (now.backups, milliseconds(now.period.as_ref()));
-    let policy = Policy { unit, backups, period_ms, components: served, uncertain: doubt };
+    let policy = Policy { unit, backups, period_ms, components: served, uncertain: doubt, commit };
     match args.output {
         Format::Table => println!("{policy}"),
         Format::Json => println!("{}", serde_json::to_string_pretty(&policy)?),
@@ -135,6 +152,14 @@ fn uncertain(given: Doubt) -> Uncertain {
         Doubt::Resend => Uncertain::Resend,
         Doubt::Skip => Uncertain::Skip,
         Doubt::Essential => Uncertain::Essential,
+    }
+}
+
+fn commit(given: Commit) -> CommitLevel {
+    match given {
+        Commit::None => CommitLevel::None,
+        Commit::Agreed => CommitLevel::Agreed,
+        Commit::Safe => CommitLevel::Safe,
     }
 }
 
@@ -160,12 +185,13 @@ mod tests {
 
     #[test]
     fn a_policy_is_shown_in_words() {
-        let (components, uncertain) = (Where::Primary, Doubt::Skip);
-        let policy = Policy { unit: "life".into(), backups: 1, period_ms: 250, components, uncertain };
+        let (components, uncertain, commit) = (Where::Primary, Doubt::Skip, Commit::Safe);
+        let policy =
+            Policy { unit: "life".into(), backups: 1, period_ms: 250, components, uncertain, commit };
         assert_eq!(
             policy.to_string(),
             "life: 1 backup, contexts propagated every 250 ms, served by only the primary component, uncertain \
-             responses left out"
+             responses left out, responses committed as safe"
         );
     }
 }

@@ -233,7 +233,7 @@ impl<S: ContentService> Server<S> {
             session,
             me,
             limits,
-            commit: self.service.commit(unit).max(self.params.commit),
+            commit: self.service.commit(unit).max(state.database.policy().commit),
             commit_bytes_max: self.params.message_bytes_max,
             uncertain: state.database.policy().uncertain,
             lineages: &mut self.lineages,

@@ -27,6 +27,9 @@ use crate::unit_db::{Components, Ordered, Policy, PolicyChange};
 struct Counter {
     units: Vec<UnitId>,
     paced: bool,
+    /// From one number to the next: left to chance, as far as others know.
+    step: u32,
+    commit: Option<Level>,
 }
 
 impl ContentService for Counter {
@@ -62,8 +65,12 @@ impl ContentService for Counter {
         if now < due {
             return Next::At(due);
         }
-        *context = (context.0 + 1, Some(due));
+        *context = (context.0 + self.step, Some(due));
         Next::Respond { payload: Bytes::from(context.0.to_string()), last: false }
+    }
+
+    fn commit(&self, _: &UnitId) -> Option<Level> {
+        self.commit
     }
 
     /// Even numbers are.
@@ -72,6 +79,7 @@ impl ContentService for Counter {
     }
 }
 
+mod commit;
 mod uncertain;
 
 /// Of two idle servers, the tie for this session falls to `a`.
@@ -82,6 +90,10 @@ const TTL: Duration = Duration::from_secs(60);
 
 fn unit() -> UnitId {
     UnitId::new("u").unwrap()
+}
+
+fn counter() -> Counter {
+    Counter { units: Vec::from([unit()]), paced: false, step: 1, commit: None }
 }
 
 fn gateway(name: &str) -> GatewayId {
@@ -131,7 +143,7 @@ impl Cluster {
 
     /// `a` is the primary of [`SESSION`] at gateway `g`, and `b` its backup; both have a stream to `g`.
     fn playing() -> Cluster {
-        Cluster::playing_with(&Counter { units: Vec::from([unit()]), paced: false })
+        Cluster::playing_with(&counter())
     }
 
     fn playing_with(service: &Counter) -> Cluster {
@@ -359,7 +371,7 @@ fn a_primary_sends_as_much_as_it_may() {
 
 #[test]
 fn responses_are_sent_when_they_are_due() {
-    let mut cluster = Cluster::playing_with(&Counter { units: Vec::from([unit()]), paced: true });
+    let mut cluster = Cluster::playing_with(&Counter { paced: true, ..counter() });
     assert_eq!(cluster.grant("a", 1, Resume::Beginning, 9).len(), 2);
     assert_eq!(cluster.wait(Duration::from_millis(999)), NOTHING);
     assert_eq!(cluster.wait(Duration::from_millis(1)), ["a: response 2 is 2"]);
@@ -506,7 +518,7 @@ fn another_server_answers_each_question_about_the_units() {
 fn a_newcomer_answers_once_it_has_heard_of_all_units() {
     let mut cluster = Cluster::playing();
     let params = cluster.servers["a"].params.clone();
-    let nothing = Counter { units: Vec::new(), paced: false };
+    let nothing = Counter { units: Vec::new(), ..counter() };
     cluster.servers.insert("c", Server::new(nothing, params));
     cluster.step("c", Input::Attached(process("c")));
     // It is asked after it came, and before the others tell it what they hold.
@@ -549,7 +561,7 @@ fn a_server_that_loses_its_daemon_hangs_up() {
 fn the_sessions_of_a_unit_that_goes_away_go_to_others() {
     let mut cluster = Cluster::playing();
     cluster.grant("a", 1, Resume::Beginning, 2);
-    let nothing = Counter { units: Vec::new(), paced: false };
+    let nothing = Counter { units: Vec::new(), ..counter() };
     let seen = cluster.tell("a", Input::Content(nothing));
     assert_eq!(seen, ["a: None", "b: Primary", "b: claim 0"]);
     assert_eq!(cluster.status("b").responses, 2, "what it said when it left");
@@ -560,7 +572,7 @@ fn the_sessions_of_a_unit_that_goes_away_go_to_others() {
 #[test]
 fn a_unit_that_appears_is_joined_and_told() {
     let mut cluster = Cluster::playing();
-    let both = Counter { units: Vec::from([unit(), UnitId::new("v").unwrap()]), paced: false };
+    let both = Counter { units: Vec::from([unit(), UnitId::new("v").unwrap()]), ..counter() };
     cluster.tell("b", Input::Content(both));
     let message = ServiceMessage::List { gateway: gateway("g"), query: 2 };
     cluster.multicasts.push_back((process("g"), Purpose::Service.group(), encode(&message)));
@@ -570,7 +582,7 @@ fn a_unit_that_appears_is_joined_and_told() {
 
 #[test]
 fn a_newcomer_takes_sessions_over_and_the_one_before_it_has_the_last_word() {
-    let service = Counter { units: Vec::from([unit()]), paced: false };
+    let service = counter();
     let mut cluster = Cluster::new(&["a"], &service);
     for session in [SESSION, SessionId::new(SESSION.bits() + 1)] {
         cluster.multicast(ContentMessage::Start { session, secret: SECRET, gateway: gateway("g") });

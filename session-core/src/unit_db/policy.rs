@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use model::ProcessId;
+use model::{Level, ProcessId};
 use serde::{Deserialize, Serialize};
 
 use super::{Database, Effect, Ordered};
@@ -21,6 +21,9 @@ pub struct Policy {
     pub components: Components,
     /// What a new primary does about responses that the one before it may have sent.
     pub uncertain: Uncertain,
+    /// How surely the session group has each response before its client is sent it, at least: services may demand more.
+    /// Nothing: responses are sent at once [VMFT:output-commit].
+    pub commit: Option<Level>,
 }
 
 /// What a primary that takes over does about *uncertain* responses: those that are not in the context it goes on from,
@@ -62,6 +65,7 @@ impl Default for Policy {
             period: Duration::from_millis(500),
             components: Components::default(),
             uncertain: Uncertain::default(),
+            commit: None,
         }
     }
 }
@@ -77,6 +81,8 @@ pub struct PolicyChange {
     pub components: Option<Components>,
     /// What a new primary does about responses that the one before it may have sent.
     pub uncertain: Option<Uncertain>,
+    /// How surely the session group has each response before its client is sent it, at least; perhaps not at all.
+    pub commit: Option<Option<Level>>,
 }
 
 impl PolicyChange {
@@ -86,6 +92,7 @@ impl PolicyChange {
             backups: self.backups.unwrap_or(policy.backups),
             components: self.components.unwrap_or(policy.components),
             uncertain: self.uncertain.unwrap_or(policy.uncertain),
+            commit: self.commit.unwrap_or(policy.commit),
             period: self.period.unwrap_or(policy.period).clamp(Policy::PERIOD_MIN, Policy::PERIOD_MAX),
         }
     }

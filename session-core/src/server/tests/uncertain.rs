@@ -7,7 +7,7 @@ use crate::unit_db::Uncertain;
 /// `a` serves, `b` mirrors, and `c` has no part. Contexts are propagated once a minute, so that all but what the primary
 /// propagates at its start is known to nobody but itself.
 fn playing(uncertain: Uncertain) -> Cluster {
-    let service = Counter { units: Vec::from([unit()]), paced: true };
+    let service = Counter { paced: true, ..counter() };
     let mut cluster = Cluster::playing_with(&service);
     let params = cluster.servers["a"].params.clone();
     cluster.servers.insert("c", Server::new(service, params));
@@ -83,7 +83,7 @@ fn what_was_due_is_uncertain_however_small_the_window_is_now() {
 
 #[test]
 fn a_service_that_does_not_go_by_the_clock_leaves_out_a_window() {
-    let service = Counter { units: Vec::from([unit()]), paced: false };
+    let service = counter();
     let mut cluster = Cluster::playing_with(&service);
     let change = PolicyChange { uncertain: Some(Uncertain::Skip), ..PolicyChange::default() };
     cluster.tell("a", Input::Adjust { ticket: 1, unit: unit(), change });

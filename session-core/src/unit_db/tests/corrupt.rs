@@ -3,7 +3,9 @@
 use alloc::vec;
 
 use super::*;
-use crate::message::{ServiceMessage, SessionMessage, decode, encode};
+use crate::message::{
+    Committed, Cursor, Remembered, ServiceMessage, SessionMessage, Standing, decode, encode,
+};
 use crate::service::UnitInfo;
 
 /// So many cases meet the same replicas.
@@ -100,7 +102,20 @@ fn corrupted_group_messages_are_refused_or_read_back() {
 #[test]
 fn corrupted_session_messages_are_refused_or_read_back() {
     let request = SessionMessage::Request { number: 300, operation: Bytes::from_static(b"operation") };
-    let samples = [encode(&request).to_vec()];
+    let response = Committed {
+        requests: 2,
+        context: Bytes::from_static(b"context"),
+        payload: Bytes::from_static(b"payload"),
+        last: false,
+    };
+    let fence = Fence::NONE;
+    let cursor = Cursor { responses: 9, requests: 3, context: Bytes::from_static(b"context") };
+    let (kept, operation) = (vec![response.clone()], Bytes::from_static(b"operation"));
+    let requests = vec![Remembered { number: 3, operation, outcome: Some(Ok(())) }];
+    let standing = Standing { knows: true, reign: fence, fence, cursor, kept, forgotten: 1, requests };
+    let commit = SessionMessage::Commit { fence, first: 9, responses: vec![response] };
+    let samples =
+        [request, commit, SessionMessage::Standing(standing)].map(|message| encode(&message).to_vec());
     fuzz::bytes(fuzz::target!(), &samples, |bytes| match decode::<SessionMessage>(bytes) {
         Ok(message) => {
             assert_eq!(decode(&encode(&message)), Ok(message));

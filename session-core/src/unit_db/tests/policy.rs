@@ -66,6 +66,7 @@ fn a_newcomer_follows_the_policy_that_was_changed_last_whatever_its_settings() {
         period: ONE_SECOND,
         components: Components::Primary,
         uncertain: Uncertain::Skip,
+        commit: Some(model::Level::Safe),
     };
     group.replicas.insert(0, ("a", Database::new(server("a"), settings, LIMITS)));
     group.view(2, &["a", "b", "c"], &["b", "c"]);
