@@ -20,7 +20,10 @@ const CRATES: [&str; 8] =
     ["model", "check", "detector", "fuzz", "membership-core", "gcs-core", "session-core", "sim"];
 
 /// The crates whose tests find some of their own mutants.
-const TESTED: [&str; 2] = ["membership-core", "gcs-core"];
+const SCRIPTED: [&str; 2] = ["membership-core", "gcs-core"];
+
+/// Crates whose unit tests do.
+const UNIT_TESTED: [&str; 1] = ["session-core"];
 
 /// Says which mutant is awake.
 const AWAKE: &str = "HANDOVER_MUTANT";
@@ -182,7 +185,8 @@ fn run(only: Option<&str>) -> Result<bool, String> {
     let mut survivors = Vec::new();
     let sound = [Finder::Membership, Finder::Multicast, Finder::Sessions]
         .map(|finder| (0, "(none)", Look::Seeds(finder)));
-    let sound = sound.into_iter().chain(TESTED.map(|krate| (0, "(none)", Look::Tests(krate, None))));
+    let tested = SCRIPTED.into_iter().chain(UNIT_TESTED);
+    let sound = sound.into_iter().chain(tested.map(|krate| (0, "(none)", Look::Tests(krate, None))));
     let chosen = (1..).zip(&list.mutant).filter(|(_, it)| only.is_none_or(|only| it.name.contains(only)));
     let chosen = chosen.map(|(number, it)| (number, it.name.as_str(), it.look()));
     for (number, name, look) in sound.chain(chosen) {
@@ -230,7 +234,7 @@ fn sources(root: &Path) -> Result<BTreeMap<PathBuf, String>, String> {
         files.insert(path.clone(), read(&root.join(path))?);
         take(root, &Path::new(krate).join("src"), &mut files)?;
     }
-    for krate in TESTED {
+    for krate in SCRIPTED {
         take(root, &Path::new(krate).join("tests"), &mut files)?;
     }
     Ok(files)
@@ -350,12 +354,22 @@ fn body_around(text: &str, range: std::ops::Range<usize>) -> Option<(usize, usiz
     })
 }
 
-/// Builds everything in one go, so that what is common to the programs is built once.
+/// Builds everything from one text, so that what is common to the programs is built once.
 fn build(copy: &Path, target: &Path) -> Result<Programs, String> {
+    let packages = |of: &[&'static str]| of.iter().flat_map(|krate| ["--package", krate]).collect::<Vec<_>>();
+    let scripted = [packages(&["sim"]), packages(&SCRIPTED)].concat();
+    let simulator = [&["build", "--bin", "sim", "--test", "all"], &scripted[..]].concat();
+    let unit_tests = [&["test", "--no-run", "--lib"], &packages(&UNIT_TESTED)[..]].concat();
+    let mut built = compile(&simulator, copy, target)?;
+    built.extend(compile(&unit_tests, copy, target)?);
+    let sim = built.remove("sim").ok_or("cargo does not say where the simulator is")?;
+    Ok(Programs { sim, tests: built })
+}
+
+/// Has cargo build programs. Returns where they are, by the crate that they belong to.
+fn compile(args: &[&str], copy: &Path, target: &Path) -> Result<BTreeMap<String, PathBuf>, String> {
     let mut command = Command::new(env!("CARGO"));
-    command.args(["build", "--offline", "--message-format", "json-render-diagnostics", "--package", "sim"]);
-    command.args(["--bin", "sim", "--test", "all"]);
-    command.args(TESTED.iter().flat_map(|krate| ["--package", krate]));
+    command.args(args).args(["--offline", "--message-format", "json-render-diagnostics"]);
     // Nothing is built twice from the same text, so what a build leaves for the next one is of no use.
     command.current_dir(copy).env("CARGO_TARGET_DIR", target).env("CARGO_INCREMENTAL", "0");
     let ran = command.output().map_err(|error| error.to_string())?;
@@ -372,8 +386,7 @@ fn build(copy: &Path, target: &Path) -> Result<Programs, String> {
             built.insert(krate.to_string_lossy().into_owned(), PathBuf::from(program));
         }
     }
-    let sim = built.remove("sim").ok_or("cargo does not say where the simulator is")?;
-    Ok(Programs { sim, tests: built })
+    Ok(built)
 }
 
 impl Programs {

@@ -35,6 +35,7 @@ fn storms_reach_every_moment() {
         "gateway killed",
         "content server drained",
         "primary and backup killed",
+        "policy changed",
         "obsolete views refused",
         "orphans skipped after a hole",
         "configurations whose messages have no one order everywhere",
