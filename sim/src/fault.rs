@@ -24,6 +24,8 @@ pub enum Strike {
     Reset,
     /// The primary of some session is killed, and soon after it the first backup.
     PrimaryAndBackup,
+    /// No fault: an operator changes the policy of a unit that a content server holds.
+    Adjust(usize),
     /// The machines fall into parts, which do not reach each other.
     Partition,
     /// Two parts become one again.
@@ -44,7 +46,7 @@ pub enum Strike {
 
 impl Strike {
     /// The names of the kinds of faults, for tables.
-    pub const NAMES: [&'static str; 18] = [
+    pub const NAMES: [&'static str; 19] = [
         "membership server killed",
         "daemon killed",
         "content server killed",
@@ -54,6 +56,7 @@ impl Strike {
         "content server drained",
         "connection reset",
         "primary and backup killed",
+        "policy changed",
         "partition",
         "merge of parts",
         "machine cut off",
@@ -79,6 +82,7 @@ impl Strike {
             Strike::Drain(_) => "content server drained",
             Strike::Reset => "connection reset",
             Strike::PrimaryAndBackup => "primary and backup killed",
+            Strike::Adjust(_) => "policy changed",
             Strike::Partition => "partition",
             Strike::Merge => "merge of parts",
             Strike::CutOff(_) => "machine cut off",
@@ -194,6 +198,8 @@ pub enum Kind {
     Reset,
     /// [`Strike::PrimaryAndBackup`].
     PrimaryAndBackup,
+    /// [`Strike::Adjust`].
+    Adjust,
     /// [`Strike::Kill`] of a process that uses groups.
     Process,
     /// [`Strike::Partition`].
@@ -236,7 +242,7 @@ impl Weather {
         Weather {
             lasts: Duration::from_secs(dice.between(8..=14)),
             every: Duration::from_secs(3)..=Duration::from_secs(4),
-            strikes: vec![Kind::Server, Kind::Machine, Kind::Daemon, Kind::Reset, Kind::Drain],
+            strikes: vec![Kind::Server, Kind::Machine, Kind::Daemon, Kind::Reset, Kind::Drain, Kind::Adjust],
             down: ms(20)..=ms(500),
             ..Weather::fair()
         }
@@ -252,6 +258,7 @@ impl Weather {
             Kind::Drain,
             Kind::Reset,
             Kind::PrimaryAndBackup,
+            Kind::Adjust,
         ];
         let pause = dice.pick(&[ms(150), ms(600), ms(2000)]);
         let slowest = dice.pick(&[ms(50), ms(400), ms(2500)]);

@@ -7,7 +7,7 @@ use model::{GroupName, Machine, Name, SessionId, Terms, Time, UnitId};
 use session_core::message::{ContentMessage, GatewayId, ToGateway, decode};
 use session_core::names::Purpose;
 use session_core::server::{Input, Output};
-use session_core::{Params, PolicyChange, Server};
+use session_core::{OrderRefusal, Params, PolicyChange, Server};
 
 use crate::happens::Happens;
 use crate::hosts::Manners;
@@ -108,7 +108,10 @@ impl ServerHost {
                     scene.complain(|| format!("refused what {sender} said in {group}: {error}"));
                 }
                 Output::Ordered { outcome, .. } => {
-                    if let Err(refusal) = outcome {
+                    // Of servers that are changing, an operator would ask again.
+                    if let Err(refusal) = outcome
+                        && refusal != OrderRefusal::Unsettled
+                    {
                         scene.complain(|| format!("does not carry out an order: {refusal}"));
                     }
                 }

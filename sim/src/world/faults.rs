@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::SessionId;
+use model::{SessionId, UnitId};
+use session_core::PolicyChange;
 
 use crate::fault::{Fence, Kind, Strike, Victim};
+use crate::knobs::ms;
 use crate::net::{Barrier, Event, Reach};
 use crate::packet::Node;
 use crate::world::World;
@@ -41,6 +43,7 @@ impl World {
             Kind::Drain => Strike::Drain(machine),
             Kind::Reset => Strike::Reset,
             Kind::PrimaryAndBackup => Strike::PrimaryAndBackup,
+            Kind::Adjust => Strike::Adjust(machine),
             Kind::Process => Strike::Kill(Node::Process(self.fate.below(self.locals.len()))),
             Kind::Partition => Strike::Partition,
             Kind::Merge => Strike::Merge,
@@ -146,6 +149,7 @@ impl World {
             Strike::Drain(machine) => self.drain(*machine),
             Strike::Reset => self.reset_some_connection(),
             Strike::PrimaryAndBackup => self.kill_primary_and_backup(),
+            Strike::Adjust(machine) => self.adjust_some_policy(*machine),
             Strike::GoOn(node, stop) => self.go_on(*node, *stop),
             Strike::Lower(barriers) => {
                 self.remark(|| format!("down: {barriers:?}"));
@@ -282,6 +286,30 @@ impl World {
         let (conn, from, to) = self.fate.pick(&open);
         self.remark(|| format!("the connection from {from} to {to} breaks"));
         self.net.reset(self.now, conn, &mut self.queue);
+    }
+
+    /// Some policy of a unit on a machine is changed, if its server lives and holds one. It may refuse.
+    fn adjust_some_policy(&mut self, machine: usize) {
+        let Some(host) = self.servers[machine].host.as_ref() else { return };
+        let units: Vec<UnitId> = host.server().databases().map(|(unit, _)| unit.clone()).collect();
+        if units.is_empty() {
+            return;
+        }
+        let (unit, fate) = (self.fate.pick(&units), &mut self.fate);
+        let change = PolicyChange {
+            backups: fate.percent(70).then(|| fate.pick(&[0, 1, 2, 3])),
+            period: fate.percent(70).then(|| fate.pick(&[ms(20), ms(300), ms(3000)])),
+            ..PolicyChange::default()
+        };
+        self.order_adjustment(machine, unit, change);
+    }
+
+    /// An operator has the policy of a unit changed, by the server of a machine.
+    pub(super) fn order_adjustment(&mut self, machine: usize, unit: UnitId, change: PolicyChange) {
+        self.remark(|| format!("an operator changes the policy of {unit}: {change:?}"));
+        let Some(mut host) = self.servers[machine].host.take() else { return };
+        host.order_adjustment(unit, change, &mut self.scene(Node::Server(machine)));
+        self.servers[machine].host = Some(host);
     }
 
     fn kill_primary_and_backup(&mut self) {

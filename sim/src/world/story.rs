@@ -279,11 +279,7 @@ impl World {
     /// An operator changes the policy of a client's unit; the server of a machine is asked.
     pub fn change_policy(&mut self, player: Player, machine: usize, change: PolicyChange) {
         let unit = self.client(player).unit().cloned().expect("an open session is on a unit");
-        self.remark(|| format!("an operator changes the policy of {unit}: {change:?}"));
-        let node = Node::Server(machine);
-        let mut host = self.servers[machine].host.take().expect("the server that is asked lives");
-        host.order_adjustment(unit, change, &mut self.scene(node));
-        self.servers[machine].host = Some(host);
+        self.order_adjustment(machine, unit, change);
     }
 
     /// When this happens the next time, something else does too.
