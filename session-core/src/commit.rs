@@ -227,7 +227,7 @@ where
         self.ledger.align(self.replica.responses);
         let follows = |lacking: &[Committed]| {
             let reflected = lacking.first().map_or(self.replica.requests, |response| response.requests);
-            cursor.requests <= reflected.min(self.replica.requests)
+            self.ledger.agrees(&cursor) && cursor.requests <= reflected.min(self.replica.requests)
         };
         let lacking = match self.ledger.after(cursor.responses) {
             After::Kept(lacking) if follows(&lacking) => lacking,

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use model::{Fence, ProcessId};
 
-use crate::message::Committed;
+use crate::message::{Committed, Cursor};
 
 /// So many of the last responses are kept whatever their size: clients lack fewer than their gateway's window.
 const KEPT_MIN: usize = 64;
@@ -143,6 +143,15 @@ impl Ledger {
         }
     }
 
+    /// Whether a client's position may be one of this history: after the same number of responses and as many requests
+    /// the context is the same.
+    pub(crate) fn agrees(&self, position: &Cursor) -> bool {
+        let before = self.last - (self.kept.len() as u64).min(self.last);
+        let place = position.responses.checked_sub(before + 1).and_then(|place| usize::try_from(place).ok());
+        let there = place.and_then(|place| self.kept.get(place));
+        there.is_none_or(|it| it.requests != position.requests || it.context == position.context)
+    }
+
     /// The newest responses that fit into so many bytes, and up to which number there are more that do not.
     pub(crate) fn newest(&self, bytes_max: usize) -> (Vec<Committed>, u64) {
         let mut bytes = 0;
@@ -189,6 +198,17 @@ mod tests {
         assert_eq!(numbers(ledger.after(5)), Some(Vec::from([6])));
         assert_eq!(numbers(ledger.after(6)), Some(Vec::new()));
         assert_eq!((ledger.after(1), ledger.after(7)), (After::Unknown, After::Unknown));
+    }
+
+    #[test]
+    fn a_position_of_another_history_is_noticed() {
+        let ledger = ledger(3..=6, 1);
+        let at = |responses, requests, context| {
+            let context = Bytes::from_static(context);
+            ledger.agrees(&Cursor { responses, requests, context })
+        };
+        assert!(at(4, 4, b"") && !at(4, 4, b"another"));
+        assert!(at(4, 5, b"with a request on top") && at(1, 1, b"before all that is kept"));
     }
 
     #[test]
