@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
-/// So many sessions share a connection.
+/// So many sessions share a connection, if they say little. Others have one each: what one does not read would hold up
+/// all of a connection.
 const PER_CONNECTION: usize = 100;
 
 /// A session, and its stream.
@@ -30,13 +31,15 @@ pub enum Heard {
     Response(Response),
 }
 
-/// As many connections as so many sessions need, to all gateways in turn.
-pub async fn connect(
+/// As many connections as so many sessions on `unit` need, to all gateways in turn.
+async fn connect(
     gateways: &[Address],
+    unit: &str,
     sessions: usize,
 ) -> anyhow::Result<Vec<SessionServiceClient<Channel>>> {
     let keepalive = Keepalive::default();
-    let connections = sessions.div_ceil(PER_CONNECTION).max(gateways.len().min(sessions));
+    let shared = if unit.starts_with("flood") { 1 } else { PER_CONNECTION };
+    let connections = sessions.div_ceil(shared).max(gateways.len().min(sessions));
     let dialled =
         (0..connections).map(|number| dial::connect(&gateways[number % gateways.len()], &keepalive));
     Ok(try_join_all(dialled).await?.into_iter().map(SessionServiceClient::new).collect())
@@ -62,7 +65,7 @@ impl Client {
         at_once: usize,
     ) -> anyhow::Result<(Vec<Client>, Vec<u64>)> {
         use futures::stream::{self, StreamExt, TryStreamExt};
-        let stubs = connect(gateways, count).await?;
+        let stubs = connect(gateways, unit, count).await?;
         let opening = stream::iter(0..count).map(|number| {
             let stub = stubs[number % stubs.len()].clone();
             async move {
