@@ -37,7 +37,7 @@ impl Heard {
                     self.takeovers += usize::from(serving.takeover);
                 }
                 Some(Event::Response(response)) => self.takes(&response.payload, response.cursor),
-                None => {}
+                Some(Event::Merged(_)) | None => {}
             }
         }
     }
