@@ -64,6 +64,7 @@ impl<S: ContentService> Server<S> {
                 let effects = state.database.on_view(view, &contexts);
                 self.act(now, &unit, effects, out);
                 self.observe_database(&unit, out);
+                self.leave_to_others(&unit, out);
             }
             Some(Purpose::Session(unit, session)) => self.entered(now, &unit, session, view, out),
         }
@@ -150,6 +151,7 @@ impl<S: ContentService> Server<S> {
         let effects = state.database.on_message(sender, message, &contexts);
         self.act(now, unit, effects, out);
         self.observe_database(unit, out);
+        self.leave_to_others(unit, out);
     }
 
     fn observe_database(&self, unit: &UnitId, out: &mut Vec<Output>) {

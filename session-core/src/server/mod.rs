@@ -185,12 +185,21 @@ impl<S: ContentService> Server<S> {
     fn drain(&mut self, out: &mut Vec<Output>) {
         self.drain = Drain::Asked;
         self.refuse_orders(|_| true, out);
-        let mut groups = Vec::from([Purpose::Service.group()]);
-        for (unit, state) in &mut self.units {
-            state.propagate_all(unit, self.params.message_bytes_max, out);
-            groups.push(Purpose::Content(unit.clone()).group());
+        out.push(Output::Leave(Vec::from([Purpose::Service.group()])));
+        for unit in self.units.keys().cloned().collect::<Vec<_>>() {
+            self.leave_to_others(&unit, out);
         }
-        out.push(Output::Leave(groups));
+    }
+
+    /// A server that drains leaves the group of a unit once others have its database: who comes later would begin with
+    /// an empty one.
+    pub(super) fn leave_to_others(&mut self, unit: &UnitId, out: &mut Vec<Output>) {
+        let Some(state) = self.units.get_mut(unit).filter(|_| self.drain == Drain::Asked) else { return };
+        let has_heirs = state.database.is_agreed() && state.database.members().len() > 1;
+        if has_heirs && !core::mem::replace(&mut state.has_left, true) {
+            state.propagate_all(unit, self.params.message_bytes_max, out);
+            out.push(Output::Leave(Vec::from([Purpose::Content(unit.clone()).group()])));
+        }
     }
 
     /// The drain is over once no session is served here: gateways have fenced this server off, or are gone.

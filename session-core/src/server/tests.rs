@@ -180,11 +180,17 @@ impl Cluster {
     }
 
     fn step(&mut self, name: &'static str, input: Input<Counter>) {
+        let out = self.handle(name, input);
+        self.perform(name, out);
+    }
+
+    fn handle(&mut self, name: &'static str, input: Input<Counter>) -> Vec<Output> {
         let mut out = Vec::new();
         // The dead are in some groups until all have been told.
-        let Some(server) = self.servers.get_mut(name) else { return };
-        server.handle(self.now, input, &mut out);
-        self.perform(name, out);
+        if let Some(server) = self.servers.get_mut(name) {
+            server.handle(self.now, input, &mut out);
+        }
+        out
     }
 
     fn perform(&mut self, name: &'static str, out: Vec<Output>) {
@@ -246,13 +252,16 @@ impl Cluster {
         }
     }
 
-    /// Delivers all multicasts.
+    /// Delivers all multicasts. What follows from one of them comes after it for everybody.
     fn deliver(&mut self) {
         while let Some((sender, group, payload)) = self.multicasts.pop_front() {
+            let mut follows = Vec::new();
             for member in self.groups.get(&group).cloned().unwrap_or_default() {
                 let (group, payload) = (group.clone(), payload.clone());
-                self.step(member, Input::Message { group, sender, payload, level: Level::Agreed });
+                let message = Input::Message { group, sender, payload, level: Level::Agreed };
+                follows.push((member, self.handle(member, message)));
             }
+            follows.into_iter().for_each(|(member, out)| self.perform(member, out));
         }
     }
 
@@ -538,6 +547,21 @@ fn a_server_that_drains_serves_until_others_have_taken_over() {
     assert_eq!(cluster.status("b").responses, 2, "what it said when it left");
     assert_eq!(cluster.fenced("a"), ["a: None", "a: drained"]);
     assert_eq!(cluster.wait(Duration::from_secs(1)), ["b: claim 0", "b: claim 0"]);
+}
+
+/// Nobody else holds the unit when `a` is to end. Whoever comes then has to find the session.
+#[test]
+fn a_server_that_drains_alone_waits_for_somebody_who_takes_over() {
+    let mut cluster = Cluster::playing();
+    cluster.grant("a", 1, Resume::Beginning, 2);
+    cluster.kill("b");
+    assert_eq!(cluster.tell("a", Input::Drain), Vec::<String>::new());
+    assert_eq!(cluster.credit("a", 1, 3), ["a: response 3 is 3"], "it goes on");
+    cluster.servers.insert("b", Server::new(counter(), Params::default()));
+    let came = cluster.tell("b", Input::Attached(process("b")));
+    assert!(came.iter().any(|it| it == "b: Primary"), "{came:?}");
+    assert_eq!(cluster.status("b").responses, 3, "what it said when it left");
+    assert_eq!(cluster.fenced("a"), ["a: None", "a: drained"]);
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub(super) struct Unit<C> {
     pub(super) propagate_at: Option<Time>,
     /// When the database last heard of each session's context.
     pub(super) heard: BTreeMap<SessionId, Time>,
+    /// Whether this server has left the content group, to be gone soon.
+    pub(super) has_left: bool,
 }
 
 impl<C> Unit<C> {
@@ -35,6 +37,7 @@ impl<C> Unit<C> {
             dirty: BTreeSet::new(),
             propagate_at: None,
             heard: BTreeMap::new(),
+            has_left: false,
         }
     }
 
