@@ -115,7 +115,8 @@ async fn hold_a_session(buf: &Path, gateway: &Address) {
         units["contentUnits"].as_array().unwrap().iter().map(|it| it["name"].clone()).collect();
     assert_eq!(
         names,
-        ["gradients", "group-communication", "life", "mandelbrot"].map(|unit| format!("contentUnits/{unit}"))
+        ["gradients", "group-communication", "life", "lighthouse", "mandelbrot"]
+            .map(|unit| format!("contentUnits/{unit}"))
     );
     let request = serde_json::json!({ "parent": "contentUnits/mandelbrot" });
     let created = answer(buf, gateway, "CreateSession", request).await;
