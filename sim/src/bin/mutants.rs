@@ -107,7 +107,7 @@ impl Finder {
     /// How many seeds a mutant may survive.
     const fn seeds(self) -> &'static str {
         match self {
-            Finder::Sessions => "400",
+            Finder::Sessions => "1000",
             Finder::Multicast | Finder::Script => "600",
             Finder::Membership => "1000",
         }
