@@ -617,9 +617,10 @@ fn await_votes(world: &mut World) -> Vec<DaemonIndex> {
     let asked = |world: &World| -> Vec<DaemonIndex> {
         (0..world.daemons.len()).filter(|daemon| world.daemons[*daemon].asked.is_some()).collect()
     };
+    let deadline = world.now + Duration::from_secs(60);
     arrive(world);
     while asked(world).is_empty() {
-        assert!(world.advance(), "nobody is asked");
+        assert!(world.advance() && world.now < deadline, "nobody is asked");
         arrive(world);
     }
     asked(world)
@@ -627,8 +628,10 @@ fn await_votes(world: &mut World) -> Vec<DaemonIndex> {
 
 /// Lets time pass until nothing is left to do. Whoever is asked to write something down does.
 fn settle_with_votes(world: &mut World) {
+    let deadline = world.now + Duration::from_secs(60);
     arrive(world);
     while world.advance() {
+        assert!(world.now < deadline, "no end");
         arrive(world);
         for daemon in 0..world.daemons.len() {
             if world.daemons[daemon].asked.is_some() {
