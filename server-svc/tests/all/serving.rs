@@ -232,7 +232,7 @@ async fn without_sessions_the_drain_is_done_at_once() {
     let mut daemon = Daemon::start().await;
     let (bed, mut process) = attached(&mut daemon).await;
     bed.shutdown.cancel();
-    process.does("leave content/life").await;
+    process.does("leave service").await;
     drop((bed.channel, bed.operator));
     soon(bed.running).await.unwrap().unwrap();
 }

@@ -49,7 +49,7 @@ std::thread_local! {
 const PROFILE: &str = "\n[profile.dev]\nopt-level = 1\ndebug = false\n";
 
 /// A run that takes longer than this goes round in circles.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
