@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use model::{Time, UnitId};
 use serde::{Deserialize, Serialize};
-use session_core::{ContentService, Next, Refusal, UnitInfo};
+use session_core::{ContentId, ContentService, Next, Refusal, UnitInfo};
 
 struct Tally(UnitId);
 
@@ -28,18 +28,18 @@ impl ContentService for Tally {
         vec![UnitInfo::new(self.0.clone(), "A tally", "application/json")]
     }
 
-    fn open(&self, _unit: &UnitId) -> Context {
+    fn open(&self, _: &ContentId) -> Context {
         Context::default()
     }
 
-    fn apply(&self, _unit: &UnitId, context: &mut Context, request: &[u8]) -> Result<(), Refusal> {
+    fn apply(&self, _: &ContentId, context: &mut Context, request: &[u8]) -> Result<(), Refusal> {
         let Request { add } = serde_json::from_slice(request).map_err(Refusal::malformed)?;
         context.sum = context.sum.checked_add(add).ok_or_else(|| Refusal::out_of_range("too much"))?;
         context.unanswered.push_back(context.sum);
         Ok(())
     }
 
-    fn next(&self, _unit: &UnitId, context: &mut Context, _now: Time) -> Next {
+    fn next(&self, _: &ContentId, context: &mut Context, _now: Time) -> Next {
         let Some(sum) = context.unanswered.pop_front() else { return Next::Idle };
         Next::Respond { payload: format!(r#"{{"sum":{sum}}}"#).into(), last: false }
     }

@@ -92,7 +92,7 @@ impl Conversation {
     /// Asks while the server that serves is killed, waits for another one, and starts the first one again.
     pub async fn ask_while_killing(&mut self, request: &Value, bed: &mut Bed) -> String {
         let servings = self.events("serving");
-        let victim: Name = servings.last().unwrap()["server"].as_str().unwrap().parse().unwrap();
+        let victim: Name = self.server().await.parse().unwrap();
         let killed = [victim];
         let (response, ()) = tokio::join!(self.ask(request), bed.kill(&killed));
         until("another server", async || {
@@ -102,6 +102,16 @@ impl Conversation {
         .await;
         bed.start_again(&killed).await;
         response
+    }
+
+    /// Who serves.
+    pub async fn server(&self) -> String {
+        until("somebody who serves", async || {
+            let servings = self.events("serving");
+            let last = servings.last().and_then(|serving| serving["server"].as_str().map(str::to_owned));
+            last.ok_or("there is nobody")
+        })
+        .await
     }
 
     /// How often a server took over from another one.

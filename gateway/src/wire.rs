@@ -5,14 +5,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{ConfigurationId, Fence, GroupViewId, Name, SessionId, UnitId};
+use model::{ConfigurationId, Digest, Fence, GroupViewId, Name, SessionId, UnitId};
 use proto::gateway::v1 as delivery;
 use proto::gateway::v1::deliver_request::Message as FromServer;
 use proto::gateway::v1::deliver_response::Message as ForServer;
 use proto::session::v1 as session;
 use session_core::gateway::ClientEvent;
 use session_core::message::{AttachRefusal, Cursor, Resume, Secret, ToGateway, ToServer};
-use session_core::{Refusal, RefusalKind, UnitInfo};
+use session_core::{Edition, Refusal, RefusalKind, UnitInfo};
 
 use crate::cursor;
 
@@ -117,6 +117,7 @@ pub(crate) fn content_unit(info: UnitInfo) -> session::ContentUnit {
         media_type: info.media_type,
         duration: prost_types::Duration::try_from(info.duration).ok(),
         size_bytes: info.size,
+        edition: info.edition.number,
     }
 }
 
@@ -294,6 +295,7 @@ fn unit_info(info: delivery::UnitInfo) -> Result<UnitInfo, Malformed> {
     let duration = info.duration.ok_or_else(|| missing("units.duration"))?;
     Ok(UnitInfo {
         unit: unit_id("units.unit", &info.unit)?,
+        edition: Edition { number: info.edition, digest: Digest::new(info.digest) },
         title: info.title,
         media_type: info.media_type,
         duration: Duration::try_from(duration)
@@ -400,6 +402,8 @@ mod tests {
             media_type: "video/mp4".into(),
             duration: Some(prost_types::Duration { seconds: 60, nanos: 5 }),
             size_bytes: 1 << 20,
+            edition: 2,
+            digest: 7,
         };
         let samples = [
             FromServer::Hello(delivery::ServerHello {

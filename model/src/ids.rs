@@ -548,6 +548,11 @@ impl Digest {
         Digest(bytes.iter().fold(self.0, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)))
     }
 
+    /// The fingerprint with these bits.
+    pub const fn new(bits: u64) -> Digest {
+        Digest(bits)
+    }
+
     /// The 64 bits.
     pub const fn bits(self) -> u64 {
         self.0

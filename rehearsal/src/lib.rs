@@ -3,21 +3,21 @@
 //!
 //! ```
 //! # use model::{Time, UnitId};
-//! # use session_core::{ContentService, Next, Refusal, UnitInfo};
+//! # use session_core::{ContentId, ContentService, Next, Refusal, UnitInfo};
 //! # struct Tally;
 //! # impl ContentService for Tally {
 //! #     type Context = u32;
 //! #     fn units(&self) -> Vec<UnitInfo> {
 //! #         vec![UnitInfo::new(UnitId::new("tally").unwrap(), "A tally", "text/plain")]
 //! #     }
-//! #     fn open(&self, _: &UnitId) -> u32 {
+//! #     fn open(&self, _: &ContentId) -> u32 {
 //! #         0
 //! #     }
-//! #     fn apply(&self, _: &UnitId, context: &mut u32, request: &[u8]) -> Result<(), Refusal> {
+//! #     fn apply(&self, _: &ContentId, context: &mut u32, request: &[u8]) -> Result<(), Refusal> {
 //! #         *context = context.wrapping_add(request.len() as u32);
 //! #         Ok(())
 //! #     }
-//! #     fn next(&self, _: &UnitId, context: &mut u32, _: Time) -> Next {
+//! #     fn next(&self, _: &ContentId, context: &mut u32, _: Time) -> Next {
 //! #         *context = context.wrapping_add(1);
 //! #         Next::Respond { payload: context.to_string().into(), last: false }
 //! #     }
@@ -51,7 +51,7 @@ pub use fault::{Fault, What};
 /// How much is rehearsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rehearsal {
-    /// How many sessions of each unit.
+    /// How many sessions on each unit.
     pub sessions: u64,
     /// How many steps each of them has: a request, or a response.
     pub steps: usize,
@@ -60,7 +60,7 @@ pub struct Rehearsal {
 }
 
 impl Default for Rehearsal {
-    /// A hundred sessions of each unit, with the largest contexts that servers allow.
+    /// A hundred sessions on each unit, with the largest contexts that servers allow.
     fn default() -> Rehearsal {
         let context_bytes_max = session_core::Params::default().context_bytes_max;
         Rehearsal { sessions: 100, steps: 60, context_bytes_max }
@@ -76,7 +76,7 @@ impl Rehearsal {
     pub fn run<S: ContentService>(&self, make: impl Fn() -> S, requests: &[Vec<u8>]) -> Result<(), Fault> {
         for info in make().units() {
             for seed in 0..self.sessions {
-                run::session(self, &make, &info.unit, requests, seed)?;
+                run::session(self, &make, &info.content(), requests, seed)?;
             }
         }
         Ok(())

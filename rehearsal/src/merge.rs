@@ -1,8 +1,7 @@
 //! Whether a service that makes one context of two does so by the rules: replicas merge what they have in different
 //! orders, and more than once.
 
-use model::UnitId;
-use session_core::ContentService;
+use session_core::{ContentId, ContentService};
 
 use crate::fault::What;
 
@@ -10,14 +9,14 @@ use crate::fault::What;
 /// service take turns.
 pub(crate) fn obeys<S: ContentService>(
     services: [&S; 2],
-    unit: &UnitId,
+    content: &ContentId,
     contexts: &[S::Context],
 ) -> Result<(), What> {
     let broken = |law, expected: &Option<S::Context>, found: &Option<S::Context>| {
         let (expected, found) = (format!("{expected:?}"), format!("{found:?}"));
         Err(What::Merge { law, expected, found })
     };
-    let [here, there] = services.map(|service| |one: &_, other: &_| service.merge(unit, one, other));
+    let [here, there] = services.map(|service| |one: &_, other: &_| service.merge(content, one, other));
     for one in contexts {
         let again = here(one, one);
         if again.as_ref().is_some_and(|again| again != one) {

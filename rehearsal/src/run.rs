@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use model::{Time, UnitId};
-use session_core::{ContentService, Next, Refusal};
+use model::Time;
+use session_core::{ContentId, ContentService, Next, Refusal};
 
 use crate::Rehearsal;
 use crate::fault::{Fault, What};
@@ -57,27 +57,32 @@ struct Server<S> {
 }
 
 impl<S: ContentService> Server<S> {
-    fn perform(&mut self, unit: &UnitId, context: &mut S::Context, step: &Step) -> Result<Outcome, What> {
+    fn perform(
+        &mut self,
+        content: &ContentId,
+        context: &mut S::Context,
+        step: &Step,
+    ) -> Result<Outcome, What> {
         match step {
-            Step::Request(request) => Ok(Outcome::Verdict(self.apply(unit, context, request))),
-            Step::Next => self.next(unit, context),
+            Step::Request(request) => Ok(Outcome::Verdict(self.apply(content, context, request))),
+            Step::Next => self.next(content, context),
         }
     }
 
     /// As servers do it: a refused request changes nothing.
-    fn apply(&self, unit: &UnitId, context: &mut S::Context, request: &[u8]) -> Result<(), Refusal> {
+    fn apply(&self, content: &ContentId, context: &mut S::Context, request: &[u8]) -> Result<(), Refusal> {
         let mut changed = context.clone();
-        let verdict = self.service.apply(unit, &mut changed, request);
+        let verdict = self.service.apply(content, &mut changed, request);
         if verdict.is_ok() {
             *context = changed;
         }
         verdict
     }
 
-    fn next(&mut self, unit: &UnitId, context: &mut S::Context) -> Result<Outcome, What> {
+    fn next(&mut self, content: &ContentId, context: &mut S::Context) -> Result<Outcome, What> {
         for _ in 0..WAITS_MAX {
             let before = context.clone();
-            let next = self.service.next(unit, context, self.now);
+            let next = self.service.next(content, context, self.now);
             match next {
                 Next::Respond { payload, last } => return Ok(Outcome::Response(payload.to_vec(), last)),
                 Next::At(_) | Next::Idle if *context != before => return Err(What::SilentChange),
@@ -93,14 +98,14 @@ impl<S: ContentService> Server<S> {
 pub(crate) fn session<S: ContentService>(
     rehearsal: &Rehearsal,
     make: &impl Fn() -> S,
-    unit: &UnitId,
+    content: &ContentId,
     requests: &[Vec<u8>],
     seed: u64,
 ) -> Result<(), Fault> {
     let mut dice = Dice::new(seed);
     let steps = script::write(&mut dice, requests, rehearsal.steps);
     let mut reached = 0;
-    let mut play = Play { rehearsal, make, unit, steps: &steps, reached: &mut reached };
+    let mut play = Play { rehearsal, make, content, steps: &steps, reached: &mut reached };
     let played = catch_unwind(AssertUnwindSafe(|| {
         let undisturbed = play.undisturbed()?;
         play.disturbed(&undisturbed, &mut dice)
@@ -111,7 +116,7 @@ pub(crate) fn session<S: ContentService>(
         Err(panic) => What::Panicked(message_of(&*panic)),
     };
     let shown = steps.iter().take(reached + 1).map(Step::shown).collect();
-    Err(Fault { unit: unit.clone(), seed, steps: shown, what })
+    Err(Fault { unit: content.unit.clone(), seed, steps: shown, what })
 }
 
 fn message_of(panic: &(dyn Any + Send)) -> String {
@@ -123,7 +128,7 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
 struct Play<'a, F> {
     rehearsal: &'a Rehearsal,
     make: &'a F,
-    unit: &'a UnitId,
+    content: &'a ContentId,
     steps: &'a [Step],
     /// Which step is the present one.
     reached: &'a mut usize,
@@ -139,11 +144,11 @@ impl<S: ContentService, F: Fn() -> S> Play<'_, F> {
 
     fn undisturbed(&mut self) -> Result<Record, What> {
         let mut server = self.server(0);
-        let mut context = server.service.open(self.unit);
+        let mut context = server.service.open(self.content);
         let mut record = Vec::new();
         for (index, step) in self.steps.iter().enumerate() {
             *self.reached = index;
-            record.push(server.perform(self.unit, &mut context, step)?);
+            record.push(server.perform(self.content, &mut context, step)?);
             self.through_bytes(&context)?;
         }
         Ok(record)
@@ -154,8 +159,8 @@ impl<S: ContentService, F: Fn() -> S> Play<'_, F> {
         *self.reached = 0;
         let mut servers = [0, 1, 2].map(|number| self.server(number));
         let mut primary = 0;
-        let mut context = servers[0].service.open(self.unit);
-        if bytes(&context) != bytes(&servers[1].service.open(self.unit)) {
+        let mut context = servers[0].service.open(self.content);
+        if bytes(&context) != bytes(&servers[1].service.open(self.content)) {
             return Err(What::Opens);
         }
         // The context before each step, as it travels.
@@ -173,11 +178,11 @@ impl<S: ContentService, F: Fn() -> S> Play<'_, F> {
                 context = self.take_over(&mut servers[primary], &history[from], record, from..index)?;
                 *self.reached = index;
             }
-            let found = servers[primary].perform(self.unit, &mut context, step)?;
+            let found = servers[primary].perform(self.content, &mut context, step)?;
             same(&record[index], &found)?;
             if let Step::Request(request) = step {
                 let mirror = &servers[(primary + 1) % servers.len()];
-                let verdict = Outcome::Verdict(mirror.apply(self.unit, &mut backup, request));
+                let verdict = Outcome::Verdict(mirror.apply(self.content, &mut backup, request));
                 if verdict != found {
                     return Err(What::Backup { primary: found.shown(0), backup: verdict.shown(0) });
                 }
@@ -198,12 +203,12 @@ impl<S: ContentService, F: Fn() -> S> Play<'_, F> {
             let mut context = decoded(&history[dice.below(history.len())])?;
             if let Step::Request(request) = &self.steps[dice.below(self.steps.len())] {
                 // A refused one changes nothing.
-                let _ = servers[0].apply(self.unit, &mut context, request);
+                let _ = servers[0].apply(self.content, &mut context, request);
             }
             contexts.push(context);
         }
         let [one, other, _] = servers;
-        merge::obeys([&one.service, &other.service], self.unit, &contexts)
+        merge::obeys([&one.service, &other.service], self.content, &contexts)
     }
 
     /// The context at a server that goes on from an older one, and does again what came since.
@@ -217,7 +222,7 @@ impl<S: ContentService, F: Fn() -> S> Play<'_, F> {
         let mut context = decoded(older)?;
         for (index, expected) in record.iter().enumerate().take(since.end).skip(since.start) {
             *self.reached = index;
-            same(expected, &server.perform(self.unit, &mut context, &self.steps[index])?)?;
+            same(expected, &server.perform(self.content, &mut context, &self.steps[index])?)?;
         }
         Ok(context)
     }
@@ -246,9 +251,9 @@ impl<S: ContentService, F: Fn() -> S> Play<'_, F> {
         });
         // Whatever it says to these.
         for request in requests.skip(dice.below(8)).take(3) {
-            let _ = server.apply(self.unit, &mut context, request);
+            let _ = server.apply(self.content, &mut context, request);
         }
-        let _ = server.service.next(self.unit, &mut context, server.now);
+        let _ = server.service.next(self.content, &mut context, server.now);
     }
 }
 

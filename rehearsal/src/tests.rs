@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::{Fault, Rehearsal, What, rehearse};
 use model::{Time, UnitId};
 use serde::{Deserialize, Serialize};
-use session_core::{ContentService, Next, Refusal, UnitInfo};
+use session_core::{ContentId, ContentService, Next, Refusal, UnitInfo};
 
 /// What is wrong with the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,13 +65,13 @@ impl ContentService for Board {
         vec![UnitInfo::new(UnitId::new("board").unwrap(), "A notice board", "text/plain")]
     }
 
-    fn open(&self, _: &UnitId) -> Context {
+    fn open(&self, _: &ContentId) -> Context {
         static OPENED: AtomicU32 = AtomicU32::new(0);
         let asked = if self.plant == Plant::Opens { OPENED.fetch_add(1, Ordering::Relaxed) } else { 0 };
         Context { asked, ..Context::default() }
     }
 
-    fn apply(&self, _: &UnitId, context: &mut Context, request: &[u8]) -> Result<(), Refusal> {
+    fn apply(&self, _: &ContentId, context: &mut Context, request: &[u8]) -> Result<(), Refusal> {
         let word = std::str::from_utf8(request).map_err(Refusal::malformed)?;
         if self.plant == Plant::VerdictOfNext && usize::from(context.told) < context.words.len() {
             return Err(Refusal::precondition("one after the other"));
@@ -87,7 +87,7 @@ impl ContentService for Board {
         Ok(())
     }
 
-    fn next(&self, _: &UnitId, context: &mut Context, now: Time) -> Next {
+    fn next(&self, _: &ContentId, context: &mut Context, now: Time) -> Next {
         let told = usize::from(context.told);
         if self.plant == Plant::Trust && told > 0 {
             assert!(!context.words[told - 1].contains('\0'), "no word has such a thing");
@@ -114,7 +114,7 @@ impl ContentService for Board {
         Next::Respond { payload: payload.into(), last: false }
     }
 
-    fn merge(&self, _: &UnitId, one: &Context, other: &Context) -> Option<Context> {
+    fn merge(&self, _: &ContentId, one: &Context, other: &Context) -> Option<Context> {
         Some(merged(self.plant, one, other))
     }
 }

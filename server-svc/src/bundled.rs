@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use courseware::Courseware;
-use model::{Level, Time, UnitId};
+use model::{Level, Time};
 use search::Search;
 use serde::{Deserialize, Serialize};
-use session_core::{ContentService, Next, Refusal, UnitInfo};
+use session_core::{ContentId, ContentService, Next, Refusal, UnitInfo};
 use tokens::Tokens;
 use vod::Vod;
 
@@ -17,7 +17,7 @@ use crate::store;
 
 /// Films, courses, collections and texts.
 pub struct Bundled {
-    kinds: BTreeMap<UnitId, Kind>,
+    kinds: BTreeMap<ContentId, Kind>,
     vod: Vod,
     courseware: Courseware,
     search: Search,
@@ -48,30 +48,30 @@ pub fn load(config: &Config) -> Result<Bundled, LoadError> {
 
 impl Bundled {
     /// Serves this content.
-    pub fn new(content: BTreeMap<UnitId, Content>, films: vod::Params) -> Bundled {
+    pub fn new(content: BTreeMap<ContentId, Content>, films: vod::Params) -> Bundled {
         let mut kinds = BTreeMap::new();
         let (mut by_film, mut by_course) = (BTreeMap::new(), BTreeMap::new());
         let (mut by_collection, mut by_text) = (BTreeMap::new(), BTreeMap::new());
-        for (unit, content) in content {
+        for (id, content) in content {
             let kind = match content {
                 Content::Film(film) => {
-                    by_film.insert(unit.clone(), film);
+                    by_film.insert(id.clone(), film);
                     Kind::Film
                 }
                 Content::Course(course) => {
-                    by_course.insert(unit.clone(), course);
+                    by_course.insert(id.clone(), course);
                     Kind::Course
                 }
                 Content::Collection(collection) => {
-                    by_collection.insert(unit.clone(), *collection);
+                    by_collection.insert(id.clone(), *collection);
                     Kind::Collection
                 }
                 Content::Text(text) => {
-                    by_text.insert(unit.clone(), text);
+                    by_text.insert(id.clone(), text);
                     Kind::Text
                 }
             };
-            kinds.insert(unit, kind);
+            kinds.insert(id, kind);
         }
         Bundled {
             kinds,
@@ -82,15 +82,15 @@ impl Bundled {
         }
     }
 
-    /// Whether a context is one of a session on this unit. One that a client made up need not be.
-    fn fits(&self, unit: &UnitId, context: &Context) -> bool {
+    /// Whether a context is one of a session on this content. One that a client made up need not be.
+    fn fits(&self, content: &ContentId, context: &Context) -> bool {
         let kind = match context {
             Context::Film(_) => Kind::Film,
             Context::Course(_) => Kind::Course,
             Context::Collection(_) => Kind::Collection,
             Context::Text(_) => Kind::Text,
         };
-        self.kinds.get(unit) == Some(&kind)
+        self.kinds.get(content) == Some(&kind)
     }
 }
 
@@ -102,46 +102,46 @@ impl ContentService for Bundled {
         films.chain(self.courseware.units()).chain(self.search.units()).chain(self.tokens.units()).collect()
     }
 
-    fn open(&self, unit: &UnitId) -> Context {
-        match self.kinds.get(unit) {
-            Some(Kind::Film) => Context::Film(self.vod.open(unit)),
-            Some(Kind::Course) => Context::Course(self.courseware.open(unit)),
-            Some(Kind::Collection) => Context::Collection(self.search.open(unit)),
-            Some(Kind::Text) => Context::Text(self.tokens.open(unit)),
-            None => panic!("asked to serve {unit}, which is not held here"),
+    fn open(&self, content: &ContentId) -> Context {
+        match self.kinds.get(content) {
+            Some(Kind::Film) => Context::Film(self.vod.open(content)),
+            Some(Kind::Course) => Context::Course(self.courseware.open(content)),
+            Some(Kind::Collection) => Context::Collection(self.search.open(content)),
+            Some(Kind::Text) => Context::Text(self.tokens.open(content)),
+            None => panic!("asked to serve {content}, which is not held here"),
         }
     }
 
-    fn apply(&self, unit: &UnitId, context: &mut Context, request: &[u8]) -> Result<(), Refusal> {
-        if !self.fits(unit, context) {
+    fn apply(&self, content: &ContentId, context: &mut Context, request: &[u8]) -> Result<(), Refusal> {
+        if !self.fits(content, context) {
             return Err(Refusal::precondition("the session is one on another kind of content"));
         }
         match context {
-            Context::Film(context) => self.vod.apply(unit, context, request),
-            Context::Course(context) => self.courseware.apply(unit, context, request),
-            Context::Collection(context) => self.search.apply(unit, context, request),
-            Context::Text(context) => self.tokens.apply(unit, context, request),
+            Context::Film(context) => self.vod.apply(content, context, request),
+            Context::Course(context) => self.courseware.apply(content, context, request),
+            Context::Collection(context) => self.search.apply(content, context, request),
+            Context::Text(context) => self.tokens.apply(content, context, request),
         }
     }
 
-    fn commit(&self, unit: &UnitId) -> Option<Level> {
-        match self.kinds.get(unit)? {
-            Kind::Film => self.vod.commit(unit),
-            Kind::Course => self.courseware.commit(unit),
-            Kind::Collection => self.search.commit(unit),
-            Kind::Text => self.tokens.commit(unit),
+    fn commit(&self, content: &ContentId) -> Option<Level> {
+        match self.kinds.get(content)? {
+            Kind::Film => self.vod.commit(content),
+            Kind::Course => self.courseware.commit(content),
+            Kind::Collection => self.search.commit(content),
+            Kind::Text => self.tokens.commit(content),
         }
     }
 
-    fn next(&self, unit: &UnitId, context: &mut Context, now: Time) -> Next {
-        if !self.fits(unit, context) {
+    fn next(&self, content: &ContentId, context: &mut Context, now: Time) -> Next {
+        if !self.fits(content, context) {
             return Next::Idle;
         }
         match context {
-            Context::Film(context) => self.vod.next(unit, context, now),
-            Context::Course(context) => self.courseware.next(unit, context, now),
-            Context::Collection(context) => self.search.next(unit, context, now),
-            Context::Text(context) => self.tokens.next(unit, context, now),
+            Context::Film(context) => self.vod.next(content, context, now),
+            Context::Course(context) => self.courseware.next(content, context, now),
+            Context::Collection(context) => self.search.next(content, context, now),
+            Context::Text(context) => self.tokens.next(content, context, now),
         }
     }
 }
@@ -149,6 +149,7 @@ impl ContentService for Bundled {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::UnitId;
 
     /// One unit of each kind.
     fn bundled() -> Bundled {
@@ -159,7 +160,8 @@ mod tests {
             ("c", Kind::Course, course),
             ("s", Kind::Collection, "# S\ntext".into()),
         ];
-        let unit = |(id, kind, file)| (UnitId::new(id).unwrap(), Content::parse(kind, file).unwrap());
+        let named = |id| ContentId::only(UnitId::new(id).unwrap());
+        let unit = |(id, kind, file)| (named(id), Content::parse(kind, file).unwrap());
         Bundled::new(files.map(unit).into(), vod::Params::default())
     }
 
@@ -176,7 +178,7 @@ mod tests {
     #[test]
     fn a_context_of_another_kind_is_put_up_with() {
         let bundled = bundled();
-        let [film, course] = ["f", "c"].map(|id| UnitId::new(id).unwrap());
+        let [film, course] = ["f", "c"].map(|id| ContentId::only(UnitId::new(id).unwrap()));
         let mut context = bundled.open(&film);
         assert!(bundled.apply(&course, &mut context, b"{}").is_err());
         assert_eq!(bundled.next(&course, &mut context, Time::ZERO), Next::Idle);

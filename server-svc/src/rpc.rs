@@ -1,6 +1,7 @@
 //! What operators use: the state of the unit databases, moving a session, changing the policy of a unit, and loading the
 //! content again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::trace::Role;
@@ -106,6 +107,18 @@ impl<S: Service> ServerService for Operators<S> {
         }))
     }
 
+    async fn publish_edition(
+        &self,
+        request: Request<pb::PublishEditionRequest>,
+    ) -> Result<Response<pb::PublishEditionResponse>, Status> {
+        let pb::PublishEditionRequest { name, edition } = request.into_inner();
+        let unit = wire::unit("name", &name).map_err(malformed)?;
+        let ordered = self.order(|ticket| Input::Publish { ticket, unit, edition }).await?;
+        let Ordered::Published(published) = ordered else { return Err(confused()) };
+        tracing::info!(unit = name, edition = %published, "an operator publishes an edition");
+        Ok(Response::new(pb::PublishEditionResponse { edition: published.number }))
+    }
+
     type DrainStream = Progress;
 
     async fn drain(&self, _: Request<pb::DrainRequest>) -> Result<Response<Progress>, Status> {
@@ -121,7 +134,8 @@ impl<S: Service> ServerService for Operators<S> {
         let service = loaded
             .map_err(|error| Status::internal(error.to_string()))?
             .map_err(|error| because(Code::FailedPrecondition, "BAD_CONTENT", error.to_string()))?;
-        let content_units = service.units().iter().map(|info| wire::unit_name(&info.unit)).collect();
+        let units: BTreeSet<UnitId> = service.units().into_iter().map(|info| info.unit).collect();
+        let content_units: Vec<String> = units.iter().map(wire::unit_name).collect();
         self.machine.send(Input::Content(service)).await.map_err(|_| stopping())?;
         tracing::info!(?content_units, "content loaded again");
         Ok(Response::new(pb::ReloadContentResponse { content_units }))
@@ -218,6 +232,8 @@ fn refused(refusal: OrderRefusal) -> Status {
         OrderRefusal::NotAReplica => (Code::FailedPrecondition, "NOT_A_REPLICA"),
         OrderRefusal::AlreadyPrimary => (Code::FailedPrecondition, "ALREADY_PRIMARY"),
         OrderRefusal::NobodyElse => (Code::FailedPrecondition, "NO_OTHER_REPLICA"),
+        OrderRefusal::NotNewer => (Code::FailedPrecondition, "NOT_NEWER"),
+        OrderRefusal::NotHeldByAll => (Code::FailedPrecondition, "NOT_HELD_BY_ALL"),
         OrderRefusal::Unsettled => {
             return unavailable("UNSETTLED", refusal.to_string(), std::time::Duration::from_millis(500));
         }
@@ -243,6 +259,8 @@ fn unit_status<S: Service>(
         uncertain: uncertain(policy.uncertain).into(),
         commit: commit_level(policy.commit).into(),
         may_serve: server.may_serve(unit),
+        edition: database.edition().number,
+        editions: server.editions(unit).map(|edition| edition.number).collect(),
         sessions: server.sessions().filter(|it| it.unit == unit).map(|it| session_status(now, &it)).collect(),
     }
 }
@@ -265,5 +283,6 @@ fn session_status(now: Time, status: &SessionStatus<'_>) -> pb::SessionStatus {
         requests: status.requests,
         context_age: age,
         placed: status.session.placed,
+        edition: status.session.edition().map_or(0, |edition| edition.number),
     }
 }

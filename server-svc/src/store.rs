@@ -1,4 +1,5 @@
-//! A content directory: every file in it whose name ends like that of a [kind](Kind) of content is a content unit.
+//! A content directory: every file in it whose name ends like that of a [kind](Kind) of content is a content unit, or a
+//! later edition of one: `film.mp4` is the first edition of the unit `film`, `film@2.mp4` the second.
 //!
 //! Files are read into memory. A map of them would be smaller, but a file that is cut short under a map kills the
 //! process, and whoever serves a film reads all of it anyway.
@@ -9,7 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use model::UnitId;
+use model::{Digest, UnitId};
+use session_core::{ContentId, Edition};
 use thiserror::Error;
 
 use crate::content::{Content, ContentError, Kind};
@@ -34,12 +36,12 @@ pub enum StoreError {
     #[error("{}: the name of a content unit's file ends with one of {}", path.display(), suffixes())]
     NoKind { path: PathBuf },
     #[error(
-        "{}: the file name has to be a unit id, at most {} of a-z, 0-9, `-`, `_` and `.`, then `{suffix}`, such as \
-         `{suggestion}{suffix}`; rename it",
+        "{}: the file name has to be a unit id, at most {} of a-z, 0-9, `-`, `_` and `.`, then `@` and a number from 2 on \
+         if it is a later edition, then `{suffix}`, such as `{suggestion}{suffix}`; rename it",
         path.display(), UnitId::LEN_MAX
     )]
     Name { path: PathBuf, suggestion: String, suffix: &'static str },
-    #[error("{} and {} would both be the unit `{unit}`; rename one", one.display(), other.display())]
+    #[error("{} and {} would both be the same edition of `{unit}`; rename one", one.display(), other.display())]
     Twice { unit: UnitId, one: PathBuf, other: PathBuf },
     #[error(
         "{} has no content, which are files with names that end with one of {}; add one with `handover content add \
@@ -50,8 +52,8 @@ pub enum StoreError {
     #[error("{} has no unit `{unit}`; it has {}", dir.display(), listed(held))]
     NoSuchUnit { dir: PathBuf, unit: UnitId, held: BTreeSet<UnitId> },
     #[error(
-        "there is another unit called `{unit}` already, and content does not change while it is served; \
-         rename the new one"
+        "there is another unit called `{unit}` already, and content does not change while it is served; rename the new \
+         one, or publish it as a new edition with `handover content publish`"
     )]
     Taken { unit: UnitId },
 }
@@ -64,48 +66,76 @@ fn listed(units: &BTreeSet<UnitId>) -> String {
     units.iter().map(UnitId::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// Loads the selected units of a directory.
+/// What the name of a file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The unit.
+    pub unit: UnitId,
+    /// Which edition of it.
+    pub edition: u32,
+    /// What it is.
+    pub kind: Kind,
+}
+
+impl Named {
+    /// The name of the file.
+    fn file_name(&self) -> String {
+        let Named { unit, edition, kind } = self;
+        let suffix = kind.suffix();
+        if *edition == 1 { format!("{unit}{suffix}") } else { format!("{unit}@{edition}{suffix}") }
+    }
+}
+
+/// The files of each unit, by edition.
+pub type Files = BTreeMap<UnitId, BTreeMap<u32, PathBuf>>;
+
+/// Loads the selected units of a directory, in all their editions.
 ///
 /// # Errors
 /// A [`StoreError`] names the file that cannot be used. Nothing is left out in silence.
-pub fn load(dir: &Path, selection: &Selection) -> Result<BTreeMap<UnitId, Content>, StoreError> {
-    let paths = list(dir)?;
+pub fn load(dir: &Path, selection: &Selection) -> Result<BTreeMap<ContentId, Content>, StoreError> {
+    let files = list(dir)?;
     let selected: BTreeSet<UnitId> = match selection {
-        Selection::All => paths.keys().cloned().collect(),
+        Selection::All => files.keys().cloned().collect(),
         Selection::Units(units) => units.clone(),
     };
-    let load_one = |unit: UnitId| {
-        let Some(path) = paths.get(&unit) else {
-            let held = paths.keys().cloned().collect();
+    let mut loaded = BTreeMap::new();
+    for unit in selected {
+        let Some(editions) = files.get(&unit) else {
+            let held = files.keys().cloned().collect();
             return Err(StoreError::NoSuchUnit { dir: dir.to_owned(), unit, held });
         };
-        Ok((unit, read(path)?.1))
-    };
-    selected.into_iter().map(load_one).collect()
+        for (number, path) in editions {
+            let (bytes, content) = read(path)?;
+            let edition = Edition { number: *number, digest: Digest::of(&bytes) };
+            loaded.insert(ContentId { unit: unit.clone(), edition }, content);
+        }
+    }
+    Ok(loaded)
 }
 
 /// The units of a directory and their files.
 ///
 /// # Errors
 /// If the directory cannot be read, has no content, or has some whose name is not a unit id or that of another.
-pub fn list(dir: &Path) -> Result<BTreeMap<UnitId, PathBuf>, StoreError> {
+pub fn list(dir: &Path) -> Result<Files, StoreError> {
     let failed = |reason| StoreError::Io { action: "read", path: dir.to_owned(), reason };
-    let mut paths = BTreeMap::new();
+    let mut files = Files::new();
     for entry in fs::read_dir(dir).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let hidden = path.file_name().is_some_and(|it| it.as_encoded_bytes().starts_with(b"."));
         if hidden || Kind::of(&path).is_none() {
             continue;
         }
-        let (unit, _) = unit_of(&path)?;
-        if let Some(one) = paths.insert(unit.clone(), path.clone()) {
+        let Named { unit, edition, .. } = named(&path)?;
+        if let Some(one) = files.entry(unit.clone()).or_default().insert(edition, path.clone()) {
             return Err(StoreError::Twice { unit, one, other: path });
         }
     }
-    if paths.is_empty() {
+    if files.is_empty() {
         return Err(StoreError::NoContent { dir: dir.to_owned() });
     }
-    Ok(paths)
+    Ok(files)
 }
 
 /// Adds a file to a directory, which is made if need be, under its name. It is there as a whole or not at all. Adding
@@ -114,11 +144,23 @@ pub fn list(dir: &Path) -> Result<BTreeMap<UnitId, PathBuf>, StoreError> {
 /// # Errors
 /// A [`StoreError`] says why this file cannot be served, and what to do about it.
 pub fn add(file: &Path, dir: &Path) -> Result<UnitId, StoreError> {
-    let (unit, kind) = unit_of(file)?;
+    let name = named(file)?;
+    add_as(file, dir, &name)?;
+    Ok(name.unit)
+}
+
+/// The same, under this name.
+///
+/// # Errors
+/// As [`add`].
+pub fn add_as(file: &Path, dir: &Path, name: &Named) -> Result<(), StoreError> {
     let (bytes, _) = read(file)?;
-    let target = dir.join(format!("{unit}{}", kind.suffix()));
-    if list(dir).is_ok_and(|paths| paths.get(&unit).is_some_and(|path| *path != target)) {
-        return Err(StoreError::Taken { unit });
+    let target = dir.join(name.file_name());
+    let taken = || StoreError::Taken { unit: name.unit.clone() };
+    let there = list(dir).unwrap_or_default();
+    let same = there.get(&name.unit).and_then(|editions| editions.get(&name.edition));
+    if same.is_some_and(|path| *path != target) {
+        return Err(taken());
     }
     let failed = |reason| StoreError::Io { action: "write", path: target.clone(), reason };
     fs::create_dir_all(dir).map_err(failed)?;
@@ -129,15 +171,15 @@ pub fn add(file: &Path, dir: &Path) -> Result<UnitId, StoreError> {
         .map_err(failed)?;
     copy.write_all(&bytes).and_then(|()| copy.as_file().sync_all()).map_err(failed)?;
     match copy.persist_noclobber(&target) {
-        Ok(_) => Ok(unit),
+        Ok(_) => Ok(()),
         Err(it) if it.error.kind() != io::ErrorKind::AlreadyExists => Err(failed(it.error)),
-        Err(_) if fs::read(&target).map_err(failed)? == bytes => Ok(unit),
-        Err(_) => Err(StoreError::Taken { unit }),
+        Err(_) if fs::read(&target).map_err(failed)? == bytes => Ok(()),
+        Err(_) => Err(taken()),
     }
 }
 
 fn read(path: &Path) -> Result<(Vec<u8>, Content), StoreError> {
-    let (_, kind) = unit_of(path)?;
+    let Some(kind) = Kind::of(path) else { return Err(StoreError::NoKind { path: path.to_owned() }) };
     let bytes =
         fs::read(path).map_err(|reason| StoreError::Io { action: "read", path: path.to_owned(), reason })?;
     let content = Content::parse(kind, bytes.clone());
@@ -146,20 +188,24 @@ fn read(path: &Path) -> Result<(Vec<u8>, Content), StoreError> {
         .map_err(|reason| StoreError::Content { path: path.to_owned(), reason })
 }
 
-/// The unit that a file holds, by its name, and of which kind it is.
+/// What a file is, by its name.
 ///
 /// # Errors
 /// If the name is not that of a unit's file.
-pub fn unit_of(path: &Path) -> Result<(UnitId, Kind), StoreError> {
+pub fn named(path: &Path) -> Result<Named, StoreError> {
     let Some(kind) = Kind::of(path) else { return Err(StoreError::NoKind { path: path.to_owned() }) };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let stem = name.strip_suffix(kind.suffix()).unwrap_or_default();
-    let unit = UnitId::new(stem).ok_or_else(|| {
-        let legal = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-        let suggestion = stem.to_lowercase().chars().map(legal).take(UnitId::LEN_MAX).collect();
-        StoreError::Name { path: path.to_owned(), suggestion, suffix: kind.suffix() }
-    })?;
-    Ok((unit, kind))
+    let (id, edition) = match stem.split_once('@') {
+        None => (stem, Some(1)),
+        Some((id, number)) => (id, number.parse().ok().filter(|number: &u32| *number > 1)),
+    };
+    if let (Some(unit), Some(edition)) = (UnitId::new(id), edition) {
+        return Ok(Named { unit, edition, kind });
+    }
+    let legal = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let suggestion = stem.to_lowercase().chars().map(legal).take(UnitId::LEN_MAX).collect();
+    Err(StoreError::Name { path: path.to_owned(), suggestion, suffix: kind.suffix() })
 }
 
 #[cfg(test)]
@@ -200,17 +246,21 @@ mod tests {
         let files = [
             ("a.mp4", film()),
             ("b.course.toml", course(3)),
+            ("b@12.course.toml", course(4)),
             ("c.collection.md", b"# C\ntext".to_vec()),
             ("make.sh", vec![]),
             (".c.mp4", vec![]),
         ];
         let dir = dir_with(&files);
         let all = load(dir.path(), &Selection::All).unwrap();
-        assert_eq!(all.keys().collect::<Vec<_>>(), [&unit("a"), &unit("b"), &unit("c")]);
-        let Content::Course(course) = &all[&unit("b")] else { panic!("it is a course") };
+        let names: Vec<_> = all.keys().map(ToString::to_string).collect();
+        assert_eq!(names, ["a", "b", "b@12", "c"]);
+        let course_of =
+            |number| all.iter().find(|(id, _)| (id.unit.as_str(), id.edition.number) == ("b", number));
+        let Some((_, Content::Course(course))) = course_of(1) else { panic!("it is a course") };
         assert_eq!(course.pages.len(), 3);
         let some = load(dir.path(), &Selection::Units([unit("b")].into())).unwrap();
-        assert_eq!(some.keys().collect::<Vec<_>>(), [&unit("b")]);
+        assert_eq!(some.keys().map(ToString::to_string).collect::<Vec<_>>(), ["b", "b@12"]);
     }
 
     #[test]
@@ -226,12 +276,14 @@ mod tests {
     fn what_cannot_be_loaded_says_what_to_do() {
         let two = dir_with(&[("a.course.toml", course(1)), ("b.course.toml", course(1))]);
         let twice = dir_with(&[("a.course.toml", course(1)), ("a.mp4", film())]);
+        let first = dir_with(&[("a@1.course.toml", course(1))]);
         let misnamed = dir_with(&[("My Film (1).mp4", film())]);
         let empty = dir_with(&[("readme.txt", vec![])]);
         let absent = empty.path().join("absent");
         let cases = [
             (two.path(), Selection::Units([unit("c")].into()), "has no unit `c`; it has a, b"),
-            (twice.path(), Selection::All, "would both be the unit `a`"),
+            (twice.path(), Selection::All, "would both be the same edition of `a`"),
+            (first.path(), Selection::All, "a number from 2 on"),
             (misnamed.path(), Selection::All, "such as `my-film--1-.mp4`"),
             (empty.path(), Selection::All, "add one with `handover content add FILE`"),
             (&absent, Selection::All, "cannot read"),
@@ -255,6 +307,19 @@ mod tests {
         assert!(load(&content, &Selection::All).is_ok());
         let mode = fs::metadata(content.join("course-1.course.toml")).unwrap().permissions().mode();
         assert_eq!(mode & 0o600, 0o600);
+    }
+
+    #[test]
+    fn a_file_is_added_as_another_edition() {
+        let from = dir_with(&[("new.course.toml", course(2))]);
+        let content = dir_with(&[("a.course.toml", course(1))]);
+        let name = Named { unit: unit("a"), edition: 2, kind: Kind::Course };
+        let file = from.path().join("new.course.toml");
+        add_as(&file, content.path(), &name).unwrap();
+        assert_eq!(names(content.path()), ["a.course.toml", "a@2.course.toml"]);
+        assert_eq!(named(&content.path().join("a@2.course.toml")).unwrap(), name);
+        fs::write(&file, course(3)).unwrap();
+        assert!(matches!(add_as(&file, content.path(), &name), Err(StoreError::Taken { .. })));
     }
 
     #[test]

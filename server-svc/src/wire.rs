@@ -195,6 +195,8 @@ fn unit_info(info: UnitInfo) -> pb::UnitInfo {
         media_type: info.media_type,
         duration: prost_types::Duration::try_from(info.duration).ok(),
         size_bytes: info.size,
+        edition: info.edition.number,
+        digest: info.edition.digest.bits(),
     }
 }
 

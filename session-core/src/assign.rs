@@ -9,7 +9,7 @@ use core::cmp::Reverse;
 
 use model::{Digest, Fence, GroupViewId, ProcessId, SessionId};
 
-use crate::unit_db::{Policy, Replaced, Session};
+use crate::unit_db::{Holdings, Policy, Replaced, Session};
 
 /// How much each member does for the sessions of one unit. Counted from the database, never measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,19 +55,25 @@ impl Loads {
         }
     }
 
-    /// Who does least, other than `but`.
-    fn lightest_primary(&self, id: SessionId, but: Option<ProcessId>) -> Option<ProcessId> {
+    /// Who does least of those who `can`.
+    fn lightest_primary(&self, id: SessionId, can: impl Fn(ProcessId) -> bool) -> Option<ProcessId> {
         let weight = |(server, load): &(&ProcessId, &Load)| {
             (load.primaries, load.primaries + load.backups, tie(id, **server), **server)
         };
-        let free = |(server, _): &(&ProcessId, &Load)| Some(**server) != but;
-        self.0.iter().filter(free).min_by_key(weight).map(|(server, _)| *server)
+        self.0.iter().filter(|(server, _)| can(**server)).min_by_key(weight).map(|(server, _)| *server)
     }
 
-    /// The best further backup: on another daemon than the primary if possible, then the one that does least.
-    fn lightest_backup(&self, id: SessionId, session: &Session) -> Option<ProcessId> {
+    /// The best further backup of those who `can`: on another daemon than the primary if possible, then the one that does
+    /// least.
+    fn lightest_backup(
+        &self,
+        id: SessionId,
+        session: &Session,
+        can: impl Fn(ProcessId) -> bool,
+    ) -> Option<ProcessId> {
         let primary = session.primary?;
-        let free = |server: &ProcessId| *server != primary && !session.backups.contains(server);
+        let free =
+            |server: &ProcessId| *server != primary && !session.backups.contains(server) && can(*server);
         let weight = |(server, load): &(&ProcessId, &Load)| {
             let beside_primary = server.daemon() == primary.daemon();
             (beside_primary, load.primaries + load.backups, tie(id, **server), **server)
@@ -95,6 +101,8 @@ fn tie(session: SessionId, server: ProcessId) -> Digest {
 /// What the choices are made from, and what they change beside the session itself.
 pub(crate) struct Assignment<'a> {
     pub(crate) members: &'a BTreeSet<ProcessId>,
+    /// Which editions each of them holds.
+    pub(crate) holdings: &'a Holdings,
     pub(crate) policy: Policy,
     /// The view in which fences are given out.
     pub(crate) view: GroupViewId,
@@ -104,24 +112,41 @@ pub(crate) struct Assignment<'a> {
 }
 
 impl Assignment<'_> {
-    /// Gives the session a primary among the members, and as many backups as the policy asks for. A primary that is
-    /// still there stays; else the first backup that is still there takes over; else whoever has least to do.
-    /// Returns whether anything changed.
+    /// Whether `server` is a member and holds the content of the session.
+    pub(crate) fn can_serve(&self, server: ProcessId, session: &Session) -> bool {
+        let holds = |edition| self.holdings.has(server, edition);
+        self.members.contains(&server) && session.edition().is_some_and(holds)
+    }
+
+    /// Gives the session a primary among the members that hold its edition, and as many backups as the policy asks for. A
+    /// primary that is still there stays; else the first backup that is still there takes over; else whoever has least to
+    /// do. If nobody can serve it, it has no primary for now. Returns whether anything changed.
     pub(crate) fn assign(&mut self, id: SessionId, session: &mut Session) -> bool {
         let before = (session.primary, session.backups.clone());
         self.loads.remove(session);
-        session.backups.retain(|backup| self.members.contains(backup));
-        if !session.primary.is_some_and(|primary| self.members.contains(&primary)) {
-            let heir = session.backups.first().copied().or_else(|| self.loads.lightest_primary(id, None));
-            self.appoint(session, heir);
+        let able = self.able(session);
+        session.backups.retain(|backup| able.contains(backup));
+        if !session.primary.is_some_and(|primary| able.contains(&primary)) {
+            let lightest = || self.loads.lightest_primary(id, |server| able.contains(&server));
+            let heir = session.backups.first().copied().or_else(lightest);
+            if heir != session.primary {
+                self.appoint(session, heir);
+            }
         }
         session.backups.truncate(usize::from(self.policy.backups));
         while session.backups.len() < usize::from(self.policy.backups) {
-            let Some(backup) = self.loads.lightest_backup(id, session) else { break };
+            let Some(backup) = self.loads.lightest_backup(id, session, |it| able.contains(&it)) else {
+                break;
+            };
             session.backups.push(backup);
         }
         self.loads.add(session);
         before != (session.primary, session.backups.clone())
+    }
+
+    /// The members that can serve the session.
+    fn able(&self, session: &Session) -> BTreeSet<ProcessId> {
+        self.members.iter().copied().filter(|member| self.can_serve(*member, session)).collect()
     }
 
     /// Makes `heir` the primary, under a new fence.
@@ -146,14 +171,31 @@ impl Assignment<'_> {
             let movable = sessions.values().filter(|session| !session.placed);
             let givers = movable.filter_map(|session| session.primary).collect();
             let Some((busiest, idlest)) = self.loads.imbalance(&givers) else { break };
-            let Some(session) = candidate(sessions, busiest, idlest) else { break };
+            let Some(session) = self.candidate(sessions, busiest, idlest) else { break };
             self.hand_over(session, idlest);
         }
     }
 
+    /// The session to move: one whose backup is the target already, if there is one.
+    fn candidate<'b>(
+        &self,
+        sessions: &'b mut BTreeMap<SessionId, Session>,
+        from: ProcessId,
+        to: ProcessId,
+    ) -> Option<&'b mut Session> {
+        let movable = |session: &Session| {
+            session.primary == Some(from) && !session.placed && self.can_serve(to, session)
+        };
+        let served = || sessions.iter().filter(|(_, session)| movable(session));
+        let prepared = served().find(|(_, session)| session.backups.contains(&to));
+        let id = *prepared.or_else(|| served().next())?.0;
+        sessions.get_mut(&id)
+    }
+
     /// Who could serve the session in place of its primary: the member that does least.
     pub(crate) fn elsewhere(&self, id: SessionId, session: &Session) -> Option<ProcessId> {
-        self.loads.lightest_primary(id, session.primary)
+        let can = |server| Some(server) != session.primary && self.can_serve(server, session);
+        self.loads.lightest_primary(id, can)
     }
 
     /// Makes `heir`, a member, the primary in place of one that lives. The old one stays as first backup: it has the
@@ -168,26 +210,13 @@ impl Assignment<'_> {
     }
 }
 
-/// The session to move: one whose backup is the target already, if there is one.
-fn candidate(
-    sessions: &mut BTreeMap<SessionId, Session>,
-    from: ProcessId,
-    to: ProcessId,
-) -> Option<&mut Session> {
-    let movable = |session: &Session| session.primary == Some(from) && !session.placed;
-    let served = || sessions.iter().filter(|(_, session)| movable(session));
-    let prepared = served().find(|(_, session)| session.backups.contains(&to));
-    let id = *prepared.or_else(|| served().next())?.0;
-    sessions.get_mut(&id)
-}
-
 #[cfg(test)]
 mod tests {
     use alloc::vec::Vec;
-    use bytes::Bytes;
     use model::{Address, Boot, DaemonId};
 
     use super::*;
+    use crate::edition::{Edition, unopened};
     use crate::message::{GatewayId, Secret};
     use crate::unit_db::Version;
 
@@ -198,6 +227,13 @@ mod tests {
 
     fn servers(machines: &[&str]) -> BTreeSet<ProcessId> {
         machines.iter().map(|machine| server(machine, 1)).collect()
+    }
+
+    /// All of them hold the only edition.
+    fn holdings(members: &BTreeSet<ProcessId>) -> Holdings {
+        let mut holdings = Holdings::default();
+        members.iter().for_each(|member| holdings.set(*member, [Edition::ONLY].into()));
+        holdings
     }
 
     fn session() -> Session {
@@ -216,7 +252,7 @@ mod tests {
             merged: false,
             version: Version { fence: Fence::NONE, number: 0 },
             past: Vec::new(),
-            context: Bytes::new(),
+            context: unopened(Edition::ONLY),
             requests: 0,
             responses: 0,
         }
@@ -244,6 +280,7 @@ mod tests {
             let policy = Policy { backups: self.backups, ..Policy::default() };
             let mut assignment = Assignment {
                 members,
+                holdings: &holdings(members),
                 policy,
                 view: GroupViewId::NONE,
                 fences: &mut self.fences,
@@ -296,7 +333,8 @@ mod tests {
             let mut loads = Loads::of(&members, core::iter::empty());
             let policy = Policy { backups: 0, ..Policy::default() };
             let (view, fences) = (GroupViewId::NONE, &mut 0);
-            let mut assignment = Assignment { members: &members, policy, view, fences, loads: &mut loads };
+            let (holdings, loads) = (&holdings(&members), &mut loads);
+            let mut assignment = Assignment { members: &members, holdings, policy, view, fences, loads };
             assignment.assign(SessionId::new(id), &mut alone);
             alone.primary
         });

@@ -1,6 +1,6 @@
 //! Which units there are: every server keeps what every member of the service group says it holds [FK:service-group].
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use model::{GroupView, Name, ProcessId, UnitId};
@@ -48,12 +48,15 @@ impl Catalogue {
         self.members.get(usize::try_from(turn).ok()?).copied()
     }
 
-    /// All units that some server holds, by id.
+    /// All units that some server holds, by id, each in the latest edition that anybody says.
     pub(crate) fn units(&self) -> Vec<UnitInfo> {
-        let mut seen = BTreeSet::<UnitId>::new();
-        let mut units: Vec<_> =
-            self.held.values().flatten().filter(|info| seen.insert(info.unit.clone())).cloned().collect();
-        units.sort_by(|a, b| a.unit.cmp(&b.unit));
-        units
+        let mut latest = BTreeMap::<&UnitId, &UnitInfo>::new();
+        for info in self.held.values().flatten() {
+            let known = latest.entry(&info.unit).or_insert(info);
+            if known.edition < info.edition {
+                *known = info;
+            }
+        }
+        latest.into_values().cloned().collect()
     }
 }

@@ -12,11 +12,12 @@ use alloc::vec::Vec;
 use model::trace::{Event, Role};
 use model::{Digest, Fence, Level, ProcessId, Time};
 
+use crate::edition::encode_context;
 use crate::held::{Grant, Held, PAUSE_MIN, Scene, Serving};
 use crate::ledger::After;
 use crate::message::{AttachRefusal, Committed, Cursor, Resume, SessionMessage, Standing, ToGateway};
 use crate::pipeline::Item;
-use crate::replica::{Base, decode_context, encode_context};
+use crate::replica::Replica;
 use crate::service::{ContentService, Next, Refusal};
 
 /// About how many bytes of responses, and of requests, a standing carries at most.
@@ -82,12 +83,11 @@ where
         let undecided = !matches!(self.serving, Serving::Streaming { .. });
         if undecided
             && (has_more || (knows && !self.ledger.knows))
-            && let Some(context) = decode_context(&cursor.context)
+            && let Some(base) = scene.read(&cursor.context, cursor.requests, cursor.responses)
         {
             let since = self.ledger.adopt(cursor.responses, kept, forgotten);
             let since_under = if since.is_empty() { fence } else { self.ledger.fence };
             self.replica.remember(requests, scene.limits);
-            let base = scene.base(context, cursor.requests, cursor.responses);
             self.replica.rebase(base, cursor.requests.saturating_add(1));
             self.take(since_under, cursor.responses.saturating_add(1), since, scene);
             self.ledger.fence = since_under;
@@ -111,10 +111,9 @@ where
         scene: &mut Scene<'_, S>,
     ) {
         let Some(newest) = responses.last() else { return };
-        let Some(context) = decode_context(&newest.context) else { return };
         let last = first.saturating_add(responses.len() as u64 - 1);
         let requests = newest.requests;
-        let base: Base<C> = scene.base(context, requests, last);
+        let Some(base) = scene.read(&newest.context, requests, last) else { return };
         self.ledger.align(self.replica.responses);
         self.ledger.append(first, responses);
         self.ledger.fence = fence;
@@ -211,18 +210,13 @@ where
         repeats_from: u64,
         scene: &mut Scene<'_, S>,
     ) -> Option<(Cursor, u64)> {
-        let (cursor, context) = match resume {
-            Resume::Anywhere => (self.cursor(), self.replica.context.clone()),
-            Resume::Beginning => {
-                let context = scene.service.open(scene.unit);
-                (Cursor { responses: 0, requests: 0, context: encode_context(&context) }, context)
-            }
-            Resume::After(cursor) => {
-                let Some(context) = decode_context(&cursor.context) else {
-                    return self.refuse(scene);
-                };
-                (cursor, context)
-            }
+        let cursor = match resume {
+            Resume::Anywhere => self.cursor(),
+            Resume::Beginning => Cursor::beginning(self.replica.content.edition),
+            Resume::After(cursor) => cursor,
+        };
+        let Some(base) = scene.read(&cursor.context, cursor.requests, cursor.responses) else {
+            return self.refuse(scene);
         };
         self.ledger.align(self.replica.responses);
         let follows = |lacking: &[Committed]| {
@@ -233,7 +227,6 @@ where
             After::Kept(lacking) if follows(&lacking) => lacking,
             After::Kept(_) | After::Unknown => {
                 // Nobody here knows better than the client, or its gateway.
-                let base = scene.base(context, cursor.requests, cursor.responses);
                 let lost = self.replica.rebase(base, repeats_from);
                 self.pipeline.discard();
                 self.pipeline.begin(core::iter::empty());
@@ -308,10 +301,11 @@ where
             {
                 return None;
             }
-            let ahead = self.pipeline.ahead.get_or_insert_with(|| self.replica.context.clone());
-            match scene.service.next(scene.unit, ahead, now) {
+            let Replica { content, context, requests, .. } = &self.replica;
+            let ahead = self.pipeline.ahead.get_or_insert_with(|| context.clone());
+            match scene.service.next(content, ahead, now) {
                 Next::Respond { payload, last } => {
-                    let (requests, context) = (self.replica.requests, encode_context(ahead));
+                    let (requests, context) = (*requests, encode_context(content.edition, ahead));
                     self.pipeline.wait(Committed { requests, context, payload, last });
                 }
                 Next::At(time) => return Some(time.max(now + PAUSE_MIN)),

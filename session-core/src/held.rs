@@ -1,6 +1,7 @@
 //! A session at a server that is its primary or one of its backups: the context, and at the primary how far the
 //! hand-over from the server before has come.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -8,10 +9,11 @@ use bytes::Bytes;
 use model::trace::{Event, Role};
 use model::{Digest, Fence, Level, ProcessId, SessionId, Time, UnitId};
 
+use crate::edition::{ContentId, Edition, decode_context, edition_of, encode_context, size_of};
 use crate::ledger::Ledger;
 use crate::message::{AttachRefusal, Cursor, Resume, SessionMessage, ToGateway};
 use crate::pipeline::Pipeline;
-use crate::replica::{Applied, Base, Limits, Outcome, Replica, decode_context, encode_context};
+use crate::replica::{Applied, Base, Limits, Outcome, Replica};
 use crate::service::{ContentService, Next, Refusal};
 use crate::unit_db::{Session, Uncertain, Update, Version};
 
@@ -66,6 +68,8 @@ pub(crate) struct Held<C> {
 pub(crate) struct Scene<'a, S> {
     pub(crate) service: &'a S,
     pub(crate) unit: &'a UnitId,
+    /// The editions of the unit that the service holds.
+    pub(crate) editions: &'a BTreeSet<Edition>,
     pub(crate) session: SessionId,
     pub(crate) me: ProcessId,
     pub(crate) limits: Limits,
@@ -86,10 +90,17 @@ pub(crate) struct Scene<'a, S> {
 }
 
 impl<S> Scene<'_, S> {
-    /// A context to go on from, under a name of its own.
-    pub(crate) fn base<C>(&mut self, context: C, requests: u64, responses: u64) -> Base<C> {
+    /// A context that travelled, to go on from under a name of its own. Nothing if it is none, or is of an edition that is
+    /// not held here.
+    pub(crate) fn read(&mut self, bytes: &[u8], requests: u64, responses: u64) -> Option<Base<S::Context>>
+    where
+        S: ContentService,
+    {
+        let edition = edition_of(bytes).filter(|edition| self.editions.contains(edition))?;
+        let content = ContentId { unit: self.unit.clone(), edition };
+        let context = decode_context(bytes, || self.service.open(&content))?;
         *self.lineages += 1;
-        Base { context, requests, responses, lineage: *self.lineages }
+        Some(Base { content, context, requests, responses, lineage: *self.lineages })
     }
 
     /// Multicasts in the session group.
@@ -159,7 +170,7 @@ where
 {
     /// The client's position, if it has all that was sent.
     pub(crate) fn cursor(&self) -> Cursor {
-        let context = encode_context(&self.replica.context);
+        let context = encode_context(self.replica.content.edition, &self.replica.context);
         Cursor { responses: self.replica.responses, requests: self.replica.requests, context }
     }
 
@@ -189,9 +200,9 @@ where
         if undecided
             && !own
             && is_behind
-            && let Some(context) = decode_context(&known.context)
+            && let Some(base) = scene.read(&known.context, known.requests, known.responses)
         {
-            self.replica.rebase(scene.base(context, known.requests, known.responses), u64::MAX);
+            self.replica.rebase(base, u64::MAX);
             self.catch_up(scene);
         }
     }
@@ -239,22 +250,20 @@ where
         merged: Option<&Session>,
         scene: &mut Scene<'_, S>,
     ) -> Option<(Cursor, u64)> {
-        let session = scene.session;
-        let base = match resume {
-            Resume::Beginning => Some(scene.base(scene.service.open(scene.unit), 0, 0)),
-            Resume::After(cursor) => {
-                let Some(mut context) = decode_context(&cursor.context) else {
-                    scene.send.push(ToGateway::Refused { session, reason: AttachRefusal::BadCursor });
-                    return None;
-                };
-                if let Some(both) = merged.and_then(|known| merged_with(&context, known, scene)) {
-                    context = both;
-                }
-                Some(scene.base(context, cursor.requests, cursor.responses))
-            }
-            Resume::Anywhere => None,
+        let cursor = match resume {
+            Resume::Beginning => Cursor::beginning(self.replica.content.edition),
+            Resume::After(cursor) => cursor,
+            Resume::Anywhere => return Some((self.cursor(), 0)),
         };
-        let requests_lost = base.map_or(0, |base| self.replica.rebase(base, repeats_from));
+        let Some(mut base) = scene.read(&cursor.context, cursor.requests, cursor.responses) else {
+            let (session, reason) = (scene.session, AttachRefusal::BadCursor);
+            scene.send.push(ToGateway::Refused { session, reason });
+            return None;
+        };
+        if let Some(both) = merged.and_then(|known| merged_with(&base, known, scene)) {
+            base.context = both;
+        }
+        let requests_lost = self.replica.rebase(base, repeats_from);
         Some((self.cursor(), requests_lost))
     }
 
@@ -284,7 +293,7 @@ where
     /// Applies every request that can be applied.
     pub(crate) fn catch_up<S: ContentService<Context = C>>(&mut self, scene: &mut Scene<'_, S>) {
         while let Some(Outcome { number, operation, result }) =
-            self.replica.advance(scene.service, scene.unit, scene.limits)
+            self.replica.advance(scene.service, scene.limits)
         {
             let (server, session, fence, lineage) =
                 (scene.me, scene.session, self.fence, self.replica.lineage);
@@ -330,7 +339,7 @@ where
         let before = self.replica.responses;
         while let Serving::Streaming { stream, up_to, .. } = self.serving {
             let due = if self.replica.responses < up_to {
-                match scene.service.next(scene.unit, &mut self.replica.context, now) {
+                match scene.service.next(&self.replica.content, &mut self.replica.context, now) {
                     Next::Respond { payload, last } => {
                         self.replica.responses += 1;
                         self.send_response(stream, payload, last, scene);
@@ -359,10 +368,13 @@ where
 
 /// The client's context and that of the unit database in one, if the service makes one of them.
 fn merged_with<S: ContentService>(
-    context: &S::Context,
+    client: &Base<S::Context>,
     known: &Session,
-    scene: &Scene<'_, S>,
+    scene: &mut Scene<'_, S>,
 ) -> Option<S::Context> {
-    let both = scene.service.merge(scene.unit, context, &decode_context(&known.context)?)?;
-    (encode_context(&both).len() <= scene.limits.context_bytes_max).then_some(both)
+    let Base { content, context, .. } = client;
+    let other = scene.read(&known.context, known.requests, known.responses)?;
+    let other = (other.content == *content).then_some(other.context)?;
+    let both = scene.service.merge(content, context, &other)?;
+    (size_of(&both) <= scene.limits.context_bytes_max).then_some(both)
 }

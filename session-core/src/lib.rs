@@ -11,6 +11,7 @@ extern crate alloc;
 mod assign;
 mod catalogue;
 mod commit;
+mod edition;
 pub mod gateway;
 mod held;
 mod ledger;
@@ -25,6 +26,7 @@ mod timers;
 mod uncertain;
 mod unit_db;
 
+pub use edition::{ContentId, Edition};
 pub use gateway::{Gateway, GatewayParams};
 pub use params::Params;
 pub use server::{Server, SessionStatus};

@@ -3,6 +3,7 @@
 //!
 //! Group messages are encoded with postcard behind a version byte: the multicast layer sees bytes.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -12,6 +13,7 @@ use model::{Address, Boot, Fence, GroupViewId, Name, ProcessId, SessionId, UnitI
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::edition::{Edition, unopened};
 use crate::service::{Refusal, UnitInfo};
 use crate::unit_db::{PolicyChange, Share, Update};
 
@@ -57,8 +59,15 @@ pub struct Cursor {
     pub responses: u64,
     /// How many requests the context reflects.
     pub requests: u64,
-    /// The context after that response and those requests, as the service encodes it.
+    /// The context after that response and those requests, as the service encodes it, behind its edition.
     pub context: Bytes,
+}
+
+impl Cursor {
+    /// Where a new session on this edition begins.
+    pub(crate) fn beginning(edition: Edition) -> Cursor {
+        Cursor { responses: 0, requests: 0, context: unopened(edition) }
+    }
 }
 
 /// From where a server goes on.
@@ -169,6 +178,18 @@ pub enum ContentMessage {
         change: PolicyChange,
         /// Which order of the sender's this is, for its answer.
         ticket: u64,
+    },
+    /// An operator wants new sessions to be opened on another edition.
+    Publish {
+        /// Its number.
+        edition: u32,
+        /// Which order of the sender's this is, for its answer.
+        ticket: u64,
+    },
+    /// The sender holds these editions of the unit now, and no others.
+    Holds {
+        /// All that it holds.
+        editions: BTreeSet<Edition>,
     },
     /// The database of one class of replicas, told to those who may have another [FK:state-exchange].
     State {

@@ -7,12 +7,12 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
-use model::UnitId;
-
+use crate::edition::{ContentId, decode_context, edition_of, encode_context, size_of};
 use crate::message::Remembered;
 use crate::service::{ContentService, Refusal, RefusalKind};
 use crate::unit_db::Contexts;
+use bytes::Bytes;
+use model::UnitId;
 
 /// No gateway gets as far as this many requests; one that says so is wrong.
 const REQUESTS_MAX: u64 = 1 << 62;
@@ -23,6 +23,8 @@ const REQUEST_OVERHEAD: usize = 64;
 /// The context of a session, as this server has it.
 #[derive(Clone, Debug)]
 pub(crate) struct Replica<C> {
+    /// What the context is of.
+    pub(crate) content: ContentId,
     pub(crate) context: C,
     pub(crate) requests: u64,
     pub(crate) responses: u64,
@@ -62,6 +64,7 @@ pub(crate) struct Outcome {
 /// A context to go on from.
 #[derive(Clone, Debug)]
 pub(crate) struct Base<C> {
+    pub(crate) content: ContentId,
     pub(crate) context: C,
     /// How many requests it reflects.
     pub(crate) requests: u64,
@@ -81,8 +84,8 @@ pub(crate) struct Limits {
 impl<C> Replica<C> {
     /// A replica that remembers no request.
     pub(crate) fn new(base: Base<C>) -> Replica<C> {
-        let Base { context, requests, responses, lineage } = base;
-        Replica { context, requests, responses, lineage, log: BTreeMap::new() }
+        let Base { content, context, requests, responses, lineage } = base;
+        Replica { content, context, requests, responses, lineage, log: BTreeMap::new() }
     }
 
     /// Takes in request `number`; the applying is done by [`Replica::advance`].
@@ -120,7 +123,7 @@ impl<C> Replica<C> {
     }
 
     /// Applies the next request, if it has come.
-    pub(crate) fn advance<S>(&mut self, service: &S, unit: &UnitId, limits: Limits) -> Option<Outcome>
+    pub(crate) fn advance<S>(&mut self, service: &S, limits: Limits) -> Option<Outcome>
     where
         S: ContentService<Context = C>,
         C: Clone,
@@ -129,7 +132,8 @@ impl<C> Replica<C> {
         let logged = self.log.get_mut(&number)?;
         let operation = logged.operation.clone();
         let mut context = self.context.clone();
-        let result = service.apply(unit, &mut context, &operation).and_then(|()| fits::<S>(&context, limits));
+        let result = service.apply(&self.content, &mut context, &operation);
+        let result = result.and_then(|()| fits::<S>(&context, limits));
         logged.outcome = Some(result.clone());
         if result.is_ok() {
             self.context = context;
@@ -157,8 +161,9 @@ impl<C> Replica<C> {
     /// how many requests that this replica knew of are lost to the new context: neither in it, nor remembered, nor
     /// repeated.
     pub(crate) fn rebase(&mut self, base: Base<C>, repeats_from: u64) -> u64 {
-        let Base { context, requests, responses, lineage } = base;
+        let Base { content, context, requests, responses, lineage } = base;
         let known = self.requests.min(repeats_from.saturating_sub(1));
+        self.content = content;
         self.context = context;
         self.responses = responses;
         self.lineage = lineage;
@@ -171,7 +176,7 @@ impl<C> Replica<C> {
 }
 
 fn fits<S: ContentService>(context: &S::Context, limits: Limits) -> Result<(), Refusal> {
-    let size = encode_context(context).len();
+    let size = size_of(context);
     if size <= limits.context_bytes_max {
         return Ok(());
     }
@@ -190,27 +195,13 @@ pub(crate) struct ServiceContexts<'a, S> {
 }
 
 impl<S: ContentService> Contexts for ServiceContexts<'_, S> {
-    fn open(&self) -> Bytes {
-        encode_context(&self.service.open(self.unit))
-    }
-
     fn merge(&self, one: &[u8], other: &[u8]) -> Option<Bytes> {
-        let (one, other) = (decode_context(one)?, decode_context(other)?);
-        let both = encode_context(&self.service.merge(self.unit, &one, &other)?);
-        (both.len() <= self.bytes_max).then_some(both)
+        let edition = edition_of(one).filter(|edition| edition_of(other) == Some(*edition))?;
+        let content = ContentId { unit: self.unit.clone(), edition };
+        let read = |bytes| decode_context(bytes, || self.service.open(&content));
+        let both = self.service.merge(&content, &read(one)?, &read(other)?)?;
+        (size_of(&both) <= self.bytes_max).then(|| encode_context(edition, &both))
     }
-}
-
-/// A context as it travels.
-pub(crate) fn encode_context<C: serde::Serialize>(context: &C) -> Bytes {
-    let encoded = postcard::to_allocvec(context);
-    assert!(encoded.is_ok(), "contexts are plain data");
-    Bytes::from(encoded.unwrap_or_default())
-}
-
-/// Reads a context that travelled; `None` if it is not one of this service's.
-pub(crate) fn decode_context<C: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<C> {
-    postcard::from_bytes(bytes).ok()
 }
 
 #[cfg(test)]
@@ -232,11 +223,11 @@ mod tests {
             Vec::new()
         }
 
-        fn open(&self, _: &UnitId) -> String {
+        fn open(&self, _: &ContentId) -> String {
             String::new()
         }
 
-        fn apply(&self, _: &UnitId, context: &mut String, request: &[u8]) -> Result<(), Refusal> {
+        fn apply(&self, _: &ContentId, context: &mut String, request: &[u8]) -> Result<(), Refusal> {
             let text = core::str::from_utf8(request).unwrap();
             context.push_str(text);
             if text == "?" {
@@ -245,13 +236,14 @@ mod tests {
             Ok(())
         }
 
-        fn next(&self, _: &UnitId, _: &mut String, _: Time) -> Next {
+        fn next(&self, _: &ContentId, _: &mut String, _: Time) -> Next {
             Next::Idle
         }
     }
 
     fn base(context: &str, requests: u64, responses: u64) -> Base<String> {
-        Base { context: context.into(), requests, responses, lineage: 0 }
+        let content = ContentId::only(UnitId::new("u").unwrap());
+        Base { content, context: context.into(), requests, responses, lineage: 0 }
     }
 
     /// A replica that was given these requests.
@@ -270,8 +262,7 @@ mod tests {
     }
 
     fn catch_up(replica: &mut Replica<String>) {
-        let unit = UnitId::new("u").unwrap();
-        while replica.advance(&Writer, &unit, LIMITS).is_some() {}
+        while replica.advance(&Writer, LIMITS).is_some() {}
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! The framework runs [`ContentService::apply`] at the primary and at every backup, and [`ContentService::next`] at the
 //! primary alone. Both see the context by value and nothing else that changes: no clock but `now`, no state of their
-//! own. The content itself does not change while it is held.
+//! own. Content does not change: a new [`Edition`] of a unit is other content.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -14,6 +14,8 @@ use model::{Level, Time, UnitId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::edition::{ContentId, Edition};
+
 /// A content service: stateless functions over contexts, and the content behind them. `examples/tally.rs` is a complete
 /// one of the smallest size, `docs/writing-a-service.md` goes through it, and `rehearsal::rehearse` checks in a unit test
 /// that a service keeps to what is demanded here.
@@ -22,11 +24,11 @@ pub trait ContentService {
     /// exceed `Params::context_bytes_max`.
     type Context: Clone + fmt::Debug + PartialEq + Serialize + DeserializeOwned;
 
-    /// The units held here, to be told to clients.
+    /// The content held here, to be told to clients: of each unit one edition or more.
     fn units(&self) -> Vec<UnitInfo>;
 
-    /// The context of a new session on `unit`. The same at every replica of the unit.
-    fn open(&self, unit: &UnitId) -> Self::Context;
+    /// The context of a new session on `content`. The same at every server that holds it.
+    fn open(&self, content: &ContentId) -> Self::Context;
 
     /// Applies a client's request to the context. Deterministic: it runs at the primary and at every backup, and must
     /// come to the same verdict at each. A backup calls [`ContentService::next`] never, and knows what that did to the
@@ -35,19 +37,19 @@ pub trait ContentService {
     ///
     /// # Errors
     /// A [`Refusal`] goes back to the client.
-    fn apply(&self, unit: &UnitId, context: &mut Self::Context, request: &[u8]) -> Result<(), Refusal>;
+    fn apply(&self, content: &ContentId, context: &mut Self::Context, request: &[u8]) -> Result<(), Refusal>;
 
     /// How surely the session group has each response before its client is sent it, at least. By default it need not:
     /// that is right for a service whose [`ContentService::next`] follows from context and content. One that draws
     /// random numbers, or asks somebody, demands [`Level::Safe`], and then response number *n* of a session is what it
     /// was when it was first sent, whoever sends it again.
-    fn commit(&self, _unit: &UnitId) -> Option<Level> {
+    fn commit(&self, _content: &ContentId) -> Option<Level> {
         None
     }
 
     /// What the primary does next, and the context after it. Called again after each response, each request, and
     /// whenever a time that it asked for has come.
-    fn next(&self, unit: &UnitId, context: &mut Self::Context, now: Time) -> Next;
+    fn next(&self, content: &ContentId, context: &mut Self::Context, now: Time) -> Next;
 
     /// One context of two, for a session that both sides of a partition served. `None`: the context that reflects more
     /// requests is taken, and the other one dropped. Without a word of its own, a service never asks for more.
@@ -55,13 +57,18 @@ pub trait ContentService {
     /// All replicas come to the same context whichever way they meet, so this has to be commutative, associative and
     /// idempotent, and to use nothing but what it is given. What the client's own cursor has is merged in as well. Each
     /// side has applied requests that the other has not, and those that both have may be in both contexts.
-    fn merge(&self, _unit: &UnitId, _one: &Self::Context, _other: &Self::Context) -> Option<Self::Context> {
+    fn merge(
+        &self,
+        _content: &ContentId,
+        _one: &Self::Context,
+        _other: &Self::Context,
+    ) -> Option<Self::Context> {
         None
     }
 
     /// Whether a client cannot do without this response, as a film cannot without the pictures that others build on. It
     /// makes a difference only where the policy of the unit is [`Uncertain::Essential`](crate::Uncertain::Essential).
-    fn is_essential(&self, _unit: &UnitId, _response: &[u8]) -> bool {
+    fn is_essential(&self, _content: &ContentId, _response: &[u8]) -> bool {
         true
     }
 }
@@ -119,11 +126,13 @@ pub enum RefusalKind {
     Precondition,
 }
 
-/// A content unit, as clients are told of it.
+/// A content unit in one edition, as clients are told of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitInfo {
     /// Its id.
     pub unit: UnitId,
+    /// The edition.
+    pub edition: Edition,
     /// A title for people.
     pub title: String,
     /// The media type of each response, such as `application/json`; of a film, that of all of them put together.
@@ -135,9 +144,14 @@ pub struct UnitInfo {
 }
 
 impl UnitInfo {
-    /// A unit without a length or a size that would tell anybody anything.
+    /// A unit of one edition, without a length or a size that would tell anybody anything.
     pub fn new(unit: UnitId, title: &str, media_type: &str) -> UnitInfo {
         let (title, media_type) = (String::from(title), String::from(media_type));
-        UnitInfo { unit, title, media_type, duration: Duration::ZERO, size: 0 }
+        let edition = Edition::ONLY;
+        UnitInfo { unit, edition, title, media_type, duration: Duration::ZERO, size: 0 }
+    }
+    /// The content that this is about.
+    pub fn content(&self) -> ContentId {
+        ContentId { unit: self.unit.clone(), edition: self.edition }
     }
 }

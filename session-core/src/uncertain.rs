@@ -5,6 +5,7 @@ use model::Time;
 
 use crate::held::{Grant, Held, Scene, Serving};
 use crate::message::{Cursor, ToGateway};
+use crate::replica::Replica;
 use crate::service::{ContentService, Next};
 use crate::unit_db::Uncertain;
 
@@ -58,10 +59,12 @@ where
                 break;
             }
             let before = self.cursor();
-            let next = scene.service.next(scene.unit, &mut self.replica.context, now);
+            let next = scene.service.next(&self.replica.content, &mut self.replica.context, now);
             let Next::Respond { payload, last } = next else { break };
             self.replica.responses += 1;
-            if scene.uncertain == Uncertain::Essential && scene.service.is_essential(scene.unit, &payload) {
+            if scene.uncertain == Uncertain::Essential
+                && scene.service.is_essential(&self.replica.content, &payload)
+            {
                 told.of(before, scene);
                 self.send_response(stream, payload, last, scene);
                 told.responses = Some(self.replica.responses);
@@ -78,7 +81,8 @@ where
     /// How many responses may be uncertain. If there is no client, none was sent. Of a service that does not go by the
     /// clock nobody knows how far it got: it counts as one window.
     fn uncertain_max<S: ContentService<Context = C>>(&self, credit: u64, scene: &Scene<'_, S>) -> u64 {
-        let first = || scene.service.next(scene.unit, &mut self.replica.context.clone(), Time::ZERO);
+        let Replica { content, context, .. } = &self.replica;
+        let first = || scene.service.next(content, &mut context.clone(), Time::ZERO);
         match scene.uncertain {
             // What is sent again is sent as if it were new.
             Uncertain::Ask | Uncertain::Resend => 0,

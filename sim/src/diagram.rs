@@ -187,6 +187,11 @@ impl Diagram {
                 format!("move {} {to}", self.session(*session))
             }
             ContentMessage::Adjust { change, .. } => format!("policy {change:?}"),
+            ContentMessage::Publish { edition, .. } => format!("publish edition {edition}"),
+            ContentMessage::Holds { editions } => {
+                let numbers: Vec<String> = editions.iter().map(ToString::to_string).collect();
+                format!("holds editions {}", numbers.join(", "))
+            }
             ContentMessage::State { class, .. } => format!("the database of {{{}}}", self.processes(class)),
         }
     }

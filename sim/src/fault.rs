@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use model::UnitId;
+
 use crate::dice::Dice;
 use crate::happens::{Happens, Moment};
 use crate::knobs::{ms, us};
@@ -26,6 +28,11 @@ pub enum Strike {
     PrimaryAndBackup,
     /// No fault: an operator changes the policy of a unit that a content server holds.
     Adjust(usize),
+    /// No fault: an operator puts a new edition of a unit that a machine holds on most machines that hold the unit, and
+    /// may take an old one away.
+    Stage(usize),
+    /// And has new sessions opened on it.
+    Publish(usize, UnitId, u32),
     /// The machines fall into parts, which do not reach each other.
     Partition,
     /// Two parts become one again.
@@ -46,7 +53,7 @@ pub enum Strike {
 
 impl Strike {
     /// The names of the kinds of faults, for tables.
-    pub const NAMES: [&'static str; 19] = [
+    pub const NAMES: [&'static str; 20] = [
         "membership server killed",
         "daemon killed",
         "content server killed",
@@ -57,6 +64,7 @@ impl Strike {
         "connection reset",
         "primary and backup killed",
         "policy changed",
+        "edition published",
         "partition",
         "merge of parts",
         "machine cut off",
@@ -83,6 +91,7 @@ impl Strike {
             Strike::Reset => "connection reset",
             Strike::PrimaryAndBackup => "primary and backup killed",
             Strike::Adjust(_) => "policy changed",
+            Strike::Publish(..) => "edition published",
             Strike::Partition => "partition",
             Strike::Merge => "merge of parts",
             Strike::CutOff(_) => "machine cut off",
@@ -92,7 +101,7 @@ impl Strike {
             Strike::Pause(_) => "pause",
             Strike::Slow(_) => "slowness",
             Strike::Lower(_) => "barrier down",
-            Strike::GoOn(..) => return None,
+            Strike::Stage(_) | Strike::GoOn(..) => return None,
         })
     }
 }
@@ -200,6 +209,8 @@ pub enum Kind {
     PrimaryAndBackup,
     /// [`Strike::Adjust`].
     Adjust,
+    /// [`Strike::Stage`].
+    Publish,
     /// [`Strike::Kill`] of a process that uses groups.
     Process,
     /// [`Strike::Partition`].
@@ -242,7 +253,15 @@ impl Weather {
         Weather {
             lasts: Duration::from_secs(dice.between(8..=14)),
             every: Duration::from_secs(3)..=Duration::from_secs(4),
-            strikes: vec![Kind::Server, Kind::Machine, Kind::Daemon, Kind::Reset, Kind::Drain, Kind::Adjust],
+            strikes: vec![
+                Kind::Server,
+                Kind::Machine,
+                Kind::Daemon,
+                Kind::Reset,
+                Kind::Drain,
+                Kind::Adjust,
+                Kind::Publish,
+            ],
             down: ms(20)..=ms(500),
             ..Weather::fair()
         }
@@ -259,6 +278,7 @@ impl Weather {
             Kind::Reset,
             Kind::PrimaryAndBackup,
             Kind::Adjust,
+            Kind::Publish,
         ];
         let pause = dice.pick(&[ms(150), ms(600), ms(2000)]);
         let slowest = dice.pick(&[ms(50), ms(400), ms(2500)]);

@@ -51,11 +51,13 @@ pub enum Happens {
     Response,
     /// A gateway takes a session over from another one.
     ClientMoves,
+    /// New sessions are opened on another edition.
+    Publication,
 }
 
 impl Happens {
     /// Those that random faults wait for in a world with sessions.
-    pub const STACK: [Happens; 17] = [
+    pub const STACK: [Happens; 18] = [
         Happens::StartChange,
         Happens::SyncSent,
         Happens::BetweenSyncAndView,
@@ -73,6 +75,7 @@ impl Happens {
         Happens::Serve,
         Happens::Response,
         Happens::ClientMoves,
+        Happens::Publication,
     ];
 
     /// Those of daemons.

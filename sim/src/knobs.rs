@@ -1,6 +1,6 @@
 //! All parameters of a run, from one seed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -21,13 +21,25 @@ mod multicast;
 pub struct Unit {
     /// Its id.
     pub id: UnitId,
-    /// The machines whose servers hold a replica.
-    pub holders: BTreeSet<usize>,
-    /// How many positions it has.
-    pub length: u32,
+    /// The machines whose servers hold it, by edition.
+    pub editions: BTreeMap<u32, BTreeSet<usize>>,
+    /// How many positions its first edition has.
+    length: u32,
     /// How surely the session group has its responses before clients are sent them. Where it is to have them, random
     /// numbers are drawn for them.
     pub commit: Option<Level>,
+}
+
+impl Unit {
+    /// A unit of one edition, of which nothing is left to chance.
+    pub fn new(id: UnitId, holders: BTreeSet<usize>, length: u32) -> Unit {
+        Unit { id, editions: BTreeMap::from([(1, holders)]), length, commit: None }
+    }
+
+    /// How many positions an edition has: no two have the same length.
+    pub fn length(&self, edition: u32) -> u32 {
+        self.length + 3 * (edition - 1)
+    }
 }
 
 /// How clients behave that nobody directs.
@@ -115,7 +127,7 @@ impl Knobs {
             servers: true,
             gateways: 1,
             clients: 0,
-            units: vec![Unit { id: unit("film-1"), holders: (0..3).collect(), length: 400, commit: None }],
+            units: vec![Unit::new(unit("film-1"), (0..3).collect(), 400)],
             habits: Habits {
                 acts: ms(50)..=ms(800),
                 away: ms(20)..=ms(1500),
@@ -207,7 +219,7 @@ fn units(dice: &mut Dice, machines: usize) -> Vec<Unit> {
                 holders.insert(dice.below(machines));
             }
             let (id, length) = (unit(&format!("film-{n}")), dice.between(5..=120) as u32);
-            Unit { id, holders, length, commit: None }
+            Unit::new(id, holders, length)
         })
         .collect()
 }

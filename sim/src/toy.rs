@@ -5,9 +5,9 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{Digest, Level, Time, UnitId};
+use model::{Digest, Level, Time};
 use serde::{Deserialize, Serialize};
-use session_core::{ContentService, Next, Refusal, RefusalKind, UnitInfo};
+use session_core::{ContentId, ContentService, Edition, Next, Refusal, RefusalKind, UnitInfo};
 
 use crate::dice::Dice;
 use crate::knobs::Unit;
@@ -115,6 +115,7 @@ pub struct Response {
 
 /// The service at one server.
 pub struct Toy {
+    machine: usize,
     units: Vec<Unit>,
     /// For what is drawn: every life of a server has its own.
     dice: RefCell<Dice>,
@@ -123,12 +124,19 @@ pub struct Toy {
 impl Toy {
     /// The service of machine number `machine`.
     pub fn new(units: &[Unit], machine: usize, dice: Dice) -> Toy {
-        let units = units.iter().filter(|unit| unit.holders.contains(&machine)).cloned().collect();
-        Toy { units, dice: RefCell::new(dice) }
+        Toy { machine, units: units.to_vec(), dice: RefCell::new(dice) }
     }
 
-    fn unit(&self, unit: &UnitId) -> Option<&Unit> {
-        self.units.iter().find(|held| held.id == *unit)
+    /// The unit of this content, which is held here: nobody asks for anything else.
+    fn unit(&self, content: &ContentId) -> &Unit {
+        let number = content.edition.number;
+        let holds = |unit: &Unit| unit.editions.get(&number).is_some_and(|held| held.contains(&self.machine));
+        let unit = self.units.iter().find(|unit| unit.id == content.unit && holds(unit));
+        unit.unwrap_or_else(|| panic!("asked to serve {content}, which is not held here"))
+    }
+
+    fn length(&self, content: &ContentId) -> u32 {
+        self.unit(content).length(content.edition.number)
     }
 }
 
@@ -136,24 +144,29 @@ impl ContentService for Toy {
     type Context = Context;
 
     fn units(&self) -> Vec<UnitInfo> {
-        let info = |unit: &Unit| UnitInfo {
+        let held = self.units.iter().flat_map(|unit| {
+            let here = unit.editions.iter().filter(|(_, holders)| holders.contains(&self.machine));
+            here.map(move |(number, _)| (unit, *number))
+        });
+        let info = |(unit, number): (&Unit, u32)| UnitInfo {
             unit: unit.id.clone(),
+            edition: Edition { number, digest: Digest::of(&number.to_le_bytes()) },
             title: unit.id.to_string(),
             media_type: "text/plain".into(),
-            duration: PACE * unit.length,
+            duration: PACE * unit.length(number),
             size: 0,
         };
-        self.units.iter().map(info).collect()
+        held.map(info).collect()
     }
 
-    fn open(&self, unit: &UnitId) -> Context {
-        let length = self.unit(unit).map_or(0, |held| held.length);
-        Context { due: Time::ZERO, pace: PACE, tape: Tape::new(length) }
+    fn open(&self, content: &ContentId) -> Context {
+        Context { due: Time::ZERO, pace: PACE, tape: Tape::new(self.length(content)) }
     }
 
-    fn apply(&self, _: &UnitId, context: &mut Context, request: &[u8]) -> Result<(), Refusal> {
+    fn apply(&self, content: &ContentId, context: &mut Context, request: &[u8]) -> Result<(), Refusal> {
         let malformed = |error| Refusal { kind: RefusalKind::Malformed, message: format!("{error}") };
         let request: Request = postcard::from_bytes(request).map_err(malformed)?;
+        assert_eq!(context.tape.length, self.length(content), "a session stays with its edition");
         context.tape.apply(&request)?;
         match request.wish {
             Wish::Pace(pace) => context.pace = Duration::from_millis(u64::from(pace).max(1)),
@@ -163,15 +176,16 @@ impl ContentService for Toy {
         Ok(())
     }
 
-    fn commit(&self, unit: &UnitId) -> Option<Level> {
-        self.unit(unit).and_then(|held| held.commit)
+    fn commit(&self, content: &ContentId) -> Option<Level> {
+        self.unit(content).commit
     }
 
-    fn next(&self, unit: &UnitId, context: &mut Context, now: Time) -> Next {
+    fn next(&self, content: &ContentId, context: &mut Context, now: Time) -> Next {
+        assert_eq!(context.tape.length, self.length(content), "a session stays with its edition");
         if now < context.due {
             return Next::At(context.due);
         }
-        let is_left_to_chance = self.commit(unit).is_some();
+        let is_left_to_chance = self.commit(content).is_some();
         let drawn = if is_left_to_chance { self.dice.borrow_mut().bits() } else { 0 };
         let Some(response) = context.tape.respond(drawn) else { return Next::Idle };
         // The schedule is absolute; a start, or a long pause, begins a new one.

@@ -5,6 +5,7 @@
 
 mod describe;
 mod direct;
+mod editions;
 mod faults;
 mod settle;
 mod stops;
@@ -26,7 +27,6 @@ use crate::knobs::{Knobs, name, us};
 use crate::net::{Event, Net, Queue};
 use crate::packet::Node;
 use crate::scene::{Host, Log, Scene};
-use crate::toy::Toy;
 
 pub use story::{Ambusher, Player};
 
@@ -77,6 +77,8 @@ pub struct World {
     /// Nobody does anything of its own any more.
     at_rest: bool,
     events: u64,
+    /// How often servers loaded what is on their machines.
+    loads: u64,
 }
 
 impl World {
@@ -105,6 +107,7 @@ impl World {
             troubled: false,
             at_rest: false,
             events: 0,
+            loads: 0,
             knobs,
         }
     }
@@ -237,8 +240,7 @@ impl World {
                 self.daemons[n].host = Some(DaemonHost::new(id, n, self.knobs.gcs, manners));
             }
             Node::Server(n) => {
-                let dice = Dice::new(self.knobs.seed, 100 + life * 100 + n as u64);
-                let (name, toy) = (self.server_name(n), Toy::new(&self.knobs.units, n, dice));
+                let (name, toy) = (self.server_name(n), self.toy(n));
                 let host = ServerHost::new(name, n, toy, self.knobs.sessions.clone(), manners);
                 self.servers[n].host = Some(host);
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::{Time, UnitId};
 use serde::{Deserialize, Serialize};
-use session_core::{ContentService, Next, Refusal, UnitInfo};
+use session_core::{ContentId, ContentService, Next, Refusal, UnitInfo};
 
 /// How often the unit `clock` responds.
 const TICK: Duration = Duration::from_millis(20);
@@ -43,20 +43,20 @@ impl ContentService for Spout {
         self.units.iter().map(info).collect()
     }
 
-    fn open(&self, _unit: &UnitId) -> Context {
+    fn open(&self, _: &ContentId) -> Context {
         Context { due: None, unanswered: 1 }
     }
 
-    fn apply(&self, _unit: &UnitId, context: &mut Context, _request: &[u8]) -> Result<(), Refusal> {
+    fn apply(&self, _: &ContentId, context: &mut Context, _request: &[u8]) -> Result<(), Refusal> {
         context.unanswered += 1;
         Ok(())
     }
 
-    fn next(&self, unit: &UnitId, context: &mut Context, now: Time) -> Next {
-        if let Some(bytes) = unit.as_str().strip_prefix("flood-") {
+    fn next(&self, content: &ContentId, context: &mut Context, now: Time) -> Next {
+        if let Some(bytes) = content.unit.as_str().strip_prefix("flood-") {
             return self.respond(bytes.parse().unwrap_or(0));
         }
-        if unit.as_str() == "clock" {
+        if content.unit.as_str() == "clock" {
             let due = context.due.unwrap_or(now);
             if now < due {
                 return Next::At(due);

@@ -8,21 +8,22 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use model::{Address, UnitId};
-use proto::server::v1::ReloadContentRequest;
 use proto::server::v1::server_service_client::ServerServiceClient;
+use proto::server::v1::{PublishEditionRequest, ReloadContentRequest};
 use proto::session::v1::session_service_client::SessionServiceClient;
 use proto::session::v1::{ContentUnit, ListContentUnitsRequest};
 use server_svc::content::Kind;
 use server_svc::store;
 use svc_kit::dial::{self, Keepalive};
 
+use super::order::OrderError;
 use super::{ClusterChoice, program};
 use crate::cluster::Service;
 use crate::cluster::state::{Process, State};
 use crate::snapshot::limited;
 use crate::table::Table;
 
-/// Add content units, and list them. The name of its file says what a unit is called and what it is: UNIT.mp4 is a film,
+/// Add content units, publish new editions of them, and list them. The name of its file says what a unit is called and what it is: UNIT.mp4 is a film,
 /// UNIT.course.toml a course, UNIT.collection.md a collection of documents.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -34,6 +35,8 @@ pub struct Args {
 enum Command {
     /// Add a unit to the cluster on this computer, or to a content directory
     Add(AddArgs),
+    /// Publish a new edition of a unit of the cluster on this computer
+    Publish(PublishArgs),
     /// List the units that sessions can be opened on now
     Ls(LsArgs),
 }
@@ -54,6 +57,23 @@ struct AddArgs {
     cluster: ClusterChoice,
 }
 
+/// Publish a new edition of a unit. The file is checked first, and copied to all machines that hold the unit. When all of
+/// their servers have it, new sessions are opened on it, everywhere from the same moment on; sessions that are there stay
+/// with the edition that they were opened on.
+///
+/// Exits with 64 + N if the servers refuse with gRPC code N, such as 73 (FAILED_PRECONDITION) if some server of the unit is
+/// not on this computer, and does not hold the edition.
+#[derive(Clone, Debug, clap::Args)]
+struct PublishArgs {
+    /// The file
+    file: PathBuf,
+    /// The unit; by default it is called as the file is, up to the dot
+    #[arg(long)]
+    unit: Option<UnitId>,
+    #[command(flatten)]
+    cluster: ClusterChoice,
+}
+
 /// List the units that some server holds.
 #[derive(Clone, Debug, clap::Args)]
 struct LsArgs {
@@ -67,6 +87,7 @@ struct LsArgs {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Add(args) => add(args).await?,
+        Command::Publish(args) => publish(args).await?,
         Command::Ls(args) => ls(args).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -105,7 +126,7 @@ fn holders(state: &State, file: &Path, replicas: usize) -> anyhow::Result<Vec<Ho
     if replicas == 0 {
         bail!("a unit is held by one machine at least");
     }
-    let (unit, _) = store::unit_of(file)?;
+    let unit = store::named(file)?.unit;
     let units = |server: &Process| -> BTreeSet<UnitId> {
         let dir = server.content.as_deref();
         dir.and_then(|dir| store::list(dir).ok()).unwrap_or_default().into_keys().collect()
@@ -121,6 +142,41 @@ fn holders(state: &State, file: &Path, replicas: usize) -> anyhow::Result<Vec<Ho
     Ok(servers.into_iter().take(replicas).filter_map(holder).collect())
 }
 
+async fn publish(args: PublishArgs) -> anyhow::Result<()> {
+    let state = args.cluster.find()?;
+    let (unit, kind) = match args.unit {
+        Some(unit) => (unit, Kind::of(&args.file).context("the name of the file does not say what it is")?),
+        None => store::named(&args.file).map(|name| (name.unit, name.kind))?,
+    };
+    let mut holders = Vec::new();
+    let mut latest = 0;
+    for server in state.all(Service::Server).filter(|server| server.pid.is_some()) {
+        let (Some(dir), Some(address)) = (&server.content, &server.address) else { continue };
+        if let Some(editions) = store::list(dir).unwrap_or_default().remove(&unit) {
+            latest = editions.into_keys().fold(latest, u32::max);
+            holders.push((server.name, dir, address));
+        }
+    }
+    let edition = latest + 1;
+    let Some((_, _, asked)) = holders.first() else {
+        bail!("no server that is running holds `{unit}`; add it with `{} content add`", program());
+    };
+    let name = store::Named { unit: unit.clone(), edition, kind };
+    for (server, dir, _) in &holders {
+        store::add_as(&args.file, dir, &name).with_context(|| format!("cannot add it to {server}"))?;
+    }
+    for (_, _, address) in &holders {
+        reload(address).await?;
+    }
+    let channel = dial::connect(asked, &Keepalive::default()).await?;
+    let request = PublishEditionRequest { name: format!("contentUnits/{unit}"), edition };
+    let published = ServerServiceClient::new(channel).publish_edition(limited(request)).await;
+    published.map_err(OrderError::Refused)?;
+    let names: Vec<_> = holders.iter().map(|(server, ..)| server.to_string()).collect();
+    println!("new sessions on {unit} are opened on edition {edition}, which is on {}", names.join(", "));
+    Ok(())
+}
+
 async fn reload(server: &Address) -> anyhow::Result<()> {
     let channel = dial::connect(server, &Keepalive::default()).await?;
     let reloaded = ServerServiceClient::new(channel).reload_content(limited(ReloadContentRequest {})).await;
@@ -131,13 +187,14 @@ async fn reload(server: &Address) -> anyhow::Result<()> {
 async fn ls(args: LsArgs) -> anyhow::Result<()> {
     let gateways =
         if args.gateway.is_empty() { args.cluster.find()?.addresses(Service::Gateway) } else { args.gateway };
-    let mut table = Table::new(["UNIT", "TITLE", "DURATION", "SIZE", "TYPE"]);
+    let mut table = Table::new(["UNIT", "EDITION", "TITLE", "DURATION", "SIZE", "TYPE"]);
     for unit in list(&gateways).await? {
         let seconds = unit.duration.as_ref().map_or(0, |duration| duration.seconds);
         let id = unit.name.rsplit('/').next().unwrap_or_default().to_owned();
         let size = format!("{} KiB", unit.size_bytes.div_ceil(1024));
         table.row([
             id,
+            unit.edition.to_string(),
             unit.title,
             clock(Duration::from_secs(seconds.unsigned_abs())),
             size,

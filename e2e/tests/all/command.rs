@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use e2e::deadline::until;
 use e2e::program::{Ended, Program, is_running, run};
+use e2e::stock::Conversation;
 use e2e::{Room, programs};
 use handover_cli::cluster::Service;
 use handover_cli::cluster::state::State;
@@ -179,6 +180,50 @@ async fn a_film_that_was_added_is_watched_byte_for_byte_while_its_server_is_kill
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
     assert_eq!(ended.errors, "", "everybody ended well");
     assert_all_gone(&pids(&state)).await;
+    assert_traces_are_good(&user.file("traces")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_published_edition_is_for_new_sessions_and_those_that_are_there_stay_with_theirs() {
+    let user = User::new().await;
+    let mut up = user.start(&["up", "--trace", "traces"]);
+    up.says("what to do next", |line| line.contains("watch")).await;
+    let state = user.cluster("a gateway", |state| !state.addresses(Service::Gateway).is_empty()).await;
+    let gateway = state.addresses(Service::Gateway)[0].clone();
+    let (unit, next) = ("group-communication", serde_json::json!({ "next": {} }));
+    let mut early = Conversation::open(gateway.clone(), unit).await;
+    assert!(early.hear().await.contains("A service that is always there"));
+
+    let course = programs::workspace().join("content/group-communication.course.toml");
+    let second = std::fs::read_to_string(course).unwrap();
+    let second = second.replace("A service that is always there", "Always there, second edition");
+    let second = second.replace("Nobody sees a crash", "A crash, second edition");
+    let file = user.file("revised.course.toml");
+    std::fs::write(&file, second).unwrap();
+    let file = file.to_str().unwrap();
+    let unknown = user.run(&["content", "publish", file]).await;
+    assert!(unknown.errors.contains("no server that is running holds `revised`"), "{unknown:?}");
+    let published = user.succeeds(&["content", "publish", file, "--unit", unit]).await;
+    assert!(published.contains("opened on edition 2"), "{published}");
+    let listed = user.succeeds(&["content", "ls"]).await;
+    let row = listed.lines().find(|line| line.contains(unit)).map(|line| line.split_whitespace().nth(1));
+    assert_eq!(row, Some(Some("2")), "{listed}");
+
+    let mut late = Conversation::open(gateway, unit).await;
+    assert!(late.hear().await.contains("Always there, second edition"));
+    for (talk, title) in [(&mut early, "Nobody sees a crash"), (&mut late, "A crash, second edition")] {
+        let server = talk.server().await;
+        user.succeeds(&["kill", "server", &server]).await;
+        let heard = talk.ask(&next).await;
+        assert!(heard.contains(title), "{heard}");
+        let back = |line: &str| line.contains(&server) && line.contains("started again");
+        up.says("that it is back", back).await;
+    }
+    early.close().await;
+    late.close().await;
+    up.signal(Signal::SIGINT);
+    let ended = up.end().await;
+    assert_eq!((ended.status.code(), ended.errors.as_str()), (Some(0), ""), "{ended:?}");
     assert_traces_are_good(&user.file("traces")).await;
 }
 

@@ -145,6 +145,8 @@ pub fn unit() -> pb::UnitInfo {
         media_type: "video/mp4".into(),
         duration: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
         size_bytes: 1_000_000,
+        edition: 1,
+        digest: 0,
     }
 }
 

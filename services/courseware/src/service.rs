@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use model::{Time, UnitId};
+use model::Time;
 use serde_json::{Value, json};
-use session_core::{ContentService, Next, Refusal, UnitInfo};
+use session_core::{ContentId, ContentService, Next, Refusal, UnitInfo};
 
 use crate::context::{Context, Due, Request, State};
 use crate::course::Course;
@@ -17,19 +17,19 @@ const ALLOWED: &str = r#"{"next":{}}, {"answer":{"choice":1}}, {"visit":{"page":
 /// Courses.
 #[derive(Clone, Debug)]
 pub struct Courseware {
-    courses: BTreeMap<UnitId, Course>,
+    courses: BTreeMap<ContentId, Course>,
 }
 
 impl Courseware {
     /// Serves these courses.
-    pub fn new(courses: BTreeMap<UnitId, Course>) -> Courseware {
+    pub fn new(courses: BTreeMap<ContentId, Course>) -> Courseware {
         Courseware { courses }
     }
 
-    /// The course of a unit. The framework asks only for what [`ContentService::units`] names.
-    fn course(&self, unit: &UnitId) -> &Course {
-        let Some(course) = self.courses.get(unit) else {
-            panic!("asked to serve {unit}, which is not held here")
+    /// The course. The framework asks only for what [`ContentService::units`] names.
+    fn course(&self, content: &ContentId) -> &Course {
+        let Some(course) = self.courses.get(content) else {
+            panic!("asked to serve {content}, which is not held here")
         };
         course
     }
@@ -39,18 +39,19 @@ impl ContentService for Courseware {
     type Context = Context;
 
     fn units(&self) -> Vec<UnitInfo> {
-        let info = |(unit, course): (&UnitId, &Course)| UnitInfo {
+        let info = |(content, course): (&ContentId, &Course)| UnitInfo {
             size: course.size,
-            ..UnitInfo::new(unit.clone(), &course.title, "application/json")
+            edition: content.edition,
+            ..UnitInfo::new(content.unit.clone(), &course.title, "application/json")
         };
         self.courses.iter().map(info).collect()
     }
 
-    fn open(&self, unit: &UnitId) -> Context {
-        Context::new(self.course(unit))
+    fn open(&self, content: &ContentId) -> Context {
+        Context::new(self.course(content))
     }
 
-    fn apply(&self, unit: &UnitId, context: &mut Context, request: &[u8]) -> Result<(), Refusal> {
+    fn apply(&self, content: &ContentId, context: &mut Context, request: &[u8]) -> Result<(), Refusal> {
         let malformed = |what: &dyn std::fmt::Display| {
             Refusal::malformed(format_args!("not a request to a course: {what}; requests are {ALLOWED}"))
         };
@@ -58,11 +59,11 @@ impl ContentService for Courseware {
             return Err(malformed(&format_args!("{} bytes are too many", request.len())));
         }
         let request: Request = serde_json::from_slice(request).map_err(|error| malformed(&error))?;
-        context.apply(self.course(unit), request)
+        context.apply(self.course(content), request)
     }
 
-    fn next(&self, unit: &UnitId, context: &mut Context, _: Time) -> Next {
-        let course = self.course(unit);
+    fn next(&self, content: &ContentId, context: &mut Context, _: Time) -> Next {
+        let course = self.course(content);
         let Some(told) = context.due.front().and_then(|due| response(course, due)) else { return Next::Idle };
         context.due.pop_front();
         Next::Respond { payload: told.to_string().into(), last: false }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use model::{Time, UnitId};
+use model::Time;
 use serde_json::{Value, json};
-use session_core::{ContentService, Next, Refusal, UnitInfo};
+use session_core::{ContentId, ContentService, Next, Refusal, UnitInfo};
 
 use crate::collection::Collection;
 use crate::context::{Context, Due, Found, Query, Request};
@@ -18,19 +18,19 @@ const ALLOWED: &str = r#"{"find":{"text":"..."}}, {"refine":{"set":1,"text":"...
 
 /// Collections that can be searched.
 pub struct Search {
-    collections: BTreeMap<UnitId, Collection>,
+    collections: BTreeMap<ContentId, Collection>,
 }
 
 impl Search {
     /// Serves these collections.
-    pub fn new(collections: BTreeMap<UnitId, Collection>) -> Search {
+    pub fn new(collections: BTreeMap<ContentId, Collection>) -> Search {
         Search { collections }
     }
 
-    /// The collection of a unit. The framework asks only for what [`ContentService::units`] names.
-    fn collection(&self, unit: &UnitId) -> &Collection {
-        let Some(collection) = self.collections.get(unit) else {
-            panic!("asked to serve {unit}, which is not held here")
+    /// The collection. The framework asks only for what [`ContentService::units`] names.
+    fn collection(&self, content: &ContentId) -> &Collection {
+        let Some(collection) = self.collections.get(content) else {
+            panic!("asked to serve {content}, which is not held here")
         };
         collection
     }
@@ -40,18 +40,19 @@ impl ContentService for Search {
     type Context = Context;
 
     fn units(&self) -> Vec<UnitInfo> {
-        let info = |(unit, collection): (&UnitId, &Collection)| UnitInfo {
+        let info = |(content, collection): (&ContentId, &Collection)| UnitInfo {
             size: collection.size,
-            ..UnitInfo::new(unit.clone(), &collection.title, "application/json")
+            edition: content.edition,
+            ..UnitInfo::new(content.unit.clone(), &collection.title, "application/json")
         };
         self.collections.iter().map(info).collect()
     }
 
-    fn open(&self, _: &UnitId) -> Context {
+    fn open(&self, _: &ContentId) -> Context {
         Context::default()
     }
 
-    fn apply(&self, unit: &UnitId, context: &mut Context, request: &[u8]) -> Result<(), Refusal> {
+    fn apply(&self, content: &ContentId, context: &mut Context, request: &[u8]) -> Result<(), Refusal> {
         let malformed = |what: &dyn std::fmt::Display| {
             Refusal::malformed(format_args!("not a request to a collection: {what}; requests are {ALLOWED}"))
         };
@@ -59,11 +60,11 @@ impl ContentService for Search {
             return Err(malformed(&format_args!("{} bytes are too many", request.len())));
         }
         let request: Request = serde_json::from_slice(request).map_err(|error| malformed(&error))?;
-        context.apply(self.collection(unit), request)
+        context.apply(self.collection(content), request)
     }
 
-    fn next(&self, unit: &UnitId, context: &mut Context, _: Time) -> Next {
-        let collection = self.collection(unit);
+    fn next(&self, content: &ContentId, context: &mut Context, _: Time) -> Next {
+        let collection = self.collection(content);
         let told = context.due.front().and_then(|due| response(collection, context, due));
         let Some(told) = told else { return Next::Idle };
         context.due.pop_front();

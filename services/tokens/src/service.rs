@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{Level, Time, UnitId};
+use model::{Level, Time};
 use serde_json::json;
-use session_core::{ContentService, Next, Refusal, UnitInfo};
+use session_core::{ContentId, ContentService, Next, Refusal, UnitInfo};
 
 use crate::context::{Context, Request};
 use crate::text::Text;
@@ -21,21 +21,21 @@ const ALLOWED: &str =
 /// Texts that go on by themselves.
 #[derive(Clone, Debug)]
 pub struct Tokens {
-    texts: BTreeMap<UnitId, Text>,
+    texts: BTreeMap<ContentId, Text>,
     /// Where chance comes from.
     draw: fn() -> Option<u64>,
 }
 
 impl Tokens {
     /// Serves these texts. What is said is left to the operating system's random numbers.
-    pub fn new(texts: BTreeMap<UnitId, Text>) -> Tokens {
+    pub fn new(texts: BTreeMap<ContentId, Text>) -> Tokens {
         Tokens { texts, draw: || getrandom::u64().ok() }
     }
 
-    /// The text of a unit. The framework asks only for what [`ContentService::units`] names.
-    fn text(&self, unit: &UnitId) -> &Text {
-        let Some(text) = self.texts.get(unit) else {
-            panic!("asked to serve {unit}, which is not held here")
+    /// The text. The framework asks only for what [`ContentService::units`] names.
+    fn text(&self, content: &ContentId) -> &Text {
+        let Some(text) = self.texts.get(content) else {
+            panic!("asked to serve {content}, which is not held here")
         };
         text
     }
@@ -45,18 +45,19 @@ impl ContentService for Tokens {
     type Context = Context;
 
     fn units(&self) -> Vec<UnitInfo> {
-        let info = |(unit, text): (&UnitId, &Text)| UnitInfo {
+        let info = |(content, text): (&ContentId, &Text)| UnitInfo {
             size: text.size,
-            ..UnitInfo::new(unit.clone(), &text.title, "application/json")
+            edition: content.edition,
+            ..UnitInfo::new(content.unit.clone(), &text.title, "application/json")
         };
         self.texts.iter().map(info).collect()
     }
 
-    fn open(&self, _: &UnitId) -> Context {
+    fn open(&self, _: &ContentId) -> Context {
         Context::new()
     }
 
-    fn apply(&self, unit: &UnitId, context: &mut Context, request: &[u8]) -> Result<(), Refusal> {
+    fn apply(&self, content: &ContentId, context: &mut Context, request: &[u8]) -> Result<(), Refusal> {
         let malformed = |what: &dyn std::fmt::Display| {
             Refusal::malformed(format_args!("not a request for tokens: {what}; requests are {ALLOWED}"))
         };
@@ -64,15 +65,15 @@ impl ContentService for Tokens {
             return Err(malformed(&format_args!("{} bytes are too many", request.len())));
         }
         let request: Request = serde_json::from_slice(request).map_err(|error| malformed(&error))?;
-        context.apply(self.text(unit), request)
+        context.apply(self.text(content), request)
     }
 
     /// The next word cannot be told from the context: nobody may be told it before the session group has it.
-    fn commit(&self, _: &UnitId) -> Option<Level> {
+    fn commit(&self, _: &ContentId) -> Option<Level> {
         Some(Level::Safe)
     }
 
-    fn next(&self, unit: &UnitId, context: &mut Context, now: Time) -> Next {
+    fn next(&self, content: &ContentId, context: &mut Context, now: Time) -> Next {
         if context.left == 0 {
             return Next::Idle;
         }
@@ -80,7 +81,7 @@ impl ContentService for Tokens {
             return Next::At(context.due);
         }
         let Some(drawn) = (self.draw)() else { return Next::At(now + NO_CHANCE) };
-        let text = self.text(unit);
+        let text = self.text(content);
         let followers = text.followers(context.at);
         let place =
             usize::try_from(drawn % followers.len().max(1) as u64).ok().and_then(|it| followers.get(it));

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{Time, UnitId};
-use session_core::{ContentService, Next, Refusal, UnitInfo};
+use model::Time;
+use session_core::{ContentId, ContentService, Next, Refusal, UnitInfo};
 
 use crate::context::Context;
 use crate::film::Film;
@@ -29,25 +29,25 @@ impl Default for Params {
 /// Video on demand.
 #[derive(Clone, Debug)]
 pub struct Vod {
-    films: BTreeMap<UnitId, Film>,
+    films: BTreeMap<ContentId, Film>,
     params: Params,
 }
 
 impl Vod {
     /// Serves these films.
-    pub fn new(films: BTreeMap<UnitId, Film>, params: Params) -> Vod {
+    pub fn new(films: BTreeMap<ContentId, Film>, params: Params) -> Vod {
         Vod { films, params }
     }
 
-    /// The films, by unit.
-    pub fn films(&self) -> &BTreeMap<UnitId, Film> {
+    /// The films.
+    pub fn films(&self) -> &BTreeMap<ContentId, Film> {
         &self.films
     }
 
-    /// The film of a unit. The framework asks only for what [`ContentService::units`] names.
-    fn film(&self, unit: &UnitId) -> &Film {
-        let Some(film) = self.films.get(unit) else {
-            panic!("asked to serve {unit}, which is not held here")
+    /// The film. The framework asks only for what [`ContentService::units`] names.
+    fn film(&self, content: &ContentId) -> &Film {
+        let Some(film) = self.films.get(content) else {
+            panic!("asked to serve {content}, which is not held here")
         };
         film
     }
@@ -57,9 +57,10 @@ impl ContentService for Vod {
     type Context = Context;
 
     fn units(&self) -> Vec<UnitInfo> {
-        let unit_info = |(unit, film): (&UnitId, &Film)| UnitInfo {
-            unit: unit.clone(),
-            title: film.title().unwrap_or(unit.as_str()).to_owned(),
+        let unit_info = |(content, film): (&ContentId, &Film)| UnitInfo {
+            unit: content.unit.clone(),
+            edition: content.edition,
+            title: film.title().unwrap_or(content.unit.as_str()).to_owned(),
             media_type: "video/mp4".to_owned(),
             duration: film.duration(),
             size: film.size(),
@@ -67,16 +68,16 @@ impl ContentService for Vod {
         self.films.iter().map(unit_info).collect()
     }
 
-    fn open(&self, _unit: &UnitId) -> Context {
+    fn open(&self, _: &ContentId) -> Context {
         Context::new()
     }
 
-    fn apply(&self, unit: &UnitId, context: &mut Context, request: &[u8]) -> Result<(), Refusal> {
-        context.apply(self.film(unit), Request::parse(request)?)
+    fn apply(&self, content: &ContentId, context: &mut Context, request: &[u8]) -> Result<(), Refusal> {
+        context.apply(self.film(content), Request::parse(request)?)
     }
 
-    fn next(&self, unit: &UnitId, context: &mut Context, now: Time) -> Next {
-        context.next(self.film(unit), self.params.lead, now)
+    fn next(&self, content: &ContentId, context: &mut Context, now: Time) -> Next {
+        context.next(self.film(content), self.params.lead, now)
     }
 }
 
@@ -86,25 +87,27 @@ mod tests {
 
     use super::*;
     use crate::forge::{VIDEO, clip, film, film_at, fragment, ftyp, moov, udta, video};
+    use model::UnitId;
+    use session_core::Edition;
 
-    fn unit(id: &str) -> UnitId {
-        UnitId::new(id).unwrap()
+    fn content(id: &str) -> ContentId {
+        ContentId::only(UnitId::new(id).unwrap())
     }
 
-    fn vod(unit: &UnitId, film: Film) -> Vod {
-        Vod::new(BTreeMap::from([(unit.clone(), film)]), Params::default())
+    fn vod(content: &ContentId, film: Film) -> Vod {
+        Vod::new(BTreeMap::from([(content.clone(), film)]), Params::default())
     }
 
     #[test]
     fn a_session_without_requests_is_the_file_byte_for_byte() {
         for id in ["mandelbrot", "life", "gradients"] {
-            let (unit, file) = (unit(id), clip(id));
-            let vod = vod(&unit, Film::parse(file.clone()).unwrap());
-            let mut context = vod.open(&unit);
+            let (content, file) = (content(id), clip(id));
+            let vod = vod(&content, Film::parse(file.clone()).unwrap());
+            let mut context = vod.open(&content);
             let mut now = Time::from_micros(5);
             let mut received = Vec::new();
             loop {
-                match vod.next(&unit, &mut context, now) {
+                match vod.next(&content, &mut context, now) {
                     Next::Respond { payload, last } => {
                         received.extend_from_slice(&payload);
                         assert_eq!(last, received.len() == file.len());
@@ -121,45 +124,45 @@ mod tests {
 
     #[test]
     fn the_init_segment_is_sent_once_and_first() {
-        let unit = unit("film");
+        let content = content("film");
         let film = film_at(&[0, 500, 1_000, 1_500]);
-        let vod = vod(&unit, film.clone());
-        let mut context = vod.open(&unit);
-        vod.apply(&unit, &mut context, br#"{"seek":{"position_ms":1200}}"#).unwrap();
-        let mut next = || match vod.next(&unit, &mut context, Time::from_micros(9)) {
+        let vod = vod(&content, film.clone());
+        let mut context = vod.open(&content);
+        vod.apply(&content, &mut context, br#"{"seek":{"position_ms":1200}}"#).unwrap();
+        let mut next = || match vod.next(&content, &mut context, Time::from_micros(9)) {
             Next::Respond { payload, last } => (payload, last),
             other @ (Next::At(_) | Next::Idle) => panic!("{other:?}"),
         };
         let fragments = film.fragments();
         assert_eq!(next(), (film.opening(&fragments[2]), false));
         assert_eq!(next(), (film.payload(&fragments[3]), true));
-        assert_eq!(vod.next(&unit, &mut context, Time::from_micros(9)), Next::Idle);
-        vod.apply(&unit, &mut context, br#"{"seek":{"position_ms":0}}"#).unwrap();
-        let again = vod.next(&unit, &mut context, Time::from_micros(9));
+        assert_eq!(vod.next(&content, &mut context, Time::from_micros(9)), Next::Idle);
+        vod.apply(&content, &mut context, br#"{"seek":{"position_ms":0}}"#).unwrap();
+        let again = vod.next(&content, &mut context, Time::from_micros(9));
         assert_eq!(again, Next::Respond { payload: film.payload(&fragments[0]), last: false });
     }
 
     #[test]
     fn a_refused_request_leaves_the_context_alone() {
-        let unit = unit("film");
-        let vod = vod(&unit, film_at(&[0, 500]));
+        let content = content("film");
+        let vod = vod(&content, film_at(&[0, 500]));
         let cases: [(&[u8], RefusalKind, &str); 3] = [
             (b"{", RefusalKind::Malformed, "requests are"),
             (br#"{"seek":{"position_ms":1000}}"#, RefusalKind::OutOfRange, "the film lasts 1s"),
             (br#"{"rate":{"factor":9}}"#, RefusalKind::OutOfRange, "between 0.25 and 8"),
         ];
         for (request, kind, message) in cases {
-            let mut context = vod.open(&unit);
-            let refusal = vod.apply(&unit, &mut context, request).unwrap_err();
+            let mut context = vod.open(&content);
+            let refusal = vod.apply(&content, &mut context, request).unwrap_err();
             assert_eq!(refusal.kind, kind);
             assert!(refusal.message.contains(message), "{}", refusal.message);
-            assert_eq!(context, vod.open(&unit));
+            assert_eq!(context, vod.open(&content));
         }
     }
 
     #[test]
     fn sessions_survive_hand_overs() {
-        let films = || BTreeMap::from([(unit("film"), film_at(&[0, 500, 1_000, 1_500, 2_000, 2_500]))]);
+        let films = || BTreeMap::from([(content("film"), film_at(&[0, 500, 1_000, 1_500, 2_000, 2_500]))]);
         let requests = [
             r#"{"seek":{"position_ms":1200}}"#,
             r#"{"seek":{"position_ms":0}}"#,
@@ -178,10 +181,11 @@ mod tests {
             fragment(1, VIDEO, Some(0), &[500, 250]),
         ]);
         let size = titled.size();
-        let films = BTreeMap::from([(unit("story"), titled), (unit("untitled"), film_at(&[0, 500]))]);
+        let films = BTreeMap::from([(content("story"), titled), (content("untitled"), film_at(&[0, 500]))]);
         let units = Vod::new(films, Params::default()).units();
         let expected = UnitInfo {
-            unit: unit("story"),
+            unit: content("story").unit,
+            edition: Edition::ONLY,
             title: "A short story".into(),
             media_type: "video/mp4".into(),
             duration: Duration::from_millis(750),

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use model::{Address, Boot, ConfigurationId, Fence, GroupViewId, Machine, SessionId, Time, UnitId};
 
 use super::*;
+use crate::edition::Edition;
 use crate::message::{AttachRefusal, Cursor, Resume, Secret, ServiceMessage, ToGateway, ToServer, decode};
 use crate::service::{Refusal, RefusalKind, UnitInfo};
 
@@ -108,6 +109,7 @@ impl Bench {
     fn units(&mut self, query: u64) -> Vec<String> {
         let info = UnitInfo {
             unit: unit(),
+            edition: Edition::ONLY,
             title: "A film".into(),
             media_type: "video/mp4".into(),
             duration: Duration::from_secs(60),
@@ -227,6 +229,8 @@ fn shown_multicast(purpose: &Purpose, payload: &Bytes) -> String {
                 ContentMessage::Propagate { .. }
                 | ContentMessage::Move { .. }
                 | ContentMessage::Adjust { .. }
+                | ContentMessage::Publish { .. }
+                | ContentMessage::Holds { .. }
                 | ContentMessage::State { .. } => {
                     panic!("gateways know nothing")
                 }

@@ -9,12 +9,13 @@ use model::{Fence, GroupName, GroupView, Level, ProcessId, SessionId, Time, Unit
 use super::Server;
 use super::commits::Place;
 use super::interface::Output;
+use crate::edition::{ContentId, Edition, decode_context};
 use crate::held::{Held, Serving};
 use crate::message::{ContentMessage, GatewayId, ServiceMessage, ToGateway, decode, encode};
 use crate::names::Purpose;
 use crate::params::Params;
-use crate::replica::{Base, ServiceContexts, decode_context};
-use crate::service::ContentService;
+use crate::replica::{Base, ServiceContexts};
+use crate::service::{ContentService, UnitInfo};
 use crate::unit_db::{Effect, Session};
 
 /// What a group delivers.
@@ -43,8 +44,13 @@ impl Moves {
 }
 
 impl<S: ContentService> Server<S> {
+    /// Says what clients can have here: of each unit, the edition that new sessions are opened on.
     pub(super) fn announce(&self, out: &mut Vec<Output>) {
-        let holds = ServiceMessage::Holds { units: self.service.units() };
+        let is_present = |info: &UnitInfo| {
+            self.units.get(&info.unit).is_some_and(|state| state.database.edition() == info.edition)
+        };
+        let units = self.service.units().into_iter().filter(is_present).collect();
+        let holds = ServiceMessage::Holds { units };
         out.push(Output::multicast(Purpose::Service.group(), encode(&holds)));
     }
 
@@ -58,10 +64,9 @@ impl<S: ContentService> Server<S> {
             }
             None => {}
             Some(Purpose::Content(unit)) => {
-                let contexts = contexts(&self.service, &unit, &self.params);
                 let Some(state) = self.units.get_mut(&unit) else { return };
                 state.position = 0;
-                let effects = state.database.on_view(view, &contexts);
+                let effects = state.database.on_view(view);
                 self.act(now, &unit, effects, out);
                 self.observe_database(&unit, out);
                 self.leave_to_others(&unit, out);
@@ -209,6 +214,7 @@ impl<S: ContentService> Server<S> {
                     }
                     self.review_component(now, unit, &mut moves, out);
                 }
+                Effect::Published => self.announce(out),
                 Effect::Tell(message) => {
                     let group = Purpose::Content(unit.clone()).group();
                     out.push(Output::multicast(group, encode(&message)));
@@ -256,7 +262,9 @@ impl<S: ContentService> Server<S> {
     ) {
         let (Some(me), Some(state)) = (self.me, self.units.get_mut(unit)) else { return };
         let Some(known) = state.database.sessions().get(&session).cloned() else { return };
-        let (fence, role) = (known.fence, role_of(me, &known));
+        // Its own settings may have changed since it told the others what it holds.
+        let holds_it = known.edition().is_some_and(|edition| state.editions.contains(&edition));
+        let (fence, role) = (known.fence, if holds_it { role_of(me, &known) } else { Role::None });
         let before = state.held.get(&session).map_or(Role::None, |held| held.role);
         if before == Role::Primary && role != Role::Primary {
             match state.held.get(&session).map(|held| &held.serving) {
@@ -281,7 +289,8 @@ impl<S: ContentService> Server<S> {
             (Some(held), Role::Primary | Role::Backup) => held.take_role(role, fence),
             (None, Role::Primary | Role::Backup) => {
                 self.lineages += 1;
-                let mut held = Held::new(fence, base_of(&self.service, unit, &known, self.lineages));
+                let base = base_of(&self.service, unit, &known, self.lineages);
+                let mut held = Held::new(fence, base);
                 held.take_role(role, fence);
                 state.held.insert(session, held);
                 moves.join.push(group());
@@ -392,6 +401,9 @@ fn role_of(me: ProcessId, session: &Session) -> Role {
 
 /// The context of a session as the unit database has it.
 fn base_of<S: ContentService>(service: &S, unit: &UnitId, known: &Session, lineage: u64) -> Base<S::Context> {
-    let context = decode_context(&known.context).unwrap_or_else(|| service.open(unit));
-    Base { context, requests: known.requests, responses: known.responses, lineage }
+    let edition = known.edition().unwrap_or(Edition::ONLY);
+    let content = ContentId { unit: unit.clone(), edition };
+    let open = || service.open(&content);
+    let context = decode_context(&known.context, open).unwrap_or_else(open);
+    Base { content, context, requests: known.requests, responses: known.responses, lineage }
 }

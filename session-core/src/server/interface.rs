@@ -37,7 +37,7 @@ pub enum Input<S> {
     GatewayDown(GatewayId),
     /// A gateway speaks.
     Gateway(GatewayId, ToServer),
-    /// The content is this now; units may have come or gone.
+    /// The content is this now; units and editions may have come or gone.
     Content(S),
     /// An operator wants a session elsewhere.
     Move {
@@ -58,6 +58,15 @@ pub enum Input<S> {
         unit: UnitId,
         /// What is to be different.
         change: PolicyChange,
+    },
+    /// An operator wants new sessions on a unit to be opened on another edition.
+    Publish {
+        /// A number that this server was given for no other order.
+        ticket: u64,
+        /// The unit.
+        unit: UnitId,
+        /// The number of the edition.
+        edition: u32,
     },
     /// Hand all sessions over and say when that is done.
     Drain,

@@ -6,6 +6,7 @@
 
 mod commits;
 mod components;
+mod content;
 mod doors;
 mod gateways;
 mod groups;
@@ -23,6 +24,7 @@ use model::trace::Role;
 use model::{Machine, ProcessId, SessionId, Time, UnitId};
 
 use crate::catalogue::Catalogue;
+use crate::edition::Edition;
 use crate::held::{Held, Scene, Serving};
 use crate::message::GatewayId;
 use crate::names::Purpose;
@@ -31,6 +33,7 @@ use crate::replica;
 use crate::service::ContentService;
 use crate::timers::Timers;
 use crate::unit_db::{self, Database, Session};
+use content::editions_of;
 use doors::Doors;
 use groups::Delivery;
 pub use interface::{Input, Output, SessionStatus};
@@ -121,19 +124,21 @@ impl<S: ContentService> Server<S> {
         }
         self.me = Some(me);
         let mut groups = Vec::from([Purpose::Service.group()]);
-        for info in self.service.units() {
-            groups.push(Purpose::Content(info.unit.clone()).group());
-            self.units.insert(info.unit, self.fresh_unit(me));
+        for (unit, editions) in editions_of(&self.service) {
+            groups.push(Purpose::Content(unit.clone()).group());
+            let fresh = self.fresh_unit(me, editions);
+            self.units.insert(unit, fresh);
         }
         out.push(Output::Join(groups));
     }
 
-    fn fresh_unit(&self, me: ProcessId) -> Unit<S::Context> {
+    fn fresh_unit(&self, me: ProcessId, editions: BTreeSet<Edition>) -> Unit<S::Context> {
         let limits = unit_db::Limits {
             moves_max: self.params.moves_max,
             state_bytes_max: self.params.message_bytes_max,
         };
-        Unit::new(Database::new(me, self.params.policy, limits))
+        let database = Database::new(me, self.params.policy, editions.clone(), limits);
+        Unit::new(database, editions)
     }
 
     /// Without a daemon this server is nobody, and has nothing to say to gateways: others have its sessions, or will.
@@ -146,38 +151,6 @@ impl<S: ContentService> Server<S> {
         self.doors.clear(out);
         self.catalogue = Catalogue::default();
         self.questions.clear();
-    }
-
-    fn content(&mut self, service: S, out: &mut Vec<Output>) {
-        let units: BTreeSet<_> = service.units().into_iter().map(|info| info.unit).collect();
-        let gone: Vec<_> = self.units.keys().filter(|unit| !units.contains(unit)).cloned().collect();
-        for unit in gone {
-            self.give_up(&unit, out);
-        }
-        self.service = service;
-        let Some(me) = self.me.filter(|_| self.drain == Drain::No) else { return };
-        let new: Vec<_> = units.into_iter().filter(|unit| !self.units.contains_key(unit)).collect();
-        let groups: Vec<_> = new.iter().map(|unit| Purpose::Content(unit.clone()).group()).collect();
-        out.extend((!groups.is_empty()).then_some(Output::Join(groups)));
-        for unit in new {
-            let fresh = self.fresh_unit(me);
-            self.units.insert(unit, fresh);
-        }
-        self.announce(out);
-    }
-
-    /// A unit is not held any more: the other replicas hear the last of its sessions, and take them over.
-    fn give_up(&mut self, unit: &UnitId, out: &mut Vec<Output>) {
-        let Some(mut state) = self.units.remove(unit) else { return };
-        self.refuse_orders(|of| of == unit, out);
-        state.propagate_all(unit, self.params.message_bytes_max, out);
-        let mut groups = Vec::from([Purpose::Content(unit.clone()).group()]);
-        for (session, held) in &state.held {
-            groups.push(Purpose::Session(unit.clone(), *session).group());
-            self.timers.set(&(unit.clone(), *session), None);
-            self.note_role(unit, *session, held.fence, Role::None, out);
-        }
-        out.push(Output::Leave(groups));
     }
 
     /// Leaves every group in which sessions are assigned; those served here go on until their new primaries have
@@ -239,10 +212,11 @@ impl<S: ContentService> Server<S> {
         let mut scene = Scene {
             service: &self.service,
             unit,
+            editions: &state.editions,
             session,
             me,
             limits,
-            commit: self.service.commit(unit).max(state.database.policy().commit),
+            commit: self.service.commit(&held.replica.content).max(state.database.policy().commit),
             commit_bytes_max: self.params.message_bytes_max,
             uncertain: state.database.policy().uncertain,
             lineages: &mut self.lineages,
@@ -313,6 +287,7 @@ impl<S: ContentService> Machine for Server<S> {
             Input::Content(service) => self.content(service, out),
             Input::Move { ticket, unit, session, to } => self.order_move(ticket, unit, session, to, out),
             Input::Adjust { ticket, unit, change } => self.order_adjustment(ticket, unit, change, out),
+            Input::Publish { ticket, unit, edition } => self.order_publication(ticket, unit, edition, out),
             Input::Drain => self.drain(out),
         }
         self.tell_if_drained(out);

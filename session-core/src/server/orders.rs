@@ -36,6 +36,17 @@ impl<S: ContentService> Server<S> {
         self.order(ticket, unit, Ok(ContentMessage::Adjust { change, ticket }), out);
     }
 
+    /// An operator wants new sessions on a unit to be opened on another edition.
+    pub(super) fn order_publication(
+        &mut self,
+        ticket: u64,
+        unit: UnitId,
+        edition: u32,
+        out: &mut Vec<Output>,
+    ) {
+        self.order(ticket, unit, Ok(ContentMessage::Publish { edition, ticket }), out);
+    }
+
     fn order(
         &mut self,
         ticket: u64,

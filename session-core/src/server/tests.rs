@@ -13,11 +13,11 @@ use model::{
 };
 
 use super::*;
+use crate::edition::{ContentId, encode_context};
 use crate::message::{
     ContentMessage, Cursor, GatewayId, Resume, Secret, ServiceMessage, SessionMessage, ToGateway, ToServer,
     encode,
 };
-use crate::replica::encode_context;
 use crate::service::{Next, Refusal, RefusalKind, UnitInfo};
 use crate::unit_db::{Components, Ordered, Policy, PolicyChange};
 
@@ -38,6 +38,7 @@ impl ContentService for Counter {
     fn units(&self) -> Vec<UnitInfo> {
         let info = |unit: &UnitId| UnitInfo {
             unit: unit.clone(),
+            edition: Edition::ONLY,
             title: "Numbers".into(),
             media_type: "text/plain".into(),
             duration: Duration::ZERO,
@@ -46,18 +47,18 @@ impl ContentService for Counter {
         self.units.iter().map(info).collect()
     }
 
-    fn open(&self, _: &UnitId) -> Self::Context {
+    fn open(&self, _: &ContentId) -> Self::Context {
         (0, None)
     }
 
-    fn apply(&self, _: &UnitId, context: &mut Self::Context, request: &[u8]) -> Result<(), Refusal> {
+    fn apply(&self, _: &ContentId, context: &mut Self::Context, request: &[u8]) -> Result<(), Refusal> {
         let number = core::str::from_utf8(request).ok().and_then(|text| text.parse().ok());
         let refusal = || Refusal { kind: RefusalKind::Malformed, message: "not a number".into() };
         context.0 = number.ok_or_else(refusal)?;
         Ok(())
     }
 
-    fn next(&self, _: &UnitId, context: &mut Self::Context, now: Time) -> Next {
+    fn next(&self, _: &ContentId, context: &mut Self::Context, now: Time) -> Next {
         let due = match context.1 {
             Some(last) if self.paced => last + Duration::from_secs(1),
             Some(_) | None => now,
@@ -69,12 +70,12 @@ impl ContentService for Counter {
         Next::Respond { payload: Bytes::from(context.0.to_string()), last: false }
     }
 
-    fn commit(&self, _: &UnitId) -> Option<Level> {
+    fn commit(&self, _: &ContentId) -> Option<Level> {
         self.commit
     }
 
     /// Even numbers are.
-    fn is_essential(&self, _: &UnitId, response: &[u8]) -> bool {
+    fn is_essential(&self, _: &ContentId, response: &[u8]) -> bool {
         response.last().is_some_and(|digit| digit % 2 == 0)
     }
 }
@@ -105,7 +106,7 @@ fn process(name: &str) -> ProcessId {
 }
 
 fn context(number: u32) -> Bytes {
-    encode_context(&(number, Some(Time::ZERO)))
+    encode_context(Edition::ONLY, &(number, Some(Time::ZERO)))
 }
 
 /// Servers, the groups that they are in, and all multicasts in one order.
@@ -210,6 +211,7 @@ impl Cluster {
                 Output::Ordered { ticket, outcome } => {
                     let outcome = outcome.map(|done| match done {
                         Ordered::Moved(moved) => moved.to.daemon().name().to_string(),
+                        Ordered::Published(edition) => edition.to_string(),
                         Ordered::Adjusted(Policy { backups, period, .. }) => format!("{backups}, {period:?}"),
                     });
                     self.seen.push(format!("{name}: order {ticket}: {outcome:?}"));

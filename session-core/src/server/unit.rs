@@ -7,6 +7,7 @@ use model::trace::Role;
 use model::{SessionId, Time, UnitId};
 
 use super::interface::Output;
+use crate::edition::Edition;
 use crate::held::{Held, Serving};
 use crate::message::{ContentMessage, encode};
 use crate::names::Purpose;
@@ -16,6 +17,8 @@ use crate::unit_db::{Database, Update};
 #[derive(Debug)]
 pub(super) struct Unit<C> {
     pub(super) database: Database,
+    /// Which editions are held here. The database knows of a change once that is delivered.
+    pub(super) editions: BTreeSet<Edition>,
     /// Events of the content group since its last view.
     pub(super) position: u64,
     pub(super) held: BTreeMap<SessionId, Held<C>>,
@@ -29,9 +32,10 @@ pub(super) struct Unit<C> {
 }
 
 impl<C> Unit<C> {
-    pub(super) fn new(database: Database) -> Unit<C> {
+    pub(super) fn new(database: Database, editions: BTreeSet<Edition>) -> Unit<C> {
         Unit {
             database,
+            editions,
             position: 0,
             held: BTreeMap::new(),
             dirty: BTreeSet::new(),

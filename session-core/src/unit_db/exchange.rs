@@ -7,17 +7,20 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use model::SessionId;
+use model::{ProcessId, SessionId};
 use serde::{Deserialize, Serialize};
 
 use super::{Contexts, Database, Effect, OrderRefusal, Phase, Policy, Session, Tomb};
+use crate::edition::Edition;
 use crate::message::ContentMessage;
 
 /// A database, or a part of one, as its class tells it to others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     policy: Policy,
-    policy_changes: u64,
+    edition: Edition,
+    changes: u64,
+    holdings: Vec<(ProcessId, BTreeSet<Edition>)>,
     fences: u64,
     buried: u64,
     sessions: Vec<(SessionId, Session)>,
@@ -52,8 +55,9 @@ impl Database {
     }
 
     fn share(&self, sessions: Vec<(SessionId, Session)>, tombs: Vec<(SessionId, Tomb)>) -> Share {
-        let Database { policy, policy_changes, fences, buried, .. } = *self;
-        Share { policy, policy_changes, fences, buried, sessions, tombs }
+        let Database { policy, edition, changes, fences, buried, .. } = *self;
+        let holdings = self.holdings.told(self.synced.intersection(&self.members));
+        Share { policy, edition, changes, holdings, fences, buried, sessions, tombs }
     }
 
     fn entombed(&self) -> Vec<(SessionId, Tomb)> {
@@ -95,9 +99,9 @@ impl Database {
         else {
             return Vec::new();
         };
-        let (before, policy) = (self.sessions.clone(), self.policy);
-        let disputed = self
-            .merge(shares.into_values().flat_map(BTreeMap::into_values).map(|(_, share)| share), contexts);
+        let (before, policy, edition) = (self.sessions.clone(), self.policy, self.edition);
+        let shares = shares.into_values().flat_map(BTreeMap::into_values).map(|(_, share)| share);
+        let disputed = self.merge(shares.collect(), contexts);
         self.synced = self.members.clone();
         self.reassign(&disputed);
         let moves_max = self.limits.moves_max;
@@ -105,8 +109,9 @@ impl Database {
         assignment.balance(sessions, moves_max);
         let mut effects = self.differences(&before);
         effects.extend((self.policy != policy).then_some(Effect::PolicyChanged));
+        effects.extend((self.edition != edition).then_some(Effect::Published));
         for (from, message) in waiting {
-            effects.extend(self.apply(from, message, contexts));
+            effects.extend(self.apply(from, message));
         }
         effects
     }
@@ -140,14 +145,12 @@ impl Database {
     /// Replaces the database by the merge of all shares, in which the copy that reflects most wins [FK:merge], with what
     /// the service makes of the contexts if several sides served. Returns the sessions whose copies disagree on who may
     /// serve.
-    fn merge(&mut self, shares: impl Iterator<Item = Share>, contexts: &dyn Contexts) -> BTreeSet<SessionId> {
+    fn merge(&mut self, shares: Vec<Share>, contexts: &dyn Contexts) -> BTreeSet<SessionId> {
         let (mut sessions, mut disputed) = (BTreeMap::<SessionId, Session>::new(), BTreeSet::new());
         let mut merged = BTreeMap::<SessionId, Bytes>::new();
-        let mut policy = None;
+        self.merge_settings(&shares);
         self.tombs.clear();
         for share in shares {
-            // The policy that was changed most often is the newest; a newcomer's settings count for nothing.
-            policy = policy.max(Some((share.policy_changes.min(COUNT_MAX), share.fences, share.policy)));
             self.fences = self.fences.max(share.fences.min(COUNT_MAX));
             self.buried = self.buried.max(share.buried.min(COUNT_MAX));
             self.tombs.extend(share.tombs);
@@ -160,7 +163,8 @@ impl Database {
                     disputed.insert(id);
                 }
                 let both = known.merged || copy.merged || have_diverged(known, &copy);
-                if both {
+                // All replicas come to the same, so those that do not hold the content have to be able to.
+                if both && copy.edition().is_some_and(|edition| self.all_have(edition)) {
                     let so_far = merged.get(&id).unwrap_or(&known.context);
                     if let Some(context) = contexts.merge(so_far, &copy.context) {
                         merged.insert(id, context);
@@ -171,9 +175,6 @@ impl Database {
                 }
                 known.merged = both;
             }
-        }
-        if let Some((changes, _, policy)) = policy {
-            (self.policy_changes, self.policy) = (changes, policy);
         }
         for (id, context) in merged {
             if let Some(session) = sessions.get_mut(&id) {
@@ -187,10 +188,26 @@ impl Database {
         disputed
     }
 
+    /// What operators chose, and who holds what. What was changed most often is the newest; a newcomer's own settings
+    /// count for nothing.
+    fn merge_settings(&mut self, shares: &[Share]) {
+        let settings = |share: &Share| {
+            let changes = share.changes.min(COUNT_MAX);
+            (changes, share.fences, share.edition, share.policy)
+        };
+        if let Some((changes, _, edition, policy)) = shares.iter().map(settings).max() {
+            (self.changes, self.edition, self.policy) = (changes, edition, policy);
+        }
+        for (member, editions) in shares.iter().flat_map(|share| &share.holdings) {
+            self.holdings.set(*member, editions.clone());
+        }
+        self.holdings.retain(&self.members);
+    }
+
     /// A new view while an exchange was under way: what waited is applied to the own database, as all replicas of
     /// this class do; sessions that were started meanwhile stay without a primary until the next reassignment. Nobody
     /// is refused, since another class may know better: who asks will ask again.
-    pub(super) fn abandon_exchange(&mut self, contexts: &dyn Contexts) -> Vec<Effect> {
+    pub(super) fn abandon_exchange(&mut self) -> Vec<Effect> {
         let Phase::Exchanging { waiting, .. } = core::mem::replace(&mut self.phase, Phase::Running) else {
             return Vec::new();
         };
@@ -198,11 +215,13 @@ impl Database {
         for (from, message) in waiting {
             match message {
                 ContentMessage::Start { session, secret, gateway } => {
-                    effects.extend(self.insert(session, secret, gateway, contexts));
+                    effects.extend(self.insert(session, secret, gateway));
                 }
                 // Nobody gives out a fence before all agree; the gateway will ask again.
                 ContentMessage::Inquire { .. } => {}
-                ContentMessage::Move { ticket, .. } | ContentMessage::Adjust { ticket, .. } => {
+                ContentMessage::Move { ticket, .. }
+                | ContentMessage::Adjust { ticket, .. }
+                | ContentMessage::Publish { ticket, .. } => {
                     let outcome = Err(OrderRefusal::Unsettled);
                     effects.push(Effect::Ordered { by: from, ticket, outcome });
                 }
@@ -210,7 +229,8 @@ impl Database {
                 | ContentMessage::Propagate { .. }
                 | ContentMessage::End { .. }
                 | ContentMessage::Expire { .. }
-                | ContentMessage::State { .. } => effects.extend(self.apply(from, message, contexts)),
+                | ContentMessage::State { .. } => effects.extend(self.apply(from, message)),
+                ContentMessage::Holds { editions } => self.holdings.set(from, editions),
             }
         }
         effects.retain(|effect| !matches!(effect, Effect::Refused { .. }));
@@ -234,16 +254,17 @@ fn weight(session: &Session) -> impl Ord {
 mod tests {
     use super::*;
     use crate::unit_db::Limits;
-    use model::{Boot, DaemonId, Name, ProcessId};
+    use crate::unit_db::tests::Plain;
+    use model::{Boot, DaemonId, Name};
 
     #[test]
     fn counts_that_leave_no_room_are_not_taken() {
         let me = ProcessId::new(DaemonId::new(Name::literal("a"), Boot::new(1)), 1);
-        let mut database = Database::new(me, Policy::default(), Limits { moves_max: 1, state_bytes_max: 1 });
-        let share =
-            Share { policy_changes: u64::MAX, fences: u64::MAX, buried: u64::MAX, ..database.whole() };
-        database.merge([share].into_iter(), &Bytes::new);
-        let counts = [database.policy_changes, database.fences, database.buried];
+        let limits = Limits { moves_max: 1, state_bytes_max: 1 };
+        let mut database = Database::new(me, Policy::default(), BTreeSet::new(), limits);
+        let share = Share { changes: u64::MAX, fences: u64::MAX, buried: u64::MAX, ..database.whole() };
+        database.merge(Vec::from([share]), &Plain);
+        let counts = [database.changes, database.fences, database.buried];
         assert_eq!(counts, [COUNT_MAX; 3]);
     }
 }

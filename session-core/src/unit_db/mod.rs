@@ -6,6 +6,7 @@
 //! [FK:failure-only]; any other view waits until each class of equal replicas has told its database, by one of its
 //! members [FK:state-exchange].
 
+mod editions;
 mod exchange;
 mod order;
 mod policy;
@@ -22,7 +23,9 @@ use bytes::Bytes;
 use model::{Boot, Digest, Fence, GroupView, GroupViewId, Name, ProcessId, SessionId};
 
 use crate::assign::{Assignment, Loads};
+use crate::edition::{Edition, edition_of, unopened};
 use crate::message::{AttachRefusal, ContentMessage, GatewayId, Secret, encode};
+pub(crate) use editions::Holdings;
 use exchange::Parts;
 pub use exchange::Share;
 pub use order::{OrderRefusal, Ordered};
@@ -54,6 +57,8 @@ pub(crate) enum Effect {
     Ordered { by: ProcessId, ticket: u64, outcome: Result<Ordered, OrderRefusal> },
     /// The unit has another policy.
     PolicyChanged,
+    /// New sessions are opened on another edition.
+    Published,
     /// To be multicast in the content group.
     Tell(ContentMessage),
 }
@@ -69,9 +74,6 @@ enum Phase {
 
 /// Contexts, which to the database are bytes.
 pub(crate) trait Contexts {
-    /// The context of a new session.
-    fn open(&self) -> Bytes;
-
     /// One of two that both sides of a partition served, if there is more to it than to take one of them.
     fn merge(&self, one: &[u8], other: &[u8]) -> Option<Bytes>;
 }
@@ -81,8 +83,11 @@ pub(crate) trait Contexts {
 pub struct Database {
     me: ProcessId,
     policy: Policy,
-    /// How many times operators changed the policy.
-    policy_changes: u64,
+    /// The edition that new sessions are opened on.
+    edition: Edition,
+    /// How many times operators changed the policy, or the edition.
+    changes: u64,
+    holdings: Holdings,
     /// The last fence counter given out.
     fences: u64,
     /// How many sessions have ended.
@@ -108,12 +113,19 @@ pub(crate) struct Limits {
 }
 
 impl Database {
-    /// An empty database, at a server that is in no view of the content group yet.
-    pub(crate) fn new(me: ProcessId, policy: Policy, limits: Limits) -> Database {
+    /// An empty database, at a server that is in no view of the content group yet, and holds these editions.
+    pub(crate) fn new(
+        me: ProcessId,
+        policy: Policy,
+        editions: BTreeSet<Edition>,
+        limits: Limits,
+    ) -> Database {
         Database {
             me,
             policy,
-            policy_changes: 0,
+            edition: editions.last().copied().unwrap_or(Edition::ONLY),
+            changes: 0,
+            holdings: Holdings::of(me, editions),
             fences: 0,
             buried: 0,
             sessions: BTreeMap::new(),
@@ -163,10 +175,11 @@ impl Database {
     }
 
     /// A view of the content group.
-    pub(crate) fn on_view(&mut self, view: &GroupView, contexts: &dyn Contexts) -> Vec<Effect> {
-        let mut effects = self.abandon_exchange(contexts);
+    pub(crate) fn on_view(&mut self, view: &GroupView) -> Vec<Effect> {
+        let mut effects = self.abandon_exchange();
         self.view = view.id;
         self.members = view.members.iter().map(|member| member.process).collect();
+        self.holdings.retain(&self.members);
         let transitional: BTreeSet<_> = view.transitional.iter().copied().chain([self.me]).collect();
         self.synced = self.synced.intersection(&transitional).copied().collect();
         if self.members.is_subset(&self.synced) {
@@ -188,7 +201,7 @@ impl Database {
     ) -> Vec<Effect> {
         match (&mut self.phase, message) {
             (Phase::Running, ContentMessage::State { .. }) => Vec::new(),
-            (Phase::Running, message) => self.apply(from, message, contexts),
+            (Phase::Running, message) => self.apply(from, message),
             (Phase::Exchanging { shares, .. }, ContentMessage::State { view, class, part, parts, share }) => {
                 if view != self.view {
                     return Vec::new();
@@ -203,10 +216,10 @@ impl Database {
         }
     }
 
-    fn apply(&mut self, from: ProcessId, message: ContentMessage, contexts: &dyn Contexts) -> Vec<Effect> {
+    fn apply(&mut self, from: ProcessId, message: ContentMessage) -> Vec<Effect> {
         match message {
             ContentMessage::Start { session, secret, gateway } => {
-                let effects = self.insert(session, secret, gateway, contexts);
+                let effects = self.insert(session, secret, gateway);
                 if effects.is_empty() { self.assign(session) } else { effects }
             }
             ContentMessage::Attach { session, secret, gateway } => self.attach(session, secret, gateway),
@@ -224,18 +237,14 @@ impl Database {
                 outcome.ok().map(|_| Effect::Assigned(session)).into_iter().chain([answer]).collect()
             }
             ContentMessage::Adjust { change, ticket } => self.adjust(from, change, ticket),
+            ContentMessage::Publish { edition, ticket } => self.publish(from, edition, ticket),
+            ContentMessage::Holds { editions } => self.hold(from, editions),
             ContentMessage::State { .. } => Vec::new(),
         }
     }
 
     /// Inserts a session without a primary. Returns an effect only if there is nothing to insert.
-    fn insert(
-        &mut self,
-        id: SessionId,
-        secret: Secret,
-        gateway: GatewayId,
-        contexts: &dyn Contexts,
-    ) -> Vec<Effect> {
+    fn insert(&mut self, id: SessionId, secret: Secret, gateway: GatewayId) -> Vec<Effect> {
         if self.tombs.contains_key(&id) {
             return Vec::from([Effect::Refused { session: id, gateway, reason: AttachRefusal::Ended }]);
         }
@@ -254,7 +263,7 @@ impl Database {
             merged: false,
             version,
             past: Vec::new(),
-            context: contexts.open(),
+            context: unopened(self.edition),
             requests: 0,
             responses: 0,
         };
@@ -313,7 +322,8 @@ impl Database {
         let current = session.primary == Some(from) && update.version.fence == session.fence;
         let last_word = session.replaced == Some(Replaced { server: from, fence: update.version.fence })
             && session.version.fence < session.fence;
-        if !(current || last_word) || update.version <= session.version {
+        let is_context = edition_of(&update.context).is_some();
+        if !(current || last_word) || update.version <= session.version || !is_context {
             return None;
         }
         session.merged &= !current;
@@ -364,6 +374,7 @@ impl Database {
     fn assignment(&mut self) -> (Assignment<'_>, &mut BTreeMap<SessionId, Session>) {
         let assignment = Assignment {
             members: &self.members,
+            holdings: &self.holdings,
             policy: self.policy,
             view: self.view,
             fences: &mut self.fences,

@@ -4,6 +4,7 @@
 use core::fmt;
 
 use super::{Policy, Relocation};
+use crate::edition::Edition;
 
 /// An order that was carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub enum Ordered {
     Moved(Relocation),
     /// The unit has this policy from here on.
     Adjusted(Policy),
+    /// New sessions are opened on this edition from here on.
+    Published(Edition),
 }
 
 /// Why an order is not carried out.
@@ -23,12 +26,16 @@ pub enum OrderRefusal {
     UnknownSession,
     /// No content server has that name, or it is leaving.
     UnknownServer,
-    /// The server that the session was to go to does not hold the unit.
+    /// The server that the session was to go to does not hold the unit, or not in the session's edition.
     NotAReplica,
     /// The session is there already.
     AlreadyPrimary,
-    /// Nobody else holds the unit.
+    /// Nobody else holds the unit in the session's edition.
     NobodyElse,
+    /// The edition is the present one, or an older one.
+    NotNewer,
+    /// Some server of the unit does not hold the edition, or another one by the same number.
+    NotHeldByAll,
     /// The servers of the unit are about to change, or the one that was asked is leaving.
     Unsettled,
 }
@@ -39,9 +46,15 @@ impl fmt::Display for OrderRefusal {
             OrderRefusal::UnknownUnit => "this server does not hold the unit: ask one that does",
             OrderRefusal::UnknownSession => "there is no such session, or it has ended",
             OrderRefusal::UnknownServer => "no content server of that name is here, or it is leaving",
-            OrderRefusal::NotAReplica => "that server does not hold the session's unit",
+            OrderRefusal::NotAReplica => {
+                "that server does not hold the session's unit in the session's edition"
+            }
             OrderRefusal::AlreadyPrimary => "that server is the session's primary already",
-            OrderRefusal::NobodyElse => "no other server holds the session's unit",
+            OrderRefusal::NobodyElse => "no other server holds the session's unit in the session's edition",
+            OrderRefusal::NotNewer => "new sessions are opened on this edition already, or on a later one",
+            OrderRefusal::NotHeldByAll => {
+                "some server of the unit does not hold this edition, or holds other content by that number"
+            }
             OrderRefusal::Unsettled => "the servers of the unit are changing: ask again in a moment",
         })
     }

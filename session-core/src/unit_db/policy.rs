@@ -102,7 +102,7 @@ impl Database {
     /// Changes the policy, and gives every session the backups that it asks for now. Nobody who serves is replaced.
     pub(super) fn adjust(&mut self, by: ProcessId, change: PolicyChange, ticket: u64) -> Vec<Effect> {
         self.policy = change.applied_to(self.policy);
-        self.policy_changes += 1;
+        self.changes += 1;
         let outcome = Ok(Ordered::Adjusted(self.policy));
         let answers = [Effect::PolicyChanged, Effect::Ordered { by, ticket, outcome }];
         self.reassign(&[].into()).into_iter().chain(answers).collect()

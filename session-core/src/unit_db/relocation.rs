@@ -28,7 +28,7 @@ impl Database {
         let session = sessions.get_mut(&id).ok_or(OrderRefusal::UnknownSession)?;
         let from = session.primary;
         let heir = match to {
-            Some(to) if !assignment.members.contains(&to) => return Err(OrderRefusal::NotAReplica),
+            Some(to) if !assignment.can_serve(to, session) => return Err(OrderRefusal::NotAReplica),
             Some(to) if from == Some(to) => return Err(OrderRefusal::AlreadyPrimary),
             Some(to) => to,
             None => assignment.elsewhere(id, session).ok_or(OrderRefusal::NobodyElse)?,

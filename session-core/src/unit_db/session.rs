@@ -6,6 +6,7 @@ use bytes::Bytes;
 use model::{Boot, Fence, Name, ProcessId, SessionId};
 use serde::{Deserialize, Serialize};
 
+use crate::edition::{Edition, edition_of};
 use crate::message::{GatewayId, Secret};
 
 /// So many primaries of a session are remembered, to tell what its context came through.
@@ -43,6 +44,11 @@ pub struct Session {
 }
 
 impl Session {
+    /// The edition that it was opened on; nothing if its context is none, which no server propagates.
+    pub fn edition(&self) -> Option<Edition> {
+        edition_of(&self.context)
+    }
+
     /// Takes what a primary propagated in place of what is known.
     pub(super) fn take(&mut self, update: Update) {
         if update.version.fence != self.version.fence {

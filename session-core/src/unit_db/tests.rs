@@ -6,6 +6,7 @@ use super::*;
 use model::{Address, Boot, ConfigurationId, DaemonId, Member};
 
 mod corrupt;
+mod editions;
 mod merge;
 mod policy;
 
@@ -16,26 +17,29 @@ fn server(name: &str) -> ProcessId {
 }
 
 fn database(name: &str) -> Database {
-    Database::new(server(name), Policy::default(), LIMITS)
+    database_with(name, &[Edition::ONLY])
+}
+
+fn database_with(name: &str, editions: &[Edition]) -> Database {
+    Database::new(server(name), Policy::default(), editions.iter().copied().collect(), LIMITS)
 }
 
 fn gateway(name: &str) -> GatewayId {
     GatewayId { name: name.parse().unwrap(), boot: Boot::new(1), address: Address::new("localhost:1") }
 }
 
-/// As they are where a service has no more to say: the one that reflects more wins.
-impl<F: Fn() -> Bytes> Contexts for F {
-    fn open(&self) -> Bytes {
-        self()
-    }
+/// As contexts are where a service has no more to say: the one that reflects more wins.
+pub(super) struct Plain;
 
+impl Contexts for Plain {
     fn merge(&self, _: &[u8], _: &[u8]) -> Option<Bytes> {
         None
     }
 }
 
-fn context() -> Bytes {
-    Bytes::from_static(b"new")
+/// A context of the only edition.
+fn context(text: &str) -> Bytes {
+    [&unopened(Edition::ONLY), text.as_bytes()].concat().into()
 }
 
 /// View number `counter` with these members, of whom `along` came along.
@@ -80,7 +84,7 @@ impl Group {
         self.replicas.retain(|(name, _)| members.contains(name));
         for (name, replica) in &mut self.replicas {
             let transitional = if along.contains(name) { along } else { &[*name] };
-            let effects = replica.on_view(&view(counter, members, transitional), &context);
+            let effects = replica.on_view(&view(counter, members, transitional));
             for effect in effects {
                 if let Effect::Tell(message) = effect {
                     self.told += 1;
@@ -100,7 +104,7 @@ impl Group {
         let mut effects = Vec::new();
         for (from, message) in core::mem::take(&mut self.order) {
             for (place, (_, replica)) in self.replicas.iter_mut().enumerate() {
-                let theirs = replica.on_message(from, message.clone(), &context);
+                let theirs = replica.on_message(from, message.clone(), &Plain);
                 if place == 0 {
                     effects.extend(theirs);
                 }
@@ -133,7 +137,7 @@ impl Group {
         let update = Update {
             session: SessionId::new(id),
             version: Version { fence, number },
-            context: Bytes::from_static(context.as_bytes()),
+            context: self::context(context),
             requests: number,
             responses: number,
         };
@@ -245,21 +249,21 @@ fn only_the_primary_propagates_and_the_one_before_it_has_a_last_word() {
     let (first, fence) = (group.session(1).primary.unwrap(), group.session(1).fence);
     let other = group.session(1).backups[0];
     group.propagate(other, 1, fence, 1, "not the primary");
-    assert_eq!(group.session(1).context, "new");
+    assert_eq!(group.session(1).context, context(""));
     group.propagate(first, 1, fence, 2, "second");
     group.propagate(first, 1, fence, 1, "first");
-    assert_eq!(group.session(1).context, "second");
+    assert_eq!(group.session(1).context, context("second"));
 
     let (first_name, other_name) = (name(first), name(other));
     let rest: Vec<&str> = ["a", "b", "c"].into_iter().filter(|name| *name != first_name).collect();
     group.view(2, &rest, &rest);
     assert_eq!(group.session(1).primary, Some(other), "{other_name}");
     group.propagate(first, 1, fence, 3, "last word");
-    assert_eq!(group.session(1).context, "last word");
+    assert_eq!(group.session(1).context, context("last word"));
     let new = group.session(1).fence;
     group.propagate(other, 1, new, 1, "other's");
     group.propagate(first, 1, fence, 4, "too late");
-    assert_eq!(group.session(1).context, "other's");
+    assert_eq!(group.session(1).context, context("other's"));
 }
 
 #[test]
@@ -276,8 +280,8 @@ fn an_ended_session_stays_ended() {
     assert!(matches!(group.start(1)[..], [Effect::Refused { reason: AttachRefusal::Ended, .. }]));
     // A replica that did not hear of the end comes back with the session.
     let mut stale = database("c");
-    stale.on_view(&view(1, &["c"], &[]), &context);
-    stale.insert(session, Secret::new(1), gateway("g"), &context);
+    stale.on_view(&view(1, &["c"], &[]));
+    stale.insert(session, Secret::new(1), gateway("g"));
     group.replicas.push(("c", stale));
     group.view(2, &["a", "b", "c"], &["a", "b"]);
     group.settle();
@@ -311,16 +315,16 @@ fn of_two_copies_the_one_that_reflects_more_wins_under_a_new_fence() {
     both.view(5, &["a", "b"], &[]);
     both.settle();
     let session = both.session(1);
-    assert_eq!(session.context, "more");
+    assert_eq!(session.context, context("more"));
     assert!(session.fence > left_fence && session.fence > right_fence);
 }
 
 #[test]
 fn tombs_are_bounded() {
     let mut database = database("a");
-    database.on_view(&view(1, &["a"], &[]), &context);
+    database.on_view(&view(1, &["a"], &[]));
     for id in 0..TOMBS_MAX as u128 + 10 {
-        database.insert(SessionId::new(id), Secret::new(0), gateway("g"), &context);
+        database.insert(SessionId::new(id), Secret::new(0), gateway("g"));
         database.bury(SessionId::new(id), None);
     }
     assert_eq!(database.tombs.len(), TOMBS_MAX);
@@ -340,7 +344,7 @@ fn nobody_is_refused_while_another_class_may_know_better() {
     // The exchange is broken off. The newcomer, which would speak for all, does not know the session.
     for (name, replica) in &mut group.replicas {
         let along = if *name == "a" { &["a"][..] } else { &["b"] };
-        let effects = replica.on_view(&view(3, &["a", "b"], along), &context);
+        let effects = replica.on_view(&view(3, &["a", "b"], along));
         assert!(
             !effects.iter().any(|effect| matches!(effect, Effect::Refused { .. })),
             "{name}: {effects:?}"
@@ -371,7 +375,7 @@ fn a_merge_tells_who_serves_where_the_client_is_and_what_is_known() {
     ] {
         assert!(effects.contains(&effect), "{effects:?}");
     }
-    assert_eq!(group.session(1).context, "on");
+    assert_eq!(group.session(1).context, context("on"));
     assert!(group.session(1).fence > fence);
 }
 
@@ -413,7 +417,7 @@ fn answer(effect: &Effect, by: &str) -> Option<Result<Relocation, OrderRefusal>>
     let Effect::Ordered { by: from, ticket: 7, outcome } = effect else { return None };
     let moved = |done| match done {
         Ordered::Moved(moved) => moved,
-        Ordered::Adjusted(_) => panic!("nobody ordered another policy"),
+        Ordered::Adjusted(_) | Ordered::Published(_) => panic!("nobody ordered this"),
     };
     (*from == server(by)).then_some(outcome.map(moved))
 }
@@ -523,7 +527,7 @@ fn an_order_in_an_exchange_waits_for_it_and_one_in_a_broken_off_exchange_is_refu
         let shares = core::mem::take(&mut group.order);
         assert_eq!(group.say("b", order.clone()), [], "it waits");
         let effects = if breaks {
-            group.replicas[0].1.on_view(&view(3, &["b", "c"], &["b", "c"]), &context)
+            group.replicas[0].1.on_view(&view(3, &["b", "c"], &["b", "c"]))
         } else {
             group.order = shares;
             group.settle()

@@ -7,7 +7,7 @@ use model::{GroupName, Machine, Name, SessionId, Terms, Time, UnitId};
 use session_core::message::{ContentMessage, GatewayId, ToGateway, decode};
 use session_core::names::Purpose;
 use session_core::server::{Input, Output};
-use session_core::{OrderRefusal, Params, PolicyChange, Server};
+use session_core::{OrderRefusal, Ordered, Params, PolicyChange, Server};
 
 use crate::happens::Happens;
 use crate::hosts::Manners;
@@ -73,6 +73,16 @@ impl ServerHost {
         self.tell(Input::Adjust { ticket: 2, unit, change }, scene);
     }
 
+    /// The content on its machine is this now.
+    pub fn load(&mut self, toy: Toy, scene: &mut Scene<'_>) {
+        self.tell(Input::Content(toy), scene);
+    }
+
+    /// An operator orders it to have new sessions on a unit opened on another edition.
+    pub fn order_publication(&mut self, unit: UnitId, edition: u32, scene: &mut Scene<'_>) {
+        self.tell(Input::Publish { ticket: 3, unit, edition }, scene);
+    }
+
     fn tell(&mut self, input: Input<Toy>, scene: &mut Scene<'_>) {
         let mut out = Vec::new();
         self.machine.handle(scene.clock(), input, &mut out);
@@ -108,11 +118,16 @@ impl ServerHost {
                     scene.complain(|| format!("refused what {sender} said in {group}: {error}"));
                 }
                 Output::Ordered { outcome, .. } => {
-                    // Of servers that are changing, an operator would ask again.
-                    if let Err(refusal) = outcome
-                        && refusal != OrderRefusal::Unsettled
-                    {
-                        scene.complain(|| format!("does not carry out an order: {refusal}"));
+                    match outcome {
+                        Ok(Ordered::Published(_)) => scene.happens(Happens::Publication),
+                        Ok(Ordered::Moved(_) | Ordered::Adjusted(_)) => {}
+                        // Of servers that are changing, an operator would ask again; some may not have the edition yet.
+                        Err(
+                            OrderRefusal::Unsettled | OrderRefusal::NotHeldByAll | OrderRefusal::NotNewer,
+                        ) => {}
+                        Err(refusal) => {
+                            scene.complain(|| format!("does not carry out an order: {refusal}"));
+                        }
                     }
                 }
                 Output::Drained => scene.log.ended.push(scene.node),

@@ -44,6 +44,7 @@ impl World {
             Kind::Reset => Strike::Reset,
             Kind::PrimaryAndBackup => Strike::PrimaryAndBackup,
             Kind::Adjust => Strike::Adjust(machine),
+            Kind::Publish => Strike::Stage(machine),
             Kind::Process => Strike::Kill(Node::Process(self.fate.below(self.locals.len()))),
             Kind::Partition => Strike::Partition,
             Kind::Merge => Strike::Merge,
@@ -150,6 +151,8 @@ impl World {
             Strike::Reset => self.reset_some_connection(),
             Strike::PrimaryAndBackup => self.kill_primary_and_backup(),
             Strike::Adjust(machine) => self.adjust_some_policy(*machine),
+            Strike::Stage(machine) => self.stage_some_edition(*machine),
+            Strike::Publish(machine, unit, edition) => self.publish(*machine, unit.clone(), *edition),
             Strike::GoOn(node, stop) => self.go_on(*node, *stop),
             Strike::Lower(barriers) => {
                 self.remark(|| format!("down: {barriers:?}"));

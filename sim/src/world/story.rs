@@ -88,7 +88,7 @@ impl World {
     pub fn machines(mut self, count: usize) -> World {
         self.knobs.machines = (1..=count).map(|n| name(&format!("machine-{n}"))).collect();
         let everywhere = (0..count).collect();
-        self.knobs.units[0].holders = everywhere;
+        self.knobs.units[0].editions.insert(1, everywhere);
         self.with_fresh_net()
     }
 
@@ -146,7 +146,7 @@ impl World {
     pub fn film(mut self, id: &str, holders: &[usize], length: u32) -> World {
         let (id, holders) = (crate::knobs::unit(id), holders.iter().copied().collect());
         self.knobs.units.retain(|unit| unit.id != id);
-        self.knobs.units.push(Unit { id, holders, length, commit: None });
+        self.knobs.units.push(Unit::new(id, holders, length));
         self
     }
 

@@ -3,6 +3,8 @@
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use session_core::RefusalKind;
 
+use model::UnitId;
+
 use super::*;
 
 const SMALL: &str = r#"
@@ -32,12 +34,12 @@ title = "Products"
 text = "Two times two are four as well."
 "#;
 
-fn unit() -> UnitId {
-    UnitId::new("u").unwrap()
+fn content() -> ContentId {
+    ContentId::only(UnitId::new("u").unwrap())
 }
 
 fn courseware(course: &str) -> Courseware {
-    Courseware::new(BTreeMap::from([(unit(), Course::parse(course).unwrap())]))
+    Courseware::new(BTreeMap::from([(content(), Course::parse(course).unwrap())]))
 }
 
 /// The course of this repository.
@@ -55,16 +57,16 @@ struct Learner {
 impl Learner {
     fn new(course: &str) -> Learner {
         let service = courseware(course);
-        let context = service.open(&unit());
+        let context = service.open(&content());
         Learner { service, context }
     }
 
     fn ask(&mut self, request: &str) -> Result<(), Refusal> {
-        self.service.apply(&unit(), &mut self.context, request.as_bytes())
+        self.service.apply(&content(), &mut self.context, request.as_bytes())
     }
 
     fn hear(&mut self) -> Option<Value> {
-        match self.service.next(&unit(), &mut self.context, Time::ZERO) {
+        match self.service.next(&content(), &mut self.context, Time::ZERO) {
             Next::Respond { payload, last: false } => Some(serde_json::from_slice(&payload).unwrap()),
             Next::Idle => None,
             other @ (Next::Respond { .. } | Next::At(_)) => panic!("{other:?}"),
@@ -142,7 +144,7 @@ fn sessions_survive_hand_overs() {
     ];
     rehearsal::rehearse(|| courseware(SMALL), &requests);
     let course = Course::parse(&large()).unwrap();
-    rehearsal::rehearse(|| Courseware::new(BTreeMap::from([(unit(), course.clone())])), &requests);
+    rehearsal::rehearse(|| Courseware::new(BTreeMap::from([(content(), course.clone())])), &requests);
 }
 
 /// Reads JSON as the message that describes it.

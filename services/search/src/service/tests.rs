@@ -3,17 +3,19 @@
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use session_core::RefusalKind;
 
+use model::UnitId;
+
 use super::*;
 
 const SEA: &str = "# Sea\n\nWater and salt.\n\n## Fish\n\nFishes swim in the water.\n\n## Ships\n\nShips sail on the \
     water, and catch fish.\n\n## Wind\n\nWind fills the sails.\n";
 
-fn unit() -> UnitId {
-    UnitId::new("sea").unwrap()
+fn content() -> ContentId {
+    ContentId::only(UnitId::new("sea").unwrap())
 }
 
 fn search() -> Search {
-    Search::new(BTreeMap::from([(unit(), Collection::parse(SEA).unwrap())]))
+    Search::new(BTreeMap::from([(content(), Collection::parse(SEA).unwrap())]))
 }
 
 /// Reads JSON as the message that describes it.
@@ -35,11 +37,11 @@ impl Searcher {
     }
 
     fn ask(&mut self, request: &str) -> Result<(), Refusal> {
-        self.service.apply(&unit(), &mut self.context, request.as_bytes())
+        self.service.apply(&content(), &mut self.context, request.as_bytes())
     }
 
     fn hear(&mut self) -> Option<Value> {
-        match self.service.next(&unit(), &mut self.context, Time::ZERO) {
+        match self.service.next(&content(), &mut self.context, Time::ZERO) {
             Next::Respond { payload, last: false } => Some(serde_json::from_slice(&payload).unwrap()),
             Next::Idle => None,
             other @ (Next::Respond { .. } | Next::At(_)) => panic!("{other:?}"),

@@ -6,13 +6,15 @@ use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde_json::Value;
 use session_core::RefusalKind;
 
+use model::UnitId;
+
 use super::*;
 use crate::{Chain, TextError};
 
 const SMALL: &str = "# Cats\nThe cat sat on the mat. The cat ran to the door. A dog sat on the cat.";
 
-fn unit() -> UnitId {
-    UnitId::new("u").unwrap()
+fn content() -> ContentId {
+    ContentId::only(UnitId::new("u").unwrap())
 }
 
 /// The text of this repository.
@@ -22,7 +24,7 @@ fn large() -> String {
 }
 
 fn tokens(text: &str) -> Tokens {
-    Tokens::new(BTreeMap::from([(unit(), Text::parse(text).unwrap())]))
+    Tokens::new(BTreeMap::from([(content(), Text::parse(text).unwrap())]))
 }
 
 /// The service without chance: as deterministic as any.
@@ -31,14 +33,14 @@ fn predictable(text: &str) -> Tokens {
 }
 
 fn ask(service: &Tokens, context: &mut Context, request: &str) -> Result<(), Refusal> {
-    service.apply(&unit(), context, request.as_bytes())
+    service.apply(&content(), context, request.as_bytes())
 }
 
 /// All that is said until nothing more comes.
 fn listen(service: &Tokens, context: &mut Context) -> Vec<Value> {
     let (mut now, mut said) = (Time::from_micros(1), Vec::new());
     loop {
-        match service.next(&unit(), context, now) {
+        match service.next(&content(), context, now) {
             Next::Respond { payload, last } => {
                 assert_eq!(last, context.left == 0);
                 said.push(serde_json::from_slice(&payload).unwrap());
@@ -56,7 +58,7 @@ fn words(said: &[Value]) -> Vec<&str> {
 #[test]
 fn a_prompt_is_followed_by_so_many_tokens_that_follow_each_other() {
     let service = tokens(SMALL);
-    let mut context = service.open(&unit());
+    let mut context = service.open(&content());
     assert_eq!(listen(&service, &mut context), Vec::<Value>::new(), "nobody asked");
     ask(&service, &mut context, r#"{"prompt":{"text":"on the","tokens":40}}"#).unwrap();
     let said = listen(&service, &mut context);
@@ -71,7 +73,7 @@ fn a_prompt_is_followed_by_so_many_tokens_that_follow_each_other() {
 #[test]
 fn the_chain_shows_what_came_before() {
     let service = tokens(&large());
-    let mut context = service.open(&unit());
+    let mut context = service.open(&content());
     let mut chain = Chain::START;
     for _ in 0..2 {
         ask(&service, &mut context, r#"{"prompt":{"text":"The keeper","tokens":100}}"#).unwrap();
@@ -89,12 +91,12 @@ fn the_chain_shows_what_came_before() {
 fn what_is_said_is_left_to_chance() {
     let service = tokens(&large());
     let said = || {
-        let mut context = service.open(&unit());
+        let mut context = service.open(&content());
         ask(&service, &mut context, r#"{"prompt":{"text":"","tokens":200}}"#).unwrap();
         listen(&service, &mut context)
     };
     assert_ne!(said(), said());
-    assert_eq!(service.commit(&unit()), Some(Level::Safe));
+    assert_eq!(service.commit(&content()), Some(Level::Safe));
 }
 
 #[test]
@@ -104,23 +106,27 @@ fn tokens_come_at_their_pace_and_stop_when_they_are_told_to() {
         draw: || CHANCES.replace(CHANCES.get().saturating_sub(1)).checked_sub(1).map(u64::from),
         ..tokens(SMALL)
     };
-    let mut context = service.open(&unit());
+    let mut context = service.open(&content());
     for request in [r#"{"prompt":{"text":"A","tokens":9}}"#, r#"{"pace":{"milliseconds":250}}"#] {
         ask(&service, &mut context, request).unwrap();
     }
     let now = Time::from_micros(1_000_000_000);
-    assert!(matches!(service.next(&unit(), &mut context, now), Next::Respond { last: false, .. }));
+    assert!(matches!(service.next(&content(), &mut context, now), Next::Respond { last: false, .. }));
     let due = now + Duration::from_millis(250);
-    assert_eq!(service.next(&unit(), &mut context, now), Next::At(due));
-    assert_eq!(service.next(&unit(), &mut context, due), Next::At(due + NO_CHANCE), "no chance is to be had");
+    assert_eq!(service.next(&content(), &mut context, now), Next::At(due));
+    assert_eq!(
+        service.next(&content(), &mut context, due),
+        Next::At(due + NO_CHANCE),
+        "no chance is to be had"
+    );
     ask(&service, &mut context, r#"{"stop":{}}"#).unwrap();
-    assert_eq!(service.next(&unit(), &mut context, due), Next::Idle);
+    assert_eq!(service.next(&content(), &mut context, due), Next::Idle);
 }
 
 #[test]
 fn what_makes_no_sense_is_refused() {
     let service = tokens(SMALL);
-    let mut context = service.open(&unit());
+    let mut context = service.open(&content());
     for (request, kind) in [
         ("", RefusalKind::Malformed),
         (r#"{"prompt":{}}"#, RefusalKind::Malformed),
@@ -132,7 +138,7 @@ fn what_makes_no_sense_is_refused() {
     ] {
         assert_eq!(ask(&service, &mut context, request).unwrap_err().kind, kind, "{request}");
     }
-    assert_eq!(context, service.open(&unit()));
+    assert_eq!(context, service.open(&content()));
 }
 
 #[test]
@@ -150,7 +156,7 @@ fn texts_that_cannot_be_served_are_refused() {
 #[test]
 fn a_context_that_somebody_made_up_is_put_up_with() {
     let service = tokens(SMALL);
-    let mut context = Context { at: Some(u16::MAX), left: 3, ..service.open(&unit()) };
+    let mut context = Context { at: Some(u16::MAX), left: 3, ..service.open(&content()) };
     assert_eq!(listen(&service, &mut context).len(), 3);
 }
 
@@ -174,7 +180,7 @@ fn it_is_said_as_the_contract_has_it() {
         DynamicMessage::deserialize(descriptor, &mut serde_json::Deserializer::from_str(json)).unwrap();
     };
     let service = predictable(SMALL);
-    let mut context = service.open(&unit());
+    let mut context = service.open(&content());
     for request in [
         r#"{"prompt":{"text":"A","tokens":2}}"#,
         r#"{"pace":{"milliseconds":1}}"#,

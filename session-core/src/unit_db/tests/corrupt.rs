@@ -28,7 +28,7 @@ fn every_content_message() -> Vec<ContentMessage> {
     let update = Update {
         session,
         version: Version { fence, number: 1 },
-        context: context(),
+        context: context("new"),
         requests: 1,
         responses: 1,
     };
@@ -45,6 +45,8 @@ fn every_content_message() -> Vec<ContentMessage> {
             change: PolicyChange { backups: Some(2), ..PolicyChange::default() },
             ticket: 3,
         },
+        ContentMessage::Publish { edition: 2, ticket: 4 },
+        ContentMessage::Holds { editions: [Edition::ONLY].into() },
     ];
     said.into_iter().chain(group.order.into_iter().map(|(_, message)| message)).collect()
 }
@@ -81,6 +83,7 @@ fn replicas_that_are_told_the_same_nonsense_stay_the_same() {
 fn corrupted_group_messages_are_refused_or_read_back() {
     let unit = UnitInfo {
         unit: model::UnitId::new("film-1").unwrap(),
+        edition: Edition::ONLY,
         title: "A film".into(),
         media_type: "video/mp4".into(),
         duration: Duration::from_secs(60),

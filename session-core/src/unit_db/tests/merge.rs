@@ -6,14 +6,16 @@ use super::*;
 struct Letters;
 
 impl Contexts for Letters {
-    fn open(&self) -> Bytes {
-        Bytes::new()
-    }
-
     fn merge(&self, one: &[u8], other: &[u8]) -> Option<Bytes> {
-        let letters: BTreeSet<u8> = one.iter().chain(other).copied().collect();
-        Some(letters.into_iter().collect::<Vec<_>>().into())
+        let letters: BTreeSet<u8> = letters(one).iter().chain(letters(other)).copied().collect();
+        let edition = unopened(Edition::ONLY).to_vec();
+        Some(edition.into_iter().chain(letters).collect::<Vec<_>>().into())
     }
+}
+
+/// What follows the edition.
+fn letters(context: &[u8]) -> &[u8] {
+    &context[unopened(Edition::ONLY).len()..]
 }
 
 /// Three sides, each of which has the session that began on `a`, and has been told of what the others do not know.
@@ -56,14 +58,14 @@ fn a_session_is_merged_if_two_sides_served_it() {
         ([Some("sa"), Some("sb"), None], true),
         ([None, None, None], false),
     ] {
-        let both = meet(sides(contexts), &context);
+        let both = meet(sides(contexts), &Plain);
         assert_eq!(both.session(1).merged, merged, "{contexts:?}");
     }
 }
 
 #[test]
 fn who_serves_next_takes_the_mark_away() {
-    let mut both = meet(sides([Some("sa"), Some("sb"), None]), &context);
+    let mut both = meet(sides([Some("sa"), Some("sb"), None]), &Plain);
     let session = both.session(1).clone();
     assert!(session.version.fence < session.fence, "the fence is above those of both sides");
     let before = session.replaced.map_or(session.fence, |it| it.fence);
@@ -81,7 +83,7 @@ fn a_service_makes_one_context_of_those_of_all_sides() {
         ([Some("sa"), None, None], "as"),
     ] {
         let both = meet(sides(contexts), &Letters);
-        let mut letters = both.session(1).context.to_vec();
+        let mut letters = letters(&both.session(1).context).to_vec();
         letters.sort_unstable();
         assert_eq!(letters, one.as_bytes(), "{contexts:?}");
     }

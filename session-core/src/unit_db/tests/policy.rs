@@ -14,7 +14,7 @@ fn adjust(group: &mut Group, change: PolicyChange) -> (Result<Policy, OrderRefus
     assert_eq!(by, server("a"));
     let adjusted = |done| match done {
         Ordered::Adjusted(policy) => policy,
-        Ordered::Moved(_) => panic!("nobody ordered a move"),
+        Ordered::Moved(_) | Ordered::Published(_) => panic!("nobody ordered this"),
     };
     (outcome.map(adjusted), effects)
 }
@@ -68,7 +68,7 @@ fn a_newcomer_follows_the_policy_that_was_changed_last_whatever_its_settings() {
         uncertain: Uncertain::Skip,
         commit: Some(model::Level::Safe),
     };
-    group.replicas.insert(0, ("a", Database::new(server("a"), settings, LIMITS)));
+    group.replicas.insert(0, ("a", Database::new(server("a"), settings, [Edition::ONLY].into(), LIMITS)));
     group.view(2, &["a", "b", "c"], &["b", "c"]);
     let effects = group.settle();
     assert!(effects.contains(&Effect::PolicyChanged), "of the newcomer, which is told: {effects:?}");
@@ -106,7 +106,7 @@ fn a_change_in_an_exchange_waits_for_it_and_one_in_a_broken_off_exchange_is_refu
         let order = ContentMessage::Adjust { change: backups(2), ticket: 3 };
         assert_eq!(group.say("a", order), [], "it waits");
         let effects = if breaks {
-            group.replicas[0].1.on_view(&view(3, &["a", "b"], &["a", "b"]), &context)
+            group.replicas[0].1.on_view(&view(3, &["a", "b"], &["a", "b"]))
         } else {
             group.order = shares;
             group.settle()

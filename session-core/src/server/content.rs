@@ -1,0 +1,86 @@
+//! What this server holds changes: units and editions of units come and go.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use model::UnitId;
+use model::trace::Role;
+
+use super::{Drain, Output, Server};
+use crate::edition::Edition;
+use crate::message::{ContentMessage, encode};
+use crate::names::Purpose;
+use crate::service::ContentService;
+
+/// The editions of each unit that a service holds.
+pub(super) fn editions_of<S: ContentService>(service: &S) -> BTreeMap<UnitId, BTreeSet<Edition>> {
+    let mut editions = BTreeMap::<UnitId, BTreeSet<Edition>>::new();
+    for info in service.units() {
+        editions.entry(info.unit).or_default().insert(info.edition);
+    }
+    editions
+}
+
+impl<S: ContentService> Server<S> {
+    /// The editions of a unit that are held here.
+    pub fn editions(&self, unit: &UnitId) -> impl Iterator<Item = Edition> {
+        self.units.get(unit).into_iter().flat_map(|state| state.editions.iter().copied())
+    }
+
+    pub(super) fn content(&mut self, service: S, out: &mut Vec<Output>) {
+        let mut editions = editions_of(&service);
+        for unit in self.units.keys().cloned().collect::<Vec<_>>() {
+            match editions.remove(&unit) {
+                Some(editions) => self.hold(&unit, editions, out),
+                None => self.give_up(&unit, out),
+            }
+        }
+        self.service = service;
+        let Some(me) = self.me.filter(|_| self.drain == Drain::No) else { return };
+        let groups: Vec<_> = editions.keys().map(|unit| Purpose::Content(unit.clone()).group()).collect();
+        out.extend((!groups.is_empty()).then_some(Output::Join(groups)));
+        for (unit, editions) in editions {
+            let fresh = self.fresh_unit(me, editions);
+            self.units.insert(unit, fresh);
+        }
+        self.announce(out);
+    }
+
+    /// These are the editions of a unit from here on. Sessions on others have to go at once: nobody here can serve them.
+    fn hold(&mut self, unit: &UnitId, editions: BTreeSet<Edition>, out: &mut Vec<Output>) {
+        let Some(state) = self.units.get_mut(unit).filter(|state| state.editions != editions) else { return };
+        state.editions = editions.clone();
+        let held = state.held.iter();
+        let gone = held.filter(|(_, held)| !editions.contains(&held.replica.content.edition));
+        let gone: Vec<_> = gone.map(|(session, held)| (*session, held.fence)).collect();
+        if !gone.is_empty() {
+            state.propagate_all(unit, self.params.message_bytes_max, out);
+        }
+        let group = |session| Purpose::Session(unit.clone(), session).group();
+        let groups: Vec<_> = gone.iter().map(|(session, _)| group(*session)).collect();
+        out.extend((!groups.is_empty()).then_some(Output::Leave(groups)));
+        for (session, _) in &gone {
+            state.held.remove(session);
+            self.timers.set(&(unit.clone(), *session), None);
+        }
+        for (session, fence) in gone {
+            self.note_role(unit, session, fence, Role::None, out);
+        }
+        let message = encode(&ContentMessage::Holds { editions });
+        out.push(Output::multicast(Purpose::Content(unit.clone()).group(), message));
+    }
+
+    /// A unit is not held any more: the other replicas hear the last of its sessions, and take them over.
+    fn give_up(&mut self, unit: &UnitId, out: &mut Vec<Output>) {
+        let Some(mut state) = self.units.remove(unit) else { return };
+        self.refuse_orders(|of| of == unit, out);
+        state.propagate_all(unit, self.params.message_bytes_max, out);
+        let mut groups = Vec::from([Purpose::Content(unit.clone()).group()]);
+        for (session, held) in &state.held {
+            groups.push(Purpose::Session(unit.clone(), *session).group());
+            self.timers.set(&(unit.clone(), *session), None);
+            self.note_role(unit, *session, held.fence, Role::None, out);
+        }
+        out.push(Output::Leave(groups));
+    }
+}
