@@ -51,6 +51,7 @@ const HANDBOOK: &str = pages![
     "docs/adr/0010-one-server-for-all-kinds-of-content.md",
     "docs/adr/0011-servers-judge-daemons-remember.md",
     "docs/adr/0012-committed-responses-are-messages-of-the-session-group.md",
+    "docs/adr/0013-a-context-belongs-to-an-edition.md",
 ];
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Editions of a content unit. Content does not change while it is served: what changes is which edition new sessions
+//! Editions of a content unit. Content does not change while it is served [FK:static]: what changes is which edition new sessions
 //! are opened on. A session stays with its own, and so a context is always told together with the edition that it is of.
 
 use alloc::vec::Vec;
