@@ -62,6 +62,8 @@ pub struct Plan {
     pub further: Vec<ContentFile>,
     /// Further flags of gateways.
     pub gateway_flags: Vec<&'static str>,
+    /// Further flags of content servers.
+    pub server_flags: Vec<&'static str>,
 }
 
 impl Default for Plan {
@@ -77,6 +79,7 @@ impl Default for Plan {
             server: None,
             further: Vec::new(),
             gateway_flags: Vec::new(),
+            server_flags: Vec::new(),
         }
     }
 }
@@ -117,6 +120,8 @@ impl Bed {
         options.trace = Some(dir.join("trace"));
         let gateway_flags = plan.gateway_flags.into_iter().map(str::to_owned).collect();
         options.flags.insert(Service::Gateway, gateway_flags);
+        let server_flags = plan.server_flags.into_iter().map(str::to_owned).collect();
+        options.flags.insert(Service::Server, server_flags);
         let started = Cluster::start(options).await;
         let cluster = started.unwrap_or_else(|error| panic!("no cluster in {}: {error:#}", dir.display()));
         let recorder = Recorder::create(Some(&dir.join("trace")), "bed".parse().unwrap()).unwrap();
@@ -167,8 +172,19 @@ impl Bed {
 
     /// Sends a signal to a process.
     pub fn signal(&self, name: Name, signal: Signal) {
-        let pid = self.cluster.state().process(name).and_then(|it| it.pid).expect("it runs");
-        kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
+        kill(Pid::from_raw(self.pid(name).cast_signed()), signal).unwrap();
+    }
+
+    fn pid(&self, name: Name) -> u32 {
+        self.cluster.state().process(name).and_then(|it| it.pid).expect("it runs")
+    }
+
+    /// How much of a process is in memory, in bytes.
+    pub fn memory(&self, name: Name) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid(name))).unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has some");
+        let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+        kib * 1024
     }
 
     /// Waits until a process has ended.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-const PACKAGES: [&str; 6] = ["cli", "membership-svc", "gcs-svc", "server-svc", "gateway", "examples"];
+const PACKAGES: [&str; 7] = ["cli", "membership-svc", "gcs-svc", "server-svc", "gateway", "examples", "e2e"];
 
 static HANDOVER: LazyLock<PathBuf> =
     LazyLock::new(|| std::env::var_os("HANDOVER_BIN").map_or_else(build, absolute));
@@ -18,7 +18,7 @@ pub fn handover() -> &'static Path {
     &HANDOVER
 }
 
-/// The program of one service, such as `gcs-svc`, or one of the examples.
+/// The program of one service, such as `gcs-svc`, one of the examples, or `unruly`, which is for tests alone.
 pub fn service(name: &str) -> PathBuf {
     handover().with_file_name(name)
 }

@@ -48,6 +48,30 @@ pub fn operation(verb: &str, arguments: &[(&str, f64)]) -> Struct {
     Struct { fields: BTreeMap::from([(verb.to_owned(), value)]) }
 }
 
+/// A request to a service, as people write it.
+///
+/// # Panics
+/// If it is not an object.
+pub fn json(request: serde_json::Value) -> Struct {
+    let serde_json::Value::Object(fields) = request else { panic!("{request} is not an object") };
+    Struct { fields: fields.into_iter().map(|(name, field)| (name, value(field))).collect() }
+}
+
+fn value(json: serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    let kind = match json {
+        Json::Null => Kind::NullValue(0),
+        Json::Bool(it) => Kind::BoolValue(it),
+        Json::Number(it) => Kind::NumberValue(it.as_f64().expect("a number")),
+        Json::String(it) => Kind::StringValue(it),
+        Json::Array(it) => {
+            Kind::ListValue(prost_types::ListValue { values: it.into_iter().map(value).collect() })
+        }
+        Json::Object(_) => Kind::StructValue(self::json(json)),
+    };
+    Value { kind: Some(kind) }
+}
+
 /// A client that does what it is told and nothing more.
 #[derive(Clone, Debug)]
 pub struct Client {

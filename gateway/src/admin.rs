@@ -54,5 +54,6 @@ fn session_status(session: GatewaySession<'_>) -> SessionStatus {
         attached: session.attached,
         responses: session.responses,
         requests_pending: u32::try_from(session.requests_pending).unwrap_or(u32::MAX),
+        stalls: session.stalls,
     }
 }

@@ -83,6 +83,9 @@ pub struct Sessions {
     /// How long a client waits for a server before it is told that there is none.
     #[serde(with = "humantime_serde")]
     pub no_replica_timeout: Duration,
+    /// How long a server may say nothing to a client for which something is due, before it is replaced.
+    #[serde(with = "humantime_serde")]
+    pub stall_timeout: Duration,
     /// How often a multicast that nobody answered is repeated.
     #[serde(with = "humantime_serde")]
     pub retry: Duration,
@@ -90,8 +93,9 @@ pub struct Sessions {
 
 impl Default for Sessions {
     fn default() -> Sessions {
-        let GatewayParams { detach_ttl, no_replica_timeout, retry, .. } = GatewayParams::default();
-        Sessions { detach_ttl, no_replica_timeout, retry }
+        let GatewayParams { detach_ttl, no_replica_timeout, stall_timeout, retry, .. } =
+            GatewayParams::default();
+        Sessions { detach_ttl, no_replica_timeout, stall_timeout, retry }
     }
 }
 
@@ -121,6 +125,7 @@ impl Config {
             window: self.limits.window,
             retry: self.sessions.retry,
             no_replica_timeout: self.sessions.no_replica_timeout,
+            stall_timeout: self.sessions.stall_timeout,
             detach_ttl: self.sessions.detach_ttl,
             trace: self.trace.is_some(),
         }
@@ -132,6 +137,8 @@ impl Settings for Config {
         /// The longest request that fits a multicast of a daemon with the settings it comes with.
         const REQUEST_BYTES_MAX: usize = 512 * 1024;
         const WINDOW_MAX: u64 = 1024;
+        /// A server that rests says so after a second.
+        const STALL_MIN: Duration = Duration::from_secs(2);
         let zero = Duration::ZERO;
         let longer = "must be longer than nothing";
         let too_large = format!("must be 1 to {REQUEST_BYTES_MAX}");
@@ -148,6 +155,7 @@ impl Settings for Config {
             ((1..=WINDOW_MAX).contains(&self.limits.window), "limits.window", &too_wide),
             (self.sessions.retry > zero, "sessions.retry", longer),
             (self.sessions.no_replica_timeout > zero, "sessions.no_replica_timeout", longer),
+            (self.sessions.stall_timeout >= STALL_MIN, "sessions.stall_timeout", "must be at least 2s"),
             (self.keepalive.interval > zero, "keepalive.interval", longer),
             (self.keepalive.timeout > zero, "keepalive.timeout", longer),
         ];
@@ -186,6 +194,9 @@ pub struct SessionsArgs {
     /// Tell a client that there is no server after this long, such as 10s
     #[arg(long = "no-replica-timeout", value_name = "DURATION")]
     pub no_replica_timeout: Option<String>,
+    /// Replace a server that says nothing for this long although something is due, such as 5s
+    #[arg(long = "stall-timeout", value_name = "DURATION")]
+    pub stall_timeout: Option<String>,
 }
 
 impl Arguments for Args {

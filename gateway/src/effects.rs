@@ -1,14 +1,15 @@
 //! Performs the orders of the machine. Nothing here waits: whoever does not drain its queue loses its place, and the
-//! machine hears of it as the end of a stream.
+//! machine hears of it as the end of a stream, or of an attachment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gcs_client::Command;
 use model::Time;
-use session_core::gateway::{Attachment, ClientEvent, Failure, LinkId, Output, Reply, Ticket};
+use session_core::Gateway;
+use session_core::gateway::{Attachment, ClientEvent, Failure, Input, LinkId, Output, Reply, Ticket};
 use session_core::message::ToServer;
-use svc_kit::driver;
+use svc_kit::driver::{self, Handle};
 use svc_kit::trace::TraceWriter;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -27,6 +28,8 @@ pub(crate) struct Counters {
 /// The effects of the gateway.
 pub(crate) struct Effects {
     pub(crate) desk: Arc<Desk>,
+    /// Told of clients that are cut off.
+    pub(crate) machine: Handle<Gateway>,
     /// Multicasts on their way to the daemon. The machine repeats what is not answered, so that one which finds no
     /// room is late, not lost.
     pub(crate) commands: mpsc::Sender<Command>,
@@ -44,8 +47,16 @@ impl driver::Effects<Output> for Effects {
                 Output::Multicast { group, payload } => self.multicast(Command::multicast(group, payload)),
                 Output::ToServer { link, message } => to_server(&mut waiting, link, message),
                 Output::Reply { ticket, reply } => answer(&mut waiting, ticket, reply),
-                Output::ToClient { session: _, attachment, event } => {
-                    to_client(&mut waiting, attachment, event)
+                Output::ToClient { session, attachment, event } => {
+                    if !to_client(&mut waiting, attachment, event) {
+                        tracing::info!(%session, "a client does not read its stream: it is cut off");
+                        // Its stream ends when it reads again, if ever. The session does not wait for that.
+                        self.machine.send_after_all(Input::Detach { session, attachment });
+                    }
+                }
+                Output::Stalled { session, server, fence } => {
+                    let server = server.map(|it| it.to_string());
+                    tracing::warn!(%session, server, %fence, "a server says nothing: another one is to serve");
                 }
                 Output::Stale { link, session } => {
                     self.counters.stale.fetch_add(1, Ordering::Relaxed);
@@ -93,14 +104,13 @@ fn answer(waiting: &mut Waiting, ticket: Ticket, reply: Result<Reply, Failure>) 
     drop(answer.send(reply));
 }
 
-fn to_client(waiting: &mut Waiting, attachment: Attachment, event: ClientEvent) {
-    let Some(queue) = waiting.clients.get(&attachment) else { return };
+/// Returns whether the client has room for what it is told, or is gone.
+fn to_client(waiting: &mut Waiting, attachment: Attachment, event: ClientEvent) -> bool {
+    let Some(queue) = waiting.clients.get(&attachment) else { return true };
     let over = matches!(event, ClientEvent::Over(_));
     let sent = queue.try_send(event);
-    if let Err(TrySendError::Full(_)) = sent {
-        tracing::info!(attachment = attachment.0, "a client does not read its stream: it is cut off");
-    }
     if over || sent.is_err() {
         waiting.clients.remove(&attachment);
     }
+    !matches!(sent, Err(TrySendError::Full(_)))
 }

@@ -135,7 +135,7 @@ impl Running {
             .with(GatewayServiceServer::new(admin))
             .server(&config.keepalive, proto::FILE_DESCRIPTOR_SET)
             .await?;
-        let effects = Effects { desk, commands, counters, trace };
+        let effects = Effects { desk, machine: machine.clone(), commands, counters, trace };
         let Config { cluster, name, keepalive, gcs: addresses, .. } = config;
         let target = Target { addresses, cluster, name, keepalive };
         let groups = Groups { target, machine, commands: queued_commands, process, health: health.clone() };

@@ -94,9 +94,9 @@ pub(crate) fn client_event(
 ) -> Result<session::AttachResponse, session_core::gateway::Failure> {
     use session::attach_response::Event;
     let event = match event {
-        ClientEvent::Serving { server, fence, takeover, requests_lost } => {
+        ClientEvent::Serving { server, fence, takeover, requests_lost, stalled } => {
             let (server, fence) = (server.to_string(), fence.counter());
-            Event::Serving(session::Serving { server, fence, takeover, requests_lost })
+            Event::Serving(session::Serving { server, fence, takeover, requests_lost, stalled })
         }
         ClientEvent::Merged => Event::Merged(session::Merged {}),
         ClientEvent::Response { cursor, payload, last } => {
@@ -176,6 +176,11 @@ pub(crate) fn from_server(request: delivery::DeliverRequest) -> Result<ToGateway
             number: number("applied.number", it.number)?,
             outcome: it.refusal.map(refusal).transpose()?.map_or(Ok(()), Err),
             cursor: from_cursor("applied.cursor", it.cursor)?,
+        },
+        FromServer::Rests(it) => ToGateway::Rests {
+            session: session_id("rests.session", &it.session)?,
+            stream: it.stream,
+            time: it.time.map(|time| duration("rests.time", time)).transpose()?,
         },
         FromServer::Suspended(it) => {
             ToGateway::Suspended { session: session_id("suspended.session", &it.session)? }
@@ -292,16 +297,19 @@ fn attach_refusal(reason: delivery::AttachRefusal) -> Result<AttachRefusal, Malf
 }
 
 fn unit_info(info: delivery::UnitInfo) -> Result<UnitInfo, Malformed> {
-    let duration = info.duration.ok_or_else(|| missing("units.duration"))?;
+    let length = info.duration.ok_or_else(|| missing("units.duration"))?;
     Ok(UnitInfo {
         unit: unit_id("units.unit", &info.unit)?,
         edition: Edition { number: info.edition, digest: Digest::new(info.digest) },
         title: info.title,
         media_type: info.media_type,
-        duration: Duration::try_from(duration)
-            .map_err(|_| Malformed::new("units.duration", "is negative"))?,
+        duration: duration("units.duration", length)?,
         size: info.size_bytes,
     })
+}
+
+fn duration(field: &'static str, duration: prost_types::Duration) -> Result<Duration, Malformed> {
+    Duration::try_from(duration).map_err(|_| Malformed::new(field, "is negative"))
 }
 
 fn unit_id(field: &'static str, id: &str) -> Result<UnitId, Malformed> {

@@ -51,6 +51,9 @@ pub struct Config {
     /// How long handing the sessions over may take at shutdown.
     #[serde(default = "defaults::drain_timeout", with = "humantime_serde")]
     pub drain_timeout: Duration,
+    /// How long the service may take to return, before this server leaves all groups until it does.
+    #[serde(default = "defaults::hang_timeout", with = "humantime_serde")]
+    pub hang_timeout: Duration,
     /// When a silent connection counts as broken.
     #[serde(default)]
     pub keepalive: Keepalive,
@@ -174,6 +177,10 @@ mod defaults {
         vod::LEAD_DEFAULT
     }
 
+    pub fn hang_timeout() -> Duration {
+        Duration::from_secs(10)
+    }
+
     pub fn drain_timeout() -> Duration {
         Duration::from_secs(25)
     }
@@ -210,6 +217,7 @@ impl Settings for Config {
             (!self.gcs.is_empty(), "gcs", "must name at least one daemon"),
             (self.sessions.period >= Policy::PERIOD_MIN, "sessions.period", "must be at least 1ms"),
             (self.sessions.period <= Policy::PERIOD_MAX, "sessions.period", "must be at most 1h"),
+            (self.hang_timeout > zero, "hang_timeout", longer),
             (self.keepalive.interval > zero, "keepalive.interval", longer),
             (self.keepalive.timeout > zero, "keepalive.timeout", longer),
         ];
@@ -243,6 +251,9 @@ pub struct Args {
     /// Send a fragment this long before its time, such as 2s
     #[arg(long, value_name = "DURATION")]
     pub lead: Option<String>,
+    /// Leave all groups when the service does not return for this long, such as 10s
+    #[arg(long, value_name = "DURATION")]
+    pub hang_timeout: Option<String>,
     /// Availability.
     #[command(flatten)]
     pub sessions: SessionsArgs,

@@ -77,6 +77,15 @@ impl<S: Service> driver::Effects<Output> for Effects<S> {
                 Output::RoleChanged { unit, session, fence, role } => {
                     tracing::info!(%unit, %session, %fence, ?role, "role");
                 }
+                Output::Stalled { unit, session, from, to } => {
+                    let (from, to) = (from.map(|it| it.to_string()), to.map(|it| it.to_string()));
+                    match to {
+                        Some(_) => {
+                            tracing::warn!(%unit, %session, from, to, "moved: its primary says nothing")
+                        }
+                        None => tracing::warn!(%unit, %session, from, "its primary says nothing, and stays"),
+                    }
+                }
                 Output::Refused { group, sender, error } => {
                     self.counters.refuse();
                     tracing::warn!(%group, %sender, %error, "a message is refused");

@@ -1,7 +1,9 @@
 //! The server's place in the group communication: each attachment is one life of it as a group member. When it is
-//! lost, other servers take its sessions over, and it comes back as a new member.
+//! lost, other servers take its sessions over, and it comes back as a new member. It is given up too when the machine
+//! hangs in its service.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use gcs_client::{Attachment, Command, ConnectError, Event, Target};
@@ -20,6 +22,8 @@ pub(crate) struct Groups<S: Service> {
     pub(crate) commands: mpsc::Receiver<Command>,
     /// Told when a command found no room.
     pub(crate) overflow: Arc<Notify>,
+    /// How long the machine may take to answer.
+    pub(crate) hang_timeout: Duration,
     pub(crate) health: Health,
 }
 
@@ -44,6 +48,10 @@ impl<S: Service> Groups<S> {
             reason = listen(&self.machine, events) => reason?,
             () = pass_on(&mut self.commands, &commands) => return Err(Stopped),
             () = self.overflow.notified() => "it does not keep up".to_owned(),
+            () = hangs(&self.machine, self.hang_timeout) => {
+                tracing::error!("the service does not return: this server hangs, and leaves its groups until it does");
+                "this server hangs".to_owned()
+            }
         };
         tracing::warn!(%process, daemon = %address, reason, "the daemon is lost");
         // The process is gone at the latest when its commands are dropped.
@@ -54,6 +62,19 @@ impl<S: Service> Groups<S> {
         while self.commands.try_recv().is_ok() {}
         self.overflow.notified().now_or_never();
         Ok(())
+    }
+}
+
+/// Returns when the machine has not answered for so long. Whoever hangs in a group holds up the others when the group
+/// changes: it is better for all that it is none of them.
+async fn hangs<S: Service>(machine: &Handle<Server<S>>, timeout: Duration) {
+    loop {
+        match tokio::time::timeout(timeout, machine.ask(|_| ())).await {
+            Ok(Ok(())) => tokio::time::sleep(timeout / 4).await,
+            // One that has stopped is noticed elsewhere.
+            Ok(Err(Stopped)) => std::future::pending().await,
+            Err(_) => return,
+        }
     }
 }
 

@@ -182,6 +182,7 @@ impl<S: Service> Running<S> {
             machine: machine.clone(),
             commands: queued_commands,
             overflow,
+            hang_timeout: config.hang_timeout,
             health: health.clone(),
         };
         let bound = listener.bound();

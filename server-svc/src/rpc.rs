@@ -284,5 +284,6 @@ fn session_status(now: Time, status: &SessionStatus<'_>) -> pb::SessionStatus {
         context_age: age,
         placed: status.session.placed,
         edition: status.session.edition().map_or(0, |edition| edition.number),
+        stalls: status.session.stalls.moves,
     }
 }

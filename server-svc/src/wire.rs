@@ -83,6 +83,11 @@ pub(crate) fn for_gateway(message: ToGateway) -> pb::DeliverRequest {
             let refusal = outcome.err().map(refusal_message);
             ForGateway::Applied(pb::Applied { session, stream, number, refusal, cursor })
         }
+        ToGateway::Rests { session, stream, time } => ForGateway::Rests(pb::Rests {
+            session: session_bytes(session),
+            stream,
+            time: time.and_then(|time| prost_types::Duration::try_from(time).ok()),
+        }),
         ToGateway::Suspended { session } => {
             ForGateway::Suspended(pb::Suspended { session: session_bytes(session) })
         }

@@ -5,6 +5,7 @@
 //! that different sessions break it differently.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use model::{Digest, Fence, GroupViewId, ProcessId, SessionId};
@@ -126,7 +127,12 @@ impl Assignment<'_> {
         self.loads.remove(session);
         let able = self.able(session);
         session.backups.retain(|backup| able.contains(backup));
-        if !session.primary.is_some_and(|primary| able.contains(&primary)) {
+        let is_lost = !session.primary.is_some_and(|primary| able.contains(&primary));
+        if is_lost && session.is_given_up() {
+            (session.primary, session.backups) = (None, Vec::new());
+            return before != (None, Vec::new());
+        }
+        if is_lost {
             let lightest = || self.loads.lightest_primary(id, |server| able.contains(&server));
             let heir = session.backups.first().copied().or_else(lightest);
             if heir != session.primary {
@@ -198,6 +204,25 @@ impl Assignment<'_> {
         self.loads.lightest_primary(id, can)
     }
 
+    /// Replaces a primary of which nothing comes, if anybody else is there: by the first backup, or whoever has least to
+    /// do. The one before is the last choice for a backup. Returns whether it is replaced.
+    pub(crate) fn relieve(&mut self, id: SessionId, session: &mut Session) -> bool {
+        let backup = session.backups.first().copied();
+        let Some(heir) = backup.or_else(|| self.elsewhere(id, session)) else { return false };
+        self.loads.remove(session);
+        let before = session.primary;
+        self.appoint(session, Some(heir));
+        let wanted = usize::from(self.policy.backups);
+        while session.backups.len() < wanted {
+            let can = |server| Some(server) != before && self.can_serve(server, session);
+            let Some(backup) = self.loads.lightest_backup(id, session, can) else { break };
+            session.backups.push(backup);
+        }
+        session.backups.extend(before.filter(|_| session.backups.len() < wanted));
+        self.loads.add(session);
+        true
+    }
+
     /// Makes `heir`, a member, the primary in place of one that lives. The old one stays as first backup: it has the
     /// context at its freshest.
     pub(crate) fn hand_over(&mut self, session: &mut Session, heir: ProcessId) {
@@ -212,13 +237,12 @@ impl Assignment<'_> {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec::Vec;
     use model::{Address, Boot, DaemonId};
 
     use super::*;
     use crate::edition::{Edition, unopened};
     use crate::message::{GatewayId, Secret};
-    use crate::unit_db::Version;
+    use crate::unit_db::{Stalls, Version};
 
     /// The process `connection` on a machine.
     fn server(machine: &str, connection: u32) -> ProcessId {
@@ -249,6 +273,7 @@ mod tests {
             fence: Fence::NONE,
             replaced: None,
             placed: false,
+            stalls: Stalls::NONE,
             merged: false,
             version: Version { fence: Fence::NONE, number: 0 },
             past: Vec::new(),

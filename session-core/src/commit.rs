@@ -18,6 +18,7 @@ use crate::ledger::After;
 use crate::message::{AttachRefusal, Committed, Cursor, Resume, SessionMessage, Standing, ToGateway};
 use crate::pipeline::Item;
 use crate::replica::Replica;
+use crate::rest::Rest;
 use crate::service::{ContentService, Next, Refusal};
 
 /// About how many bytes of responses, and of requests, a standing carries at most.
@@ -271,6 +272,7 @@ where
             self.pipeline.release();
         }
         while let Some(item) = self.pipeline.pop(up_to) {
+            self.rest = Rest::No;
             self.send(stream, item, scene);
         }
         let due = if self.ledger.reign == self.fence && scene.commit.is_some() {

@@ -14,6 +14,7 @@ use crate::ledger::Ledger;
 use crate::message::{AttachRefusal, Cursor, Resume, SessionMessage, ToGateway};
 use crate::pipeline::Pipeline;
 use crate::replica::{Applied, Base, Limits, Outcome, Replica};
+use crate::rest::Rest;
 use crate::service::{ContentService, Next, Refusal};
 use crate::unit_db::{Session, Uncertain, Update, Version};
 
@@ -52,6 +53,8 @@ pub(crate) struct Held<C> {
     pub(crate) fence: Fence,
     pub(crate) replica: Replica<C>,
     pub(crate) serving: Serving,
+    /// Whether there is nothing to send.
+    pub(crate) rest: Rest,
     /// Whether this server has seen itself in the session group.
     pub(crate) joined: bool,
     /// What was committed.
@@ -129,6 +132,7 @@ impl<C> Held<C> {
             fence,
             replica: Replica::new(base),
             serving: Serving::Nothing,
+            rest: Rest::No,
             joined: false,
             ledger: Ledger::new(),
             pipeline: Pipeline::new(),
@@ -158,7 +162,7 @@ impl<C> Held<C> {
     pub(crate) fn deadline(&self) -> Option<Time> {
         match &self.serving {
             Serving::Claiming { again, .. } => Some(*again),
-            Serving::Streaming { due, .. } => *due,
+            Serving::Streaming { due, .. } => due.iter().copied().chain(self.rest.deadline()).min(),
             Serving::Nothing | Serving::Joining | Serving::Reigning { .. } => None,
         }
     }
@@ -218,6 +222,7 @@ where
         scene: &mut Scene<'_, S>,
     ) -> bool {
         let new = core::mem::take(&mut self.new);
+        self.rest = Rest::No;
         let merged = new && known.merged;
         // What was committed is not uncertain.
         let asks = scene.uncertain == Uncertain::Ask || self.commits(scene);
@@ -318,6 +323,7 @@ where
         scene: &mut Scene<'_, S>,
     ) {
         let Serving::Streaming { stream, .. } = self.serving else { return };
+        self.rest = Rest::No;
         if self.commits(scene) {
             self.acknowledge_in_turn(number, outcome, scene);
         } else {
@@ -342,6 +348,7 @@ where
                 match scene.service.next(&self.replica.content, &mut self.replica.context, now) {
                     Next::Respond { payload, last } => {
                         self.replica.responses += 1;
+                        self.rest = Rest::No;
                         self.send_response(stream, payload, last, scene);
                         continue;
                     }

@@ -6,6 +6,7 @@
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use model::{Fence, ProcessId};
 
@@ -143,13 +144,17 @@ impl Ledger {
         }
     }
 
-    /// Whether a client's position may be one of this history: after the same number of responses and as many requests
-    /// the context is the same.
+    /// Whether a client's position may be one of this history: it reflects the requests that the response there does, and
+    /// perhaps more; after as many of them the context is the same.
     pub(crate) fn agrees(&self, position: &Cursor) -> bool {
         let before = self.last - (self.kept.len() as u64).min(self.last);
         let place = position.responses.checked_sub(before + 1).and_then(|place| usize::try_from(place).ok());
         let there = place.and_then(|place| self.kept.get(place));
-        there.is_none_or(|it| it.requests != position.requests || it.context == position.context)
+        there.is_none_or(|it| match it.requests.cmp(&position.requests) {
+            Ordering::Less => true,
+            Ordering::Equal => it.context == position.context,
+            Ordering::Greater => false,
+        })
     }
 
     /// The newest responses that fit into so many bytes, and up to which number there are more that do not.
@@ -209,6 +214,7 @@ mod tests {
         };
         assert!(at(4, 4, b"") && !at(4, 4, b"another"));
         assert!(at(4, 5, b"with a request on top") && at(1, 1, b"before all that is kept"));
+        assert!(!at(4, 3, b"without a request that the response reflects"));
     }
 
     #[test]

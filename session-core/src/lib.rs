@@ -20,6 +20,7 @@ pub mod names;
 mod params;
 mod pipeline;
 mod replica;
+mod rest;
 pub mod server;
 mod service;
 mod timers;
@@ -33,5 +34,5 @@ pub use server::{Server, SessionStatus};
 pub use service::{ContentService, Next, Refusal, RefusalKind, UnitInfo};
 pub use unit_db::{
     Components, Database, OrderRefusal, Ordered, Policy, PolicyChange, Relocation, Replaced, Session, Share,
-    Tomb, Uncertain, Update, Version,
+    Stalls, Tomb, Uncertain, Update, Version,
 };

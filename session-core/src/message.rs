@@ -7,6 +7,7 @@ use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
 
 use bytes::Bytes;
 use model::{Address, Boot, Fence, GroupViewId, Name, ProcessId, SessionId, UnitId};
@@ -145,6 +146,18 @@ pub enum ContentMessage {
         /// Who asks.
         gateway: GatewayId,
         /// The greatest fence that it has seen. A session whose copies with that fence are lost needs one above it.
+        fence: Fence,
+    },
+    /// A gateway has heard nothing from the primary of a session for too long, although something is due. The session
+    /// is moved to another server.
+    Stalled {
+        /// The session.
+        session: SessionId,
+        /// What the client showed.
+        secret: Secret,
+        /// Who complains.
+        gateway: GatewayId,
+        /// The greatest fence that it has seen. Of a primary that it has never heard of, it has to complain twice.
         fence: Fence,
     },
     /// The session is over.
@@ -338,6 +351,15 @@ pub enum ToGateway {
         outcome: Result<(), Refusal>,
         /// The client's position after it.
         cursor: Cursor,
+    },
+    /// The server has had nothing to send for a while, and goes on to have nothing. Who neither sends nor rests hangs.
+    Rests {
+        /// The session.
+        session: SessionId,
+        /// The stream that it belongs to.
+        stream: u64,
+        /// For how long; without a time, until a request comes.
+        time: Option<Duration>,
     },
     /// The server serves the session no more, and nobody in its component does.
     Suspended {

@@ -119,6 +119,8 @@ pub struct Tally {
     pub skipped: u64,
     /// Contexts of two sides that were made one.
     pub merged: u64,
+    /// Times that another server went on since the one before said nothing.
+    pub stalled: u64,
 }
 
 /// A client.
@@ -539,8 +541,9 @@ impl Client {
             return;
         }
         match event {
-            ClientEvent::Serving { takeover, requests_lost, .. } => {
+            ClientEvent::Serving { takeover, requests_lost, stalled, .. } => {
                 self.tally.takeovers += u64::from(takeover);
+                self.tally.stalled += u64::from(stalled);
                 self.tally.requests_lost += requests_lost;
                 self.oracle.is_told_lost(requests_lost);
             }

@@ -180,6 +180,9 @@ impl Diagram {
                     .collect();
                 format!("propagate {}", each.join(", "))
             }
+            ContentMessage::Stalled { session, .. } => {
+                format!("{} stalls under its primary", self.session(*session))
+            }
             ContentMessage::End { session, .. } => format!("end {}", self.session(*session)),
             ContentMessage::Expire { session, .. } => format!("expire {}", self.session(*session)),
             ContentMessage::Move { session, to, .. } => {
@@ -253,6 +256,7 @@ impl Diagram {
             ToGateway::Applied { session, number, .. } => {
                 format!("request {number} of {} applied", self.session(*session))
             }
+            ToGateway::Rests { session, .. } => format!("{} rests", self.session(*session)),
             ToGateway::Suspended { session } => format!("suspended {}", self.session(*session)),
             ToGateway::Ended { session } => format!("ended {}", self.session(*session)),
             ToGateway::Refused { session, reason } => {

@@ -47,13 +47,15 @@ pub enum Strike {
     Pause(Node),
     /// A process becomes slow, and quick again later.
     Slow(Node),
+    /// A content server does nothing any more, and goes on later. Its connections do not tell.
+    Hang(usize),
     /// A process goes on as before, if this is still what holds it.
     GoOn(Node, u64),
 }
 
 impl Strike {
     /// The names of the kinds of faults, for tables.
-    pub const NAMES: [&'static str; 20] = [
+    pub const NAMES: [&'static str; 21] = [
         "membership server killed",
         "daemon killed",
         "content server killed",
@@ -73,6 +75,7 @@ impl Strike {
         "way stalled",
         "pause",
         "slowness",
+        "content server hung",
         "barrier down",
     ];
 
@@ -100,6 +103,7 @@ impl Strike {
             Strike::Raise(Fence::Stall, _) => "way stalled",
             Strike::Pause(_) => "pause",
             Strike::Slow(_) => "slowness",
+            Strike::Hang(_) => "content server hung",
             Strike::Lower(_) => "barrier down",
             Strike::Stage(_) | Strike::GoOn(..) => return None,
         })
@@ -225,6 +229,8 @@ pub enum Kind {
     Pause,
     /// [`Strike::Slow`].
     Slow,
+    /// [`Strike::Hang`].
+    Hang,
 }
 
 impl Weather {
@@ -279,6 +285,7 @@ impl Weather {
             Kind::PrimaryAndBackup,
             Kind::Adjust,
             Kind::Publish,
+            Kind::Hang,
         ];
         let pause = dice.pick(&[ms(150), ms(600), ms(2000)]);
         let slowest = dice.pick(&[ms(50), ms(400), ms(2500)]);

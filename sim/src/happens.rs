@@ -53,11 +53,13 @@ pub enum Happens {
     ClientMoves,
     /// New sessions are opened on another edition.
     Publication,
+    /// A gateway complains of a primary of which nothing comes.
+    Stall,
 }
 
 impl Happens {
     /// Those that random faults wait for in a world with sessions.
-    pub const STACK: [Happens; 18] = [
+    pub const STACK: [Happens; 19] = [
         Happens::StartChange,
         Happens::SyncSent,
         Happens::BetweenSyncAndView,
@@ -76,6 +78,7 @@ impl Happens {
         Happens::Response,
         Happens::ClientMoves,
         Happens::Publication,
+        Happens::Stall,
     ];
 
     /// Those of daemons.

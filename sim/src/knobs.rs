@@ -270,6 +270,7 @@ fn shape_sessions(knobs: &mut Knobs, dice: &mut Dice) {
     knobs.gateway.retry = dice.pick(&[ms(150), ms(400)]);
     knobs.gateway.window = dice.pick(&[1, 4, 16]);
     knobs.gateway.requests_max = dice.pick(&[2, 64]);
+    knobs.gateway.stall_timeout = dice.pick(&[Duration::from_secs(2), Duration::from_secs(5)]);
 }
 
 fn shape_habits(knobs: &mut Knobs, dice: &mut Dice) {

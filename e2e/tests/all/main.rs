@@ -31,4 +31,6 @@ mod servers;
 #[cfg(test)]
 mod settings;
 #[cfg(test)]
+mod slow;
+#[cfg(test)]
 mod tokens;

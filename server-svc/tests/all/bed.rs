@@ -47,6 +47,7 @@ pub fn config(daemon: &Address, content: &Path) -> Config {
         lead: Duration::from_secs(3600),
         ready_file: None,
         trace: None,
+        hang_timeout: Duration::from_secs(10),
         drain_timeout: Duration::from_millis(100),
         keepalive: Keepalive::default(),
         log: Log::default(),

@@ -172,6 +172,7 @@ impl Gateway {
             if let Some(from) = from {
                 entry.take_position(from);
             }
+            entry.watch.hear(now);
             entry.seat(attachment)
         });
         if let Some(attachment) = displaced.flatten() {
@@ -207,6 +208,7 @@ impl Gateway {
 
     pub(super) fn consumed(
         &mut self,
+        now: Time,
         session: SessionId,
         attachment: Attachment,
         responses: u64,
@@ -215,7 +217,7 @@ impl Gateway {
         if let Some(entry) = self.sessions.get_mut(&session) {
             entry.consume(attachment, responses);
         }
-        self.top_up(session, out);
+        self.top_up(now, session, out);
     }
 
     pub(super) fn request(&mut self, now: Time, submission: Submission, out: &mut Vec<Output>) {
@@ -249,6 +251,9 @@ impl Gateway {
         let params = self.params.clone();
         let entered = self.with(now, session, |entry| {
             let tickets = Vec::from([ticket]);
+            if entry.requests.is_empty() {
+                entry.watch.ask(now);
+            }
             entry.requests.insert(number, Pending { operation: operation.clone(), tickets, again });
             entry.last_request = entry.last_request.max(number);
             (Purpose::Session(entry.unit.clone(), session), entry.make_room(&params))

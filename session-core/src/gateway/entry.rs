@@ -8,6 +8,7 @@ use bytes::Bytes;
 use model::{Fence, SessionId, Time, UnitId};
 
 use super::interface::{Attachment, Failure, GatewayParams, LinkId, Position, Ticket};
+use super::watch::{Waits, Watch};
 use crate::message::{Cursor, Resume, Secret, ToServer};
 
 /// Where a session is in its life, as far as this gateway is concerned.
@@ -90,6 +91,12 @@ pub(super) struct Entry {
     pub(super) client: Option<Reader>,
     pub(super) requests: BTreeMap<u64, Pending>,
     pub(super) last_request: u64,
+    /// How long its server has been silent.
+    pub(super) watch: Watch,
+    /// How often that was too long.
+    pub(super) stalls: u32,
+    /// Whether the present server was appointed in place of one that was silent, and no client was told.
+    pub(super) stalled: bool,
     /// Who is missing, and since when.
     missing: Option<(Missing, Time)>,
     retry_at: Option<Time>,
@@ -119,6 +126,9 @@ impl Entry {
             client: None,
             requests: BTreeMap::new(),
             last_request: 0,
+            watch: Watch::new(),
+            stalls: 0,
+            stalled: false,
             missing: None,
             retry_at: None,
         }
@@ -167,9 +177,32 @@ impl Entry {
         matches!(self.missing, Some((Missing::Server, _)))
     }
 
-    /// When something is repeated or given up.
+    /// When something is repeated or given up, or a server is silent for too long.
     pub(super) fn deadline(&self, params: &GatewayParams) -> Option<Time> {
-        self.retry_at.into_iter().chain(self.gives_up_at(params)).min()
+        self.retry_at.into_iter().chain(self.gives_up_at(params)).chain(self.is_silent_at(params)).min()
+    }
+
+    /// Whether what waits for an answer is to be repeated.
+    pub(super) fn is_to_be_repeated(&self, now: Time) -> bool {
+        self.retry_at.is_some_and(|time| time <= now)
+    }
+
+    /// When the server has been silent for too long, if it owes anything.
+    pub(super) fn is_silent_at(&self, params: &GatewayParams) -> Option<Time> {
+        let waits = match self.phase {
+            Phase::Opening { .. } | Phase::Attaching { .. } => Waits::Answer,
+            Phase::Open if self.client.is_none() => Waits::No,
+            Phase::Open if self.lacks_server() || !self.requests.is_empty() => Waits::Answer,
+            Phase::Open => Waits::Response,
+            Phase::Closing { .. } | Phase::Expiring { .. } => Waits::No,
+        };
+        self.watch.deadline(waits, params.stall_timeout)
+    }
+
+    /// Whether the server may send nothing more before the client has taken some. It owes nothing then.
+    pub(super) fn is_held_back(&self) -> bool {
+        let granted = self.client.map_or(0, |reader| reader.granted);
+        self.is_served() && self.requests.is_empty() && self.expected.is_some_and(|next| next > granted)
     }
 
     /// When this gateway loses its patience.

@@ -25,6 +25,8 @@ pub struct GatewayParams {
     pub retry: Duration,
     /// How long clients wait while no server serves them.
     pub no_replica_timeout: Duration,
+    /// How long a server may say nothing to a client for which something is due, before it is to be replaced.
+    pub stall_timeout: Duration,
     /// How long a session waits for its client.
     pub detach_ttl: Duration,
     /// Whether trace events are among the outputs.
@@ -40,6 +42,7 @@ impl Default for GatewayParams {
             window: 16,
             retry: Duration::from_millis(250),
             no_replica_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(5),
             detach_ttl: Duration::from_secs(60),
             trace: false,
         }
@@ -110,6 +113,8 @@ pub enum Output {
     Reply { ticket: Ticket, reply: Result<Reply, Failure> },
     /// Pass to the attached client.
     ToClient { session: SessionId, attachment: Attachment, event: ClientEvent },
+    /// The server with this fence said nothing for too long, and is to be replaced: for the log.
+    Stalled { session: SessionId, server: Option<Name>, fence: Fence },
     /// A server spoke out of turn, on a stream that is not its own any more; it was ignored.
     Stale { link: LinkId, session: SessionId },
     /// For observers.
@@ -145,6 +150,8 @@ pub enum ClientEvent {
         takeover: bool,
         /// Acknowledged requests of which nothing is known any more, since the client was last told.
         requests_lost: u64,
+        /// Whether the server before was replaced since it said nothing for too long.
+        stalled: bool,
     },
     /// Both sides of a partition served the session. It goes on from one context again: the one that reflects more
     /// requests, or what the service makes of both.
@@ -221,4 +228,6 @@ pub struct GatewaySession<'a> {
     pub responses: u64,
     /// Requests that are not acknowledged yet.
     pub requests_pending: usize,
+    /// How often its servers said nothing for too long.
+    pub stalls: u32,
 }

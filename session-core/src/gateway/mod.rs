@@ -11,6 +11,7 @@ mod questions;
 mod servers;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -67,6 +68,7 @@ impl Gateway {
             attached: entry.client.is_some(),
             responses: entry.position.responses().unwrap_or(0),
             requests_pending: entry.requests.len(),
+            stalls: entry.stalls,
         })
     }
 
@@ -100,7 +102,7 @@ impl Gateway {
     fn insert(&mut self, now: Time, session: SessionId, entry: Entry, out: &mut Vec<Output>) {
         let before = self.sessions.insert(session, entry);
         assert!(before.is_none(), "the ids of new sessions are new");
-        self.with(now, session, |_| ());
+        self.with(now, session, |entry| entry.watch.hear(now));
         self.repeat(session, out);
     }
 
@@ -171,11 +173,12 @@ impl Gateway {
     }
 
     /// Lets the session's server send more, if the client has taken enough.
-    fn top_up(&mut self, session: SessionId, out: &mut Vec<Output>) {
+    fn top_up(&mut self, now: Time, session: SessionId, out: &mut Vec<Output>) {
         let Some(entry) = self.sessions.get_mut(&session) else { return };
         if let Some(link) = entry.server
             && let Some(message) = entry.top_up(session, self.params.window)
         {
+            entry.watch.ask(now);
             out.push(Output::ToServer { link, message });
         }
     }
@@ -190,7 +193,7 @@ impl Gateway {
         }
     }
 
-    /// Repeats what was not answered, and gives up on what nobody came forward for.
+    /// Repeats what was not answered, complains of servers, and gives up on what nobody came forward for.
     fn on_deadline(&mut self, now: Time, session: SessionId, out: &mut Vec<Output>) {
         let Some(entry) = self.sessions.get(&session) else { return };
         let given_up = entry.gives_up_at(&self.params).is_some_and(|time| time <= now);
@@ -209,13 +212,41 @@ impl Gateway {
             | Phase::Closing { .. }
             | Phase::Expiring { .. }
             | Phase::Open => {
-                self.repeat(session, out);
-                if entry.lacks_server() {
-                    self.inquire(session, out);
+                if entry.is_silent_at(&self.params).is_some_and(|time| time <= now) {
+                    self.complain(now, session, out);
                 }
-                self.with(now, session, Entry::repeated);
+                self.repeat_in_time(now, session, out);
             }
         }
+    }
+
+    fn repeat_in_time(&mut self, now: Time, session: SessionId, out: &mut Vec<Output>) {
+        let Some(entry) = self.sessions.get(&session) else { return };
+        if entry.is_to_be_repeated(now) {
+            self.repeat(session, out);
+            if entry.lacks_server() {
+                self.inquire(session, out);
+            }
+            self.with(now, session, Entry::repeated);
+        } else {
+            self.with(now, session, |_| ());
+        }
+    }
+
+    /// A server has said nothing for too long, unless it is the client that takes nothing: another one is to serve.
+    fn complain(&mut self, now: Time, session: SessionId, out: &mut Vec<Output>) {
+        let Some(entry) = self.sessions.get_mut(&session) else { return };
+        if entry.is_held_back() {
+            entry.watch.ask(now);
+            return;
+        }
+        entry.watch.complain(now);
+        entry.stalls = entry.stalls.saturating_add(1);
+        let (secret, gateway, fence) = (entry.secret, self.id.clone(), entry.fence);
+        let content = Purpose::Content(entry.unit.clone());
+        let server = entry.server.and_then(|link| self.links.get(&link).copied());
+        self.multicast(&content, &ContentMessage::Stalled { session, secret, gateway, fence }, out);
+        out.push(Output::Stalled { session, server, fence });
     }
 
     /// Asks after a session whose server does not come back: it may have moved, or nobody may know it any more.
@@ -265,7 +296,7 @@ impl Machine for Gateway {
             }
             Input::Detach { session, attachment } => self.detach(now, session, attachment, out),
             Input::Consumed { session, attachment, responses } => {
-                self.consumed(session, attachment, responses, out);
+                self.consumed(now, session, attachment, responses, out);
             }
             Input::Request { ticket, session, secret, number, operation } => {
                 self.request(now, Submission { ticket, session, secret, number, operation }, out);

@@ -39,6 +39,14 @@ struct Start {
     merged: bool,
 }
 
+/// A response, and the client's position after it.
+#[derive(Debug)]
+struct Response {
+    cursor: Cursor,
+    payload: Bytes,
+    last: bool,
+}
+
 /// What became of a request, and the client's position after it.
 #[derive(Debug)]
 struct Acknowledgement {
@@ -64,11 +72,17 @@ impl Gateway {
                 self.on_started(now, Place { link, session, stream }, start, out);
             }
             ToGateway::Response { session, stream, cursor, payload, last } => {
-                self.on_response(Place { link, session, stream }, cursor, payload, last, out);
+                let response = Response { cursor, payload, last };
+                self.on_response(now, Place { link, session, stream }, response, out);
             }
             ToGateway::Applied { session, stream, number, outcome, cursor } => {
                 let acknowledgement = Acknowledgement { number, outcome, cursor };
                 self.on_applied(now, Place { link, session, stream }, acknowledgement, out);
+            }
+            ToGateway::Rests { session, stream, time } => {
+                if self.served(Place { link, session, stream }, out).is_some() {
+                    self.with(now, session, |entry| entry.watch.rest(now, time));
+                }
             }
             ToGateway::Suspended { session } => self.on_suspended(now, link, session),
             ToGateway::Ended { session } => self.remove(session, &Failure::Ended, out),
@@ -98,6 +112,8 @@ impl Gateway {
             out.push(Output::ToServer { link: before, message: ToServer::Fenced { session, fence: newest } });
         }
         let answered = self.with(now, session, |entry| {
+            entry.stalled |= newest < fence && entry.watch.has_complained();
+            entry.watch.hear(now);
             entry.fence = fence;
             entry.server = Some(link);
             entry.cut_stream();
@@ -143,6 +159,7 @@ impl Gateway {
             return;
         }
         let begins = entry.expected.is_none();
+        entry.watch.hear(now);
         entry.start_stream(cursor);
         entry.requests_lost += requests_lost;
         entry.merged |= merged;
@@ -151,8 +168,9 @@ impl Gateway {
             let takeover = entry.told.replace(fence).is_some_and(|told| told != fence);
             let requests_lost = core::mem::take(&mut entry.requests_lost);
             let merged = core::mem::take(&mut entry.merged);
+            let stalled = core::mem::take(&mut entry.stalled);
             let attachment = reader.attachment;
-            let event = ClientEvent::Serving { server, fence, takeover, requests_lost };
+            let event = ClientEvent::Serving { server, fence, takeover, requests_lost, stalled };
             out.push(Output::ToClient { session, attachment, event });
             out.extend(merged.then_some(Output::ToClient {
                 session,
@@ -161,18 +179,12 @@ impl Gateway {
             }));
         }
         self.with(now, session, |_| ());
-        self.top_up(session, out);
+        self.top_up(now, session, out);
         self.repeat(session, out);
     }
 
-    fn on_response(
-        &mut self,
-        place: Place,
-        cursor: Cursor,
-        payload: Bytes,
-        last: bool,
-        out: &mut Vec<Output>,
-    ) {
+    fn on_response(&mut self, now: Time, place: Place, response: Response, out: &mut Vec<Output>) {
+        let Response { cursor, payload, last } = response;
         let (session, response) = (place.session, cursor.responses);
         let Some(entry) = self.served(place, out) else { return };
         if entry.expected != Some(response) {
@@ -181,7 +193,11 @@ impl Gateway {
         }
         entry.expected = Some(response + 1);
         entry.position = Resume::After(cursor.clone());
-        let (fence, client) = (entry.fence, entry.client);
+        let (fence, client, rested) = (entry.fence, entry.client, entry.watch.is_resting());
+        entry.watch.hear(now);
+        if rested {
+            self.with(now, session, |_| ());
+        }
         self.observe(
             |gateway| Event::Accept { gateway, session, fence, response, digest: Digest::of(&payload) },
             out,
@@ -207,7 +223,11 @@ impl Gateway {
             return;
         }
         entry.position = Resume::After(cursor);
-        let pending = self.with(now, session, |entry| entry.requests.remove(&number)).flatten();
+        let pending = self.with(now, session, |entry| {
+            entry.watch.hear(now);
+            entry.requests.remove(&number)
+        });
+        let pending = pending.flatten();
         let Some(Pending { tickets, again, .. }) = pending else { return };
         if !again {
             self.observe(|gateway| Event::Acknowledge { gateway, session, request: number }, out);

@@ -208,6 +208,9 @@ fn shown(output: Output) -> String {
         Output::ToClient { attachment, event, .. } => {
             format!("client {}: {}", attachment.0, shown_event(event))
         }
+        Output::Stalled { server, .. } => {
+            format!("stalled by {}", server.map_or_else(|| "nobody".into(), |it| format!("{it}")))
+        }
         Output::Stale { link, .. } => format!("stale {}", link.0),
         Output::Trace(event) => format!("{event:?}"),
     }
@@ -224,6 +227,7 @@ fn shown_multicast(purpose: &Purpose, payload: &Bytes) -> String {
                 ContentMessage::Start { .. } => "start",
                 ContentMessage::Attach { .. } => "attach",
                 ContentMessage::Inquire { .. } => "inquire",
+                ContentMessage::Stalled { .. } => "stalled",
                 ContentMessage::End { .. } => "end",
                 ContentMessage::Expire { .. } => "expire",
                 ContentMessage::Propagate { .. }
@@ -266,6 +270,9 @@ fn shown_event(event: ClientEvent) -> String {
     match event {
         ClientEvent::Serving { server, takeover: false, requests_lost: 0, .. } => {
             format!("served by {server}")
+        }
+        ClientEvent::Serving { server, takeover: true, stalled: true, .. } => {
+            format!("taken over by {server} from one that stalled")
         }
         ClientEvent::Serving { server, takeover: true, requests_lost: 0, .. } => {
             format!("taken over by {server}")
@@ -627,4 +634,61 @@ fn a_stream_that_nobody_asked_for_starts_where_the_server_is_and_the_window_move
     assert_eq!(bench.respond(B, 3, 3), ["stale 2"]);
     assert_eq!(bench.respond(B, 3, 4).len(), 1);
     assert_eq!(bench.consume(9), NOTHING, "it cannot have taken that yet");
+}
+
+/// A client that waits for a response, and a server that says nothing.
+const COMPLAINT: [&str; 2] = ["content/film: stalled", "stalled by a"];
+
+#[test]
+fn a_server_that_says_nothing_although_something_is_due_is_complained_of() {
+    let mut bench = Bench::playing();
+    bench.wait(4000);
+    bench.respond(A, 2, 1);
+    assert_eq!(bench.wait(4999), NOTHING, "it was heard not long ago");
+    assert_eq!(bench.wait(1), COMPLAINT);
+    assert_eq!(bench.wait(2500), COMPLAINT, "and sooner the second time");
+    assert_eq!(bench.gateway.sessions().next().unwrap().stalls, 2);
+    bench.claim(B, 2, 0);
+    assert_eq!(bench.started(B, 3, 1), ["client 1: taken over by b from one that stalled"]);
+    bench.claim(A, 3, 0);
+    assert_eq!(bench.started(A, 4, 1), ["client 1: taken over by a"], "b was not given the time");
+}
+
+#[test]
+fn a_server_owes_nothing_to_a_client_that_takes_nothing_or_is_not_there() {
+    let mut bench = Bench::playing();
+    (1..=4).for_each(|response| drop(bench.respond(A, 2, response)));
+    assert_eq!(bench.wait(60_000), NOTHING, "the window is full");
+    assert_eq!(bench.consume(4), ["to 1: stream 2 up to 8"]);
+    assert_eq!(bench.wait(4999), NOTHING, "from here on it counts");
+    assert_eq!(bench.wait(1), COMPLAINT);
+    bench.detach(1);
+    assert_eq!(bench.wait(50_000), NOTHING);
+}
+
+#[test]
+fn a_server_that_rests_owes_answers_alone() {
+    let mut bench = Bench::playing();
+    let rests = |millis: Option<u64>| ToGateway::Rests {
+        session: SESSION,
+        stream: 2,
+        time: millis.map(Duration::from_millis),
+    };
+    assert_eq!(bench.server(A, rests(Some(30_000))), NOTHING);
+    assert_eq!(bench.wait(34_999), NOTHING);
+    assert_eq!(bench.wait(1), COMPLAINT);
+    assert_eq!(bench.server(A, rests(None)), NOTHING);
+    assert_eq!(bench.wait(600_000), NOTHING);
+    bench.request(None);
+    let complaints = bench.wait(5000).into_iter().filter(|it| it == "stalled by a").count();
+    assert_eq!(complaints, 1);
+    assert_eq!(bench.server(B, rests(None)), ["stale 2"]);
+}
+
+#[test]
+fn a_server_that_does_not_come_is_complained_of_too() {
+    let mut bench = Bench::playing();
+    bench.tell(Input::LinkDown(A));
+    let said = bench.wait(9000);
+    assert_eq!(said.iter().filter(|it| *it == "stalled by nobody").count(), 2, "{said:?}");
 }

@@ -208,6 +208,9 @@ impl<S: ContentService> Server<S> {
                         out.push(Output::Ordered { ticket, outcome });
                     }
                 }
+                Effect::Stalled { session, from, to } => {
+                    out.push(Output::Stalled { unit: unit.clone(), session, from, to });
+                }
                 Effect::PolicyChanged => {
                     if let Some(state) = self.units.get_mut(unit) {
                         state.hasten(now);

@@ -105,6 +105,17 @@ pub enum Output {
         /// What this server is in it now.
         role: Role,
     },
+    /// A gateway heard nothing from the primary of a session for too long: for the log.
+    Stalled {
+        /// The unit.
+        unit: UnitId,
+        /// The session.
+        session: SessionId,
+        /// The primary.
+        from: Option<ProcessId>,
+        /// Who serves the session from here on, if anybody does: nobody else can, or enough have been tried.
+        to: Option<ProcessId>,
+    },
     /// A member of a group sent something that is not a message of ours; it was ignored.
     Refused {
         /// Where.

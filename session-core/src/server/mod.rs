@@ -248,8 +248,22 @@ impl<S: ContentService> Server<S> {
     }
 
     fn respond(&mut self, now: Time, unit: &UnitId, session: SessionId, out: &mut Vec<Output>) {
-        if self.with_held(unit, session, out, |held, _, scene| held.respond(now, scene)) == Some(true) {
+        let responded = self.with_held(unit, session, out, |held, _, scene| {
+            let responded = held.respond(now, scene);
+            held.rest(now, scene);
+            responded
+        });
+        if responded == Some(true) {
             self.soil(now, unit, session);
+        }
+    }
+
+    /// A time has come that the service asked for, or at which the gateway is told that there is none.
+    fn go_on(&mut self, now: Time, unit: &UnitId, session: SessionId, out: &mut Vec<Output>) {
+        if self.held(unit, session).is_some_and(|held| held.is_due(now)) {
+            self.respond(now, unit, session, out);
+        } else {
+            self.with_held(unit, session, out, |held, _, scene| held.rest(now, scene));
         }
     }
 
@@ -262,7 +276,7 @@ impl<S: ContentService> Server<S> {
     fn on_deadline(&mut self, now: Time, unit: &UnitId, session: SessionId, out: &mut Vec<Output>) {
         match self.held(unit, session).map(|held| held.serving.clone()) {
             Some(Serving::Claiming { since, .. }) => self.press_claim(now, unit, session, since, out),
-            Some(Serving::Streaming { .. }) => self.respond(now, unit, session, out),
+            Some(Serving::Streaming { .. }) => self.go_on(now, unit, session, out),
             Some(Serving::Nothing | Serving::Joining | Serving::Reigning { .. }) | None => {}
         }
     }

@@ -205,6 +205,7 @@ impl Cluster {
                 Output::Dial(gateway) => self.seen.push(format!("{name}: dial {}", gateway.name)),
                 Output::Hangup(gateway) => self.seen.push(format!("{name}: hang up on {}", gateway.name)),
                 Output::Send(_, message) => self.seen.push(format!("{name}: {}", shown(message))),
+                Output::Stalled { to, .. } => self.seen.push(format!("{name}: stalled, {}", to.is_some())),
                 Output::RoleChanged { role, .. } => self.seen.push(format!("{name}: {role:?}")),
                 Output::Refused { error, .. } => self.seen.push(format!("{name}: {error}")),
                 Output::Drained => self.seen.push(format!("{name}: drained")),
@@ -354,6 +355,7 @@ fn shown(message: ToGateway) -> String {
         }
         ToGateway::Applied { number, outcome: Ok(()), .. } => format!("applied {number}"),
         ToGateway::Applied { number, outcome: Err(_), .. } => format!("refused {number}"),
+        ToGateway::Rests { time, .. } => format!("rests for {time:?}"),
         ToGateway::Suspended { .. } => "suspended".into(),
         ToGateway::Ended { .. } => "ended".into(),
         ToGateway::Refused { reason, .. } => format!("{reason:?}"),

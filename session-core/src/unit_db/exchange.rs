@@ -218,7 +218,7 @@ impl Database {
                     effects.extend(self.insert(session, secret, gateway));
                 }
                 // Nobody gives out a fence before all agree; the gateway will ask again.
-                ContentMessage::Inquire { .. } => {}
+                ContentMessage::Inquire { .. } | ContentMessage::Stalled { .. } => {}
                 ContentMessage::Move { ticket, .. }
                 | ContentMessage::Adjust { ticket, .. }
                 | ContentMessage::Publish { ticket, .. } => {
@@ -245,7 +245,7 @@ fn have_diverged(one: &Session, other: &Session) -> bool {
 
 /// Copies are compared by what their clients have seen, then by anything at all, so that the choice is total.
 fn weight(session: &Session) -> impl Ord {
-    let appointed = (session.primary, session.backups.clone(), session.placed);
+    let appointed = (session.primary, session.backups.clone(), session.placed, session.stalls);
     let allocation = (appointed, session.gateway.clone(), session.context.clone());
     (session.requests, session.responses, session.fence, session.version, allocation)
 }

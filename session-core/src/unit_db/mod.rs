@@ -12,6 +12,7 @@ mod order;
 mod policy;
 mod relocation;
 mod session;
+mod stalls;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +33,7 @@ pub use order::{OrderRefusal, Ordered};
 pub use policy::{Components, Policy, PolicyChange, Uncertain};
 pub use relocation::Relocation;
 pub use session::{Replaced, Session, Tomb, Update, Version};
+pub use stalls::Stalls;
 
 /// How many ended sessions are remembered, so that a late copy of one does not come back to life.
 const TOMBS_MAX: usize = 4096;
@@ -55,6 +57,8 @@ pub(crate) enum Effect {
     Refused { session: SessionId, gateway: GatewayId, reason: AttachRefusal },
     /// What became of an operator's order, which this member gave.
     Ordered { by: ProcessId, ticket: u64, outcome: Result<Ordered, OrderRefusal> },
+    /// A gateway heard nothing from the primary of a session for too long; it is moved, if it can be.
+    Stalled { session: SessionId, from: Option<ProcessId>, to: Option<ProcessId> },
     /// The unit has another policy.
     PolicyChanged,
     /// New sessions are opened on another edition.
@@ -226,6 +230,9 @@ impl Database {
             ContentMessage::Inquire { session, secret, gateway, fence } => {
                 self.inquire(session, secret, gateway, fence)
             }
+            ContentMessage::Stalled { session, secret, gateway, fence } => {
+                self.complain(session, secret, gateway, fence)
+            }
             ContentMessage::Propagate { updates } => {
                 updates.into_iter().filter_map(|update| self.update(from, update)).collect()
             }
@@ -260,6 +267,7 @@ impl Database {
             fence: Fence::NONE,
             replaced: None,
             placed: false,
+            stalls: Stalls::NONE,
             merged: false,
             version,
             past: Vec::new(),
@@ -293,15 +301,27 @@ impl Database {
     }
 
     fn inquire(&mut self, id: SessionId, secret: Secret, gateway: GatewayId, fence: Fence) -> Vec<Effect> {
-        let reason = match self.sessions.get(&id) {
-            None if self.tombs.contains_key(&id) => AttachRefusal::Ended,
-            None => AttachRefusal::Unknown,
-            Some(session) if session.secret != secret => AttachRefusal::WrongSecret,
-            Some(session) if session.gateway != gateway => AttachRefusal::Elsewhere,
-            Some(session) if session.fence < fence => return self.outrank(id, fence),
-            Some(_) => return Vec::from([Effect::Missed(id)]),
-        };
-        Vec::from([Effect::Refused { session: id, gateway, reason }])
+        match self.known_at(id, secret, &gateway) {
+            Err(reason) => Vec::from([Effect::Refused { session: id, gateway, reason }]),
+            Ok(session) if session.fence < fence => self.outrank(id, fence),
+            Ok(_) => Vec::from([Effect::Missed(id)]),
+        }
+    }
+
+    /// The session, if its client is at this gateway.
+    fn known_at(
+        &self,
+        id: SessionId,
+        secret: Secret,
+        gateway: &GatewayId,
+    ) -> Result<&Session, AttachRefusal> {
+        match self.sessions.get(&id) {
+            None if self.tombs.contains_key(&id) => Err(AttachRefusal::Ended),
+            None => Err(AttachRefusal::Unknown),
+            Some(session) if session.secret != secret => Err(AttachRefusal::WrongSecret),
+            Some(session) if session.gateway != *gateway => Err(AttachRefusal::Elsewhere),
+            Some(session) => Ok(session),
+        }
     }
 
     /// The copies of a session whose primary had `fence` are lost, and its gateway takes nobody below that. In a later
@@ -327,6 +347,11 @@ impl Database {
             return None;
         }
         session.merged &= !current;
+        // The first one of a primary is of where it begins.
+        let begins = update.version.fence != session.version.fence;
+        if !begins && (update.requests, update.responses) > (session.requests, session.responses) {
+            session.stalls.forgive();
+        }
         let id = update.session;
         session.take(update);
         Some(Effect::Updated(id))

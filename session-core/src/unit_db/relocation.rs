@@ -35,6 +35,7 @@ impl Database {
         };
         assignment.hand_over(session, heir);
         session.placed = to.is_some();
+        session.stalls.forgive();
         Ok(Relocation { from, to: heir, fence: session.fence })
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use model::{Boot, Fence, Name, ProcessId, SessionId};
 use serde::{Deserialize, Serialize};
 
+use super::Stalls;
 use crate::edition::{Edition, edition_of};
 use crate::message::{GatewayId, Secret};
 
@@ -29,6 +30,8 @@ pub struct Session {
     pub replaced: Option<Replaced>,
     /// Whether an operator put it where it is: it is not moved from there for balance.
     pub placed: bool,
+    /// How often it was moved since nothing came from its primaries.
+    pub stalls: Stalls,
     /// Whether both sides of a partition served it, and nobody has since they met.
     pub merged: bool,
     /// Which propagation the context is from.

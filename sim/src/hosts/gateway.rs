@@ -107,6 +107,7 @@ impl GatewayHost {
                         scene.send(*conn, Packet::ToClient { attachment, event });
                     }
                 }
+                Output::Stalled { .. } => scene.happens(Happens::Stall),
                 Output::Stale { .. } => {}
                 Output::Trace(event) => scene.trace(event),
             }

@@ -114,6 +114,7 @@ impl ServerHost {
                         scene.happens(Happens::Takeover);
                     }
                 }
+                Output::Stalled { .. } => {}
                 Output::Refused { group, sender, error } => {
                     scene.complain(|| format!("refused what {sender} said in {group}: {error}"));
                 }

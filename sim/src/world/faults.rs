@@ -1,6 +1,7 @@
 //! Faults strike the world.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use model::{SessionId, UnitId};
@@ -14,6 +15,9 @@ use crate::world::World;
 
 /// How long a process may take to hand over what it does.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a content server hangs: long enough for gateways to notice, or not.
+const HANGS: RangeInclusive<Duration> = ms(300)..=ms(8000);
 
 impl World {
     /// Faults happen from now on, until [`World::settle`].
@@ -49,6 +53,7 @@ impl World {
             Kind::Partition => Strike::Partition,
             Kind::Merge => Strike::Merge,
             Kind::CutOff => Strike::CutOff(machine),
+            Kind::Hang => Strike::Hang(machine),
             Kind::Raise(fence) => self.fence(fence, machine),
             Kind::Pause | Kind::Slow if self.processes().is_empty() => Strike::Reset,
             kind @ (Kind::Pause | Kind::Slow) => {
@@ -171,6 +176,12 @@ impl World {
             Strike::Pause(node) => {
                 if let Some(stop) = self.pause(*node) {
                     self.plan_end_of_spell(Strike::GoOn(*node, stop));
+                }
+            }
+            Strike::Hang(machine) => {
+                if let Some(stop) = self.hang(Node::Server(*machine)) {
+                    let at = self.now + self.fate.time(HANGS);
+                    self.queue.plan(at, Event::Strike(Strike::GoOn(Node::Server(*machine), stop)));
                 }
             }
             Strike::Slow(node) => {

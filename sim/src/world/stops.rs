@@ -25,6 +25,14 @@ impl World {
         Some(number)
     }
 
+    /// A process does nothing any more, and its connections go on as if it did. Returns the number of this stop, unless
+    /// it has stopped already.
+    pub fn hang(&mut self, node: Node) -> Option<u64> {
+        let number = self.stop(node, None)?;
+        self.remark(|| format!("{node} hangs"));
+        Some(number)
+    }
+
     /// A process takes so long over each thing from now on.
     pub(super) fn slow_down(&mut self, node: Node, takes: Duration) -> Option<u64> {
         let number = self.stop(node, Some(takes))?;
@@ -53,7 +61,7 @@ impl World {
     }
 
     /// A process goes on, whatever held it.
-    pub(super) fn end_stop(&mut self, node: Node) {
+    pub fn end_stop(&mut self, node: Node) {
         if let Some(number) = self.stops.get(&node).map(|stop| stop.number) {
             self.go_on(node, number);
         }

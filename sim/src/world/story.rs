@@ -321,6 +321,12 @@ impl World {
         assigned.expect("an open session has a primary")
     }
 
+    /// Whether any server knows a session.
+    pub fn is_known(&self, session: SessionId) -> bool {
+        let servers = self.servers.iter().filter_map(|slot| slot.host.as_ref());
+        servers.flat_map(|host| host.server().sessions()).any(|known| known.id == session)
+    }
+
     /// Whether the server of a machine may serve the client's session, were it the primary.
     pub fn may_serve(&self, player: Player, machine: usize) -> bool {
         let unit = self.client(player).unit();

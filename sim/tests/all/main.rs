@@ -5,4 +5,5 @@ mod meta;
 mod partitions;
 mod scripts;
 mod sides;
+mod stalls;
 mod stories;

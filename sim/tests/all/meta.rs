@@ -34,6 +34,7 @@ fn storms_reach_every_moment() {
         "content server killed",
         "gateway killed",
         "content server drained",
+        "content server hung",
         "primary and backup killed",
         "policy changed",
         "obsolete views refused",
