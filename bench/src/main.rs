@@ -84,7 +84,7 @@ enum Command {
     Sessions(sessions::Args),
     /// A bare tonic server with the contract of a gateway
     #[command(hide = true)]
-    Bare,
+    Bare(sessions::BareArgs),
     /// A member of groups
     #[command(hide = true)]
     Member(member::Args),
@@ -118,7 +118,7 @@ fn main() -> ExitCode {
         Command::MembershipServer(args) => return membership_svc::main(&args),
         Command::Daemon(args) => return gcs_svc::main(&args),
         Command::Gateway(args) => return gateway::main(&args),
-        Command::Bare => on_runtime(sessions::bare()),
+        Command::Bare(args) => on_runtime(sessions::bare(&args)),
         Command::Sessions(args) => on_runtime(sessions::run(&args)),
         Command::Member(args) => on_runtime(member::run(args)),
         Command::Detection(args) => on_runtime(detection::run(&args)),

@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::outcome::rounded;
 use place::Place;
 
-pub use bare::run as bare;
+pub use bare::{BareArgs, run as bare};
 
 /// What to run, and how much of it.
 #[derive(Clone, Debug, clap::Args)]
@@ -38,6 +38,9 @@ pub struct Args {
     /// S4: so many idle sessions
     #[arg(long, value_delimiter = ',', default_values_t = [1000, 3000, 10_000])]
     idle: Vec<usize>,
+    /// S4: with so many backups each
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 0])]
+    backups: Vec<u8>,
     /// S5, S6: the server that is killed, or drained, serves so many sessions
     #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1000])]
     served: Vec<usize>,

@@ -8,10 +8,12 @@ use model::{Time, UnitId};
 use serde::{Deserialize, Serialize};
 use session_core::{ContentId, ContentService, Next, Refusal, UnitInfo};
 
-/// How often the unit `clock` responds.
+/// How often the units `clock` and `pace` respond.
 const TICK: Duration = Duration::from_millis(20);
+const PACE: Duration = Duration::from_secs(1);
 
-/// The unit `flood-BYTES` responds as fast as it is let, `clock` every 20 ms, `echo` once and to each request.
+/// The unit `flood-BYTES` responds as fast as it is let, `clock` every 20 ms, `pace` every second, `echo` once and to each
+/// request.
 struct Spout {
     units: Vec<UnitId>,
     zeroes: Bytes,
@@ -19,14 +21,14 @@ struct Spout {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Context {
-    /// What `clock` and `echo` are to respond to.
+    /// What `clock`, `pace` and `echo` are to respond to.
     due: Option<Time>,
     unanswered: u32,
 }
 
 impl Spout {
     fn new() -> Result<Spout, server_svc::LoadError> {
-        let units = ["flood-1024", "flood-16384", "clock", "echo"].map(str::parse);
+        let units = ["flood-1024", "flood-16384", "clock", "pace", "echo"].map(str::parse);
         Ok(Spout { units: units.into_iter().collect::<Result<_, _>>()?, zeroes: vec![0; 16384].into() })
     }
 
@@ -56,13 +58,18 @@ impl ContentService for Spout {
         if let Some(bytes) = content.unit.as_str().strip_prefix("flood-") {
             return self.respond(bytes.parse().unwrap_or(0));
         }
-        if content.unit.as_str() == "clock" {
+        let interval = match content.unit.as_str() {
+            "clock" => Some(TICK),
+            "pace" => Some(PACE),
+            _ => None,
+        };
+        if let Some(interval) = interval {
             let due = context.due.unwrap_or(now);
             if now < due {
                 return Next::At(due);
             }
             // A response that is late does not make those after it come faster.
-            context.due = Some((due + TICK).max(now));
+            context.due = Some((due + interval).max(now));
             return self.respond(64);
         }
         let Some(left) = context.unanswered.checked_sub(1) else { return Next::Idle };

@@ -1,30 +1,52 @@
-//! What sessions are measured beside: a tonic server with the same contract that keeps nothing and survives nothing.
+//! What sessions are measured beside: a tonic server with the same contract that keeps nothing and survives nothing,
+//! and the same behind another one that only passes on what it says, as a gateway does.
 
 use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
+use model::Address;
 use proto::session::v1 as pb;
 use proto::session::v1::attach_response::Event;
+use proto::session::v1::session_service_client::SessionServiceClient;
 use proto::session::v1::session_service_server::{SessionService, SessionServiceServer};
+use svc_kit::dial::{self, Keepalive};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 type Responses = Pin<Box<dyn Stream<Item = Result<pb::AttachResponse, Status>> + Send>>;
 
-struct Bare;
+/// What such a server is run with.
+#[derive(Debug, clap::Args)]
+pub struct BareArgs {
+    /// Pass everything on to the server at this address
+    #[arg(long, value_name = "HOST:PORT")]
+    behind: Option<String>,
+}
+
+struct Bare {
+    behind: Option<SessionServiceClient<Channel>>,
+}
 
 /// Serves until the process ends, and says where.
-pub async fn run() -> anyhow::Result<()> {
+pub async fn run(args: &BareArgs) -> anyhow::Result<()> {
+    let behind = match &args.behind {
+        Some(address) => {
+            let address = Address::new(address);
+            Some(SessionServiceClient::new(dial::connect(&address, &Keepalive::default()).await?))
+        }
+        None => None,
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
     let server = tonic::transport::Server::builder().tcp_nodelay(true);
     let server = server.initial_stream_window_size(1 << 20).initial_connection_window_size(1 << 20);
     let mut server = server.max_frame_size(128 * 1024);
     Ok(server
-        .add_service(SessionServiceServer::new(Bare))
+        .add_service(SessionServiceServer::new(Bare { behind }))
         .serve_with_incoming(TcpListenerStream::new(listener))
         .await?)
 }
@@ -47,6 +69,9 @@ impl SessionService for Bare {
         &self,
         request: Request<pb::CreateSessionRequest>,
     ) -> Result<Response<pb::CreateSessionResponse>, Status> {
+        if let Some(mut behind) = self.behind.clone() {
+            return behind.create_session(request.into_inner()).await;
+        }
         let name = format!("{}/sessions/1", request.into_inner().parent);
         Ok(Response::new(pb::CreateSessionResponse { name, ..pb::CreateSessionResponse::default() }))
     }
@@ -54,6 +79,10 @@ impl SessionService for Bare {
     type AttachStream = Responses;
 
     async fn attach(&self, request: Request<pb::AttachRequest>) -> Result<Response<Responses>, Status> {
+        if let Some(mut behind) = self.behind.clone() {
+            let responses = behind.attach(request.into_inner()).await?.into_inner();
+            return Ok(Response::new(Box::pin(responses)));
+        }
         let name = request.into_inner().name;
         let unit = name.split('/').nth(1).unwrap_or_default();
         let flood: Option<usize> = unit.strip_prefix("flood-").and_then(|bytes| bytes.parse().ok());
@@ -74,6 +103,9 @@ impl SessionService for Bare {
         &self,
         request: Request<pb::SendRequestRequest>,
     ) -> Result<Response<pb::SendRequestResponse>, Status> {
+        if let Some(mut behind) = self.behind.clone() {
+            return behind.send_request(request.into_inner()).await;
+        }
         Ok(Response::new(pb::SendRequestResponse { number: request.into_inner().number }))
     }
 

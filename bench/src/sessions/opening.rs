@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::client::Client;
-use super::place::{Place, cpu};
+use super::place::{Kind, cpu};
 use super::{Args, Outcome};
 use crate::samples::Samples;
 
@@ -14,7 +14,8 @@ pub const NAME: &str = "opening";
 pub async fn run(args: &Args) -> anyhow::Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for (at_once, count) in [(1, args.opened.div_ceil(10)), (64, args.opened)] {
-        for place in [Place::bare().await?, Place::handover().await?] {
+        for kind in Kind::ALL {
+            let place = kind.start().await?;
             let (before, began) = (place.usage()?, Instant::now());
             let (_clients, nanos) = Client::open_many(&place.gateways(), "echo", count, at_once).await?;
             let (after, elapsed) = (place.usage()?, began.elapsed());

@@ -18,15 +18,42 @@ pub const MACHINES: usize = 4;
 pub enum Place {
     Handover { cluster: Box<Cluster>, _dir: TempDir },
     Bare { server: Box<Child>, address: Address },
+    Relayed { relay: Box<Child>, server: Box<Child>, address: Address },
+}
+
+/// What a place is.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// A tonic server.
+    Bare,
+    /// The same behind another one.
+    Relayed,
+    /// A cluster.
+    Handover,
+}
+
+impl Kind {
+    /// Whoever takes turns.
+    pub const ALL: [Kind; 3] = [Kind::Bare, Kind::Relayed, Kind::Handover];
+
+    /// Starts one.
+    pub async fn start(self) -> anyhow::Result<Place> {
+        match self {
+            Kind::Bare => Place::bare().await,
+            Kind::Relayed => Place::relayed().await,
+            Kind::Handover => Place::handover(1).await,
+        }
+    }
 }
 
 impl Place {
-    /// A cluster of four machines and two gateways.
-    pub async fn handover() -> anyhow::Result<Place> {
+    /// A cluster of four machines and two gateways, whose sessions have so many backups.
+    pub async fn handover(backups: u8) -> anyhow::Result<Place> {
         let dir = tempfile::tempdir()?;
         let mut options = Options::new("bench".parse()?, dir.path());
         options.server = Some(std::env::current_exe()?.with_file_name("spout"));
         options.machines = MACHINES;
+        options.backups = backups;
         options.films = Vec::new();
         // On a machine that others use, a process may be held up for longer than is usual.
         for service in [Service::Membership, Service::Daemon] {
@@ -37,18 +64,23 @@ impl Place {
     }
 
     /// A tonic server with the contract of a gateway, and nothing behind it.
-    pub async fn bare() -> anyhow::Result<Place> {
-        let mut command = child::myself()?;
-        command.arg("bare");
-        let mut server = Box::new(Child::speaking(command)?);
-        let address = Address::new(&server.line().await?);
+    async fn bare() -> anyhow::Result<Place> {
+        let (server, address) = bare(None).await?;
         Ok(Place::Bare { server, address })
+    }
+
+    /// The same behind another one.
+    async fn relayed() -> anyhow::Result<Place> {
+        let (server, behind) = bare(None).await?;
+        let (relay, address) = bare(Some(&behind)).await?;
+        Ok(Place::Relayed { relay, server, address })
     }
 
     pub fn name(&self) -> &'static str {
         match self {
             Place::Handover { .. } => "Handover",
             Place::Bare { .. } => "tonic",
+            Place::Relayed { .. } => "two tonics",
         }
     }
 
@@ -56,14 +88,14 @@ impl Place {
     pub fn gateways(&self) -> Vec<Address> {
         match self {
             Place::Handover { cluster, .. } => cluster.gateways(),
-            Place::Bare { address, .. } => vec![address.clone()],
+            Place::Bare { address, .. } | Place::Relayed { address, .. } => vec![address.clone()],
         }
     }
 
     pub fn cluster(&mut self) -> anyhow::Result<&mut Cluster> {
         match self {
             Place::Handover { cluster, .. } => Ok(cluster),
-            Place::Bare { .. } => anyhow::bail!("a bare server is no cluster"),
+            Place::Bare { .. } | Place::Relayed { .. } => anyhow::bail!("a bare server is no cluster"),
         }
     }
 
@@ -87,9 +119,25 @@ impl Place {
                 }
             }
             Place::Bare { server, .. } => add("server", server.usage()?),
+            Place::Relayed { relay, server, .. } => {
+                add("relay", relay.usage()?);
+                add("server", server.usage()?);
+            }
         }
         Ok(sums)
     }
+}
+
+/// A bare server, in front of another one or not, and where it is.
+async fn bare(behind: Option<&Address>) -> anyhow::Result<(Box<Child>, Address)> {
+    let mut command = child::myself()?;
+    command.arg("bare");
+    if let Some(behind) = behind {
+        command.args(["--behind", behind.as_str()]);
+    }
+    let mut server = Box::new(Child::speaking(command)?);
+    let address = Address::new(&server.line().await?);
+    Ok((server, address))
 }
 
 /// The processor time between two counts, of all kinds together.

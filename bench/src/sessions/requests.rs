@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::bare::WARM_UP;
 use super::client::Client;
-use super::place::{Place, cpu};
+use super::place::{Kind, Place, cpu};
 use super::{Args, Outcome};
 use crate::samples::Samples;
 
@@ -18,8 +18,8 @@ pub const NAME: &str = "requests";
 pub async fn run(args: &Args) -> anyhow::Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for &sessions in &args.sessions {
-        for place in [Place::bare().await?, Place::handover().await?] {
-            outcomes.push(measure(&place, sessions, Duration::from_secs(args.seconds)).await?);
+        for kind in Kind::ALL {
+            outcomes.push(measure(&kind.start().await?, sessions, Duration::from_secs(args.seconds)).await?);
         }
     }
     Ok(outcomes)

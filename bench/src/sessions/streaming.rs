@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::bare::WARM_UP;
 use super::client::Client;
-use super::place::{Place, cpu};
+use super::place::{Kind, Place, cpu};
 use super::{Args, Outcome};
 
 /// What it is called.
@@ -18,8 +18,10 @@ pub async fn run(args: &Args) -> anyhow::Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for &sessions in &args.sessions {
         for bytes in [1024, 16384] {
-            for place in [Place::bare().await?, Place::handover().await?] {
-                outcomes.push(measure(&place, sessions, bytes, Duration::from_secs(args.seconds)).await?);
+            for kind in Kind::ALL {
+                outcomes.push(
+                    measure(&kind.start().await?, sessions, bytes, Duration::from_secs(args.seconds)).await?,
+                );
             }
         }
     }
