@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files = compiler.file_descriptor_set();
     tonic_prost_build::configure()
         .bytes(".")
+        .codec_path("crate::codec::Codec")
         .extern_path(".handover.gcs.v1.AttachResponse", "crate::encoded::AttachResponse")
         .extern_path(".handover.gcs.v1.WatchResponse", "crate::encoded::WatchResponse")
         .include_file("packages.rs")

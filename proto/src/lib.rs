@@ -2,8 +2,10 @@
 //! package (`proto::gcs::v1`, `proto::membership::v1`, ...), and the descriptors that gRPC reflection serves.
 //!
 //! Generated types are for the edge of a process: its `wire.rs` turns them into the types of `model` once, and
-//! nothing behind that sees them. Messages of which parts are encoded apart are in [`encoded`].
+//! nothing behind that sees them. Messages of which parts are encoded apart are in [`encoded`], and [`codec`] says how all
+//! are sent.
 
+pub mod codec;
 pub mod encoded;
 
 #[allow(missing_docs, clippy::all, reason = "generated")]
