@@ -2,30 +2,65 @@
 //! is dropped, for whatever reason, is a client that detached.
 
 use std::sync::Arc;
+use std::vec;
 
 use futures::{Stream, stream};
 use model::SessionId;
 use proto::session::v1::AttachResponse;
-use session_core::Gateway;
 use session_core::gateway::{Attachment, ClientEvent, Input};
+use session_core::{Gateway, response_bytes};
 use svc_kit::driver::Handle;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::desk::Desk;
+use crate::mailbox::Mailbox;
 use crate::{status, wire};
+
+/// What the transport has taken is told to the machine when nothing else is at hand, and each time that it is so many
+/// bytes more: servers are to have the next responses ready by the time that the transport wants them.
+const REPORT_BYTES: u64 = 32 * 1024;
 
 /// An attached client.
 pub(crate) struct Client {
     pub(crate) session: SessionId,
     pub(crate) attachment: Attachment,
-    pub(crate) events: mpsc::Receiver<ClientEvent>,
+    pub(crate) mailbox: Mailbox,
     pub(crate) machine: Handle<Gateway>,
     pub(crate) desk: Arc<Desk>,
     pub(crate) draining: CancellationToken,
-    /// The response that the transport was given last, until it asks for more.
-    pub(crate) taken: Option<u64>,
+    /// What was taken out of the mailbox and not given to the transport.
+    pub(crate) at_hand: vec::IntoIter<ClientEvent>,
+    pub(crate) progress: Progress,
+}
+
+/// How far the transport got.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progress {
+    /// The number and the size of the response that it was given last, until it asks for more.
+    given: Option<(u64, u64)>,
+    /// The last response that it has taken, and the bytes of all.
+    responses: u64,
+    bytes: u64,
+    /// As many bytes of those the machine knows of.
+    reported: u64,
+}
+
+impl Progress {
+    /// The transport is given something.
+    fn give(&mut self, event: &ClientEvent) {
+        if let ClientEvent::Response { cursor, payload, .. } = event {
+            self.given = Some((cursor.responses, response_bytes(payload, &cursor.context) as u64));
+        }
+    }
+
+    /// The transport asks for more: it has taken what it was given.
+    fn take(&mut self) {
+        if let Some((number, bytes)) = self.given.take() {
+            self.responses = number;
+            self.bytes += bytes;
+        }
+    }
 }
 
 impl Client {
@@ -36,27 +71,40 @@ impl Client {
 
     /// The next response, and the client if more may follow it.
     async fn next(mut self) -> Option<(Result<AttachResponse, Status>, Option<Client>)> {
-        if let Some(responses) = self.taken.take() {
-            let (session, attachment) = (self.session, self.attachment);
-            self.machine.send(Input::Consumed { session, attachment, responses }).await.ok()?;
+        self.progress.take();
+        if self.progress.bytes - self.progress.reported >= REPORT_BYTES {
+            self.report().await?;
         }
-        let event = tokio::select! {
-            biased;
-            () = self.draining.cancelled() => return Some((Err(status::draining()), None)),
-            event = self.events.recv() => event,
-        };
-        let Some(event) = event else { return Some((Err(status::client_too_slow()), None)) };
-        let (number, last) = match &event {
-            ClientEvent::Response { cursor, last, .. } => (Some(cursor.responses), *last),
-            ClientEvent::Serving { .. } | ClientEvent::Merged | ClientEvent::Over(_) => (None, false),
-        };
-        match wire::client_event(self.session, event) {
-            Ok(response) => {
-                self.taken = number;
-                Some((Ok(response), (!last).then_some(self)))
+        let event = loop {
+            if let Some(event) = self.at_hand.next() {
+                break event;
             }
+            self.report().await?;
+            let events = tokio::select! {
+                biased;
+                () = self.draining.cancelled() => return Some((Err(status::draining()), None)),
+                events = self.mailbox.take() => events,
+            };
+            let Some(events) = events else { return Some((Err(status::client_too_slow()), None)) };
+            self.at_hand = events.into_iter();
+        };
+        self.progress.give(&event);
+        let last = matches!(event, ClientEvent::Response { last: true, .. });
+        match wire::client_event(self.session, event) {
+            Ok(response) => Some((Ok(response), (!last).then_some(self))),
             Err(failure) => Some((Err(status::of(failure)), None)),
         }
+    }
+
+    /// Tells the machine how far the transport got, if that is news. Nothing if the machine has stopped.
+    async fn report(&mut self) -> Option<()> {
+        let Progress { responses, bytes, reported, .. } = self.progress;
+        if bytes > reported {
+            self.progress.reported = bytes;
+            let (session, attachment) = (self.session, self.attachment);
+            self.machine.send(Input::Consumed { session, attachment, responses, bytes }).await.ok()?;
+        }
+        Some(())
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::{Address, Name};
 use serde::{Deserialize, Serialize};
-use session_core::GatewayParams;
+use session_core::{Credit, GatewayParams};
 use svc_kit::dial::Keepalive;
 use svc_kit::process::{Arguments, CommonArgs};
 use svc_kit::settings::{self, Invalid, Settings};
@@ -63,13 +63,24 @@ pub struct Limits {
     pub request_bytes: usize,
     /// How many responses a server may be ahead of a client. They are kept in memory here.
     pub window: u64,
+    /// How many bytes of them. The next response may be sent while there is some of both left.
+    pub window_bytes: u64,
+    /// How many bytes all servers may be ahead of all clients together: windows shrink where there are many sessions.
+    pub buffer_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        let GatewayParams { sessions_max, requests_max, request_bytes_max, window, .. } =
+        let GatewayParams { sessions_max, requests_max, request_bytes_max, window, buffer_bytes, .. } =
             GatewayParams::default();
-        Limits { sessions: sessions_max, requests: requests_max, request_bytes: request_bytes_max, window }
+        Limits {
+            sessions: sessions_max,
+            requests: requests_max,
+            request_bytes: request_bytes_max,
+            window: window.responses,
+            window_bytes: window.bytes,
+            buffer_bytes,
+        }
     }
 }
 
@@ -122,7 +133,8 @@ impl Config {
             sessions_max: self.limits.sessions,
             requests_max: self.limits.requests,
             request_bytes_max: self.limits.request_bytes,
-            window: self.limits.window,
+            window: Credit { responses: self.limits.window, bytes: self.limits.window_bytes },
+            buffer_bytes: self.limits.buffer_bytes,
             retry: self.sessions.retry,
             no_replica_timeout: self.sessions.no_replica_timeout,
             stall_timeout: self.sessions.stall_timeout,
@@ -153,6 +165,8 @@ impl Settings for Config {
                 &too_large,
             ),
             ((1..=WINDOW_MAX).contains(&self.limits.window), "limits.window", &too_wide),
+            (self.limits.window_bytes > 0, "limits.window_bytes", "must be at least 1"),
+            (self.limits.buffer_bytes > 0, "limits.buffer_bytes", "must be at least 1"),
             (self.sessions.retry > zero, "sessions.retry", longer),
             (self.sessions.no_replica_timeout > zero, "sessions.no_replica_timeout", longer),
             (self.sessions.stall_timeout >= STALL_MIN, "sessions.stall_timeout", "must be at least 2s"),

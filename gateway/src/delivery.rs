@@ -26,6 +26,8 @@ use crate::effects::Counters;
 use crate::status;
 use crate::wire::{self, Hello};
 
+/// So many messages of a server become facts together, at most.
+const TOGETHER_MAX: usize = 64;
 /// How long a server may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -88,11 +90,11 @@ impl Delivery {
         self,
         server: Name,
         link: LinkGuard,
-        mut requests: Streaming<DeliverRequest>,
+        requests: Streaming<DeliverRequest>,
         end: mpsc::Sender<Status>,
     ) {
         let status = tokio::select! {
-            status = self.read(&link, &mut requests) => status,
+            status = self.read(&link, requests) => status,
             () = link.broken.cancelled() => Some(status::server_too_slow()),
             () = self.stop.cancelled() => Some(status::draining()),
         };
@@ -105,18 +107,27 @@ impl Delivery {
         let _ = self.machine.send(Input::LinkDown(link.id)).await;
     }
 
-    /// Reads until the server ends the stream; a status is what the server is told at the end.
-    async fn read(&self, link: &LinkGuard, requests: &mut Streaming<DeliverRequest>) -> Option<Status> {
-        while let Some(request) = requests.message().await.ok()? {
-            let message = match wire::from_server(request) {
-                Ok(message) => message,
-                Err(malformed) => {
-                    let status = Status::from(malformed);
-                    self.refuse(Some(link), &status);
-                    return Some(status);
+    /// Reads until the server ends the stream; a status is what the server is told at the end. Messages that came
+    /// together become facts together.
+    async fn read(&self, link: &LinkGuard, requests: Streaming<DeliverRequest>) -> Option<Status> {
+        let mut requests = requests.ready_chunks(TOGETHER_MAX);
+        while let Some(together) = requests.next().await {
+            let mut facts = Vec::with_capacity(together.len());
+            let mut end = None;
+            for request in together {
+                match request.map(wire::from_server) {
+                    Ok(Ok(message)) => facts.push(Input::Server { link: link.id, message }),
+                    Ok(Err(malformed)) => end = Some(Some(Status::from(malformed))),
+                    Err(_broken) => end = Some(None),
                 }
-            };
-            self.machine.send(Input::Server { link: link.id, message }).await.ok()?;
+                if end.is_some() {
+                    break;
+                }
+            }
+            self.machine.send_all(facts).await.ok()?;
+            if let Some(status) = end {
+                return status.inspect(|status| self.refuse(Some(link), status));
+            }
         }
         None
     }

@@ -8,15 +8,17 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use session_core::gateway::{Attachment, ClientEvent, Failure, LinkId, Reply, Ticket};
+use session_core::gateway::{Attachment, Failure, LinkId, Reply, Ticket};
 use session_core::message::ToServer;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::mailbox::Slot;
+
 /// A caller: where its answer goes, and, if it attaches, where the events after that go.
 pub(crate) struct Caller {
     pub(crate) answer: oneshot::Sender<Result<Reply, Failure>>,
-    pub(crate) events: Option<mpsc::Sender<ClientEvent>>,
+    pub(crate) events: Option<Slot>,
 }
 
 /// A content server's stream: what it is to be told, and how it is told that it did not keep up.
@@ -29,7 +31,7 @@ pub(crate) struct Link {
 #[derive(Default)]
 pub(crate) struct Waiting {
     pub(crate) callers: BTreeMap<Ticket, Caller>,
-    pub(crate) clients: BTreeMap<Attachment, mpsc::Sender<ClientEvent>>,
+    pub(crate) clients: BTreeMap<Attachment, Slot>,
     pub(crate) links: BTreeMap<LinkId, Link>,
 }
 
@@ -51,7 +53,7 @@ impl Desk {
     }
 
     /// Puts a caller on the desk for as long as it waits.
-    pub(crate) fn call(self: &Arc<Self>, events: Option<mpsc::Sender<ClientEvent>>) -> Call {
+    pub(crate) fn call(self: &Arc<Self>, events: Option<Slot>) -> Call {
         let (answer, answered) = oneshot::channel();
         let ticket = Ticket(self.number());
         self.waiting().callers.insert(ticket, Caller { answer, events });

@@ -12,9 +12,9 @@ use session_core::message::ToServer;
 use svc_kit::driver::{self, Handle};
 use svc_kit::trace::TraceWriter;
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 
 use crate::desk::{Caller, Desk, Waiting};
+use crate::mailbox::{Put, Slot};
 
 /// What is counted, for operators.
 #[derive(Debug, Default)]
@@ -42,13 +42,14 @@ impl driver::Effects<Output> for Effects {
         self.write_trace(now, orders);
         let desk = self.desk.clone();
         let mut waiting = desk.waiting();
+        let mut to_wake = Vec::new();
         for order in orders.drain(..) {
             match order {
                 Output::Multicast { group, payload } => self.multicast(Command::multicast(group, payload)),
                 Output::ToServer { link, message } => to_server(&mut waiting, link, message),
                 Output::Reply { ticket, reply } => answer(&mut waiting, ticket, reply),
                 Output::ToClient { session, attachment, event } => {
-                    if !to_client(&mut waiting, attachment, event) {
+                    if !to_client(&mut waiting, &mut to_wake, attachment, event) {
                         tracing::info!(%session, "a client does not read its stream: it is cut off");
                         // Its stream ends when it reads again, if ever. The session does not wait for that.
                         self.machine.send_after_all(Input::Detach { session, attachment });
@@ -65,6 +66,8 @@ impl driver::Effects<Output> for Effects {
                 Output::Trace(_) => {}
             }
         }
+        // Each of them once, whatever it was sent.
+        to_wake.iter().filter_map(|attachment| waiting.clients.get(attachment)).for_each(Slot::wake);
     }
 }
 
@@ -105,12 +108,20 @@ fn answer(waiting: &mut Waiting, ticket: Ticket, reply: Result<Reply, Failure>) 
 }
 
 /// Returns whether the client has room for what it is told, or is gone.
-fn to_client(waiting: &mut Waiting, attachment: Attachment, event: ClientEvent) -> bool {
-    let Some(queue) = waiting.clients.get(&attachment) else { return true };
+fn to_client(
+    waiting: &mut Waiting,
+    to_wake: &mut Vec<Attachment>,
+    attachment: Attachment,
+    event: ClientEvent,
+) -> bool {
+    let Some(slot) = waiting.clients.get(&attachment) else { return true };
     let over = matches!(event, ClientEvent::Over(_));
-    let sent = queue.try_send(event);
-    if over || sent.is_err() {
+    let put = slot.put(event);
+    if put == Put::First {
+        to_wake.push(attachment);
+    }
+    if over || matches!(put, Put::Full | Put::Gone) {
         waiting.clients.remove(&attachment);
     }
-    !matches!(sent, Err(TrySendError::Full(_)))
+    put != Put::Full
 }

@@ -13,6 +13,7 @@ mod delivery;
 mod desk;
 mod effects;
 mod groups;
+mod mailbox;
 mod operation;
 mod rpc;
 mod status;
@@ -110,7 +111,9 @@ impl Running {
         let sessions = Sessions {
             machine: machine.clone(),
             desk: desk.clone(),
-            queue_max: usize::try_from(params.window).unwrap_or(usize::MAX).saturating_add(CLIENT_EVENTS_MAX),
+            queue_max: usize::try_from(params.window.responses)
+                .unwrap_or(usize::MAX)
+                .saturating_add(CLIENT_EVENTS_MAX),
             draining: draining.clone(),
             calls: calls.clone(),
         };

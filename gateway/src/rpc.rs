@@ -15,14 +15,14 @@ use session_core::gateway::{Input, Position, Reply, Ticket};
 use session_core::message::Secret;
 use svc_kit::driver::Handle;
 use svc_kit::status::bad_field;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::client::Client;
+use crate::client::{Client, Progress};
 use crate::desk::{Call, Desk};
+use crate::mailbox::mailbox;
 use crate::{cursor, operation, status, wire};
 
 /// The service for clients.
@@ -54,19 +54,20 @@ impl Sessions {
         let (unit, session) = wire::session("name", &request.name)?;
         let secret = wire::secret("secret", &request.secret)?;
         let resume = cursor::decode(session, &request.cursor).map_err(status::malformed_cursor)?;
-        let (sender, events) = mpsc::channel(self.queue_max);
+        let (slot, mailbox) = mailbox(self.queue_max);
         let from = Position { resume, resends: request.resends };
         let fact = |ticket| Input::Attach { ticket, unit, session, secret, from };
-        let reply = self.ask(self.desk.call(Some(sender)), fact).await?;
+        let reply = self.ask(self.desk.call(Some(slot)), fact).await?;
         let Reply::Attached(attachment) = reply else { unreachable!("an attach is answered by {reply:?}") };
         Ok(Client {
             session,
             attachment,
-            events,
+            mailbox,
             machine: self.machine.clone(),
             desk: self.desk.clone(),
             draining: self.draining.clone(),
-            taken: None,
+            at_hand: Vec::new().into_iter(),
+            progress: Progress::default(),
         })
     }
 }

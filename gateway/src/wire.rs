@@ -12,7 +12,7 @@ use proto::gateway::v1::deliver_response::Message as ForServer;
 use proto::session::v1 as session;
 use session_core::gateway::ClientEvent;
 use session_core::message::{AttachRefusal, Cursor, Resume, Secret, ToGateway, ToServer};
-use session_core::{Edition, Refusal, RefusalKind, UnitInfo};
+use session_core::{Credit, Edition, Refusal, RefusalKind, UnitInfo};
 
 use crate::cursor;
 
@@ -207,12 +207,14 @@ pub(crate) fn for_server(message: ToServer) -> delivery::DeliverResponse {
                 fence: Some(fence_message(fence)),
                 stream,
                 resume: resume_message(resume),
-                credit,
+                credit: credit.responses,
+                credit_bytes: credit.bytes,
                 repeats_from,
             })
         }
         ToServer::Credit { session, stream, up_to } => {
-            ForServer::Credit(delivery::Credit { session: session_bytes(session), stream, up_to })
+            let (session, Credit { responses: up_to, bytes: bytes_up_to }) = (session_bytes(session), up_to);
+            ForServer::Credit(delivery::Credit { session, stream, up_to, bytes_up_to })
         }
         ToServer::Fenced { session, fence } => ForServer::Fenced(delivery::Fenced {
             session: session_bytes(session),
@@ -257,6 +259,8 @@ fn cursor_message(cursor: Cursor) -> delivery::Cursor {
 
 fn from_cursor(field: &'static str, cursor: Option<delivery::Cursor>) -> Result<Cursor, Malformed> {
     let delivery::Cursor { responses, requests, context } = cursor.ok_or_else(|| missing(field))?;
+    // It is kept for as long as the session has nothing newer. A slice would keep all that was received with it.
+    let context = Bytes::copy_from_slice(&context);
     Ok(Cursor { responses: number(field, responses)?, requests: number(field, requests)?, context })
 }
 

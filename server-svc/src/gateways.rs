@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt, Stream, stream};
+use futures::{FutureExt, Stream, StreamExt, stream};
 use model::Name;
 use proto::gateway::v1::delivery_service_client::DeliveryServiceClient;
 use proto::gateway::v1::{DeliverRequest, DeliverResponse};
@@ -25,8 +25,10 @@ use crate::Service;
 use crate::effects::Counters;
 use crate::wire;
 
-/// Messages that wait for a gateway to read them. More break the stream.
-const QUEUE_MAX: usize = 16 * 1024;
+/// Messages that wait for a gateway to read them. More break the stream. Gateways give less credit than that, in bytes.
+const QUEUE_MAX: usize = 1024 * 1024;
+/// So many of them go out together, at most.
+const TOGETHER_MAX: usize = 64;
 /// How long to leave a gateway alone that will not take this server: its sessions may still find another one.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
@@ -117,7 +119,7 @@ impl<S: Service> Line<S> {
         }
     }
 
-    async fn connect(&self) -> Result<(mpsc::Sender<DeliverRequest>, Streaming<DeliverResponse>), End> {
+    async fn connect(&self) -> Result<(mpsc::Sender<Vec<ToGateway>>, Streaming<DeliverResponse>), End> {
         let Dialler { cluster, name, keepalive, .. } = &*self.dialler;
         let channel = dial::connect(&self.gateway.address, keepalive).await;
         let channel = channel.map_err(|error| End::Broken(error.to_string()))?;
@@ -134,7 +136,7 @@ impl<S: Service> Line<S> {
     /// Uses a stream until it ends, between telling the machine that it is there and that it is gone.
     async fn converse(
         &mut self,
-        out: mpsc::Sender<DeliverRequest>,
+        out: mpsc::Sender<Vec<ToGateway>>,
         responses: Streaming<DeliverResponse>,
     ) -> End {
         let Dialler { machine, counters, .. } = &*self.dialler;
@@ -168,22 +170,24 @@ impl<S: Service> Line<S> {
 /// The hello, then whatever is put into the channel.
 fn requests_after(
     hello: DeliverRequest,
-    rest: mpsc::Receiver<DeliverRequest>,
+    rest: mpsc::Receiver<Vec<ToGateway>>,
 ) -> impl Stream<Item = DeliverRequest> {
-    stream::unfold((Some(hello), rest), async |(hello, mut rest)| match hello {
-        Some(hello) => Some((hello, (None, rest))),
-        None => rest.recv().await.map(|request| (request, (None, rest))),
-    })
+    let rest = stream::unfold(rest, async |mut rest| rest.recv().await.map(|together| (together, rest)));
+    let requests = rest.flat_map(|together| stream::iter(together.into_iter().map(wire::for_gateway)));
+    stream::iter([hello]).chain(requests)
 }
 
 /// Passes on what the machine has to say.
-async fn tell(queued: &mut mpsc::Receiver<ToGateway>, out: mpsc::Sender<DeliverRequest>) -> End {
-    while let Some(message) = queued.recv().await {
-        if out.send(wire::for_gateway(message)).await.is_err() {
+async fn tell(queued: &mut mpsc::Receiver<ToGateway>, out: mpsc::Sender<Vec<ToGateway>>) -> End {
+    loop {
+        let mut together = Vec::new();
+        if queued.recv_many(&mut together, TOGETHER_MAX).await == 0 {
+            return End::Stopped;
+        }
+        if out.send(together).await.is_err() {
             return End::Broken("the stream is closed".to_owned());
         }
     }
-    End::Stopped
 }
 
 /// Turns what the gateway says into facts.
@@ -191,25 +195,33 @@ async fn listen<S: Service>(
     gateway: &GatewayId,
     machine: &Handle<Server<S>>,
     counters: &Counters,
-    mut responses: Streaming<DeliverResponse>,
+    responses: Streaming<DeliverResponse>,
 ) -> End {
-    loop {
-        let response = match responses.message().await {
-            Ok(Some(response)) => response,
-            Ok(None) => return End::Broken("the gateway ended the stream".to_owned()),
-            Err(status) => return end_of(status),
-        };
-        let message = match wire::from_gateway(response) {
-            Ok(message) => message,
-            Err(malformed) => {
-                counters.refuse();
-                return End::Refused(malformed.to_string());
+    let mut responses = responses.ready_chunks(TOGETHER_MAX);
+    while let Some(together) = responses.next().await {
+        let mut facts = Vec::with_capacity(together.len());
+        let mut end = None;
+        for response in together {
+            match response.map(wire::from_gateway) {
+                Ok(Ok(message)) => facts.push(Input::Gateway(gateway.clone(), message)),
+                Ok(Err(malformed)) => {
+                    counters.refuse();
+                    end = Some(End::Refused(malformed.to_string()));
+                }
+                Err(status) => end = Some(end_of(status)),
             }
-        };
-        if machine.send(Input::Gateway(gateway.clone(), message)).await.is_err() {
+            if end.is_some() {
+                break;
+            }
+        }
+        if machine.send_all(facts).await.is_err() {
             return End::Stopped;
         }
+        if let Some(end) = end {
+            return end;
+        }
     }
+    End::Broken("the gateway ended the stream".to_owned())
 }
 
 fn end_of(status: Status) -> End {

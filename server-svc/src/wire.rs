@@ -7,7 +7,7 @@ use proto::gateway::v1 as pb;
 use proto::gateway::v1::deliver_request::Message as ForGateway;
 use proto::gateway::v1::deliver_response::Message as FromGateway;
 use session_core::message::{AttachRefusal, Cursor, GatewayId, Resume, ToGateway, ToServer};
-use session_core::{Refusal, RefusalKind, UnitInfo};
+use session_core::{Credit, Refusal, RefusalKind, UnitInfo};
 
 /// A field that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,13 +114,13 @@ pub(crate) fn from_gateway(response: pb::DeliverResponse) -> Result<ToServer, Ma
             fence: from_fence("serve.fence", it.fence)?,
             stream: it.stream,
             resume: it.resume.map_or(Resume::Anywhere, from_resume),
-            credit: it.credit,
+            credit: Credit { responses: it.credit, bytes: it.credit_bytes },
             repeats_from: it.repeats_from,
         },
         FromGateway::Credit(it) => ToServer::Credit {
             session: session_id("credit.session", &it.session)?,
             stream: it.stream,
-            up_to: it.up_to,
+            up_to: Credit { responses: it.up_to, bytes: it.bytes_up_to },
         },
         FromGateway::Fenced(it) => ToServer::Fenced {
             session: session_id("fenced.session", &it.session)?,
@@ -221,6 +221,7 @@ mod tests {
                 position: 1,
             }),
             credit: 16,
+            credit_bytes: 1 << 20,
             ..pb::Serve::default()
         };
         let read = |message| from_gateway(pb::DeliverResponse { message });
@@ -279,6 +280,7 @@ mod tests {
             stream: 4,
             resume,
             credit: 16,
+            credit_bytes: 1 << 20,
             repeats_from: 2,
         };
         let samples = [
@@ -286,7 +288,12 @@ mod tests {
             FromGateway::Serve(serve(Some(pb::serve::Resume::After(cursor)))),
             FromGateway::Serve(serve(Some(pb::serve::Resume::Beginning(pb::Beginning {})))),
             FromGateway::Serve(serve(None)),
-            FromGateway::Credit(pb::Credit { session: session.clone(), stream: 4, up_to: 70_000 }),
+            FromGateway::Credit(pb::Credit {
+                session: session.clone(),
+                stream: 4,
+                up_to: 70_000,
+                bytes_up_to: 1 << 20,
+            }),
             FromGateway::Fenced(pb::Fenced { session: session.clone(), fence: Some(fence) }),
             FromGateway::Unknown(pb::Unknown { session }),
         ]

@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use model::trace::{Event, Role};
 use model::{Digest, Fence, Level, ProcessId, Time};
 
+use crate::credit::Room;
 use crate::edition::encode_context;
 use crate::held::{Grant, Held, PAUSE_MIN, Scene, Serving};
 use crate::ledger::After;
@@ -253,7 +254,7 @@ where
         outcome: Result<(), Refusal>,
         scene: &Scene<'_, S>,
     ) {
-        if self.pipeline.flight.is_none_or(|responses| responses == 0) {
+        if self.pipeline.flight.is_none_or(|flight| flight.responses == 0) {
             let item = Item::Applied { number, outcome, cursor: self.cursor() };
             self.pipeline.push(item, scene.limits.requests_kept);
         }
@@ -266,21 +267,21 @@ where
         now: Time,
         scene: &mut Scene<'_, S>,
     ) {
-        let Serving::Streaming { stream, up_to, .. } = self.serving else { return };
+        let Serving::Streaming { stream, mut room, .. } = self.serving else { return };
         if scene.commit != Some(Level::Safe) {
             // A request's own delivery is agreed, and so is all that comes before it.
             self.pipeline.release();
         }
-        while let Some(item) = self.pipeline.pop(up_to) {
+        while let Some(item) = self.pipeline.pop(&mut room) {
             self.rest = Rest::No;
             self.send(stream, item, scene);
         }
         let due = if self.ledger.reign == self.fence && scene.commit.is_some() {
-            self.compute(now, up_to, scene)
+            self.compute(now, room, scene)
         } else {
             None
         };
-        self.serving = Serving::Streaming { stream, up_to, due };
+        self.serving = Serving::Streaming { stream, room, due };
         let settled = self.ledger.reign >= self.fence || scene.commit.is_none();
         let wanted = !self.pipeline.waiting.is_empty() || self.pipeline.is_held_back() || !settled;
         if wanted && self.pipeline.flight.is_none() {
@@ -292,13 +293,14 @@ where
     fn compute<S: ContentService<Context = C>>(
         &mut self,
         now: Time,
-        up_to: u64,
+        room: Room,
         scene: &mut Scene<'_, S>,
     ) -> Option<Time> {
         loop {
-            let under_way = self.pipeline.flight.unwrap_or(0) + self.pipeline.waiting.len() as u64;
+            let in_flight = self.pipeline.flight.map_or(0, |flight| flight.responses);
+            let under_way = in_flight + self.pipeline.waiting.len() as u64;
             if self.pipeline.is_overtaken
-                || self.replica.responses + under_way >= up_to
+                || !room.is_left_beyond(self.replica.responses + under_way, self.pipeline.unsent_bytes())
                 || self.pipeline.is_full(scene.commit_bytes_max)
             {
                 return None;
@@ -318,9 +320,8 @@ where
 
     /// Multicasts what waits; nothing, if nothing does.
     fn cast<S>(&mut self, scene: &mut Scene<'_, S>) {
-        let responses = self.pipeline.take_waiting();
-        self.pipeline.flight = Some(responses.len() as u64);
         let first = self.replica.responses + 1;
+        let responses = self.pipeline.commit_waiting();
         scene.cast(SessionMessage::Commit { fence: self.fence, first, responses });
     }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use model::trace::{Event, Role};
 use model::{Digest, Fence, Level, ProcessId, SessionId, Time, UnitId};
 
+use crate::credit::{Credit, Room, response_bytes};
 use crate::edition::{ContentId, Edition, decode_context, edition_of, encode_context, size_of};
 use crate::ledger::Ledger;
 use crate::message::{AttachRefusal, Cursor, Resume, SessionMessage, ToGateway};
@@ -33,8 +34,8 @@ pub(crate) enum Serving {
     /// Has the gateway's grant, and waits until the session group lets no primary before this one commit anything, and
     /// all is here that was committed.
     Reigning { grant: Grant },
-    /// Sends acknowledgements, and responses up to number `up_to`; the next one is due at `due`, or after a request.
-    Streaming { stream: u64, up_to: u64, due: Option<Time> },
+    /// Sends acknowledgements, and responses as far as there is room; the next one is due at `due`, or after a request.
+    Streaming { stream: u64, room: Room, due: Option<Time> },
 }
 
 /// What a gateway gives to the primary whose claim it accepts.
@@ -42,7 +43,7 @@ pub(crate) enum Serving {
 pub(crate) struct Grant {
     pub(crate) stream: u64,
     pub(crate) resume: Resume,
-    pub(crate) credit: u64,
+    pub(crate) credit: Credit,
     pub(crate) repeats_from: u64,
 }
 
@@ -238,8 +239,8 @@ where
             self.resume(resume, repeats_from, merged.then_some(known), scene)
         };
         let Some((cursor, requests_lost)) = begun else { return false };
-        let up_to = cursor.responses.saturating_add(credit);
-        self.serving = Serving::Streaming { stream, up_to, due: None };
+        let room = Room::after(cursor.responses, credit);
+        self.serving = Serving::Streaming { stream, room, due: None };
         let uncertain = false;
         scene.send.push(ToGateway::Started { session, stream, requests_lost, cursor, uncertain, merged });
         self.catch_up(scene);
@@ -283,7 +284,7 @@ where
             Applied::Ready => self.catch_up(scene),
             Applied::Before(outcome) => {
                 let outcome = outcome.unwrap_or(Ok(()));
-                if self.pipeline.flight.is_some_and(|responses| responses > 0) {
+                if self.pipeline.flight.is_some_and(|flight| flight.responses > 0) {
                     self.pipeline.put_off(number, outcome, scene.limits.requests_kept);
                 } else {
                     self.acknowledge(number, outcome, scene);
@@ -343,33 +344,41 @@ where
             return false;
         }
         let before = self.replica.responses;
-        while let Serving::Streaming { stream, up_to, .. } = self.serving {
-            let due = if self.replica.responses < up_to {
-                match scene.service.next(&self.replica.content, &mut self.replica.context, now) {
-                    Next::Respond { payload, last } => {
-                        self.replica.responses += 1;
-                        self.rest = Rest::No;
-                        self.send_response(stream, payload, last, scene);
-                        continue;
-                    }
-                    Next::At(time) => Some(time.max(now + PAUSE_MIN)),
-                    Next::Idle => None,
+        let Serving::Streaming { stream, mut room, .. } = self.serving else { return false };
+        let mut due = None;
+        while room.is_left(self.replica.responses) {
+            match scene.service.next(&self.replica.content, &mut self.replica.context, now) {
+                Next::Respond { payload, last } => {
+                    self.replica.responses += 1;
+                    self.rest = Rest::No;
+                    room.use_up(self.send_response(stream, payload, last, scene));
                 }
-            } else {
-                None
-            };
-            self.serving = Serving::Streaming { stream, up_to, due };
-            break;
+                Next::At(time) => {
+                    due = Some(time.max(now + PAUSE_MIN));
+                    break;
+                }
+                Next::Idle => break,
+            }
         }
+        self.serving = Serving::Streaming { stream, room, due };
         self.replica.responses != before
     }
 
-    pub(crate) fn send_response<S>(&self, stream: u64, payload: Bytes, last: bool, scene: &mut Scene<'_, S>) {
+    /// Sends the response after which the context is. Returns how many bytes it takes.
+    pub(crate) fn send_response<S>(
+        &self,
+        stream: u64,
+        payload: Bytes,
+        last: bool,
+        scene: &mut Scene<'_, S>,
+    ) -> usize {
         let (session, cursor) = (scene.session, self.cursor());
+        let bytes = response_bytes(&payload, &cursor.context);
         let (server, fence) = (scene.me, self.fence);
         let (response, requests, digest) = (cursor.responses, cursor.requests, || Digest::of(&payload));
         scene.observe(|| Event::Respond { server, session, fence, response, requests, digest: digest() });
         scene.send.push(ToGateway::Response { session, stream, cursor, payload, last });
+        bytes
     }
 }
 

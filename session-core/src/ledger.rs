@@ -12,12 +12,12 @@ use model::{Fence, ProcessId};
 
 use crate::message::{Committed, Cursor};
 
-/// So many of the last responses are kept whatever their size: clients lack fewer than their gateway's window.
+/// So many of the last responses are kept whatever their size.
 const KEPT_MIN: usize = 64;
 /// So many are kept at most.
 const KEPT_MAX: usize = 1024;
-/// About as many bytes as are kept beyond the last [`KEPT_MIN`] responses.
-const BYTES_MAX: usize = 256 * 1024;
+/// About as many bytes as are kept beyond the last [`KEPT_MIN`] responses: more than a gateway lets wait for a client.
+const BYTES_MAX: usize = 512 * 1024;
 
 /// The committed responses of a session, as one member of its group has them.
 #[derive(Clone, Debug)]

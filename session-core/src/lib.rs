@@ -11,6 +11,7 @@ extern crate alloc;
 mod assign;
 mod catalogue;
 mod commit;
+mod credit;
 mod edition;
 pub mod gateway;
 mod held;
@@ -27,6 +28,7 @@ mod timers;
 mod uncertain;
 mod unit_db;
 
+pub use credit::{Credit, response_bytes};
 pub use edition::{ContentId, Edition};
 pub use gateway::{Gateway, GatewayParams};
 pub use params::Params;

@@ -14,6 +14,7 @@ use model::{Address, Boot, Fence, GroupViewId, Name, ProcessId, SessionId, UnitI
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::credit::{Credit, response_bytes};
 use crate::edition::{Edition, unopened};
 use crate::service::{Refusal, UnitInfo};
 use crate::unit_db::{PolicyChange, Share, Update};
@@ -262,8 +263,7 @@ pub struct Committed {
 impl Committed {
     /// About how many bytes it takes.
     pub(crate) fn size(&self) -> usize {
-        const OVERHEAD: usize = 64;
-        self.context.len() + self.payload.len() + OVERHEAD
+        response_bytes(&self.payload, &self.context)
     }
 }
 
@@ -405,21 +405,21 @@ pub enum ToServer {
         stream: u64,
         /// From where.
         resume: Resume,
-        /// How many responses may be sent beyond those that the cursor, or the server's own count, has; none while no
-        /// client is attached.
-        credit: u64,
+        /// How much may be sent beyond what the cursor, or the server's own count, has; nothing while no client is
+        /// attached.
+        credit: Credit,
         /// Requests from this number on are repeated, by the gateway or by the client; those before it were
         /// acknowledged.
         repeats_from: u64,
     },
-    /// The client took responses; the server may send up to this number in the stream.
+    /// The client took responses; the server may send more.
     Credit {
         /// The session.
         session: SessionId,
         /// The stream.
         stream: u64,
-        /// The highest response number allowed.
-        up_to: u64,
+        /// The highest response number allowed, and the bytes of all responses of the stream.
+        up_to: Credit,
     },
     /// The claim is refused: somebody has a greater fence.
     Fenced {

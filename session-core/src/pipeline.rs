@@ -5,6 +5,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use crate::credit::Room;
 use crate::message::{Committed, Cursor};
 use crate::service::Refusal;
 
@@ -17,11 +18,30 @@ pub(crate) enum Item {
     Applied { number: u64, outcome: Result<(), Refusal>, cursor: Cursor },
 }
 
+impl Item {
+    /// What it takes of the client's credit.
+    fn bytes(&self) -> usize {
+        match self {
+            Item::Response { response, .. } => response.size(),
+            Item::Applied { .. } => 0,
+        }
+    }
+}
+
+/// A commit that is under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flight {
+    /// How many responses are in it.
+    pub(crate) responses: u64,
+    /// What they take.
+    bytes: usize,
+}
+
 /// The responses of one primary on their way through the session group.
 #[derive(Clone, Debug)]
 pub(crate) struct Pipeline<C> {
-    /// How many responses are in the commit that is under way, if one is.
-    pub(crate) flight: Option<u64>,
+    /// The commit that is under way, if one is.
+    pub(crate) flight: Option<Flight>,
     /// The context has moved on by a request since that commit was multicast.
     pub(crate) is_overtaken: bool,
     /// Computed, and not multicast.
@@ -33,6 +53,7 @@ pub(crate) struct Pipeline<C> {
     pub(crate) again: Vec<(u64, Result<(), Refusal>)>,
     /// What the group has, and the gateway is to be told.
     out: VecDeque<Item>,
+    out_bytes: usize,
     /// How many of those it may be told: the group is known to have them as surely as the unit demands.
     released: usize,
     /// As surely as that, the group has the responses up to this one.
@@ -49,6 +70,7 @@ impl<C> Pipeline<C> {
             ahead: None,
             again: Vec::new(),
             out: VecDeque::new(),
+            out_bytes: 0,
             released: 0,
             sure: 0,
         }
@@ -82,18 +104,25 @@ impl<C> Pipeline<C> {
         self.waiting_bytes >= bytes_max
     }
 
+    /// What was computed, and not sent, takes so many bytes.
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.waiting_bytes + self.flight.map_or(0, |flight| flight.bytes) + self.out_bytes
+    }
+
     /// Takes what goes with the next commit.
-    pub(crate) fn take_waiting(&mut self) -> Vec<Committed> {
-        self.waiting_bytes = 0;
+    pub(crate) fn commit_waiting(&mut self) -> Vec<Committed> {
+        let (responses, bytes) = (self.waiting.len() as u64, core::mem::take(&mut self.waiting_bytes));
+        self.flight = Some(Flight { responses, bytes });
         core::mem::take(&mut self.waiting)
     }
 
     /// The context is another one now: what was computed from the one before, and not multicast, nobody knows of. It is
     /// computed again.
     pub(crate) fn discard(&mut self) {
-        self.take_waiting();
+        self.waiting.clear();
+        self.waiting_bytes = 0;
         self.ahead = None;
-        self.is_overtaken = self.flight.is_some_and(|responses| responses > 0);
+        self.is_overtaken = self.flight.is_some_and(|flight| flight.responses > 0);
     }
 
     /// The group has something for the gateway. More than `acknowledgements_max` acknowledgements do not wait: the
@@ -105,12 +134,14 @@ impl<C> Pipeline<C> {
         {
             return;
         }
+        self.out_bytes += item.bytes();
         self.out.push_back(item);
     }
 
     /// A new stream begins with these responses.
     pub(crate) fn begin(&mut self, responses: impl Iterator<Item = (u64, Committed)>) {
         self.out = responses.map(|(number, response)| Item::Response { number, response }).collect();
+        self.out_bytes = self.out.iter().map(Item::bytes).sum();
         let sure = self.sure;
         let is_sure = |item: &&Item| matches!(item, Item::Response { number, .. } if *number <= sure);
         self.released = self.out.iter().take_while(is_sure).count();
@@ -127,16 +158,19 @@ impl<C> Pipeline<C> {
         self.released < self.out.len()
     }
 
-    /// The next thing to tell the gateway, if the client has credit for it.
-    pub(crate) fn pop(&mut self, up_to: u64) -> Option<Item> {
-        let may_go = match self.out.front()? {
-            Item::Response { number, .. } => *number <= up_to,
+    /// The next thing to tell the gateway, if there is room for it.
+    pub(crate) fn pop(&mut self, room: &mut Room) -> Option<Item> {
+        let next = self.out.front()?;
+        let may_go = match next {
+            Item::Response { number, .. } => room.is_left(number.saturating_sub(1)),
             Item::Applied { .. } => true,
         };
         if self.released == 0 || !may_go {
             return None;
         }
         self.released -= 1;
+        room.use_up(next.bytes());
+        self.out_bytes -= next.bytes();
         self.out.pop_front()
     }
 }

@@ -40,11 +40,11 @@ impl<C> Held<C> {
 
     /// Tells the gateway, once the primary has had nothing to send for a while, that it rests.
     pub(crate) fn rest<S>(&mut self, now: Time, scene: &mut Scene<'_, S>) {
-        let Serving::Streaming { stream, up_to, due } = self.serving else {
+        let Serving::Streaming { stream, room, due } = self.serving else {
             self.rest = Rest::No;
             return;
         };
-        let rests = self.replica.responses < up_to
+        let rests = room.is_left(self.replica.responses)
             && self.pipeline.is_idle()
             && due.is_none_or(|due| due > now + REST_MIN);
         self.rest = match self.rest {

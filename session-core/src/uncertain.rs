@@ -3,6 +3,7 @@
 
 use model::Time;
 
+use crate::credit::{Credit, Room, response_bytes};
 use crate::held::{Grant, Held, Scene, Serving};
 use crate::message::{Cursor, ToGateway};
 use crate::replica::Replica;
@@ -51,45 +52,43 @@ where
     ) {
         let Grant { stream, credit, repeats_from, .. } = grant;
         let requests_lost = self.replica.forgo(repeats_from);
-        let mut up_to = self.replica.responses.saturating_add(credit);
-        self.serving = Serving::Streaming { stream, up_to, due: None };
+        let mut room = Room::after(self.replica.responses, credit);
+        self.serving = Serving::Streaming { stream, room, due: None };
         let mut told = Told { stream, responses: None, requests_lost, merged };
-        for _ in 0..self.uncertain_max(credit, scene) {
-            if self.replica.responses >= up_to {
-                break;
-            }
+        let mut uncertain = Room::after(self.replica.responses, self.uncertain_max(credit, scene));
+        while uncertain.is_left(self.replica.responses) && room.is_left(self.replica.responses) {
             let before = self.cursor();
             let next = scene.service.next(&self.replica.content, &mut self.replica.context, now);
             let Next::Respond { payload, last } = next else { break };
             self.replica.responses += 1;
+            uncertain.use_up(response_bytes(&payload, &before.context));
             if scene.uncertain == Uncertain::Essential
                 && scene.service.is_essential(&self.replica.content, &payload)
             {
                 told.of(before, scene);
-                self.send_response(stream, payload, last, scene);
+                room.use_up(self.send_response(stream, payload, last, scene));
                 told.responses = Some(self.replica.responses);
             } else {
-                // Its place in the window is another response's.
-                up_to = up_to.saturating_add(1);
+                room.leave_out();
             }
         }
         told.of(self.cursor(), scene);
-        self.serving = Serving::Streaming { stream, up_to, due: None };
+        self.serving = Serving::Streaming { stream, room, due: None };
         self.catch_up(scene);
     }
 
-    /// How many responses may be uncertain. If there is no client, none was sent. Of a service that does not go by the
+    /// How much may be uncertain. If there is no client, none was sent. Of a service that does not go by the
     /// clock nobody knows how far it got: it counts as one window.
-    fn uncertain_max<S: ContentService<Context = C>>(&self, credit: u64, scene: &Scene<'_, S>) -> u64 {
+    fn uncertain_max<S: ContentService<Context = C>>(&self, credit: Credit, scene: &Scene<'_, S>) -> Credit {
         let Replica { content, context, .. } = &self.replica;
         let first = || scene.service.next(content, &mut context.clone(), Time::ZERO);
         match scene.uncertain {
             // What is sent again is sent as if it were new.
-            Uncertain::Ask | Uncertain::Resend => 0,
-            Uncertain::Skip | Uncertain::Essential if credit == 0 => 0,
+            Uncertain::Ask | Uncertain::Resend => Credit::NONE,
+            Uncertain::Skip | Uncertain::Essential if credit.responses == 0 => Credit::NONE,
             Uncertain::Skip | Uncertain::Essential => match first() {
                 Next::Respond { .. } => credit,
-                Next::At(_) | Next::Idle => UNCERTAIN_MAX,
+                Next::At(_) | Next::Idle => Credit::responses(UNCERTAIN_MAX),
             },
         }
     }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use model::{Digest, SessionId, Time, UnitId, trace};
 use session_core::gateway::{Attachment, ClientEvent, Failure, Position};
 use session_core::message::{Cursor, Resume, Secret};
+use session_core::response_bytes;
 
 use crate::knobs::Habits;
 use crate::net::{Conn, Timer};
@@ -154,6 +155,8 @@ pub struct Client {
     last_response: Option<Time>,
     longest_gap: Duration,
     tally: Tally,
+    /// The bytes of all responses of this attachment.
+    bytes: u64,
 }
 
 impl Client {
@@ -181,6 +184,7 @@ impl Client {
             last_response: None,
             longest_gap: Duration::ZERO,
             tally: Tally::default(),
+            bytes: 0,
         }
     }
 
@@ -441,6 +445,7 @@ impl Client {
 
     fn attached(&mut self, attachment: Attachment, scene: &mut Scene<'_>) {
         self.phase = Phase::Attached(attachment);
+        self.bytes = 0;
         self.unknown_since = None;
         self.last_response = None;
         self.reopen_unreflected();
@@ -558,6 +563,7 @@ impl Client {
     fn receives(&mut self, attachment: Attachment, cursor: Cursor, payload: &Bytes, scene: &mut Scene<'_>) {
         let Some(session) = self.session() else { return };
         let (response, digest) = (cursor.responses, Digest::of(payload));
+        self.bytes += response_bytes(payload, &cursor.context) as u64;
         scene.trace(trace::Event::ClientReceive { session, response, digest });
         if self.remembered.len() == REMEMBERED_MAX {
             self.remembered.pop_front();
@@ -577,17 +583,17 @@ impl Client {
         match &self.settings.habits {
             Some(habits) => {
                 let takes = scene.dice.time(habits.takes.clone());
-                scene.remind(takes, Timer::Taken(attachment, response));
+                scene.remind(takes, Timer::Taken(attachment, response, self.bytes));
             }
-            None => self.taken(attachment, response, scene),
+            None => self.taken(attachment, response, self.bytes, scene),
         }
     }
 
-    fn taken(&mut self, attachment: Attachment, responses: u64, scene: &mut Scene<'_>) {
+    fn taken(&mut self, attachment: Attachment, responses: u64, bytes: u64, scene: &mut Scene<'_>) {
         if let (true, Some(session), Some(conn)) =
             (self.phase == Phase::Attached(attachment), self.session(), self.conn)
         {
-            scene.send(conn, Packet::Consumed { attachment, session, responses });
+            scene.send(conn, Packet::Consumed { attachment, session, responses, bytes });
         }
     }
 
@@ -707,7 +713,7 @@ impl Host for Client {
         match timer {
             Timer::Act => self.act(scene),
             Timer::Retry => self.retry(scene),
-            Timer::Taken(attachment, responses) => self.taken(attachment, responses, scene),
+            Timer::Taken(attachment, responses, bytes) => self.taken(attachment, responses, bytes, scene),
             other => unreachable!("{other:?} at a client"),
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use detector::Profile;
 use gcs_core::Limit;
 use model::{Level, Name, UnitId};
-use session_core::{GatewayParams, Policy};
+use session_core::{Credit, GatewayParams, Policy};
 
 use crate::dice::Dice;
 use crate::fault::Weather;
@@ -268,7 +268,11 @@ fn shape_sessions(knobs: &mut Knobs, dice: &mut Dice) {
     sessions.claim_retry = dice.pick(&[ms(100), ms(500)]);
     knobs.gateway.detach_ttl = sessions.detach_ttl;
     knobs.gateway.retry = dice.pick(&[ms(150), ms(400)]);
-    knobs.gateway.window = dice.pick(&[1, 4, 16]);
+    knobs.gateway.window = dice.pick(&[
+        Credit::responses(1),
+        Credit { responses: 4, bytes: 1000 },
+        Credit { responses: 16, bytes: 800 },
+    ]);
     knobs.gateway.requests_max = dice.pick(&[2, 64]);
     knobs.gateway.stall_timeout = dice.pick(&[Duration::from_secs(2), Duration::from_secs(5)]);
 }

@@ -63,8 +63,8 @@ pub enum Timer {
     Act,
     /// A client tries again what failed.
     Retry,
-    /// A client is through with a response.
-    Taken(Attachment, u64),
+    /// A client is through with a response, and with so many bytes of them.
+    Taken(Attachment, u64, u64),
 }
 
 /// Why an end of a connection hears nothing from the other one.

@@ -135,7 +135,7 @@ pub enum Packet {
     /// The gateway tells the attached client.
     ToClient { attachment: Attachment, event: ClientEvent },
     /// The client has taken responses.
-    Consumed { attachment: Attachment, session: SessionId, responses: u64 },
+    Consumed { attachment: Attachment, session: SessionId, responses: u64, bytes: u64 },
     /// The client lets go of its attachment.
     Detach { attachment: Attachment, session: SessionId },
 }

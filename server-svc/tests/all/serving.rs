@@ -48,6 +48,7 @@ fn grant(claim: &pb::Claim, stream: u64, credit: u64) -> Say {
         stream,
         resume: Some(pb::serve::Resume::Beginning(pb::Beginning {})),
         credit,
+        credit_bytes: u64::MAX,
         repeats_from: 1,
     })
 }
@@ -100,7 +101,8 @@ async fn a_film_is_streamed_as_far_as_there_is_credit() {
         if response.last {
             break;
         }
-        let credit = pb::Credit { session: claim.session.clone(), stream: 1, up_to: number + 2 };
+        let (up_to, bytes_up_to) = (number + 2, u64::MAX);
+        let credit = pb::Credit { session: claim.session.clone(), stream: 1, up_to, bytes_up_to };
         stream.say(Say::Credit(credit)).await;
     }
     assert_eq!(received, std::fs::read(film("life")).unwrap(), "the film, byte for byte");

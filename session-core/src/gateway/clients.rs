@@ -212,10 +212,11 @@ impl Gateway {
         session: SessionId,
         attachment: Attachment,
         responses: u64,
+        bytes: u64,
         out: &mut Vec<Output>,
     ) {
         if let Some(entry) = self.sessions.get_mut(&session) {
-            entry.consume(attachment, responses);
+            entry.consume(attachment, responses, bytes);
         }
         self.top_up(now, session, out);
     }

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use model::{Fence, SessionId, Time, UnitId};
 
 use super::interface::{Attachment, Failure, GatewayParams, LinkId, Position, Ticket};
+use super::reader::Reader;
 use super::watch::{Waits, Watch};
+use crate::credit::Credit;
 use crate::message::{Cursor, Resume, Secret, ToServer};
 
 /// Where a session is in its life, as far as this gateway is concerned.
@@ -32,16 +34,6 @@ pub(super) enum Missing {
     Client,
     /// A server that serves, while there is a client.
     Server,
-}
-
-/// The attached client, and how much it may be sent.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reader {
-    pub(super) attachment: Attachment,
-    /// The last response that its stream has taken.
-    consumed: u64,
-    /// The last response that the server may send.
-    granted: u64,
 }
 
 /// A request that is not acknowledged yet.
@@ -201,8 +193,8 @@ impl Entry {
 
     /// Whether the server may send nothing more before the client has taken some. It owes nothing then.
     pub(super) fn is_held_back(&self) -> bool {
-        let granted = self.client.map_or(0, |reader| reader.granted);
-        self.is_served() && self.requests.is_empty() && self.expected.is_some_and(|next| next > granted)
+        let has_room = |next| self.client.is_some_and(|reader| reader.has_room_for(next));
+        self.is_served() && self.requests.is_empty() && self.expected.is_some_and(|next| !has_room(next))
     }
 
     /// When this gateway loses its patience.
@@ -257,21 +249,16 @@ impl Entry {
     /// Seats a client, which has everything up to the cursor. Returns the one that had the seat.
     pub(super) fn seat(&mut self, attachment: Attachment) -> Option<Attachment> {
         let consumed = self.position.responses().unwrap_or(0);
-        let reader = Reader { attachment, consumed, granted: consumed };
+        let reader = Reader::new(attachment, consumed);
         self.cut_stream();
         self.client.replace(reader).map(|before| before.attachment)
     }
 
     /// Opens the present stream to the server: what it is told when it claims the session, or when the client has
-    /// come or gone. The client's window counts from what it has taken, so that no row of takeovers can flood it.
-    pub(super) fn grant(&mut self, session: SessionId, window: u64) -> ToServer {
+    /// come or gone.
+    pub(super) fn grant(&mut self, session: SessionId, window: Credit) -> ToServer {
         let from = self.position.responses();
-        let credit = self.client.as_mut().map_or(0, |reader| {
-            let from = from.unwrap_or(reader.consumed);
-            let credit = (reader.consumed + window).saturating_sub(from);
-            reader.granted = from + credit;
-            credit
-        });
+        let credit = self.client.as_mut().map_or(Credit::NONE, |reader| reader.open_stream(from, window));
         ToServer::Serve {
             session,
             fence: self.fence,
@@ -299,32 +286,23 @@ impl Entry {
         let responses = cursor.responses;
         self.expected = Some(responses + 1);
         if let Some(reader) = &mut self.client {
-            let before = self.position.responses().unwrap_or(reader.consumed);
-            let moved = |number: u64| number.saturating_add(responses).saturating_sub(before);
-            (reader.consumed, reader.granted) = (moved(reader.consumed), moved(reader.granted));
+            reader.shift(self.position.responses(), responses);
         }
         self.position = Resume::After(cursor);
     }
 
-    /// The client's stream has taken the responses up to this one.
-    pub(super) fn consume(&mut self, attachment: Attachment, responses: u64) {
-        // What the client has taken from before the stream went back is no news.
-        if self.expected.is_some_and(|expected| responses >= expected) {
-            return;
-        }
+    /// The client's stream has taken the responses up to this one, and so many bytes in all.
+    pub(super) fn consume(&mut self, attachment: Attachment, responses: u64, bytes: u64) {
+        // The number of what the client has taken from before the stream went back is no news.
+        let is_news = self.expected.is_none_or(|expected| responses < expected);
         if let Some(reader) = self.client.as_mut().filter(|reader| reader.attachment == attachment) {
-            reader.consumed = reader.consumed.max(responses);
+            reader.consume(is_news.then_some(responses), bytes);
         }
     }
 
-    /// A credit for the server, if the stream has started and the credit is worth a message: half a window.
-    pub(super) fn top_up(&mut self, session: SessionId, window: u64) -> Option<ToServer> {
-        let reader = self.client.as_mut().filter(|_| self.expected.is_some())?;
-        let up_to = reader.consumed + window;
-        if up_to < reader.granted + (window / 2).max(1) {
-            return None;
-        }
-        reader.granted = up_to;
+    /// A credit for the server, if the stream has started and the credit is worth a message.
+    pub(super) fn top_up(&mut self, session: SessionId, window: Credit) -> Option<ToServer> {
+        let up_to = self.client.as_mut().filter(|_| self.expected.is_some())?.top_up(window)?;
         Some(ToServer::Credit { session, stream: self.stream, up_to })
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use model::trace::Event;
 use model::{Fence, GroupName, Name, SessionId, UnitId};
 
+use crate::credit::Credit;
 use crate::message::{AttachRefusal, Cursor, Resume, Secret, ToGateway, ToServer};
 use crate::service::{Refusal, UnitInfo};
 
@@ -19,8 +20,10 @@ pub struct GatewayParams {
     pub requests_max: usize,
     /// The largest request, in bytes.
     pub request_bytes_max: usize,
-    /// How many responses a server may be ahead of the client.
-    pub window: u64,
+    /// How far a server may be ahead of the client.
+    pub window: Credit,
+    /// How many bytes all servers may be ahead of all clients together: windows shrink where there are many sessions.
+    pub buffer_bytes: u64,
     /// How often a multicast that nobody answered is repeated.
     pub retry: Duration,
     /// How long clients wait while no server serves them.
@@ -39,7 +42,8 @@ impl Default for GatewayParams {
             sessions_max: 20_000,
             requests_max: 64,
             request_bytes_max: 64 * 1024,
-            window: 16,
+            window: Credit { responses: 256, bytes: 256 * 1024 },
+            buffer_bytes: 256 * 1024 * 1024,
             retry: Duration::from_millis(250),
             no_replica_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(5),
@@ -87,8 +91,8 @@ pub enum Input {
     Attach { ticket: Ticket, unit: UnitId, session: SessionId, secret: Secret, from: Position },
     /// A client's stream is closed.
     Detach { session: SessionId, attachment: Attachment },
-    /// A client's stream has taken all responses up to this number.
-    Consumed { session: SessionId, attachment: Attachment, responses: u64 },
+    /// A client's stream has taken all responses up to this number, and so many bytes in all since it was attached.
+    Consumed { session: SessionId, attachment: Attachment, responses: u64, bytes: u64 },
     /// A client's request. Without a number it is the next one.
     Request { ticket: Ticket, session: SessionId, secret: Secret, number: Option<u64>, operation: Bytes },
     /// A client is done with its session.

@@ -8,6 +8,7 @@ mod clients;
 mod entry;
 mod interface;
 mod questions;
+mod reader;
 mod servers;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use model::trace::Event;
 use model::{Machine, Name, SessionId, Time};
 use serde::Serialize;
 
+use crate::credit::Credit;
 use crate::message::{ContentMessage, GatewayId, SessionMessage, encode};
 use crate::names::Purpose;
 use crate::timers::Timers;
@@ -164,19 +166,28 @@ impl Gateway {
         }
     }
 
+    /// How far servers may be ahead of each client now.
+    fn window(&self) -> Credit {
+        let Credit { responses, bytes } = self.params.window;
+        let share = self.params.buffer_bytes / (self.sessions.len() as u64).max(1);
+        Credit { responses, bytes: bytes.min(share).max(1) }
+    }
+
     /// Tells the session's server what to do.
     fn instruct(&mut self, session: SessionId, out: &mut Vec<Output>) {
+        let window = self.window();
         let Some(entry) = self.sessions.get_mut(&session) else { return };
         if let Some(link) = entry.server {
-            out.push(Output::ToServer { link, message: entry.grant(session, self.params.window) });
+            out.push(Output::ToServer { link, message: entry.grant(session, window) });
         }
     }
 
     /// Lets the session's server send more, if the client has taken enough.
     fn top_up(&mut self, now: Time, session: SessionId, out: &mut Vec<Output>) {
+        let window = self.window();
         let Some(entry) = self.sessions.get_mut(&session) else { return };
         if let Some(link) = entry.server
-            && let Some(message) = entry.top_up(session, self.params.window)
+            && let Some(message) = entry.top_up(session, window)
         {
             entry.watch.ask(now);
             out.push(Output::ToServer { link, message });
@@ -295,8 +306,8 @@ impl Machine for Gateway {
                 self.attach(now, Call { ticket, unit, session, secret }, from, out);
             }
             Input::Detach { session, attachment } => self.detach(now, session, attachment, out),
-            Input::Consumed { session, attachment, responses } => {
-                self.consumed(now, session, attachment, responses, out);
+            Input::Consumed { session, attachment, responses, bytes } => {
+                self.consumed(now, session, attachment, responses, bytes, out);
             }
             Input::Request { ticket, session, secret, number, operation } => {
                 self.request(now, Submission { ticket, session, secret, number, operation }, out);

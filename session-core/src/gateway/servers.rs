@@ -9,6 +9,7 @@ use model::{Digest, Fence, SessionId, Time, UnitId};
 use super::Gateway;
 use super::entry::{Entry, Pending, Phase};
 use super::interface::{ClientEvent, Failure, LinkId, Output, Reply};
+use crate::credit::response_bytes;
 use crate::message::{AttachRefusal, Cursor, Resume, ToGateway, ToServer};
 use crate::service::Refusal;
 
@@ -193,6 +194,9 @@ impl Gateway {
         }
         entry.expected = Some(response + 1);
         entry.position = Resume::After(cursor.clone());
+        if let Some(reader) = &mut entry.client {
+            reader.pass(response_bytes(&payload, &cursor.context));
+        }
         let (fence, client, rested) = (entry.fence, entry.client, entry.watch.is_resting());
         entry.watch.hear(now);
         if rested {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use model::{Address, Boot, ConfigurationId, Fence, GroupViewId, Machine, SessionId, Time, UnitId};
 
 use super::*;
+use crate::credit::Credit;
 use crate::edition::Edition;
 use crate::message::{AttachRefusal, Cursor, Resume, Secret, ServiceMessage, ToGateway, ToServer, decode};
 use crate::service::{Refusal, RefusalKind, UnitInfo};
@@ -45,8 +46,12 @@ struct Bench {
 impl Bench {
     /// A gateway with two servers, which is attached to a daemon.
     fn new() -> Bench {
-        let params =
-            GatewayParams { window: 4, requests_max: 3, sessions_max: 2, ..GatewayParams::default() };
+        let params = GatewayParams {
+            window: Credit::responses(4),
+            requests_max: 3,
+            sessions_max: 2,
+            ..GatewayParams::default()
+        };
         let name = "g".parse().unwrap();
         let id = GatewayId { name, boot: Boot::new(1), address: Address::new("localhost:1") };
         let mut bench = Bench { gateway: Gateway::new(id, params), now: Time::ZERO, tickets: 0 };
@@ -137,7 +142,7 @@ impl Bench {
     }
 
     fn consume(&mut self, responses: u64) -> Vec<String> {
-        self.tell(Input::Consumed { session: SESSION, attachment: Attachment(1), responses })
+        self.tell(Input::Consumed { session: SESSION, attachment: Attachment(1), responses, bytes: 0 })
     }
 
     fn request(&mut self, number: Option<u64>) -> Vec<String> {
@@ -258,9 +263,9 @@ fn shown_order(order: ToServer) -> String {
                 Resume::After(cursor) => format!("{}/{}", cursor.responses, cursor.requests),
                 Resume::Anywhere => "anywhere".into(),
             };
-            format!("serve {stream} from {from}, {credit} more")
+            format!("serve {stream} from {from}, {} more", credit.responses)
         }
-        ToServer::Credit { stream, up_to, .. } => format!("stream {stream} up to {up_to}"),
+        ToServer::Credit { stream, up_to, .. } => format!("stream {stream} up to {}", up_to.responses),
         ToServer::Fenced { fence, .. } => format!("fenced {}", fence.counter()),
         ToServer::Unknown { .. } => "unknown".into(),
     }

@@ -66,11 +66,11 @@ impl<S: ContentService> Server<S> {
                     self.serve(now, &unit, session, Grant { stream, resume, credit, repeats_from }, out);
                 }
             }
-            ToServer::Credit { stream, up_to: more, .. } => {
-                if let Serving::Streaming { stream: current, up_to, .. } = &mut held.serving
+            ToServer::Credit { stream, up_to, .. } => {
+                if let Serving::Streaming { stream: current, room, .. } = &mut held.serving
                     && *current == stream
                 {
-                    *up_to = more.max(*up_to);
+                    room.grow(up_to);
                 }
             }
             ToServer::Fenced { fence, .. } => {

@@ -13,6 +13,7 @@ use model::{
 };
 
 use super::*;
+use crate::credit::Credit;
 use crate::edition::{ContentId, encode_context};
 use crate::message::{
     ContentMessage, Cursor, GatewayId, Resume, Secret, ServiceMessage, SessionMessage, ToGateway, ToServer,
@@ -317,11 +318,13 @@ impl Cluster {
         repeats_from: u64,
     ) -> Vec<String> {
         let fence = self.fence;
+        let credit = Credit::responses(credit);
         let serve = ToServer::Serve { session: SESSION, fence, stream, resume, credit, repeats_from };
         self.tell(name, Input::Gateway(gateway("g"), serve))
     }
 
     fn credit(&mut self, name: &'static str, stream: u64, up_to: u64) -> Vec<String> {
+        let up_to = Credit::responses(up_to);
         let credit = ToServer::Credit { session: SESSION, stream, up_to };
         self.tell(name, Input::Gateway(gateway("g"), credit))
     }

@@ -242,8 +242,8 @@ impl Host for GatewayHost {
                 }
             }
             Packet::Call { call, what } => self.call(conn, call, what, scene),
-            Packet::Consumed { attachment, session, responses } => {
-                self.tell(Input::Consumed { session, attachment, responses }, scene);
+            Packet::Consumed { attachment, session, responses, bytes } => {
+                self.tell(Input::Consumed { session, attachment, responses, bytes }, scene);
             }
             Packet::Detach { attachment, session } => {
                 self.attachments.remove(&attachment);

@@ -17,6 +17,7 @@ fn tell_alone(cluster: &mut Cluster, name: &'static str, input: Input<Counter>) 
 }
 
 fn more_credit(up_to: u64) -> Input<Counter> {
+    let up_to = Credit::responses(up_to);
     Input::Gateway(gateway("g"), ToServer::Credit { session: SESSION, stream: 1, up_to })
 }
 
@@ -83,7 +84,7 @@ fn what_a_replaced_primary_commits_nobody_takes() {
                 fence: cluster.fence,
                 stream: 2,
                 resume: after(1, 0, 1),
-                credit: 1,
+                credit: Credit::responses(1),
                 repeats_from: u64::MAX,
             },
         ),
@@ -122,7 +123,7 @@ fn at_the_safe_level_nothing_is_sent_on_the_strength_of_less() {
         fence: cluster.fence,
         stream: 1,
         resume: Resume::Beginning,
-        credit: 1,
+        credit: Credit::responses(1),
         repeats_from: u64::MAX,
     };
     cluster.step("a", Input::Gateway(gateway("g"), serve));
