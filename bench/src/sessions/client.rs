@@ -101,7 +101,7 @@ impl Client {
     /// Sends a request, and returns once it is acknowledged.
     pub async fn request(&mut self) -> anyhow::Result<()> {
         let (name, secret) = (self.name.clone(), self.secret.clone());
-        let request = SendRequestRequest { name, secret, number: 0, operation: None };
+        let request = SendRequestRequest { name, secret, number: 0, operation: Some(Default::default()) };
         self.stub.send_request(request).await?;
         Ok(())
     }

@@ -37,6 +37,7 @@ fn storms_reach_every_moment() {
         "content server hung",
         "primary and backup killed",
         "policy changed",
+        "edition published",
         "obsolete views refused",
         "orphans skipped after a hole",
         "configurations whose messages have no one order everywhere",
