@@ -237,7 +237,9 @@ impl Cluster {
             Some(_) | None => Program::Handover(options.exe.clone()),
         };
         let (name, dir) = (service.name(number), options.dir.clone());
-        Child::new(Spec { name, service, program, dir, flags })
+        let keys = ("HANDOVER_CURSORS__KEYS".to_owned(), self.home.cursor_key().to_owned());
+        let secrets = if service == Service::Gateway { vec![keys] } else { Vec::new() };
+        Child::new(Spec { name, service, program, dir, flags, secrets })
     }
 
     /// Starts `count` processes of a kind at the same time.

@@ -93,6 +93,8 @@ pub enum Heard {
     },
     /// Two contexts of the session, which both sides of a partition served, were made one.
     Merged,
+    /// All servers had forgotten the session, and it was made anew from the cursor.
+    Rebuilt,
     /// A response.
     Response {
         /// When it was heard.
@@ -287,6 +289,7 @@ impl Player {
                 requests_lost: it.requests_lost,
             }),
             Event::Merged(_) => Ok(Heard::Merged),
+            Event::Rebuilt(_) => Ok(Heard::Rebuilt),
             Event::Response(it) => {
                 self.recorder.received(self.session.id, it.number, &it.payload);
                 self.ledger.enter(it.number, &it.payload)?;

@@ -59,23 +59,6 @@ impl Program {
         kill(Pid::from_raw(self.pid.cast_signed()), signal).expect("it runs");
     }
 
-    /// Sends a signal to it and to all programs that it has started, such as the one that it is only a wrapper of.
-    pub fn signal_all(&self, signal: Signal) {
-        let mut pids = vec![self.pid];
-        let mut next = 0;
-        while let Some(pid) = pids.get(next).copied() {
-            let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
-            for thread in threads.flatten() {
-                let children = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-                pids.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-            }
-            next += 1;
-        }
-        for pid in pids {
-            kill(Pid::from_raw(pid.cast_signed()), signal).expect("it runs");
-        }
-    }
-
     /// The lines of its output so far.
     pub fn output(&self) -> Vec<String> {
         self.output.seen.borrow().clone()

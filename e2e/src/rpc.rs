@@ -130,7 +130,9 @@ pub async fn response(stream: &mut Streaming<AttachResponse>) -> Result<Option<R
         match within("a response", stream.message()).await? {
             None => return Ok(None),
             Some(AttachResponse { event: Some(Event::Response(response)) }) => return Ok(Some(response)),
-            Some(AttachResponse { event: Some(Event::Serving(_) | Event::Merged(_)) | None }) => {}
+            Some(AttachResponse {
+                event: Some(Event::Serving(_) | Event::Merged(_) | Event::Rebuilt(_)) | None,
+            }) => {}
         }
     }
 }

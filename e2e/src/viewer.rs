@@ -42,6 +42,8 @@ pub struct Seen {
     pub servings: Vec<Serving>,
     /// Gateways that went away, and what they said.
     pub lost: Vec<(Address, String)>,
+    /// How often the session was made anew.
+    pub rebuilt: usize,
     /// Everything was sent.
     pub ended: bool,
     /// Why the viewer cannot go on.
@@ -259,6 +261,7 @@ impl Seen {
             }
             Heard::Lost { gateway, status } => self.lost.push((gateway, reason(&status))),
             Heard::Merged => {}
+            Heard::Rebuilt => self.rebuilt += 1,
             Heard::End => self.ended = true,
         }
         Ok(())

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::vec;
 
 use futures::{Stream, stream};
-use model::SessionId;
 use proto::session::v1::AttachResponse;
 use session_core::gateway::{Attachment, ClientEvent, Input};
 use session_core::{Gateway, response_bytes};
@@ -13,8 +12,10 @@ use svc_kit::driver::Handle;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use crate::cursor::Holder;
 use crate::desk::Desk;
 use crate::mailbox::Mailbox;
+use crate::seal::Seals;
 use crate::{status, wire};
 
 /// What the transport has taken is told to the machine when nothing else is at hand, and each time that it is so many
@@ -23,7 +24,8 @@ const REPORT_BYTES: u64 = 32 * 1024;
 
 /// An attached client.
 pub(crate) struct Client {
-    pub(crate) session: SessionId,
+    pub(crate) holder: Holder,
+    pub(crate) seals: Arc<Seals>,
     pub(crate) attachment: Attachment,
     pub(crate) mailbox: Mailbox,
     pub(crate) machine: Handle<Gateway>,
@@ -90,7 +92,7 @@ impl Client {
         };
         self.progress.give(&event);
         let last = matches!(event, ClientEvent::Response { last: true, .. });
-        match wire::client_event(self.session, event) {
+        match wire::client_event(event, |cursor| self.seals.cursor(&self.holder, cursor)) {
             Ok(response) => Some((Ok(response), (!last).then_some(self))),
             Err(failure) => Some((Err(status::of(failure)), None)),
         }
@@ -101,7 +103,7 @@ impl Client {
         let Progress { responses, bytes, reported, .. } = self.progress;
         if bytes > reported {
             self.progress.reported = bytes;
-            let (session, attachment) = (self.session, self.attachment);
+            let (session, attachment) = (self.holder.session, self.attachment);
             self.machine.send(Input::Consumed { session, attachment, responses, bytes }).await.ok()?;
         }
         Some(())
@@ -111,7 +113,7 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.desk.waiting().clients.remove(&self.attachment);
-        let fact = Input::Detach { session: self.session, attachment: self.attachment };
+        let fact = Input::Detach { session: self.holder.session, attachment: self.attachment };
         let machine = self.machine.clone();
         // There is no runtime when the process ends.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

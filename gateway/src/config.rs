@@ -12,6 +12,8 @@ use svc_kit::process::{Arguments, CommonArgs};
 use svc_kit::settings::{self, Invalid, Settings};
 use svc_kit::telemetry::Log;
 
+use crate::seal::Key;
+
 /// What the gateway runs with.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,6 +45,9 @@ pub struct Config {
     /// Patience.
     #[serde(default)]
     pub sessions: Sessions,
+    /// What makes cursors the cluster's own.
+    #[serde(default)]
+    pub cursors: Cursors,
     /// When a silent connection counts as broken.
     #[serde(default)]
     pub keepalive: Keepalive,
@@ -82,6 +87,17 @@ impl Default for Limits {
             buffer_bytes,
         }
     }
+}
+
+/// The table `cursors`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cursors {
+    /// The keys, the same at all gateways, each of 64 hexadecimal digits. The first one seals, all of them open: a new key
+    /// comes last until all gateways have it, and then first; the old one goes when no client has a cursor of it any more.
+    /// Without a key nothing is sealed.
+    #[serde(deserialize_with = "settings::list")]
+    pub keys: Vec<Key>,
 }
 
 /// The table `sessions`: how long things wait.

@@ -16,6 +16,7 @@ mod groups;
 mod mailbox;
 mod operation;
 mod rpc;
+pub mod seal;
 mod status;
 mod wire;
 
@@ -48,6 +49,7 @@ use crate::desk::Desk;
 use crate::effects::{Counters, Effects};
 use crate::groups::Groups;
 use crate::rpc::Sessions;
+use crate::seal::Seals;
 
 /// Facts that wait for the machine.
 const INBOX_MAX: usize = 4096;
@@ -108,6 +110,12 @@ impl Running {
         let (stop, draining, calls) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let params = config.params();
+        if config.cursors.keys.is_empty() {
+            tracing::warn!(
+                "there is no key for cursors: clients can change theirs, and no session is made anew"
+            );
+        }
+        let seals = Arc::new(Seals::new(config.cursors.keys));
         let sessions = Sessions {
             machine: machine.clone(),
             desk: desk.clone(),
@@ -116,6 +124,7 @@ impl Running {
                 .saturating_add(CLIENT_EVENTS_MAX),
             draining: draining.clone(),
             calls: calls.clone(),
+            seals: seals.clone(),
         };
         let delivery = Delivery {
             cluster: config.cluster,

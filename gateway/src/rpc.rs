@@ -21,9 +21,11 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::client::{Client, Progress};
+use crate::cursor::Holder;
 use crate::desk::{Call, Desk};
 use crate::mailbox::mailbox;
-use crate::{cursor, operation, status, wire};
+use crate::seal::Seals;
+use crate::{operation, status, wire};
 
 /// The service for clients.
 #[derive(Clone)]
@@ -36,6 +38,8 @@ pub(crate) struct Sessions {
     pub(crate) draining: CancellationToken,
     /// Calls under way, to be finished before the gateway ends.
     pub(crate) calls: TaskTracker,
+    /// What cursors are sealed with.
+    pub(crate) seals: Arc<Seals>,
 }
 
 impl Sessions {
@@ -53,14 +57,16 @@ impl Sessions {
     async fn attach(&self, request: AttachRequest) -> Result<Client, Status> {
         let (unit, session) = wire::session("name", &request.name)?;
         let secret = wire::secret("secret", &request.secret)?;
-        let resume = cursor::decode(session, &request.cursor).map_err(status::malformed_cursor)?;
+        let holder = Holder { unit: unit.clone(), session, secret };
+        let (resume, sealed) = self.seals.read(&holder, &request.cursor).map_err(status::bad_cursor)?;
         let (slot, mailbox) = mailbox(self.queue_max);
-        let from = Position { resume, resends: request.resends };
+        let from = Position { resume, resends: request.resends, sealed };
         let fact = |ticket| Input::Attach { ticket, unit, session, secret, from };
         let reply = self.ask(self.desk.call(Some(slot)), fact).await?;
         let Reply::Attached(attachment) = reply else { unreachable!("an attach is answered by {reply:?}") };
         Ok(Client {
-            session,
+            holder,
+            seals: self.seals.clone(),
             attachment,
             mailbox,
             machine: self.machine.clone(),
@@ -94,9 +100,9 @@ impl SessionService for Sessions {
         let session = model::SessionId::new(Uuid::now_v7().as_u128());
         let secret = Secret::new(Uuid::new_v4().as_u128());
         let name = wire::session_name(&unit, session);
+        let cursor = self.seals.beginning(&Holder { unit: unit.clone(), session, secret });
         self.ask(self.desk.call(None), |ticket| Input::Open { ticket, unit, session, secret }).await?;
-        let (secret, cursor) = (wire::secret_text(secret), cursor::beginning(session));
-        Ok(Response::new(CreateSessionResponse { name, secret, cursor }))
+        Ok(Response::new(CreateSessionResponse { name, secret: wire::secret_text(secret), cursor }))
     }
 
     async fn attach(&self, request: Request<AttachRequest>) -> Result<Response<Self::AttachStream>, Status> {

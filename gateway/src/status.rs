@@ -10,6 +10,8 @@ use svc_kit::status::{DOMAIN, because, exhausted, unavailable};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::cursor::CursorError;
+
 /// When to try again what failed for want of a server, or at a limit.
 const RETRY: Duration = Duration::from_millis(500);
 /// When to try again at another gateway.
@@ -74,8 +76,15 @@ pub(crate) fn server_too_slow() -> Status {
 }
 
 /// The client's cursor is of no use.
-pub(crate) fn malformed_cursor(error: crate::cursor::CursorError) -> Status {
-    bad_field("MALFORMED_CURSOR", "cursor", error.to_string())
+pub(crate) fn bad_cursor(error: CursorError) -> Status {
+    let reason = match error {
+        CursorError::Malformed | CursorError::Version { .. } | CursorError::AnotherSession => {
+            "MALFORMED_CURSOR"
+        }
+        CursorError::Unsealed | CursorError::Forged => "FORGED_CURSOR",
+        CursorError::UnknownKey => "UNKNOWN_CURSOR_KEY",
+    };
+    bad_field(reason, "cursor", error.to_string())
 }
 
 /// The client's request has no JSON.
@@ -121,7 +130,9 @@ mod tests {
         let others = [
             draining(),
             client_too_slow(),
-            malformed_cursor(crate::cursor::CursorError::AnotherSession),
+            bad_cursor(CursorError::AnotherSession),
+            bad_cursor(CursorError::Forged),
+            bad_cursor(CursorError::UnknownKey),
             malformed_operation(crate::operation::OperationError::TooDeep),
             svc_kit::status::bad_field("name", "is empty"),
         ];

@@ -89,8 +89,8 @@ pub(crate) fn secret_text(secret: Secret) -> String {
 
 /// What an attached client is told, in the words of the contract; for the last event, why its stream ends.
 pub(crate) fn client_event(
-    session: SessionId,
     event: ClientEvent,
+    write: impl FnOnce(Cursor) -> Bytes,
 ) -> Result<session::AttachResponse, session_core::gateway::Failure> {
     use session::attach_response::Event;
     let event = match event {
@@ -99,9 +99,10 @@ pub(crate) fn client_event(
             Event::Serving(session::Serving { server, fence, takeover, requests_lost, stalled })
         }
         ClientEvent::Merged => Event::Merged(session::Merged {}),
+        ClientEvent::Rebuilt => Event::Rebuilt(session::Rebuilt {}),
         ClientEvent::Response { cursor, payload, last } => {
             let (number, requests_applied) = (cursor.responses, cursor.requests);
-            let cursor = cursor::encode(session, cursor);
+            let cursor = write(cursor);
             Event::Response(session::Response { number, payload, cursor, requests_applied, last })
         }
         ClientEvent::Over(failure) => return Err(failure),
@@ -162,6 +163,7 @@ pub(crate) fn from_server(request: delivery::DeliverRequest) -> Result<ToGateway
             cursor: from_cursor("started.cursor", it.cursor)?,
             uncertain: it.uncertain,
             merged: it.merged,
+            rebuilt: it.rebuilt,
         },
         FromServer::Response(it) => ToGateway::Response {
             session: session_id("response.session", &it.session)?,
@@ -296,6 +298,7 @@ fn attach_refusal(reason: delivery::AttachRefusal) -> Result<AttachRefusal, Malf
         delivery::AttachRefusal::WrongSecret => Ok(AttachRefusal::WrongSecret),
         delivery::AttachRefusal::Elsewhere => Ok(AttachRefusal::Elsewhere),
         delivery::AttachRefusal::BadCursor => Ok(AttachRefusal::BadCursor),
+        delivery::AttachRefusal::Forgotten => Ok(AttachRefusal::Forgotten),
         delivery::AttachRefusal::Unspecified => Err(missing("refused.reason")),
     }
 }
@@ -433,6 +436,7 @@ mod tests {
             FromServer::Started(delivery::Started {
                 uncertain: true,
                 merged: true,
+                rebuilt: true,
                 session: session.clone(),
                 stream: 4,
                 requests_lost: 2,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use model::{Address, Level, Name, UnitId};
 use serde::{Deserialize, Serialize};
-use session_core::{Components, Params, Policy, Uncertain};
+use session_core::{Components, Params, Policy, Rebuild, Uncertain};
 use svc_kit::dial::Keepalive;
 use svc_kit::process::{Arguments, CommonArgs};
 use svc_kit::settings::{self, Invalid, Settings};
@@ -80,6 +80,27 @@ pub struct Sessions {
     pub uncertain: Doubt,
     /// How surely the session group has each response before its client is sent it, if the service does not demand more.
     pub commit: Commit,
+    /// What becomes of a session that all servers have forgotten, and whose client comes back.
+    pub rebuild: Anew,
+}
+
+/// What becomes of a session that all servers have forgotten, when its client brings a cursor that the cluster sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Anew {
+    /// It is lost
+    Never,
+    /// It is made anew, from the context in the cursor
+    Allowed,
+}
+
+impl Anew {
+    fn policy(self) -> Rebuild {
+        match self {
+            Anew::Never => Rebuild::Never,
+            Anew::Allowed => Rebuild::Allowed,
+        }
+    }
 }
 
 /// How surely a session group has a response before the client is sent it.
@@ -158,6 +179,7 @@ impl Default for Sessions {
             components: Where::Any,
             uncertain: Doubt::Ask,
             commit: Commit::None,
+            rebuild: Anew::Never,
         }
     }
 }
@@ -196,6 +218,7 @@ impl Config {
                 components: self.sessions.components.policy(),
                 uncertain: self.sessions.uncertain.policy(),
                 commit: self.sessions.commit.policy(),
+                rebuild: self.sessions.rebuild.policy(),
             },
             detach_ttl: self.sessions.detach_ttl,
             trace: self.trace.is_some(),
@@ -280,6 +303,9 @@ pub struct SessionsArgs {
     /// Send a response only when the session group has it
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub commit: Option<Commit>,
+    /// What becomes of a session that all servers have forgotten, and whose client comes back
+    #[arg(long, value_enum, value_name = "WHETHER")]
+    pub rebuild: Option<Anew>,
 }
 
 impl Arguments for Args {

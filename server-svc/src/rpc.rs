@@ -10,7 +10,8 @@ use proto::server::v1 as pb;
 use proto::server::v1::server_service_server::ServerService;
 use session_core::server::Input;
 use session_core::{
-    Components, Database, OrderRefusal, Ordered, Policy, PolicyChange, Server, SessionStatus, Uncertain,
+    Components, Database, OrderRefusal, Ordered, Policy, PolicyChange, Rebuild, Server, SessionStatus,
+    Uncertain,
 };
 use svc_kit::driver::{Clock, Handle};
 use svc_kit::status::{bad_field, because, unavailable};
@@ -104,6 +105,7 @@ impl<S: Service> ServerService for Operators<S> {
             components: components(policy.components).into(),
             uncertain: uncertain(policy.uncertain).into(),
             commit: commit_level(policy.commit).into(),
+            rebuild: rebuild(policy.rebuild).into(),
         }))
     }
 
@@ -184,7 +186,20 @@ fn policy_change(request: &pb::ChangePolicyRequest) -> Result<PolicyChange, Stat
         pb::CommitLevel::Agreed => Some(Some(Level::Agreed)),
         pb::CommitLevel::Safe => Some(Some(Level::Safe)),
     };
-    Ok(PolicyChange { backups, period, components, uncertain, commit })
+    let rebuild = match request.rebuild() {
+        pb::Rebuild::Unspecified if request.rebuild == 0 => None,
+        pb::Rebuild::Unspecified => return Err(bad_field("rebuild", "is not a value of its enum")),
+        pb::Rebuild::Never => Some(Rebuild::Never),
+        pb::Rebuild::Allowed => Some(Rebuild::Allowed),
+    };
+    Ok(PolicyChange { backups, period, components, uncertain, commit, rebuild })
+}
+
+fn rebuild(rebuild: Rebuild) -> pb::Rebuild {
+    match rebuild {
+        Rebuild::Never => pb::Rebuild::Never,
+        Rebuild::Allowed => pb::Rebuild::Allowed,
+    }
 }
 
 fn commit_level(commit: Option<Level>) -> pb::CommitLevel {
@@ -258,6 +273,7 @@ fn unit_status<S: Service>(
         components: components(policy.components).into(),
         uncertain: uncertain(policy.uncertain).into(),
         commit: commit_level(policy.commit).into(),
+        rebuild: rebuild(policy.rebuild).into(),
         may_serve: server.may_serve(unit),
         edition: database.edition().number,
         editions: server.editions(unit).map(|edition| edition.number).collect(),

@@ -70,9 +70,17 @@ pub(crate) fn for_gateway(message: ToGateway) -> pb::DeliverRequest {
             fence: Some(fence_message(fence)),
             requests,
         }),
-        ToGateway::Started { session, stream, requests_lost, cursor, uncertain, merged } => {
+        ToGateway::Started { session, stream, requests_lost, cursor, uncertain, merged, rebuilt } => {
             let (session, cursor) = (session_bytes(session), Some(cursor_message(cursor)));
-            ForGateway::Started(pb::Started { session, stream, requests_lost, cursor, uncertain, merged })
+            ForGateway::Started(pb::Started {
+                session,
+                stream,
+                requests_lost,
+                cursor,
+                uncertain,
+                merged,
+                rebuilt,
+            })
         }
         ToGateway::Response { session, stream, cursor, payload, last } => {
             let (session, cursor) = (session_bytes(session), Some(cursor_message(cursor)));
@@ -190,6 +198,7 @@ fn attach_refusal(reason: AttachRefusal) -> pb::AttachRefusal {
         AttachRefusal::WrongSecret => pb::AttachRefusal::WrongSecret,
         AttachRefusal::Elsewhere => pb::AttachRefusal::Elsewhere,
         AttachRefusal::BadCursor => pb::AttachRefusal::BadCursor,
+        AttachRefusal::Forgotten => pb::AttachRefusal::Forgotten,
     }
 }
 

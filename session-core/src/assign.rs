@@ -275,6 +275,7 @@ mod tests {
             placed: false,
             stalls: Stalls::NONE,
             merged: false,
+            rebuilt: false,
             version: Version { fence: Fence::NONE, number: 0 },
             past: Vec::new(),
             context: unopened(Edition::ONLY),

@@ -225,6 +225,7 @@ where
         let new = core::mem::take(&mut self.new);
         self.rest = Rest::No;
         let merged = new && known.merged;
+        let rebuilt = new && known.rebuilt;
         // What was committed is not uncertain.
         let asks = scene.uncertain == Uncertain::Ask || self.commits(scene);
         if new && known.replaced.is_some() && !asks {
@@ -242,7 +243,8 @@ where
         let room = Room::after(cursor.responses, credit);
         self.serving = Serving::Streaming { stream, room, due: None };
         let uncertain = false;
-        scene.send.push(ToGateway::Started { session, stream, requests_lost, cursor, uncertain, merged });
+        let start = ToGateway::Started { session, stream, requests_lost, cursor, uncertain, merged, rebuilt };
+        scene.send.push(start);
         self.catch_up(scene);
         true
     }

@@ -35,6 +35,6 @@ pub use params::Params;
 pub use server::{Server, SessionStatus};
 pub use service::{ContentService, Next, Refusal, RefusalKind, UnitInfo};
 pub use unit_db::{
-    Components, Database, OrderRefusal, Ordered, Policy, PolicyChange, Relocation, Replaced, Session, Share,
-    Stalls, Tomb, Uncertain, Update, Version,
+    Components, Database, OrderRefusal, Ordered, Policy, PolicyChange, Rebuild, Relocation, Replaced,
+    Session, Share, Stalls, Tomb, Uncertain, Update, Version,
 };

@@ -149,6 +149,18 @@ pub enum ContentMessage {
         /// The greatest fence that it has seen. A session whose copies with that fence are lost needs one above it.
         fence: Fence,
     },
+    /// A gateway was told that nobody knows this session, and brings a cursor of it that this cluster sealed. Where the
+    /// unit allows it, the session goes on from there.
+    Rebuild {
+        /// The session.
+        session: SessionId,
+        /// What the client showed. The seal says that it is the session's.
+        secret: Secret,
+        /// Where the client is.
+        gateway: GatewayId,
+        /// How far it got; nothing: it has nothing yet.
+        cursor: Option<Cursor>,
+    },
     /// A gateway has heard nothing from the primary of a session for too long, although something is due. The session
     /// is moved to another server.
     Stalled {
@@ -325,6 +337,8 @@ pub enum ToGateway {
         uncertain: bool,
         /// Both sides of a partition served the session, and here they are one again.
         merged: bool,
+        /// All servers had forgotten the session, and it is made anew from its client's cursor.
+        rebuilt: bool,
     },
     /// The next response.
     Response {
@@ -448,6 +462,8 @@ pub enum AttachRefusal {
     Elsewhere,
     /// The client's cursor has a context that is not one of the service's.
     BadCursor,
+    /// No such session, and the unit does not make sessions anew.
+    Forgotten,
 }
 
 impl fmt::Display for AttachRefusal {
@@ -458,6 +474,7 @@ impl fmt::Display for AttachRefusal {
             AttachRefusal::WrongSecret => "the secret is not this session's",
             AttachRefusal::Elsewhere => "the session's client is at another gateway",
             AttachRefusal::BadCursor => "the context in the cursor is not one of the service's",
+            AttachRefusal::Forgotten => "nobody remembers the session, and its unit makes none anew",
         })
     }
 }

@@ -33,8 +33,10 @@ impl Told {
         let (session, stream) = (scene.session, self.stream);
         let (requests_lost, merged) =
             (core::mem::take(&mut self.requests_lost), core::mem::take(&mut self.merged));
-        let uncertain = true;
-        scene.send.push(ToGateway::Started { session, stream, requests_lost, cursor, uncertain, merged });
+        // Who was rebuilt takes over from nobody.
+        let (uncertain, rebuilt) = (true, false);
+        let start = ToGateway::Started { session, stream, requests_lost, cursor, uncertain, merged, rebuilt };
+        scene.send.push(start);
     }
 }
 

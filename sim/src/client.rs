@@ -122,6 +122,8 @@ pub struct Tally {
     pub merged: u64,
     /// Times that another server went on since the one before said nothing.
     pub stalled: u64,
+    /// Times that its session was made anew, since all servers had forgotten it.
+    pub rebuilt: u64,
 }
 
 /// A client.
@@ -342,7 +344,7 @@ impl Client {
         if self.phase == Phase::Away {
             self.phase = Phase::Attaching;
             scene.trace(trace::Event::ClientAttach { session, after: self.responses() });
-            let from = Position { resume: self.position.clone(), resends: true };
+            let from = Position { resume: self.position.clone(), resends: true, sealed: true };
             self.awaited = self.call(Call::Attach { unit, session, secret, from }, scene);
         }
     }
@@ -556,6 +558,7 @@ impl Client {
                 self.receives(attachment, cursor, &payload, scene)
             }
             ClientEvent::Merged => self.tally.merged += 1,
+            ClientEvent::Rebuilt => self.tally.rebuilt += 1,
             ClientEvent::Over(failure) => self.over(&failure, scene),
         }
     }

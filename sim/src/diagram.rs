@@ -180,6 +180,7 @@ impl Diagram {
                     .collect();
                 format!("propagate {}", each.join(", "))
             }
+            ContentMessage::Rebuild { session, .. } => format!("{} from its cursor", self.session(*session)),
             ContentMessage::Stalled { session, .. } => {
                 format!("{} stalls under its primary", self.session(*session))
             }
@@ -218,6 +219,7 @@ impl Diagram {
                     format!("response {}{}", cursor.responses, if *last { ", the last" } else { "" })
                 }
                 ClientEvent::Merged => "merged".into(),
+                ClientEvent::Rebuilt => "made anew".into(),
                 ClientEvent::Over(failure) => format!("over: {failure:?}"),
             },
             _ => return None,

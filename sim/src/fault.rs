@@ -24,6 +24,8 @@ pub enum Strike {
     Drain(usize),
     /// Some connection breaks.
     Reset,
+    /// All content servers are killed at once, and start again later. All that they knew is forgotten.
+    AllServers,
     /// The primary of some session is killed, and soon after it the first backup.
     PrimaryAndBackup,
     /// No fault: an operator changes the policy of a unit that a content server holds.
@@ -55,7 +57,7 @@ pub enum Strike {
 
 impl Strike {
     /// The names of the kinds of faults, for tables.
-    pub const NAMES: [&'static str; 21] = [
+    pub const NAMES: [&'static str; 22] = [
         "membership server killed",
         "daemon killed",
         "content server killed",
@@ -64,6 +66,7 @@ impl Strike {
         "machine killed",
         "content server drained",
         "connection reset",
+        "all content servers killed",
         "primary and backup killed",
         "policy changed",
         "edition published",
@@ -92,6 +95,7 @@ impl Strike {
             Strike::Machine(_) => "machine killed",
             Strike::Drain(_) => "content server drained",
             Strike::Reset => "connection reset",
+            Strike::AllServers => "all content servers killed",
             Strike::PrimaryAndBackup => "primary and backup killed",
             Strike::Adjust(_) => "policy changed",
             Strike::Publish(..) => "edition published",
@@ -209,6 +213,8 @@ pub enum Kind {
     Drain,
     /// [`Strike::Reset`].
     Reset,
+    /// [`Strike::AllServers`]. Only where sessions survive it.
+    AllServers,
     /// [`Strike::PrimaryAndBackup`].
     PrimaryAndBackup,
     /// [`Strike::Adjust`].

@@ -7,10 +7,10 @@ use std::time::Duration;
 use detector::Profile;
 use gcs_core::Limit;
 use model::{Level, Name, UnitId};
-use session_core::{Credit, GatewayParams, Policy};
+use session_core::{Credit, GatewayParams, Policy, Rebuild};
 
 use crate::dice::Dice;
-use crate::fault::Weather;
+use crate::fault::{Kind, Weather};
 use crate::hosts::Leanings;
 use crate::net::Pace;
 
@@ -190,8 +190,18 @@ impl Knobs {
         shape_sessions(&mut knobs, dice);
         shape_habits(&mut knobs, dice);
         knobs.weather = Weather::from_dice(dice);
+        make_anew(&mut knobs, &mut Dice::new(seed, 8));
         leave_to_chance(&mut knobs, &mut Dice::new(seed, 6));
         knobs
+    }
+}
+
+/// In some worlds units make sessions anew that all servers have forgotten, and then all servers may forget them.
+fn make_anew(knobs: &mut Knobs, dice: &mut Dice) {
+    if dice.percent(30) {
+        knobs.sessions.policy.rebuild = Rebuild::Allowed;
+        let is_rough = !knobs.weather.gentle;
+        knobs.weather.strikes.extend(is_rough.then_some(Kind::AllServers));
     }
 }
 

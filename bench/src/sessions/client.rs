@@ -85,6 +85,7 @@ impl Client {
         match told.event.context("an empty event")? {
             Event::Serving(_) => Ok(Heard::Serving),
             Event::Merged(_) => anyhow::bail!("nothing here is partitioned, and contexts were merged"),
+            Event::Rebuilt(_) => anyhow::bail!("nobody forgets here, and the session was made anew"),
             Event::Response(response) => Ok(Heard::Response(response)),
         }
     }

@@ -51,6 +51,8 @@ pub(super) struct Spec {
     /// The directory of the cluster: logs and ready files are in it.
     pub(super) dir: PathBuf,
     pub(super) flags: Vec<String>,
+    /// Settings that are not for everybody who can list processes.
+    pub(super) secrets: Vec<(String, String)>,
 }
 
 /// A child process, or the place of one that is not running now.
@@ -197,6 +199,7 @@ impl Child {
         {
             command.env_remove(name);
         }
+        command.envs(self.spec.secrets.iter().map(|(name, value)| (name, value)));
         let mut process = command.spawn()?;
         let pid = process.id().ok_or_else(|| io::Error::other("the process has no id"))?;
         // Waiting for a process closes its standard input, unless somebody else holds it.
@@ -288,7 +291,14 @@ mod tests {
             fs::create_dir(dir.join(part)).unwrap();
         }
         let (name, service, dir) = ("fake-1".parse().unwrap(), Service::Server, dir.to_owned());
-        Child::new(Spec { name, service, program: Program::Handover(exe), dir, flags: Vec::new() })
+        Child::new(Spec {
+            name,
+            service,
+            program: Program::Handover(exe),
+            dir,
+            flags: Vec::new(),
+            secrets: Vec::new(),
+        })
     }
 
     const LISTEN: &str = "echo 127.0.0.1:4242 > $ready.draft; mv $ready.draft $ready; cat; exit 3";

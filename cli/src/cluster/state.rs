@@ -5,6 +5,8 @@
 //! as long as it lives, so that what a dead one left behind is never mistaken for a cluster.
 
 use std::fs::{self, File, TryLockError};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -15,6 +17,7 @@ use super::layout::Service;
 
 const LOCK: &str = "lock";
 const STATE: &str = "cluster.json";
+const CURSOR_KEY: &str = "cursor.key";
 
 /// A running cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +73,7 @@ impl State {
 #[derive(Debug)]
 pub struct Home {
     dir: PathBuf,
+    cursor_key: String,
     _lock: File,
 }
 
@@ -101,7 +105,14 @@ impl Home {
         for part in ["logs", "ready"] {
             fs::create_dir(dir.join(part))?;
         }
-        Ok(Home { dir: dir.to_owned(), _lock: lock })
+        let cursor_key = cursor_key(&dir.join(CURSOR_KEY))?;
+        Ok(Home { dir: dir.to_owned(), cursor_key, _lock: lock })
+    }
+
+    /// The key that gateways seal cursors with: the same for every cluster that runs here, so that clients of one that was
+    /// stopped go on in the next.
+    pub fn cursor_key(&self) -> &str {
+        &self.cursor_key
     }
 
     /// The directory.
@@ -126,6 +137,18 @@ impl Home {
     pub fn remove(self) -> anyhow::Result<()> {
         Ok(fs::remove_dir_all(&self.dir)?)
     }
+}
+
+/// The key in a file that nobody else may read, which is made if need be.
+fn cursor_key(file: &Path) -> anyhow::Result<String> {
+    if let Ok(key) = fs::read_to_string(file) {
+        return Ok(key);
+    }
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).context("no random numbers")?;
+    let key: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    File::options().write(true).create_new(true).mode(0o600).open(file)?.write_all(key.as_bytes())?;
+    Ok(key)
 }
 
 /// The directory in which each cluster has one.

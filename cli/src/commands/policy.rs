@@ -8,10 +8,10 @@ use anyhow::bail;
 use model::{Address, UnitId};
 use proto::server::v1::server_service_client::ServerServiceClient;
 use proto::server::v1::{
-    ChangePolicyRequest, ChangePolicyResponse, CommitLevel, Components, Uncertain, UnitStatus,
+    ChangePolicyRequest, ChangePolicyResponse, CommitLevel, Components, Rebuild, Uncertain, UnitStatus,
 };
 use serde::Serialize;
-use server_svc::config::{Commit, Doubt, Where};
+use server_svc::config::{Anew, Commit, Doubt, Where};
 use svc_kit::dial::{self, Keepalive};
 use tonic::Status;
 
@@ -46,6 +46,9 @@ pub struct Args {
     /// Send a response only when the session group has it
     #[arg(long, value_enum, value_name = "LEVEL")]
     commit: Option<Commit>,
+    /// What becomes of a session that all servers have forgotten, and whose client comes back
+    #[arg(long, value_enum, value_name = "WHETHER")]
+    rebuild: Option<Anew>,
     #[command(flatten)]
     cluster: ClusterChoice,
     /// Ask this content server; can be repeated
@@ -65,11 +68,12 @@ struct Policy {
     components: Where,
     uncertain: Doubt,
     commit: Commit,
+    rebuild: Anew,
 }
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Policy { unit, backups, period_ms, components, uncertain, commit } = self;
+        let Policy { unit, backups, period_ms, components, uncertain, commit, rebuild } = self;
         let backups = counted(*backups as usize, "backup");
         let components = match components {
             Where::Any => "every component",
@@ -84,9 +88,13 @@ impl fmt::Display for Policy {
         write!(f, "{unit}: {backups}, contexts propagated every {period_ms} ms, served by {components}, ")?;
         write!(f, "uncertain responses {uncertain}")?;
         match commit {
-            Commit::None => Ok(()),
-            Commit::Agreed => f.write_str(", responses committed as agreed"),
-            Commit::Safe => f.write_str(", responses committed as safe"),
+            Commit::None => {}
+            Commit::Agreed => f.write_str(", responses committed as agreed")?,
+            Commit::Safe => f.write_str(", responses committed as safe")?,
+        }
+        match rebuild {
+            Anew::Never => Ok(()),
+            Anew::Allowed => f.write_str(", forgotten sessions made anew from their cursors"),
         }
     }
 }
@@ -105,6 +113,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         components: args.components.map(components).unwrap_or_default().into(),
         uncertain: args.uncertain.map(uncertain).unwrap_or_default().into(),
         commit: args.commit.map(commit).unwrap_or_default().into(),
+        rebuild: args.rebuild.map(rebuild).unwrap_or_default().into(),
     };
     let changes = request != ChangePolicyRequest { name: known.name.clone(), ..Default::default() };
     let now = if changes {
@@ -112,8 +121,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let changed = ServerServiceClient::new(channel).change_policy(limited(request)).await;
         changed.map_err(OrderError::Refused)?.into_inner()
     } else {
-        let UnitStatus { backups, period, components, uncertain, commit, .. } = *known;
-        ChangePolicyResponse { backups, period, components, uncertain, commit }
+        let UnitStatus { backups, period, components, uncertain, commit, rebuild, .. } = *known;
+        ChangePolicyResponse { backups, period, components, uncertain, commit, rebuild }
     };
     let served = match now.components() {
         Components::Primary => Where::Primary,
@@ -130,8 +139,12 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         CommitLevel::Agreed => Commit::Agreed,
         CommitLevel::Safe => Commit::Safe,
     };
+    let rebuild = match now.rebuild() {
+        Rebuild::Never | Rebuild::Unspecified => Anew::Never,
+        Rebuild::Allowed => Anew::Allowed,
+    };
     let (backups, period_ms) = (now.backups, milliseconds(now.period.as_ref()));
-    let policy = Policy { unit, backups, period_ms, components: served, uncertain: doubt, commit };
+    let policy = Policy { unit, backups, period_ms, components: served, uncertain: doubt, commit, rebuild };
     match args.output {
         Format::Table => println!("{policy}"),
         Format::Json => println!("{}", serde_json::to_string_pretty(&policy)?),
@@ -163,6 +176,13 @@ fn commit(given: Commit) -> CommitLevel {
     }
 }
 
+fn rebuild(given: Anew) -> Rebuild {
+    match given {
+        Anew::Never => Rebuild::Never,
+        Anew::Allowed => Rebuild::Allowed,
+    }
+}
+
 /// A server that holds the unit, and what it says of it.
 fn find<'a>(snapshot: &'a Snapshot, unit: &str) -> anyhow::Result<(&'a Address, &'a UnitStatus)> {
     let answers = || snapshot.servers.iter().filter_map(|(at, answer)| Some((at, answer.as_ref().ok()?)));
@@ -186,12 +206,12 @@ mod tests {
     #[test]
     fn a_policy_is_shown_in_words() {
         let (components, uncertain, commit) = (Where::Primary, Doubt::Skip, Commit::Safe);
-        let policy =
-            Policy { unit: "life".into(), backups: 1, period_ms: 250, components, uncertain, commit };
+        let (unit, rebuild) = ("life".into(), Anew::Allowed);
+        let policy = Policy { unit, backups: 1, period_ms: 250, components, uncertain, commit, rebuild };
         assert_eq!(
             policy.to_string(),
             "life: 1 backup, contexts propagated every 250 ms, served by only the primary component, uncertain \
-             responses left out, responses committed as safe"
+             responses left out, responses committed as safe, forgotten sessions made anew from their cursors"
         );
     }
 }

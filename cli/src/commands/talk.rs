@@ -78,6 +78,9 @@ async fn talk(args: Args) -> anyhow::Result<()> {
                 eprintln!("{server} {verb} (fence {fence})");
             }
             Heard::Lost { gateway, status } => eprintln!("gateway {gateway} is gone ({})", status.message()),
+            Heard::Rebuilt => {
+                eprintln!("all servers had forgotten the session: it goes on from where you are")
+            }
             Heard::Merged => eprintln!("two sides served the session: their contexts are one again"),
             Heard::End => {}
         }

@@ -199,7 +199,7 @@ impl Screen {
                 self.event(&format!("gateway {lost} is gone ({}); trying {gateway}", status.message()));
                 self.gateway = gateway.clone();
             }
-            Heard::Merged | Heard::End => {}
+            Heard::Merged | Heard::Rebuilt | Heard::End => {}
         }
         if self.number > 0 {
             self.refresh();

@@ -175,7 +175,7 @@ async fn a_cursor_is_good_for_the_session_that_it_came_from_and_only_as_it_came(
         others,
         changed(|it| it.truncate(20)),
         changed(|it| it.push(0)),
-        changed(|it| it[0] = 2),
+        changed(|it| it[0] = 9),
         changed(|it| it.extend([0; 10_000])),
     ] {
         for client in [&mut client, &mut there] {
@@ -206,7 +206,7 @@ async fn a_cursor_with_a_context_that_no_service_wrote_is_refused_and_harms_nobo
         Ok(mut stream) => response(&mut stream).await.map(|response| response.map(|it| it.number)),
         Err(status) => Err(status),
     };
-    assert_refused(attached, MALFORMED_CURSOR);
+    assert_refused(attached, (Code::InvalidArgument, "FORGED_CURSOR"));
     bed.all_live().await;
     viewer.goes_on(2).await;
     viewer.close().await;

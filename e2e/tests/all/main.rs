@@ -25,6 +25,8 @@ mod moves;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]
+mod rebuilds;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod servers;

@@ -2,8 +2,9 @@
 //! as much to do as they may.
 
 use e2e::deadline::{until, within};
+use e2e::program::Program;
 use e2e::rpc::{Client, Refusal, assert_refused, channel, json, operation, response, responses};
-use e2e::stock::{answer, buf, call};
+use e2e::stock::{answer, buf};
 use e2e::{Bed, Plan, Viewer, programs};
 use handover_cli::cluster::Service;
 use handover_cli::snapshot::Snapshot;
@@ -15,6 +16,7 @@ use proto::server::v1::MoveSessionRequest;
 use proto::server::v1::server_service_client::ServerServiceClient;
 use proto::session::v1::attach_response::Event;
 use proto::session::v1::{AttachResponse, CreateSessionResponse, Serving};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tonic::{Code, Streaming};
 
 /// A gateway with room for two sessions, each of which may have two requests that wait.
@@ -57,13 +59,23 @@ async fn a_stock_client_that_stops_reading_costs_little_memory_and_has_all_of_it
     let created = created.await;
     let text = |key: &str| created[key].as_str().unwrap().to_owned();
     let session = CreateSessionResponse { name: text("name"), secret: text("secret"), ..Default::default() };
-    let attach = serde_json::json!({ "name": session.name, "secret": session.secret });
-    let mut stopped = call(&buf, &address, "Attach", &attach);
-    stopped.says("who serves", |line| line.contains("\"server-")).await;
+    // What it prints goes into a pipe. Whoever does not read that stops it, and its connection lives on.
+    let attach = serde_json::json!({ "name": session.name, "secret": session.secret }).to_string();
+    let pipe = bed.dir().join("pipe");
+    let url = format!("http://{address}/handover.session.v1.SessionService/Attach");
+    let stopped = Program::start("sh", |command| {
+        let curl = r#"mkfifo "$1" && exec "$0" curl --protocol grpc --http2-prior-knowledge --data "$2" "$3" > "$1""#;
+        command.args(["-c", curl]).arg(&buf).arg(&pipe).args([&attach, &url]);
+    });
+    until("the pipe", async || std::fs::metadata(&pipe)).await;
+    let pipe = within("somebody who writes into the pipe", tokio::fs::File::open(&pipe)).await.unwrap();
+    bed.until("the client to be attached", |snapshot| {
+        at_gateway(snapshot, &session.name).filter(|it| it.attached)
+    })
+    .await;
 
     let watched: Vec<Name> = (1..=3).map(|n| Service::Server.name(n)).chain([gateway]).collect();
     let before: Vec<u64> = watched.iter().map(|name| bed.memory(*name)).collect();
-    stopped.signal_all(Signal::SIGSTOP);
     let mut client = Client::of(&address).await;
     client.send(&session, 0, flood(FLOOD)).await.unwrap();
     // Meanwhile another one, at the same gateway and on the same unit, has all of its own flood.
@@ -79,13 +91,14 @@ async fn a_stock_client_that_stops_reading_costs_little_memory_and_has_all_of_it
         assert!(grown < GROWTH_MAX, "{name} has grown by {grown} bytes, {passed_on} were passed on");
     }
 
-    stopped.signal_all(Signal::SIGCONT);
-    let last = format!("\"number\": \"{FLOOD}\"");
-    stopped.says("the last response", |line| line.len() < 100 && line.contains(&last)).await;
-    let numbers = stopped.output().into_iter().filter(|line| line.len() < 100 && line.contains("\"number\""));
-    let numbers: Vec<u64> =
-        numbers.map(|line| line.split('"').nth(3).and_then(|number| number.parse().ok()).unwrap()).collect();
+    let (mut lines, mut numbers) = (BufReader::new(pipe).lines(), Vec::new());
+    while numbers.last() != Some(&FLOOD) {
+        let line = within("a line", lines.next_line()).await.unwrap().expect("the film is longer");
+        let number = line.trim().strip_prefix("\"number\": \"").and_then(|rest| rest.split('"').next());
+        numbers.extend(number.map(|number| number.parse::<u64>().unwrap()));
+    }
     assert_eq!(numbers, (1..=FLOOD).collect::<Vec<_>>(), "each response once, and in order");
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     client.close(&session).await.unwrap();
     client.close(&other).await.unwrap();
     stopped.end().await;

@@ -37,7 +37,7 @@ impl Heard {
                     self.takeovers += usize::from(serving.takeover);
                 }
                 Some(Event::Response(response)) => self.takes(&response.payload, response.cursor),
-                Some(Event::Merged(_)) | None => {}
+                Some(Event::Merged(_) | Event::Rebuilt(_)) | None => {}
             }
         }
     }

@@ -72,12 +72,16 @@ pub(super) struct Entry {
     pub(super) requests_lost: u64,
     /// Whether contexts of two sides of a partition were made one, and no client was told.
     pub(super) merged: bool,
+    /// Whether the session was made anew, and no client was told.
+    pub(super) rebuilt: bool,
     /// The number of the stream last opened to a server. Anything of another stream is out of date.
     pub(super) stream: u64,
     /// The response that is accepted next, once the stream has started.
     pub(super) expected: Option<u64>,
     /// How far the client got.
     pub(super) position: Resume,
+    /// Whether that is from a server, or from a client with a seal on it.
+    sealed: bool,
     /// Whether the client sends again what that does not reflect.
     pub(super) resends: bool,
     pub(super) client: Option<Reader>,
@@ -111,9 +115,11 @@ impl Entry {
             told: None,
             requests_lost: 0,
             merged: false,
+            rebuilt: false,
             stream: 0,
             expected: None,
             position,
+            sealed: true,
             resends: false,
             client: None,
             requests: BTreeMap::new(),
@@ -227,7 +233,7 @@ impl Entry {
 
     /// Where the client says that it is counts, if it says anything.
     pub(super) fn take_position(&mut self, from: Position) {
-        let Position { resume, resends } = from;
+        let Position { resume, resends, sealed } = from;
         self.resends = resends;
         match resume {
             Resume::Anywhere => return,
@@ -235,6 +241,18 @@ impl Entry {
             Resume::After(Cursor { requests, .. }) => self.last_request = self.last_request.max(requests),
         }
         self.position = resume;
+        self.sealed = sealed;
+    }
+
+    /// From where the session can be made anew, if all servers have forgotten it: after the cursor, or from the beginning.
+    pub(super) fn rebuilds_from(&self) -> Option<Option<Cursor>> {
+        let waits = matches!(self.phase, Phase::Open | Phase::Attaching { .. });
+        match &self.position {
+            Resume::Anywhere => None,
+            Resume::Beginning => Some(None),
+            Resume::After(cursor) => Some(Some(cursor.clone())),
+        }
+        .filter(|_| waits && self.sealed)
     }
 
     /// How many responses the client has, and how many requests they reflect, if that is known.
@@ -289,6 +307,7 @@ impl Entry {
             reader.shift(self.position.responses(), responses);
         }
         self.position = Resume::After(cursor);
+        self.sealed = true;
     }
 
     /// The client's stream has taken the responses up to this one, and so many bytes in all.

@@ -73,6 +73,9 @@ pub struct Position {
     /// Whether it sends its requests that this does not reflect again, acknowledged or not, under their numbers. Only
     /// then are none lost that were acknowledged by servers and gateways which are all gone.
     pub resends: bool,
+    /// Whether its cursor is sealed: a gateway of this cluster gave it to this client. A session that all have forgotten can
+    /// be made anew from it.
+    pub sealed: bool,
 }
 
 /// A fact.
@@ -160,6 +163,8 @@ pub enum ClientEvent {
     /// Both sides of a partition served the session. It goes on from one context again: the one that reflects more
     /// requests, or what the service makes of both.
     Merged,
+    /// All servers had forgotten the session, and it was made anew from the cursor.
+    Rebuilt,
     /// A response.
     Response {
         /// The client's position after it: its number, and what to bring when attaching elsewhere.
@@ -206,7 +211,7 @@ pub enum Failure {
 impl From<AttachRefusal> for Failure {
     fn from(reason: AttachRefusal) -> Failure {
         match reason {
-            AttachRefusal::Unknown => Failure::UnknownSession,
+            AttachRefusal::Unknown | AttachRefusal::Forgotten => Failure::UnknownSession,
             AttachRefusal::Ended => Failure::Ended,
             AttachRefusal::WrongSecret => Failure::WrongSecret,
             AttachRefusal::Elsewhere => Failure::Displaced,

@@ -10,7 +10,8 @@ use super::Gateway;
 use super::entry::{Entry, Pending, Phase};
 use super::interface::{ClientEvent, Failure, LinkId, Output, Reply};
 use crate::credit::response_bytes;
-use crate::message::{AttachRefusal, Cursor, Resume, ToGateway, ToServer};
+use crate::message::{AttachRefusal, ContentMessage, Cursor, Resume, ToGateway, ToServer};
+use crate::names::Purpose;
 use crate::service::Refusal;
 
 /// Where a server speaks: its link, and the session and stream that it speaks of.
@@ -38,6 +39,7 @@ struct Start {
     cursor: Cursor,
     uncertain: bool,
     merged: bool,
+    rebuilt: bool,
 }
 
 /// A response, and the client's position after it.
@@ -68,8 +70,8 @@ impl Gateway {
             ToGateway::Claim { unit, session, fence, requests } => {
                 self.on_claim(now, Claim { link, unit, session, fence, requests }, out);
             }
-            ToGateway::Started { session, stream, requests_lost, cursor, uncertain, merged } => {
-                let start = Start { requests_lost, cursor, uncertain, merged };
+            ToGateway::Started { session, stream, requests_lost, cursor, uncertain, merged, rebuilt } => {
+                let start = Start { requests_lost, cursor, uncertain, merged, rebuilt };
                 self.on_started(now, Place { link, session, stream }, start, out);
             }
             ToGateway::Response { session, stream, cursor, payload, last } => {
@@ -151,7 +153,7 @@ impl Gateway {
     /// nobody asked may leave something out on its way.
     fn on_started(&mut self, now: Time, place: Place, start: Start, out: &mut Vec<Output>) {
         let Place { link, session, .. } = place;
-        let Start { requests_lost, cursor, uncertain, merged } = start;
+        let Start { requests_lost, cursor, uncertain, merged, rebuilt } = start;
         let server = self.links.get(&link).copied();
         let Some(entry) = self.served(place, out) else { return };
         let elsewhere = entry.position.responses().is_some_and(|responses| responses != cursor.responses);
@@ -164,20 +166,18 @@ impl Gateway {
         entry.start_stream(cursor);
         entry.requests_lost += requests_lost;
         entry.merged |= merged;
+        entry.rebuilt |= rebuilt;
         if let (true, Some(reader), Some(server)) = (begins, entry.client, server) {
             let fence = entry.fence;
             let takeover = entry.told.replace(fence).is_some_and(|told| told != fence);
             let requests_lost = core::mem::take(&mut entry.requests_lost);
-            let merged = core::mem::take(&mut entry.merged);
+            let merged = core::mem::take(&mut entry.merged).then_some(ClientEvent::Merged);
+            let rebuilt = core::mem::take(&mut entry.rebuilt).then_some(ClientEvent::Rebuilt);
             let stalled = core::mem::take(&mut entry.stalled);
             let attachment = reader.attachment;
             let event = ClientEvent::Serving { server, fence, takeover, requests_lost, stalled };
-            out.push(Output::ToClient { session, attachment, event });
-            out.extend(merged.then_some(Output::ToClient {
-                session,
-                attachment,
-                event: ClientEvent::Merged,
-            }));
+            let events = [event].into_iter().chain(merged).chain(rebuilt);
+            out.extend(events.map(|event| Output::ToClient { session, attachment, event }));
         }
         self.with(now, session, |_| ());
         self.top_up(now, session, out);
@@ -240,12 +240,22 @@ impl Gateway {
         out.extend(tickets.into_iter().map(|ticket| Output::Reply { ticket, reply: reply.clone() }));
     }
 
-    /// Counts if this gateway waits for an answer, or if the server that serves the session says it.
+    /// Counts if this gateway waits for an answer, or if the server that serves the session says it. A session that nobody
+    /// knows may be made anew from where its client is.
     fn on_refused(&mut self, link: LinkId, session: SessionId, reason: AttachRefusal, out: &mut Vec<Output>) {
         let Some(entry) = self.sessions.get(&session) else { return };
         let in_use = matches!(entry.phase, Phase::Open) && entry.is_served();
-        if !in_use || entry.server == Some(link) {
-            self.remove(session, &reason.into(), out);
+        if in_use && entry.server != Some(link) {
+            return;
+        }
+        match entry.rebuilds_from() {
+            Some(cursor) if reason == AttachRefusal::Unknown => {
+                let (secret, gateway) = (entry.secret, self.id.clone());
+                let content = Purpose::Content(entry.unit.clone());
+                let rebuild = ContentMessage::Rebuild { session, secret, gateway, cursor };
+                self.multicast(&content, &rebuild, out);
+            }
+            Some(_) | None => self.remove(session, &reason.into(), out),
         }
     }
 

@@ -129,7 +129,7 @@ impl Bench {
     }
 
     fn attach(&mut self, resume: Resume) -> Vec<String> {
-        self.attach_from(Position { resume, resends: false })
+        self.attach_from(Position { resume, resends: false, sealed: true })
     }
 
     fn attach_from(&mut self, from: Position) -> Vec<String> {
@@ -175,6 +175,7 @@ impl Bench {
                 cursor,
                 uncertain: false,
                 merged: false,
+                rebuilt: false,
             },
         )
     }
@@ -233,6 +234,7 @@ fn shown_multicast(purpose: &Purpose, payload: &Bytes) -> String {
                 ContentMessage::Attach { .. } => "attach",
                 ContentMessage::Inquire { .. } => "inquire",
                 ContentMessage::Stalled { .. } => "stalled",
+                ContentMessage::Rebuild { .. } => "rebuild",
                 ContentMessage::End { .. } => "end",
                 ContentMessage::Expire { .. } => "expire",
                 ContentMessage::Propagate { .. }
@@ -285,6 +287,7 @@ fn shown_event(event: ClientEvent) -> String {
         ClientEvent::Serving { server, requests_lost, .. } => format!("{server} lost {requests_lost}"),
         ClientEvent::Response { cursor, .. } => format!("response {}", cursor.responses),
         ClientEvent::Merged => "merged".into(),
+        ClientEvent::Rebuilt => "rebuilt".into(),
         ClientEvent::Over(failure) => format!("over, {failure:?}"),
     }
 }
@@ -506,6 +509,7 @@ fn requests_of_a_takeover_are_sent_again_and_those_that_nobody_knows_are_reporte
         cursor: cursor(0, 0),
         uncertain: false,
         merged: false,
+        rebuilt: false,
     };
     assert_eq!(bench.server(B, lost), ["session: request 1"]);
     assert_eq!(bench.attach(Resume::Anywhere), ["reply 5: attached 2", "to 2: serve 5 from 0/0, 4 more"]);
@@ -581,9 +585,9 @@ fn a_client_without_a_server_asks_for_one_and_is_told_if_none_comes() {
 #[test]
 fn a_session_that_no_server_knows_any_more_is_over() {
     let mut bench = Bench::playing();
-    assert_eq!(bench.refused(B, AttachRefusal::Unknown), NOTHING, "somebody serves it");
+    assert_eq!(bench.refused(B, AttachRefusal::Forgotten), NOTHING, "somebody serves it");
     bench.tell(Input::LinkDown(A));
-    assert_eq!(bench.refused(B, AttachRefusal::Unknown), ["client 1: over, UnknownSession"]);
+    assert_eq!(bench.refused(B, AttachRefusal::Forgotten), ["client 1: over, UnknownSession"]);
 }
 
 #[test]
@@ -624,6 +628,7 @@ fn a_stream_that_nobody_asked_for_starts_where_the_server_is_and_the_window_move
         cursor: cursor(responses, 0),
         uncertain: true,
         merged: responses == 1,
+        rebuilt: responses == 3,
     };
     let mut bench = Bench::playing();
     for response in 1..=4 {
@@ -696,4 +701,45 @@ fn a_server_that_does_not_come_is_complained_of_too() {
     bench.tell(Input::LinkDown(A));
     let said = bench.wait(9000);
     assert_eq!(said.iter().filter(|it| *it == "stalled by nobody").count(), 2, "{said:?}");
+}
+
+/// What the gateway says when servers refuse a session that waits for them.
+fn forgotten(bench: &mut Bench) -> Vec<String> {
+    bench.refused(A, AttachRefusal::Unknown)
+}
+
+#[test]
+fn a_session_that_nobody_knows_is_made_anew_from_a_cursor_that_has_a_seal_and_from_no_other() {
+    let after = || Resume::After(cursor(7, 1));
+    for (resume, sealed, made) in [
+        (after(), true, true),
+        (after(), false, false),
+        (Resume::Beginning, true, true),
+        (Resume::Beginning, false, false),
+        (Resume::Anywhere, true, false),
+    ] {
+        let mut bench = Bench::new();
+        bench.attach_from(Position { resume: resume.clone(), resends: true, sealed });
+        let said = if made { "content/film: rebuild" } else { "reply 1: UnknownSession" };
+        assert_eq!(forgotten(&mut bench), [said], "{resume:?}, {sealed}");
+    }
+}
+
+#[test]
+fn a_session_whose_servers_have_all_forgotten_it_is_made_anew_and_its_client_is_told() {
+    let mut bench = Bench::playing();
+    bench.respond(A, 2, 1);
+    bench.tell(Input::LinkDown(A));
+    assert_eq!(forgotten(&mut bench), ["content/film: rebuild"]);
+    bench.claim(B, 2, 0);
+    let started = ToGateway::Started {
+        session: SESSION,
+        stream: 4,
+        requests_lost: 0,
+        cursor: cursor(1, 0),
+        uncertain: false,
+        merged: false,
+        rebuilt: true,
+    };
+    assert_eq!(bench.server(B, started), ["client 1: taken over by b", "client 1: rebuilt"]);
 }

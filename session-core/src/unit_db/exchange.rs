@@ -218,7 +218,9 @@ impl Database {
                     effects.extend(self.insert(session, secret, gateway));
                 }
                 // Nobody gives out a fence before all agree; the gateway will ask again.
-                ContentMessage::Inquire { .. } | ContentMessage::Stalled { .. } => {}
+                ContentMessage::Inquire { .. }
+                | ContentMessage::Stalled { .. }
+                | ContentMessage::Rebuild { .. } => {}
                 ContentMessage::Move { ticket, .. }
                 | ContentMessage::Adjust { ticket, .. }
                 | ContentMessage::Publish { ticket, .. } => {
@@ -247,7 +249,7 @@ fn have_diverged(one: &Session, other: &Session) -> bool {
 fn weight(session: &Session) -> impl Ord {
     let appointed = (session.primary, session.backups.clone(), session.placed, session.stalls);
     let allocation = (appointed, session.gateway.clone(), session.context.clone());
-    (session.requests, session.responses, session.fence, session.version, allocation)
+    (session.requests, session.responses, session.fence, session.version, session.rebuilt, allocation)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod editions;
 mod exchange;
 mod order;
 mod policy;
+mod rebuild;
 mod relocation;
 mod session;
 mod stalls;
@@ -30,7 +31,7 @@ pub(crate) use editions::Holdings;
 use exchange::Parts;
 pub use exchange::Share;
 pub use order::{OrderRefusal, Ordered};
-pub use policy::{Components, Policy, PolicyChange, Uncertain};
+pub use policy::{Components, Policy, PolicyChange, Rebuild, Uncertain};
 pub use relocation::Relocation;
 pub use session::{Replaced, Session, Tomb, Update, Version};
 pub use stalls::Stalls;
@@ -230,6 +231,9 @@ impl Database {
             ContentMessage::Inquire { session, secret, gateway, fence } => {
                 self.inquire(session, secret, gateway, fence)
             }
+            ContentMessage::Rebuild { session, secret, gateway, cursor } => {
+                self.rebuild(session, secret, gateway, cursor)
+            }
             ContentMessage::Stalled { session, secret, gateway, fence } => {
                 self.complain(session, secret, gateway, fence)
             }
@@ -269,6 +273,7 @@ impl Database {
             placed: false,
             stalls: Stalls::NONE,
             merged: false,
+            rebuilt: false,
             version,
             past: Vec::new(),
             context: unopened(self.edition),
@@ -347,6 +352,7 @@ impl Database {
             return None;
         }
         session.merged &= !current;
+        session.rebuilt &= !current;
         // The first one of a primary is of where it begins.
         let begins = update.version.fence != session.version.fence;
         if !begins && (update.requests, update.responses) > (session.requests, session.responses) {

@@ -24,6 +24,19 @@ pub struct Policy {
     /// How surely the session group has each response before its client is sent it, at least: services may demand more.
     /// Nothing: responses are sent at once [VMFT:output-commit].
     pub commit: Option<Level>,
+    /// What becomes of a session that all servers have forgotten, and whose client comes back.
+    pub rebuild: Rebuild,
+}
+
+/// What becomes of a session that nobody knows any more, when its client or its gateway brings a cursor that this cluster
+/// sealed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Rebuild {
+    /// It is lost.
+    #[default]
+    Never,
+    /// It is made anew, from the context in the cursor.
+    Allowed,
 }
 
 /// What a primary that takes over does about *uncertain* responses: those that are not in the context it goes on from,
@@ -66,6 +79,7 @@ impl Default for Policy {
             components: Components::default(),
             uncertain: Uncertain::default(),
             commit: None,
+            rebuild: Rebuild::default(),
         }
     }
 }
@@ -83,6 +97,8 @@ pub struct PolicyChange {
     pub uncertain: Option<Uncertain>,
     /// How surely the session group has each response before its client is sent it, at least; perhaps not at all.
     pub commit: Option<Option<Level>>,
+    /// What becomes of a session that all servers have forgotten, and whose client comes back.
+    pub rebuild: Option<Rebuild>,
 }
 
 impl PolicyChange {
@@ -93,6 +109,7 @@ impl PolicyChange {
             components: self.components.unwrap_or(policy.components),
             uncertain: self.uncertain.unwrap_or(policy.uncertain),
             commit: self.commit.unwrap_or(policy.commit),
+            rebuild: self.rebuild.unwrap_or(policy.rebuild),
             period: self.period.unwrap_or(policy.period).clamp(Policy::PERIOD_MIN, Policy::PERIOD_MAX),
         }
     }

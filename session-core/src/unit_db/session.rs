@@ -34,6 +34,8 @@ pub struct Session {
     pub stalls: Stalls,
     /// Whether both sides of a partition served it, and nobody has since they met.
     pub merged: bool,
+    /// Whether it was made anew from its client's cursor, and nobody has served it since.
+    pub rebuilt: bool,
     /// Which propagation the context is from.
     pub version: Version,
     /// The last ones of the primaries before, the latest last: what of theirs the context came through. Some of them.

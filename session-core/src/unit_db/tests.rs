@@ -9,6 +9,7 @@ mod corrupt;
 mod editions;
 mod merge;
 mod policy;
+mod rebuild;
 mod stalls;
 
 const LIMITS: Limits = Limits { moves_max: 64, state_bytes_max: 2000 };

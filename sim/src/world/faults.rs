@@ -46,6 +46,7 @@ impl World {
             Kind::Membership => Strike::Kill(Node::Membership(self.fate.below(self.memberships.len()))),
             Kind::Drain => Strike::Drain(machine),
             Kind::Reset => Strike::Reset,
+            Kind::AllServers => Strike::AllServers,
             Kind::PrimaryAndBackup => Strike::PrimaryAndBackup,
             Kind::Adjust => Strike::Adjust(machine),
             Kind::Publish => Strike::Stage(machine),
@@ -154,6 +155,7 @@ impl World {
             }
             Strike::Drain(machine) => self.drain(*machine),
             Strike::Reset => self.reset_some_connection(),
+            Strike::AllServers => self.forget_all(),
             Strike::PrimaryAndBackup => self.kill_primary_and_backup(),
             Strike::Adjust(machine) => self.adjust_some_policy(*machine),
             Strike::Stage(machine) => self.stage_some_edition(*machine),
@@ -324,6 +326,16 @@ impl World {
         let Some(mut host) = self.servers[machine].host.take() else { return };
         host.order_adjustment(unit, change, &mut self.scene(Node::Server(machine)));
         self.servers[machine].host = Some(host);
+    }
+
+    /// All content servers lose what they know.
+    pub fn forget_all(&mut self) {
+        for node in (0..self.servers.len()).map(Node::Server) {
+            if self.is_alive(node) {
+                self.crash(node);
+                self.plan_restart(node);
+            }
+        }
     }
 
     fn kill_primary_and_backup(&mut self) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use gcs_core::Daemon;
 use model::trace::{Event, Record};
 use model::{GroupName, Member, ProcessId};
+use session_core::Rebuild;
 
 use crate::coverage::Fact;
 use crate::hosts::{DaemonHost, ProcessHost};
@@ -154,6 +155,10 @@ impl World {
             let (tally, node) = (client.tally(), Node::Client(n));
             if tally.requests_lost > 0 {
                 complaints.push(format!("{node} sends again what is not reflected, and still: {tally:?}"));
+            }
+            if self.knobs.sessions.policy.rebuild == Rebuild::Allowed && tally.lost > 0 {
+                complaints
+                    .push(format!("{node} lost a session that is made anew from its cursor: {tally:?}"));
             }
             if self.knobs.weather.gentle && tally.lost + tally.expired > 0 {
                 complaints.push(format!("{node} lost a session in gentle weather: {tally:?}"));

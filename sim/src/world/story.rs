@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use membership_core::Rule;
 use model::{SessionId, UnitId};
-use session_core::{Components, PolicyChange, Uncertain};
+use session_core::{Components, PolicyChange, Rebuild, Uncertain};
 
 use crate::client::Client;
 use crate::happens::{Happens, Moment};
@@ -124,6 +124,13 @@ impl World {
     #[must_use]
     pub fn uncertain(mut self, uncertain: Uncertain) -> World {
         self.knobs.sessions.policy.uncertain = uncertain;
+        self
+    }
+
+    /// A session that all servers have forgotten is made anew from its cursor.
+    #[must_use]
+    pub fn made_anew(mut self) -> World {
+        self.knobs.sessions.policy.rebuild = Rebuild::Allowed;
         self
     }
 

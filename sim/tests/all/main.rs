@@ -3,6 +3,7 @@
 mod freshness;
 mod meta;
 mod partitions;
+mod rebuilds;
 mod scripts;
 mod sides;
 mod stalls;

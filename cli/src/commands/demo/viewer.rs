@@ -120,7 +120,7 @@ async fn watch_once(
                 let reason = status.message().to_owned();
                 tell(notes, Note::GatewayLost { viewer, gateway, reason }).await;
             }
-            Heard::Merged => {}
+            Heard::Merged | Heard::Rebuilt => {}
             Heard::End => break,
         }
     }

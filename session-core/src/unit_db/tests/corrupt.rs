@@ -37,6 +37,7 @@ fn every_content_message() -> Vec<ContentMessage> {
         ContentMessage::Attach { session, secret, gateway: gateway.clone() },
         ContentMessage::Propagate { updates: vec![update.clone(), update] },
         ContentMessage::Inquire { session, secret, gateway: gateway.clone(), fence },
+        ContentMessage::Rebuild { session, secret, gateway: gateway.clone(), cursor: None },
         ContentMessage::Stalled { session, secret, gateway: gateway.clone(), fence },
         ContentMessage::End { session, secret, gateway: Some(gateway.clone()) },
         ContentMessage::Expire { session, gateway },

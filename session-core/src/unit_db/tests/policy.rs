@@ -67,6 +67,7 @@ fn a_newcomer_follows_the_policy_that_was_changed_last_whatever_its_settings() {
         components: Components::Primary,
         uncertain: Uncertain::Skip,
         commit: Some(model::Level::Safe),
+        rebuild: Rebuild::Allowed,
     };
     group.replicas.insert(0, ("a", Database::new(server("a"), settings, [Edition::ONLY].into(), LIMITS)));
     group.view(2, &["a", "b", "c"], &["b", "c"]);

@@ -1,0 +1,43 @@
+//! Sessions that all servers of their unit have forgotten, made anew from their clients' cursors, where the policy of the
+//! unit allows it ([ADR 15](../../../docs/adr/0015-a-sealed-cursor-brings-a-forgotten-session-back.md)).
+
+use alloc::vec::Vec;
+
+use model::SessionId;
+
+use super::{Database, Effect, Rebuild};
+use crate::message::{AttachRefusal, Cursor, GatewayId, Secret};
+
+impl Database {
+    /// A gateway brings the cursor of a session, of which it was told that nobody knows it; without a cursor the client has
+    /// nothing yet. If somebody does know it by now, there is nothing to do: the gateway asks after it again.
+    pub(super) fn rebuild(
+        &mut self,
+        id: SessionId,
+        secret: Secret,
+        gateway: GatewayId,
+        cursor: Option<Cursor>,
+    ) -> Vec<Effect> {
+        let reason = match self.sessions.get(&id) {
+            Some(_) => return Vec::new(),
+            None if self.tombs.contains_key(&id) => AttachRefusal::Ended,
+            None if self.policy.rebuild == Rebuild::Never => AttachRefusal::Forgotten,
+            None => {
+                self.insert(id, secret, gateway);
+                self.begin_at(id, cursor);
+                return self.assign(id);
+            }
+        };
+        Vec::from([Effect::Refused { session: id, gateway, reason }])
+    }
+
+    fn begin_at(&mut self, id: SessionId, cursor: Option<Cursor>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.rebuilt = true;
+        if let Some(Cursor { responses, requests, context }) = cursor {
+            session.responses = responses;
+            session.requests = requests;
+            session.context = context;
+        }
+    }
+}
