@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway::config::{Config, Limits, Sessions};
+use gateway::config::{Config, Cursors, Limits, Sessions};
 use model::Address;
 use proto::gateway::v1 as pb;
 use proto::gateway::v1::deliver_request::Message as Say;
@@ -53,6 +53,7 @@ pub fn config() -> Config {
         drain_timeout: Duration::from_secs(5),
         limits: Limits { window: WINDOW, ..Limits::default() },
         sessions: Sessions::default(),
+        cursors: Cursors::default(),
         keepalive: Keepalive::default(),
         log: Log::default(),
     }
@@ -234,6 +235,7 @@ impl Server {
         self.say(Say::Started(pb::Started {
             uncertain: false,
             merged: false,
+            rebuilt: false,
             session,
             stream,
             requests_lost: 0,

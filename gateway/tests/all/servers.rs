@@ -50,6 +50,7 @@ async fn a_malformed_message_ends_the_stream_and_nothing_else() {
     let nobody = pb::Started {
         uncertain: false,
         merged: false,
+        rebuilt: false,
         session: vec![1, 2, 3].into(),
         stream: 1,
         requests_lost: 0,
