@@ -6,9 +6,11 @@
 //! | `enclosure`, `network` | where a run happens: namespaces, and what gets through between them |
 //! | `process`, `stage` | one process; all of them, and what is done to them |
 //! | `member`, `report` | a group process that checks what it is told, and what it says |
+//! | `viewers` | clients outside, who watch films |
 //! | `run`, `rest`, `verdict` | a run, its last condition, and what is said of it |
 //!
-//! Membership servers and daemons run in network namespaces of their own, group processes beside the daemons. Faults
+//! Membership servers and daemons run in network namespaces of their own, group processes, content servers and gateways
+//! beside the daemons. Faults
 //! come as the plan has them; then they stop, the cluster has to come to rest, and all traces are judged.
 
 mod enclosure;
@@ -21,6 +23,7 @@ mod rest;
 mod run;
 mod stage;
 mod verdict;
+mod viewers;
 
 use std::ffi::OsString;
 use std::fs;
@@ -35,7 +38,7 @@ use membership_core::Protocol;
 use crate::plan::Plan;
 use crate::stage::Places;
 
-/// Run daemons, membership servers and group processes on a network of their own, cut it, slow it, stop and kill
+/// Run daemons, membership servers, group processes, content servers and gateways on a network of their own, cut it, slow it, stop and kill
 /// processes, and judge the traces. Needs root.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
@@ -60,7 +63,7 @@ struct Args {
     /// Where to write traces and logs; by default a new directory, which stays only if something is wrong
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Where gcs-svc and membership-svc are; by default beside this program
+    /// Where the programs of the services are; by default beside this program
     #[arg(long)]
     programs: Option<PathBuf>,
     /// Print what would be done, and do nothing

@@ -14,7 +14,7 @@ use sim::dice::Dice;
 pub enum Node {
     /// A membership server.
     Server(u8),
-    /// A daemon, and group processes that are attached to it.
+    /// A daemon, and processes that are attached to it.
     Machine(u8),
 }
 
@@ -34,6 +34,10 @@ pub enum Who {
     Service(Node),
     /// A group process: its machine, and its number there.
     Member(u8, u8),
+    /// The content server on a machine.
+    Content(u8),
+    /// The gateway on a machine.
+    Gateway(u8),
 }
 
 impl Who {
@@ -41,7 +45,7 @@ impl Who {
     pub fn node(self) -> Node {
         match self {
             Who::Service(node) => node,
-            Who::Member(machine, _) => Node::Machine(machine),
+            Who::Member(machine, _) | Who::Content(machine) | Who::Gateway(machine) => Node::Machine(machine),
         }
     }
 }
@@ -51,6 +55,8 @@ impl fmt::Display for Who {
         match self {
             Who::Service(node) => node.fmt(f),
             Who::Member(machine, number) => write!(f, "member-{machine}-{number}"),
+            Who::Content(machine) => write!(f, "content-{machine}"),
+            Who::Gateway(machine) => write!(f, "gateway-{machine}"),
         }
     }
 }
@@ -117,6 +123,10 @@ pub struct Plan {
     pub nodes: Vec<Node>,
     /// All group processes.
     pub members: Vec<Who>,
+    /// A content server on each machine.
+    pub contents: Vec<Who>,
+    /// Where the clients outside of the network find their sessions.
+    pub gateways: Vec<Who>,
     /// In the order in which they begin.
     pub incidents: Vec<Incident>,
 }
@@ -133,6 +143,9 @@ pub enum Edge {
 /// Time for the cluster to come together before the first incident.
 const QUIET: Duration = Duration::from_secs(2);
 
+/// So many machines have a gateway.
+const GATEWAYS: usize = 2;
+
 /// Now and then nothing new happens for so long that the cluster comes together again.
 const CALM: Duration = Duration::from_secs(5);
 
@@ -145,10 +158,12 @@ impl Plan {
         let each = dice.between(1..=2) as u8;
         let members =
             machines.clone().flat_map(|machine| (1..=each).map(move |number| Who::Member(machine, number)));
-        let nodes = servers.chain(machines.clone().map(Node::Machine)).collect();
-        let mut plan = Plan { seed, nodes, members: members.collect(), incidents: Vec::new() };
-        let mut draw =
-            Draw { dice, nodes: plan.nodes.clone(), members: plan.members.clone(), idle: BTreeMap::new() };
+        let members = members.collect();
+        let contents = machines.clone().map(Who::Content).collect();
+        let gateways = machines.clone().take(GATEWAYS).map(Who::Gateway).collect();
+        let nodes = servers.chain(machines.map(Node::Machine)).collect();
+        let mut plan = Plan { seed, nodes, members, contents, gateways, incidents: Vec::new() };
+        let mut draw = Draw { dice, idle: BTreeMap::new(), plan: plan.clone() };
         let mut begins = QUIET;
         while begins < time {
             if let Some(incident) = draw.incident(begins, time) {
@@ -171,6 +186,11 @@ impl Plan {
         steps
     }
 
+    /// All processes that are attached to daemons.
+    pub fn attached(&self) -> impl Iterator<Item = Who> {
+        self.members.iter().chain(&self.contents).chain(&self.gateways).copied()
+    }
+
     /// The membership servers.
     pub fn servers(&self) -> impl Iterator<Item = Node> {
         self.nodes.iter().copied().filter(|node| matches!(node, Node::Server(_)))
@@ -184,7 +204,8 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {}: {}; {}", self.seed, list(&self.nodes), list(&self.members))?;
+        let attached: Vec<Who> = self.attached().collect();
+        writeln!(f, "seed {}: {}; {}", self.seed, list(&self.nodes), list(&attached))?;
         self.incidents.iter().try_for_each(|incident| writeln!(f, "{incident}"))
     }
 }
@@ -192,8 +213,8 @@ impl fmt::Display for Plan {
 /// Draws incidents.
 struct Draw {
     dice: Dice,
-    nodes: Vec<Node>,
-    members: Vec<Who>,
+    /// Who there is.
+    plan: Plan,
     /// From when on something may be done to a process again.
     idle: BTreeMap<Who, Duration>,
 }
@@ -211,11 +232,11 @@ impl Draw {
             56..65 => ("short stop", ms(20)..=ms(500), Fault::Stop(vec![self.anybody()])),
             65..75 => ("long stop", ms(1500)..=ms(5000), Fault::Stop(vec![self.anybody()])),
             75..83 => ("kill of a daemon", ms(0)..=ms(4000), Fault::Kill(vec![self.service(Node::Machine)])),
-            83..89 => ("kill of a server", ms(0)..=ms(4000), Fault::Kill(vec![self.service(Node::Server)])),
-            89..95 => {
-                ("kill of a member", ms(0)..=ms(4000), Fault::Kill(vec![self.dice.pick(&self.members)]))
-            }
-            95..98 => ("kill of a machine", ms(0)..=ms(5000), self.machine()),
+            83..87 => ("kill of a server", ms(0)..=ms(4000), Fault::Kill(vec![self.service(Node::Server)])),
+            87..90 => ("kill of a member", ms(0)..=ms(4000), self.kill(|plan| &plan.members)),
+            90..94 => ("kill of a content server", ms(0)..=ms(4000), self.kill(|plan| &plan.contents)),
+            94..96 => ("kill of a gateway", ms(0)..=ms(4000), self.kill(|plan| &plan.gateways)),
+            96..98 => ("kill of a machine", ms(0)..=ms(5000), self.machine()),
             _ => ("kill of all servers", ms(0)..=ms(4000), self.all_servers()),
         };
         let ends = (begins + self.dice.time(lasts)).min(time);
@@ -231,7 +252,7 @@ impl Draw {
     /// Every node is in one of two or three parts that do not hear each other.
     fn partition(&mut self) -> Fault {
         let parts = self.dice.between(2..=3);
-        let mut nodes = self.nodes.clone();
+        let mut nodes = self.plan.nodes.clone();
         let mut part_of = BTreeMap::new();
         // The first ones drawn see to it that no part is empty.
         for part in 0..parts {
@@ -244,7 +265,7 @@ impl Draw {
     }
 
     fn isolation(&mut self) -> Fault {
-        let alone = self.dice.pick(&self.nodes);
+        let alone = self.dice.pick(&self.plan.nodes);
         self.between(|from, to| from == alone || to == alone)
     }
 
@@ -259,7 +280,7 @@ impl Draw {
 
     /// The machines are in a row, and only neighbours hear each other; everybody hears the servers.
     fn chain(&mut self) -> Fault {
-        let mut row: Vec<u8> = self.nodes.iter().filter_map(machine).collect();
+        let mut row: Vec<u8> = self.plan.nodes.iter().filter_map(machine).collect();
         for end in (1..row.len()).rev() {
             row.swap(end, self.dice.below(end + 1));
         }
@@ -271,12 +292,13 @@ impl Draw {
     }
 
     fn between(&self, is_cut: impl Fn(Node, Node) -> bool) -> Fault {
-        let pairs = self.nodes.iter().flat_map(|from| self.nodes.iter().map(move |to| (*from, *to)));
+        let pairs =
+            self.plan.nodes.iter().flat_map(|from| self.plan.nodes.iter().map(move |to| (*from, *to)));
         Fault::Cut(pairs.filter(|(from, to)| from != to && is_cut(*from, *to)).collect())
     }
 
     fn pair(&mut self) -> (Node, Node) {
-        let mut nodes = self.nodes.clone();
+        let mut nodes = self.plan.nodes.clone();
         let first = nodes.remove(self.dice.below(nodes.len()));
         (first, self.dice.pick(&nodes))
     }
@@ -286,7 +308,7 @@ impl Draw {
         fault: impl Fn(Vec<Node>, u8) -> Fault,
         percent: std::ops::RangeInclusive<u64>,
     ) -> Fault {
-        let mut nodes = self.nodes.clone();
+        let mut nodes = self.plan.nodes.clone();
         if self.dice.percent(60) {
             nodes = vec![self.dice.pick(&nodes)];
         }
@@ -294,28 +316,33 @@ impl Draw {
     }
 
     fn anybody(&mut self) -> Who {
-        if self.dice.percent(30) {
-            self.dice.pick(&self.members)
+        if self.dice.percent(40) {
+            self.dice.pick(&self.plan.attached().collect::<Vec<_>>())
         } else {
-            Who::Service(self.dice.pick(&self.nodes))
+            Who::Service(self.dice.pick(&self.plan.nodes))
         }
+    }
+
+    fn kill(&mut self, of: impl Fn(&Plan) -> &Vec<Who>) -> Fault {
+        Fault::Kill(vec![self.dice.pick(of(&self.plan))])
     }
 
     /// The service of a node of one kind.
     fn service(&mut self, kind: impl Fn(u8) -> Node) -> Who {
-        let nodes: Vec<_> = (1..=u8::MAX).map(kind).take_while(|node| self.nodes.contains(node)).collect();
+        let nodes: Vec<_> =
+            (1..=u8::MAX).map(kind).take_while(|node| self.plan.nodes.contains(node)).collect();
         Who::Service(self.dice.pick(&nodes))
     }
 
-    /// A daemon and all group processes of its machine.
+    /// A daemon and all processes of its machine.
     fn machine(&mut self) -> Fault {
         let daemon = self.service(Node::Machine);
-        let members = self.members.iter().copied().filter(|member| member.node() == daemon.node());
-        Fault::Kill([daemon].into_iter().chain(members).collect())
+        let attached = self.plan.attached().filter(|process| process.node() == daemon.node());
+        Fault::Kill([daemon].into_iter().chain(attached).collect())
     }
 
     fn all_servers(&self) -> Fault {
-        let servers = self.nodes.iter().filter(|node| matches!(node, Node::Server(_)));
+        let servers = self.plan.nodes.iter().filter(|node| matches!(node, Node::Server(_)));
         Fault::Kill(servers.copied().map(Who::Service).collect())
     }
 }
@@ -336,6 +363,14 @@ mod tests {
     use super::*;
 
     const TIME: Duration = Duration::from_secs(180);
+
+    /// Draws for a run on these nodes, where nobody is attached.
+    fn draw(seed: u64, nodes: &[Node]) -> Draw {
+        let nobody = Vec::new;
+        let (members, contents, gateways) = (nobody(), nobody(), nobody());
+        let plan = Plan { seed, nodes: nodes.to_vec(), members, contents, gateways, incidents: Vec::new() };
+        Draw { dice: Dice::new(seed, 0), plan, idle: BTreeMap::new() }
+    }
 
     #[test]
     fn a_seed_decides_everything() {
@@ -364,7 +399,7 @@ mod tests {
     fn a_few_seeds_meet_every_kind_and_every_size() {
         let plans: Vec<_> = (0..20).map(|seed| Plan::new(seed, TIME)).collect();
         let kinds: BTreeSet<_> = plans.iter().flat_map(|plan| &plan.incidents).map(|it| it.kind).collect();
-        assert_eq!(kinds.len(), 14, "{kinds:?}");
+        assert_eq!(kinds.len(), 16, "{kinds:?}");
         let sizes: BTreeSet<_> =
             plans.iter().map(|plan| (plan.servers().count(), plan.machines().count())).collect();
         assert_eq!(sizes.len(), 9, "{sizes:?}");
@@ -375,12 +410,7 @@ mod tests {
         for seed in 0..50 {
             let nodes: Vec<_> =
                 [1].map(Node::Server).into_iter().chain([1, 2, 3].map(Node::Machine)).collect();
-            let mut draw = Draw {
-                dice: Dice::new(seed, 0),
-                nodes: nodes.clone(),
-                members: Vec::new(),
-                idle: BTreeMap::new(),
-            };
+            let mut draw = draw(seed, &nodes);
             let Fault::Cut(pairs) = draw.partition() else { panic!("a partition is a cut") };
             assert!(!pairs.is_empty());
             let apart = |a: Node, b: Node| pairs.contains(&(a, b));
@@ -395,7 +425,7 @@ mod tests {
     #[test]
     fn a_chain_is_connected_and_not_transitive() {
         let nodes: Vec<_> = [Node::Server(1)].into_iter().chain([1, 2, 3, 4].map(Node::Machine)).collect();
-        let mut draw = Draw { dice: Dice::new(1, 0), nodes, members: Vec::new(), idle: BTreeMap::new() };
+        let mut draw = draw(1, &nodes);
         let Fault::Cut(pairs) = draw.chain() else { panic!("a chain is a cut") };
         assert_eq!(pairs.len(), 6, "of the pairs of four, three are neighbours");
         assert!(pairs.iter().all(|(from, to)| pairs.contains(&(*to, *from))));

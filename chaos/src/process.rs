@@ -72,7 +72,9 @@ impl Process {
         command.args(&self.arguments).process_group(0).kill_on_drop(true).stderr(log.try_clone()?);
         let ready = self.dir.join("ready").join(format!("{}-{}", self.who, self.lives));
         match self.who {
-            Who::Service(_) => command.arg("--ready-file").arg(&ready).stdin(Stdio::null()).stdout(log),
+            Who::Service(_) | Who::Content(_) | Who::Gateway(_) => {
+                command.arg("--ready-file").arg(&ready).stdin(Stdio::null()).stdout(log)
+            }
             Who::Member(..) => {
                 command.args(["--seed", &self.lives.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped())
             }
@@ -88,7 +90,7 @@ impl Process {
             tokio::spawn(listen(self.who, output, journal, self.reports.clone()));
         }
         self.running = Some(Running { child, pid: Pid::from_raw(pid.cast_signed()), input });
-        if let Who::Service(_) = self.who {
+        if !matches!(self.who, Who::Member(..)) {
             self.listens(&ready).await?;
         }
         Ok(())
@@ -152,7 +154,7 @@ impl Process {
 
     /// Asks it to end, and waits until it has.
     pub async fn end(&mut self) -> anyhow::Result<Option<ExitStatus>> {
-        if let Who::Service(_) = self.who {
+        if !matches!(self.who, Who::Member(..)) {
             self.signal(Signal::SIGTERM)?;
         }
         let Some(Running { mut child, input, .. }) = self.running.take() else { return Ok(None) };

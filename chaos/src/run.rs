@@ -1,34 +1,34 @@
 //! A run, from its first process to the verdict.
 
 use model::trace::Event;
-use model::{Boot, Name};
-use svc_kit::driver::Clock;
-use svc_kit::trace::TraceWriter;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use crate::network;
 use crate::plan::{Edge, Plan};
 use crate::rest;
-use crate::stage::{Places, Stage};
+use crate::stage::{Places, Stage, gateway_address};
 use crate::verdict::Verdict;
-
-/// The name under which the runner writes its own trace.
-const NAME: Name = Name::literal("chaos");
+use crate::viewers::{Seen, Viewers};
 
 /// Plays `plan`, and judges what came of it.
 pub async fn run(plan: &Plan, places: &Places) -> anyhow::Result<Verdict> {
     let (mut terminated, mut interrupted) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut stage = Stage::set(plan, places).await?;
+    let gateways: Vec<_> = plan.gateways.iter().copied().map(gateway_address).collect();
+    let viewers = Viewers::begin(&gateways, places)?;
     let played = tokio::select! {
-        played = play(&mut stage, places) => played,
+        played = play(&mut stage, viewers) => played,
         _ = terminated.recv() => anyhow::bail!("terminated"),
         _ = interrupted.recv() => anyhow::bail!("interrupted"),
     };
-    let mut troubles = Vec::new();
+    let (mut troubles, mut seen) = (Vec::new(), Seen::default());
     match played {
-        Ok(()) => troubles.extend(stage.strike().await?),
+        Ok(watched) => {
+            seen = watched;
+            troubles.extend(stage.strike().await?);
+        }
         Err(error) => troubles.push(format!("{error:#}")),
     }
     let packets = network::packets().await?;
@@ -36,11 +36,11 @@ pub async fn run(plan: &Plan, places: &Places) -> anyhow::Result<Verdict> {
     let reports = std::mem::take(&mut stage.reports);
     // Whoever is still there is killed, so that traces do not grow while they are read.
     drop(stage);
-    Ok(Verdict::new(plan, packets, &reports, &places.traces(), troubles))
+    Ok(Verdict::new(plan, packets, &reports, seen, &places.traces(), troubles))
 }
 
 /// All incidents, and the time until the cluster is at rest.
-async fn play(stage: &mut Stage, places: &Places) -> anyhow::Result<()> {
+async fn play(stage: &mut Stage, viewers: Viewers) -> anyhow::Result<Seen> {
     let start = Instant::now();
     for (at, edge, place) in stage.plan().steps() {
         sleep_until(start + at).await;
@@ -53,11 +53,10 @@ async fn play(stage: &mut Stage, places: &Places) -> anyhow::Result<()> {
     }
     stage.rest().await?;
     let healed = Instant::now();
+    let seen = viewers.finish().await?;
+    println!("all films seen to their end {:.1} s after the last fault", healed.elapsed().as_secs_f64());
     let daemons = rest::awaited(stage).await?;
     println!("at rest {:.1} s after the last fault", healed.elapsed().as_secs_f64());
-    let clock = Clock::start();
-    let mut trace = TraceWriter::create(Some(&places.traces()), NAME, Boot::new(clock.now().as_micros()))?;
-    trace.record(clock.now(), Event::Quiescent { daemons, sessions: Vec::new() });
-    trace.flush();
-    Ok(())
+    stage.note(Event::Quiescent { daemons, sessions: Vec::new() });
+    Ok(seen)
 }

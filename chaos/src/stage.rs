@@ -7,9 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use handover_cli::films;
 use membership_core::Protocol;
-use model::Address;
+use model::trace::Event;
+use model::{Address, Boot, Name};
 use nix::sys::signal::Signal;
+use svc_kit::driver::Clock;
+use svc_kit::trace::TraceWriter;
 use tokio::sync::mpsc;
 
 use crate::member::REST;
@@ -20,6 +24,8 @@ use crate::report::{Report, Rest};
 
 const CLUSTER: &str = "chaos";
 const PORT: u16 = 7400;
+const CONTENT_PORT: u16 = 7500;
+const GATEWAY_PORT: u16 = 7600;
 
 /// The groups that members join and send to.
 pub const GROUPS: [&str; 5] = ["red", "green", "blue", "strict:orders", "state:notes"];
@@ -28,9 +34,14 @@ pub const GROUPS: [&str; 5] = ["red", "green", "blue", "strict:orders", "state:n
 /// for a sign of life, the other half until it has to have given one.
 const SILENCE: Duration = Duration::from_millis(1000);
 
+/// The name under which the runner writes its own trace.
+const NAME: Name = Name::literal("chaos");
+
 /// Everything on its feet.
 pub struct Stage {
     plan: Plan,
+    clock: Clock,
+    trace: TraceWriter,
     processes: BTreeMap<Who, Process>,
     /// Incidents that go on.
     present: BTreeSet<usize>,
@@ -54,6 +65,11 @@ pub struct Places {
 }
 
 impl Places {
+    /// Where content servers find their films.
+    fn content(&self) -> PathBuf {
+        self.dir.join("content")
+    }
+
     /// Where traces are written.
     pub fn traces(&self) -> PathBuf {
         self.dir.join("trace")
@@ -62,26 +78,40 @@ impl Places {
 
 /// Where the service of a node takes calls.
 pub fn service_address(node: Node) -> Address {
-    Address::new(&format!("{}:{PORT}", network::address(node)))
+    listening(node, PORT)
+}
+
+/// Where the gateway of a machine takes calls.
+pub fn gateway_address(gateway: Who) -> Address {
+    listening(gateway.node(), GATEWAY_PORT)
+}
+
+fn listening(node: Node, port: u16) -> Address {
+    Address::new(&format!("{}:{port}", network::address(node)))
 }
 
 impl Stage {
     /// Lays the network and starts all processes.
     pub async fn set(plan: &Plan, places: &Places) -> anyhow::Result<Stage> {
-        for part in ["trace", "logs", "ready", "members"] {
+        for part in ["trace", "logs", "ready", "members", "content"] {
             fs::create_dir_all(places.dir.join(part))?;
+        }
+        for film in films::ALL {
+            fs::write(places.content().join(film.unit).with_extension("mp4"), film.bytes)?;
         }
         network::lay(&plan.nodes).await.context("the network cannot be made")?;
         Weather::default().set().await?;
         let (reports, inbox) = mpsc::unbounded_channel();
-        let whos = plan.nodes.iter().copied().map(Who::Service).chain(plan.members.iter().copied());
+        let whos = plan.nodes.iter().copied().map(Who::Service).chain(plan.attached());
         let process = |who| {
             let (program, arguments) = command_line(who, plan, places);
             (who, Process::new(who, program, arguments, &places.dir, reports.clone()))
         };
         let processes = whos.map(process).collect();
         let (present, reports, rests) = (BTreeSet::new(), Vec::new(), BTreeMap::new());
-        let mut stage = Stage { plan: plan.clone(), processes, present, inbox, reports, rests };
+        let (plan, clock) = (plan.clone(), Clock::start());
+        let trace = TraceWriter::create(Some(&places.traces()), NAME, Boot::new(clock.now().as_micros()))?;
+        let mut stage = Stage { plan, clock, trace, processes, present, inbox, reports, rests };
         for process in stage.processes.values_mut() {
             process.start().await?;
         }
@@ -105,6 +135,9 @@ impl Stage {
                 for who in who {
                     self.process(*who)?.kill().await?;
                     self.rests.remove(who);
+                    if let Who::Gateway(_) = who {
+                        self.note(Event::GatewayCrash { gateway: who.to_string().parse()? });
+                    }
                 }
                 Ok(())
             }
@@ -115,6 +148,12 @@ impl Stage {
                 Ok(())
             }
         }
+    }
+
+    /// Writes what the runner alone knows.
+    pub fn note(&mut self, event: Event) {
+        self.trace.record(self.clock.now(), event);
+        self.trace.flush();
     }
 
     /// Fails if a process has ended that nobody killed.
@@ -147,7 +186,7 @@ impl Stage {
         }
     }
 
-    /// Ends all processes in good order: members, daemons, membership servers. Returns who did not end well.
+    /// Ends all processes in good order: gateways, content servers, members, daemons, membership servers. Returns who did not end well.
     pub async fn strike(&mut self) -> anyhow::Result<Vec<String>> {
         let mut ill = Vec::new();
         for (who, process) in self.processes.iter_mut().rev() {
@@ -175,11 +214,11 @@ impl Stage {
 /// The program that `who` runs, and its arguments.
 fn command_line(who: Who, plan: &Plan, places: &Places) -> (PathBuf, Vec<OsString>) {
     let half = format!("{}ms", SILENCE.as_millis() / 2);
-    let service = |node| {
+    let service = |address: Address| {
         let mut arguments = arguments(&[
             ("--name", who.to_string()),
             ("--cluster", CLUSTER.to_owned()),
-            ("--listen", service_address(node).to_string()),
+            ("--listen", address.to_string()),
             ("--keepalive-interval", half.clone()),
             ("--keepalive-timeout", half.clone()),
             ("--log-level", "debug,h2=info,hyper=info,tonic=info,tower=info,hyper_util=info".to_owned()),
@@ -194,7 +233,7 @@ fn command_line(who: Who, plan: &Plan, places: &Places) -> (PathBuf, Vec<OsStrin
             let peers: Vec<_> =
                 servers.iter().map(|peer| format!("{peer}={}", service_address(*peer))).collect();
             let own = arguments(&[("--peers", peers.join(",")), ("--protocol", places.protocol.to_string())]);
-            (program(places, "membership-svc"), [service(node), own].concat())
+            (program(places, "membership-svc"), [service(service_address(node)), own].concat())
         }
         Who::Service(node @ Node::Machine(number)) => {
             // Not everybody prefers the same server.
@@ -202,7 +241,17 @@ fn command_line(who: Who, plan: &Plan, places: &Places) -> (PathBuf, Vec<OsStrin
             let preferred = usize::from(number) % servers.len();
             servers.rotate_left(preferred);
             let own = arguments(&[("--membership", servers.join(","))]);
-            (program(places, "gcs-svc"), [service(node), own].concat())
+            (program(places, "gcs-svc"), [service(service_address(node)), own].concat())
+        }
+        Who::Content(machine) => {
+            let daemon = service_address(Node::Machine(machine)).to_string();
+            let content = places.content().display().to_string();
+            let own = arguments(&[("--gcs", daemon), ("--content", content)]);
+            (program(places, "server-svc"), [service(listening(who.node(), CONTENT_PORT)), own].concat())
+        }
+        Who::Gateway(machine) => {
+            let own = arguments(&[("--gcs", service_address(Node::Machine(machine)).to_string())]);
+            (program(places, "gateway"), [service(gateway_address(who)), own].concat())
         }
         Who::Member(machine, _) => {
             let arguments = arguments(&[

@@ -10,6 +10,7 @@ use check::read::Trace;
 
 use crate::plan::{Fault, Plan};
 use crate::report::{Move, Report};
+use crate::viewers::Seen;
 
 /// The verdict on a run.
 #[derive(Debug, Default)]
@@ -19,21 +20,25 @@ pub struct Verdict {
     tally: Tally,
     lives: usize,
     moves: usize,
+    seen: Seen,
     /// What may not have happened.
     pub violations: Vec<String>,
 }
 
 impl Verdict {
-    /// Judges what members reported and all traces in `traces`. `packets` met a fate by the hand of the network;
-    /// `troubles` are violations already known.
+    /// Judges what members reported and all traces in `traces`. `packets` met a fate by the hand of the network, and viewers
+    /// have `seen` this; `troubles` are violations already known.
     pub fn new(
         plan: &Plan,
         packets: BTreeMap<&'static str, u64>,
         reports: &[Report],
+        seen: Seen,
         traces: &Path,
         troubles: Vec<String>,
     ) -> Verdict {
         let mut verdict = Verdict { packets, violations: troubles, ..Verdict::default() };
+        verdict.violations.extend(seen.wrong.iter().cloned());
+        verdict.seen = seen;
         for incident in &plan.incidents {
             *verdict.faults.entry(incident.kind).or_default() += 1;
         }
@@ -53,6 +58,9 @@ impl Verdict {
 
     /// A verdict on a run in which nothing happened is worth nothing.
     fn demand_substance(&mut self, plan: &Plan) {
+        if self.seen.films == 0 {
+            self.violations.push("no film was seen to its end".to_owned());
+        }
         if self.tally.messages == 0 || self.moves == 0 {
             self.violations.push("no message was cast, or no member went from view to view".to_owned());
         }
@@ -112,6 +120,12 @@ impl fmt::Display for Verdict {
             f,
             "{} attachments of members, which went from view to view {} times",
             self.lives, self.moves
+        )?;
+        let Seen { films, takeovers, gateways, merges, forgotten, unreached, .. } = &self.seen;
+        writeln!(
+            f,
+            "{films} films seen to their end: {takeovers} takeovers, {gateways} times another gateway, {merges} merged; \
+             {forgotten} sessions forgotten with all their servers, {unreached} given up for want of a gateway"
         )?;
         for violation in &self.violations {
             writeln!(f, "violation: {violation}")?;

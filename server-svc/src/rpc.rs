@@ -138,7 +138,7 @@ impl<S: Service> ServerService for Operators<S> {
             .map_err(|error| because(Code::FailedPrecondition, "BAD_CONTENT", error.to_string()))?;
         let units: BTreeSet<UnitId> = service.units().into_iter().map(|info| info.unit).collect();
         let content_units: Vec<String> = units.iter().map(wire::unit_name).collect();
-        self.machine.send(Input::Content(service)).await.map_err(|_| stopping())?;
+        self.order(|ticket| Input::Content { ticket, service }).await?;
         tracing::info!(?content_units, "content loaded again");
         Ok(Response::new(pb::ReloadContentResponse { content_units }))
     }

@@ -216,6 +216,8 @@ pub enum ContentMessage {
     Holds {
         /// All that it holds.
         editions: BTreeSet<Edition>,
+        /// Which order of the sender's this is, for its answer.
+        ticket: u64,
     },
     /// The database of one class of replicas, told to those who may have another [FK:state-exchange].
     State {

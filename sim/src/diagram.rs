@@ -192,7 +192,7 @@ impl Diagram {
             }
             ContentMessage::Adjust { change, .. } => format!("policy {change:?}"),
             ContentMessage::Publish { edition, .. } => format!("publish edition {edition}"),
-            ContentMessage::Holds { editions } => {
+            ContentMessage::Holds { editions, .. } => {
                 let numbers: Vec<String> = editions.iter().map(ToString::to_string).collect();
                 format!("holds editions {}", numbers.join(", "))
             }

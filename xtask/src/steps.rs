@@ -81,7 +81,9 @@ fn chaos() -> anyhow::Result<()> {
         apt(&["update", "--quiet"])?;
         apt(&["install", "--quiet", "--yes", "iproute2", "nftables"])?;
     }
-    let packages = ["chaos", "gcs-svc", "membership-svc"].iter().flat_map(|package| ["--package", package]);
+    let packages = ["chaos", "gcs-svc", "membership-svc", "server-svc", "gateway"]
+        .iter()
+        .flat_map(|package| ["--package", package]);
     run(Command::new(env!("CARGO")).args(["build", "--release", "--quiet", "--bins"]).args(packages))?;
     run(Command::new("target/release/chaos").args(["--seconds", "180"]))
 }

@@ -11,6 +11,7 @@ use crate::edition::Edition;
 use crate::message::{ContentMessage, encode};
 use crate::names::Purpose;
 use crate::service::ContentService;
+use crate::unit_db::Ordered;
 
 /// The editions of each unit that a service holds.
 pub(super) fn editions_of<S: ContentService>(service: &S) -> BTreeMap<UnitId, BTreeSet<Edition>> {
@@ -27,15 +28,24 @@ impl<S: ContentService> Server<S> {
         self.units.get(unit).into_iter().flat_map(|state| state.editions.iter().copied())
     }
 
-    pub(super) fn content(&mut self, service: S, out: &mut Vec<Output>) {
+    pub(super) fn content(&mut self, ticket: u64, service: S, out: &mut Vec<Output>) {
         let mut editions = editions_of(&service);
+        let mut told = BTreeSet::new();
         for unit in self.units.keys().cloned().collect::<Vec<_>>() {
-            match editions.remove(&unit) {
-                Some(editions) => self.hold(&unit, editions, out),
-                None => self.give_up(&unit, out),
+            let Some(editions) = editions.remove(&unit) else {
+                self.give_up(&unit, out);
+                continue;
+            };
+            if self.hold(ticket, &unit, editions, out) {
+                told.insert(unit);
             }
         }
         self.service = service;
+        if told.is_empty() {
+            out.push(Output::Ordered { ticket, outcome: Ok(Ordered::Held) });
+        } else {
+            self.orders.insert(ticket, told);
+        }
         let Some(me) = self.me.filter(|_| self.drain == Drain::No) else { return };
         let groups: Vec<_> = editions.keys().map(|unit| Purpose::Content(unit.clone()).group()).collect();
         out.extend((!groups.is_empty()).then_some(Output::Join(groups)));
@@ -47,8 +57,17 @@ impl<S: ContentService> Server<S> {
     }
 
     /// These are the editions of a unit from here on. Sessions on others have to go at once: nobody here can serve them.
-    fn hold(&mut self, unit: &UnitId, editions: BTreeSet<Edition>, out: &mut Vec<Output>) {
-        let Some(state) = self.units.get_mut(unit).filter(|state| state.editions != editions) else { return };
+    /// Returns whether anything is different, and is told to the other servers of the unit.
+    fn hold(
+        &mut self,
+        ticket: u64,
+        unit: &UnitId,
+        editions: BTreeSet<Edition>,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let Some(state) = self.units.get_mut(unit).filter(|state| state.editions != editions) else {
+            return false;
+        };
         state.editions = editions.clone();
         let held = state.held.iter();
         let gone = held.filter(|(_, held)| !editions.contains(&held.replica.content.edition));
@@ -66,8 +85,9 @@ impl<S: ContentService> Server<S> {
         for (session, fence) in gone {
             self.note_role(unit, session, fence, Role::None, out);
         }
-        let message = encode(&ContentMessage::Holds { editions });
+        let message = encode(&ContentMessage::Holds { editions, ticket });
         out.push(Output::multicast(Purpose::Content(unit.clone()).group(), message));
+        true
     }
 
     /// A unit is not held any more: the other replicas hear the last of its sessions, and take them over.

@@ -204,8 +204,8 @@ impl<S: ContentService> Server<S> {
                     }
                 }
                 Effect::Ordered { by, ticket, outcome } => {
-                    if Some(by) == self.me && self.orders.remove(&ticket).is_some() {
-                        out.push(Output::Ordered { ticket, outcome });
+                    if Some(by) == self.me {
+                        self.returned(ticket, unit, outcome, out);
                     }
                 }
                 Effect::Stalled { session, from, to } => {

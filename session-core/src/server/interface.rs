@@ -37,8 +37,13 @@ pub enum Input<S> {
     GatewayDown(GatewayId),
     /// A gateway speaks.
     Gateway(GatewayId, ToServer),
-    /// The content is this now; units and editions may have come or gone.
-    Content(S),
+    /// The content is this now; units and editions may have come or gone. Answered when all servers of these units know.
+    Content {
+        /// A number that this server was given for no other order.
+        ticket: u64,
+        /// The service with it.
+        service: S,
+    },
     /// An operator wants a session elsewhere.
     Move {
         /// A number that this server was given for no other order.

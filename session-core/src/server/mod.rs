@@ -63,8 +63,8 @@ pub struct Server<S: ContentService> {
     doors: Doors,
     /// Every held session's deadline.
     timers: Timers<(UnitId, SessionId)>,
-    /// Orders of operators that were multicast and have not come back, by ticket.
-    orders: BTreeMap<u64, UnitId>,
+    /// Orders of operators that were multicast and have not come back, by ticket: in the groups of these units.
+    orders: BTreeMap<u64, BTreeSet<UnitId>>,
     /// The last name given to a context.
     lineages: u64,
     drain: Drain,
@@ -298,7 +298,7 @@ impl<S: ContentService> Machine for Server<S> {
             Input::GatewayUp(gateway) => self.gateway_up(now, &gateway, out),
             Input::GatewayDown(gateway) => self.gateway_down(now, &gateway, out),
             Input::Gateway(gateway, message) => self.on_gateway(now, &gateway, message, out),
-            Input::Content(service) => self.content(service, out),
+            Input::Content { ticket, service } => self.content(ticket, service, out),
             Input::Move { ticket, unit, session, to } => self.order_move(ticket, unit, session, to, out),
             Input::Adjust { ticket, unit, change } => self.order_adjustment(ticket, unit, change, out),
             Input::Publish { ticket, unit, edition } => self.order_publication(ticket, unit, edition, out),

@@ -1,5 +1,6 @@
 //! Orders of operators: each becomes a message of the content group, and is answered when that is delivered.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use model::{Name, SessionId, UnitId};
@@ -8,7 +9,7 @@ use super::{Drain, Output, Server};
 use crate::message::{ContentMessage, encode};
 use crate::names::Purpose;
 use crate::service::ContentService;
-use crate::unit_db::{OrderRefusal, PolicyChange};
+use crate::unit_db::{OrderRefusal, Ordered, PolicyChange};
 
 impl<S: ContentService> Server<S> {
     /// An operator wants a session elsewhere.
@@ -60,7 +61,7 @@ impl<S: ContentService> Server<S> {
             Err(refusal) => refusal,
             Ok(message) => {
                 let group = Purpose::Content(unit.clone()).group();
-                self.orders.insert(ticket, unit);
+                self.orders.insert(ticket, BTreeSet::from([unit]));
                 out.push(Output::multicast(group, encode(&message)));
                 return;
             }
@@ -68,9 +69,25 @@ impl<S: ContentService> Server<S> {
         out.push(Output::Ordered { ticket, outcome: Err(refusal) });
     }
 
+    /// An order of this server came back in the group of a unit: the last one of its kind is the answer.
+    pub(super) fn returned(
+        &mut self,
+        ticket: u64,
+        unit: &UnitId,
+        outcome: Result<Ordered, OrderRefusal>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(units) = self.orders.get_mut(&ticket) else { return };
+        units.remove(unit);
+        if units.is_empty() {
+            self.orders.remove(&ticket);
+            out.push(Output::Ordered { ticket, outcome });
+        }
+    }
+
     /// Orders for these units are answered by nobody any more: this server leaves their groups.
     pub(super) fn refuse_orders(&mut self, of: impl Fn(&UnitId) -> bool, out: &mut Vec<Output>) {
-        let gone = self.orders.extract_if(.., |_, unit| of(unit));
+        let gone = self.orders.extract_if(.., |_, units| units.iter().any(&of));
         let outcome = Err(OrderRefusal::Unsettled);
         out.extend(gone.map(|(ticket, _)| Output::Ordered { ticket, outcome }));
     }

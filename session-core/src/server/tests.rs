@@ -214,6 +214,7 @@ impl Cluster {
                     let outcome = outcome.map(|done| match done {
                         Ordered::Moved(moved) => moved.to.daemon().name().to_string(),
                         Ordered::Published(edition) => edition.to_string(),
+                        Ordered::Held => "held".into(),
                         Ordered::Adjusted(Policy { backups, period, .. }) => format!("{backups}, {period:?}"),
                     });
                     self.seen.push(format!("{name}: order {ticket}: {outcome:?}"));
@@ -593,8 +594,8 @@ fn the_sessions_of_a_unit_that_goes_away_go_to_others() {
     let mut cluster = Cluster::playing();
     cluster.grant("a", 1, Resume::Beginning, 2);
     let nothing = Counter { units: Vec::new(), ..counter() };
-    let seen = cluster.tell("a", Input::Content(nothing));
-    assert_eq!(seen, ["a: None", "b: Primary", "b: claim 0"]);
+    let seen = cluster.tell("a", Input::Content { ticket: 1, service: nothing });
+    assert_eq!(seen, ["a: None", "b: Primary", "b: claim 0", "a: order 1: Ok(\"held\")"]);
     assert_eq!(cluster.status("b").responses, 2, "what it said when it left");
     let groups_of_a = cluster.groups.iter().filter(|(_, members)| members.contains("a"));
     assert_eq!(groups_of_a.map(|(group, _)| group.as_str()).collect::<Vec<_>>(), ["service"]);
@@ -604,7 +605,7 @@ fn the_sessions_of_a_unit_that_goes_away_go_to_others() {
 fn a_unit_that_appears_is_joined_and_told() {
     let mut cluster = Cluster::playing();
     let both = Counter { units: Vec::from([unit(), UnitId::new("v").unwrap()]), ..counter() };
-    cluster.tell("b", Input::Content(both));
+    cluster.tell("b", Input::Content { ticket: 2, service: both });
     let message = ServiceMessage::List { gateway: gateway("g"), query: 2 };
     cluster.multicasts.push_back((process("g"), Purpose::Service.group(), encode(&message)));
     assert_eq!(cluster.run(), ["a: answer 2: 2 units"]);

@@ -68,12 +68,19 @@ impl Database {
     }
 
     /// `member` holds these editions now: sessions go to those who can serve them.
-    pub(super) fn hold(&mut self, member: ProcessId, editions: BTreeSet<Edition>) -> Vec<Effect> {
+    pub(super) fn hold(
+        &mut self,
+        member: ProcessId,
+        editions: BTreeSet<Edition>,
+        ticket: u64,
+    ) -> Vec<Effect> {
         if !self.members.contains(&member) {
             return Vec::new();
         }
         self.holdings.set(member, editions);
-        self.reassign(&BTreeSet::new())
+        let mut effects = self.reassign(&BTreeSet::new());
+        effects.push(Effect::Ordered { by: member, ticket, outcome: Ok(Ordered::Held) });
+        effects
     }
 
     /// New sessions are opened on the edition of this number from here on. Sessions that are there stay with theirs.

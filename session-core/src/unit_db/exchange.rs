@@ -10,7 +10,7 @@ use bytes::Bytes;
 use model::{ProcessId, SessionId};
 use serde::{Deserialize, Serialize};
 
-use super::{Contexts, Database, Effect, OrderRefusal, Phase, Policy, Session, Tomb};
+use super::{Contexts, Database, Effect, OrderRefusal, Ordered, Phase, Policy, Session, Tomb};
 use crate::edition::Edition;
 use crate::message::ContentMessage;
 
@@ -232,7 +232,10 @@ impl Database {
                 | ContentMessage::End { .. }
                 | ContentMessage::Expire { .. }
                 | ContentMessage::State { .. } => effects.extend(self.apply(from, message)),
-                ContentMessage::Holds { editions } => self.holdings.set(from, editions),
+                ContentMessage::Holds { editions, ticket } => {
+                    self.holdings.set(from, editions);
+                    effects.push(Effect::Ordered { by: from, ticket, outcome: Ok(Ordered::Held) });
+                }
             }
         }
         effects.retain(|effect| !matches!(effect, Effect::Refused { .. }));

@@ -249,7 +249,7 @@ impl Database {
             }
             ContentMessage::Adjust { change, ticket } => self.adjust(from, change, ticket),
             ContentMessage::Publish { edition, ticket } => self.publish(from, edition, ticket),
-            ContentMessage::Holds { editions } => self.hold(from, editions),
+            ContentMessage::Holds { editions, ticket } => self.hold(from, editions, ticket),
             ContentMessage::State { .. } => Vec::new(),
         }
     }

@@ -15,6 +15,8 @@ pub enum Ordered {
     Adjusted(Policy),
     /// New sessions are opened on this edition from here on.
     Published(Edition),
+    /// All know which editions the server holds.
+    Held,
 }
 
 /// Why an order is not carried out.

@@ -419,7 +419,7 @@ fn answer(effect: &Effect, by: &str) -> Option<Result<Relocation, OrderRefusal>>
     let Effect::Ordered { by: from, ticket: 7, outcome } = effect else { return None };
     let moved = |done| match done {
         Ordered::Moved(moved) => moved,
-        Ordered::Adjusted(_) | Ordered::Published(_) => panic!("nobody ordered this"),
+        Ordered::Adjusted(_) | Ordered::Published(_) | Ordered::Held => panic!("nobody ordered this"),
     };
     (*from == server(by)).then_some(outcome.map(moved))
 }

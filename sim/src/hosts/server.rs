@@ -75,7 +75,7 @@ impl ServerHost {
 
     /// The content on its machine is this now.
     pub fn load(&mut self, toy: Toy, scene: &mut Scene<'_>) {
-        self.tell(Input::Content(toy), scene);
+        self.tell(Input::Content { ticket: 4, service: toy }, scene);
     }
 
     /// An operator orders it to have new sessions on a unit opened on another edition.
@@ -87,6 +87,17 @@ impl ServerHost {
         let mut out = Vec::new();
         self.machine.handle(scene.clock(), input, &mut out);
         self.perform(out, scene);
+        self.complain_of_stale_backups(scene);
+    }
+
+    /// A backup has every request that the unit database knows of [FK:levels].
+    fn complain_of_stale_backups(&self, scene: &mut Scene<'_>) {
+        for it in self.machine.sessions().filter(|it| it.role == Role::Backup) {
+            let (has, known) = (it.requests, it.session.requests);
+            if has < known {
+                scene.complain(|| format!("backs {} up after {has} requests of {known}", it.id));
+            }
+        }
     }
 
     fn perform(&mut self, orders: Vec<Output>, scene: &mut Scene<'_>) {
@@ -121,7 +132,7 @@ impl ServerHost {
                 Output::Ordered { outcome, .. } => {
                     match outcome {
                         Ok(Ordered::Published(_)) => scene.happens(Happens::Publication),
-                        Ok(Ordered::Moved(_) | Ordered::Adjusted(_)) => {}
+                        Ok(Ordered::Moved(_) | Ordered::Adjusted(_) | Ordered::Held) => {}
                         // Of servers that are changing, an operator would ask again; some may not have the edition yet.
                         Err(
                             OrderRefusal::Unsettled | OrderRefusal::NotHeldByAll | OrderRefusal::NotNewer,

@@ -6,7 +6,7 @@ use super::*;
 fn playing() -> Cluster {
     let service = Counter { commit: Some(Level::Agreed), ..counter() };
     let mut cluster = Cluster::playing_with(&service);
-    cluster.tell("b", Input::Content(Counter { step: 10, ..service }));
+    cluster.tell("b", Input::Content { ticket: 1, service: Counter { step: 10, ..service } });
     cluster
 }
 

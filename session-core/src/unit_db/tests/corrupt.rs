@@ -48,7 +48,7 @@ fn every_content_message() -> Vec<ContentMessage> {
             ticket: 3,
         },
         ContentMessage::Publish { edition: 2, ticket: 4 },
-        ContentMessage::Holds { editions: [Edition::ONLY].into() },
+        ContentMessage::Holds { editions: [Edition::ONLY].into(), ticket: 5 },
     ];
     said.into_iter().chain(group.order.into_iter().map(|(_, message)| message)).collect()
 }

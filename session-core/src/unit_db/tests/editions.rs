@@ -17,7 +17,7 @@ fn group(holdings: &[(&'static str, &[Edition])]) -> Group {
 }
 
 fn hold(group: &mut Group, name: &str, editions: &[Edition]) -> Vec<Effect> {
-    group.say(name, ContentMessage::Holds { editions: editions.iter().copied().collect() })
+    group.say(name, ContentMessage::Holds { editions: editions.iter().copied().collect(), ticket: 2 })
 }
 
 /// What becomes of it, as whoever ordered it is told.

@@ -14,7 +14,7 @@ fn adjust(group: &mut Group, change: PolicyChange) -> (Result<Policy, OrderRefus
     assert_eq!(by, server("a"));
     let adjusted = |done| match done {
         Ordered::Adjusted(policy) => policy,
-        Ordered::Moved(_) | Ordered::Published(_) => panic!("nobody ordered this"),
+        Ordered::Moved(_) | Ordered::Published(_) | Ordered::Held => panic!("nobody ordered this"),
     };
     (outcome.map(adjusted), effects)
 }
