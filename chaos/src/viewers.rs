@@ -170,6 +170,7 @@ impl Viewer {
                 Heard::Serving { takeover, .. } => self.seen.takeovers += usize::from(takeover),
                 Heard::Lost { .. } => self.seen.gateways += 1,
                 Heard::Merged => self.seen.merges += 1,
+                Heard::Rebuilt => bail!("it was brought back, and no unit allows that"),
                 Heard::End if bytes == film.bytes.len() => return Ok(()),
                 Heard::End => bail!("it ends after {bytes} of {} bytes", film.bytes.len()),
             }

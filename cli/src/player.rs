@@ -272,9 +272,9 @@ impl Player {
             let request = request.clone();
             async move { client.attach(request).await }.boxed()
         };
-        let stream = self.route.call(attach).await?;
+        // Before the call, for whoever drops this future may have been attached.
         self.recorder.attached(self.session.id, self.ledger.highest());
-        self.stream = Some(stream);
+        self.stream = Some(self.route.call(attach).await?);
         Ok(())
     }
 
