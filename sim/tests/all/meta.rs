@@ -35,6 +35,7 @@ fn storms_reach_every_moment() {
         "gateway killed",
         "content server drained",
         "content server hung",
+        "all content servers killed",
         "primary and backup killed",
         "policy changed",
         "edition published",
