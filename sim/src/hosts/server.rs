@@ -87,17 +87,6 @@ impl ServerHost {
         let mut out = Vec::new();
         self.machine.handle(scene.clock(), input, &mut out);
         self.perform(out, scene);
-        self.complain_of_stale_backups(scene);
-    }
-
-    /// A backup has every request that the unit database knows of [FK:levels].
-    fn complain_of_stale_backups(&self, scene: &mut Scene<'_>) {
-        for it in self.machine.sessions().filter(|it| it.role == Role::Backup) {
-            let (has, known) = (it.requests, it.session.requests);
-            if has < known {
-                scene.complain(|| format!("backs {} up after {has} requests of {known}", it.id));
-            }
-        }
     }
 
     fn perform(&mut self, orders: Vec<Output>, scene: &mut Scene<'_>) {
