@@ -3,21 +3,9 @@
 use std::time::Duration;
 
 use sim::toy::Wish;
-use sim::{Node, Player, World};
+use sim::{Node, World};
 
-/// A film plays with one backup on three machines.
-fn playing(mut world: World) -> (World, Player) {
-    world.assemble();
-    let player = world.open_session("film-1");
-    world.play(player, 10);
-    (world, player)
-}
-
-/// Everything comes to rest, and everything was right.
-fn end(mut world: World) {
-    world.settle();
-    world.check();
-}
+use crate::{end, playing};
 
 #[test]
 fn a_client_plays_on_when_all_servers_start_again() {

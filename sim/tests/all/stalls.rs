@@ -3,21 +3,9 @@
 use std::time::Duration;
 
 use sim::toy::Wish;
-use sim::{Happens, Node, Player, World};
+use sim::{Happens, Node, World};
 
-/// A film plays with one backup on three machines.
-fn playing(mut world: World) -> (World, Player) {
-    world.assemble();
-    let player = world.open_session("film-1");
-    world.play(player, 10);
-    (world, player)
-}
-
-/// Everything comes to rest, and everything was right.
-fn end(mut world: World) {
-    world.settle();
-    world.check();
-}
+use crate::{end, playing};
 
 #[test]
 fn a_session_whose_primary_hangs_goes_on_at_its_backup() {

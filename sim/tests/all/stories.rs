@@ -3,25 +3,13 @@
 use std::time::Duration;
 
 use sim::toy::Wish;
-use sim::{Happens, Node, Player, World};
+use sim::{Happens, Node, World};
+
+use crate::{end, playing};
 
 /// No client is to wait longer than this for a response, when one process dies and its death is seen at once. The
 /// film itself has one each 100 ms.
 const GAP_MAX: Duration = Duration::from_millis(250);
-
-/// A film plays with one backup on three machines.
-fn playing(mut world: World) -> (World, Player) {
-    world.assemble();
-    let player = world.open_session("film-1");
-    world.play(player, 10);
-    (world, player)
-}
-
-/// Everything comes to rest, and everything was right.
-fn end(mut world: World) {
-    world.settle();
-    world.check();
-}
 
 fn machine(node: Node) -> usize {
     match node {
