@@ -11,7 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use proto::gcs::v1::GetStatusRequest;
 use proto::gcs::v1::group_service_client::GroupServiceClient;
-use svc_kit::dial::{self, Keepalive, MESSAGE_BYTES_MAX};
+use svc_kit::dial::{MESSAGE_BYTES_MAX, Wire};
+use svc_kit::tls::Role;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
@@ -186,7 +187,7 @@ impl Cluster {
         let deadline = Instant::now() + PATIENCE;
         for daemon in &self.daemons {
             let address = Address::new(&daemon.address.to_string());
-            let channel = dial::connect(&address, &Keepalive::default()).await?;
+            let channel = Wire::default().connect(&address, Role::Machine).await?;
             let mut client = GroupServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
             loop {
                 let status = client.get_status(GetStatusRequest {}).await?.into_inner();

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use clap::Subcommand;
 use gcs_client::{Attachment, Command, Commands, Event, Events, Target};
 use model::{Address, GroupName, GroupView};
-use svc_kit::dial::Keepalive;
+use svc_kit::dial::{Keepalive, Wire};
 
 use crate::handover::SILENCE;
 
@@ -66,7 +66,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         addresses: vec![Address::new(&args.daemon)],
         cluster: svc_kit::settings::default_cluster(),
         name: "member".parse()?,
-        keepalive: Keepalive { timeout: SILENCE, ..Keepalive::default() },
+        wire: Wire { keepalive: Keepalive { timeout: SILENCE, ..Keepalive::default() }, tls: None },
     };
     let Attachment { commands, events, .. } = Attachment::connect(&target).await?;
     let mut member = Member { commands, events };

@@ -14,7 +14,8 @@ use proto::membership::v1::membership_service_client::MembershipServiceClient;
 use proto::membership::v1::register_request::Request as Said;
 use proto::membership::v1::register_response::Notice;
 use serde::Serialize;
-use svc_kit::dial::{self, Keepalive};
+use svc_kit::dial::Wire;
+use svc_kit::tls::Role;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, yield_now};
@@ -224,7 +225,8 @@ impl Cluster {
             let address = announced(&mut child, &ready).await?;
             peers[number - 1] = format!("{}={address}", name(number));
             let address = Address::new(&address.to_string());
-            let client = MembershipServiceClient::new(dial::connect(&address, &Keepalive::default()).await?);
+            let client =
+                MembershipServiceClient::new(Wire::default().connect(&address, Role::Membership).await?);
             started.insert(0, Server { client, address, _child: child });
         }
         let (tell, told) = mpsc::unbounded_channel();
@@ -286,7 +288,7 @@ impl Cluster {
         let mut channels = Vec::new();
         for number in self.next..self.next + count as u64 {
             let server = &self.servers[number as usize % self.servers.len()];
-            channels.push(dial::connect(&server.address, &Keepalive::default()).await?);
+            channels.push(Wire::default().connect(&server.address, Role::Membership).await?);
         }
         let start = Instant::now();
         for channel in channels {

@@ -26,7 +26,8 @@ pub fn check() -> anyhow::Result<()> {
     if !trial.status.success() {
         let reason = String::from_utf8_lossy(&trial.stderr);
         bail!(
-            "no namespaces to be had: run this as root, with CAP_SYS_ADMIN and CAP_NET_ADMIN ({})",
+            "no namespaces to be had ({}): run this as root, with CAP_SYS_ADMIN and CAP_NET_ADMIN, or with `--on \
+             processes`, which cuts no network",
             reason.trim()
         );
     }
@@ -35,11 +36,11 @@ pub fn check() -> anyhow::Result<()> {
 
 /// Becomes this program once more, with other arguments, inside. Returns only if that is not possible.
 pub fn enter(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Error {
-    let chaos = match std::env::current_exe() {
-        Ok(chaos) => chaos,
+    let handover = match std::env::current_exe() {
+        Ok(handover) => handover,
         Err(error) => return error.into(),
     };
-    let error = Command::new(PROGRAM).args(NAMESPACES).arg(chaos).args(arguments).exec();
+    let error = Command::new(PROGRAM).args(NAMESPACES).arg(handover).args(arguments).exec();
     anyhow::Error::from(error).context("cannot run unshare")
 }
 

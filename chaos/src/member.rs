@@ -13,7 +13,7 @@ use bytes::Bytes;
 use gcs_client::{Attachment, Command, Commands, Event, Target};
 use model::{Address, GroupName, GroupViewId, Level, Name, Terms};
 use sim::dice::Dice;
-use svc_kit::dial::Keepalive;
+use svc_kit::dial::{Keepalive, Wire};
 use tokio::sync::watch;
 
 use crate::report::{Report, Rest};
@@ -69,7 +69,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         addresses: vec![Address::new(&args.daemon)],
         cluster: args.cluster,
         name: args.name,
-        keepalive: Keepalive { interval: silence / 2, timeout: silence / 2 },
+        wire: Wire { keepalive: Keepalive { interval: silence / 2, timeout: silence / 2 }, tls: None },
     };
     let groups = args.groups.iter().filter_map(|name| GroupName::new(name)).collect();
     let mut mode = orders();

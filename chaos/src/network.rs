@@ -1,12 +1,15 @@
-//! A network of the computer's own make: a namespace for each node, wired to one bridge by a pair of interfaces, and
-//! what gets through from whom to whom.
+//! Where the nodes are, and what gets through from whom to whom.
 //!
-//! Everything that goes from node to node crosses the bridge, so one set of rules there, replaced in one step, decides
+//! On the loopback network each has an address of its own, and nothing is ever wrong with it. Where there are namespaces,
+//! each has one, wired to one bridge by a pair of interfaces. Everything that goes from node to node crosses the bridge, so one set of rules there, replaced in one step, decides
 //! on all of it. A packet that is to be late is given to a class of little bandwidth at the port of its receiver,
 //! where others overtake it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, bail};
@@ -18,41 +21,114 @@ use crate::plan::{Fault, Node};
 const BRIDGE: &str = "lan";
 const TABLE: &str = "chaos";
 
+/// Who has this port at an address of the loopback network has all addresses that begin like it.
+const CLAIM_PORT: u16 = 7399;
+
 /// What becomes of packets, as counters are called.
 const FATES: [&str; 3] = ["cut", "lost", "late"];
-
-/// The bridge is where this program is.
-const BRIDGE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
 /// What late packets share, for each node.
 const SLOW_ROAD: &str = "300kbit";
 
-/// Where a node is.
-pub fn address(node: Node) -> Ipv4Addr {
-    match node {
-        Node::Machine(number) => Ipv4Addr::new(10, 77, 1, number),
-        Node::Server(number) => Ipv4Addr::new(10, 77, 2, number),
+/// Where processes run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Ground {
+    /// On a network of their own, which is cut and slowed (Linux, as root)
+    Namespaces,
+    /// On the loopback network: processes are stopped, killed and drained, and no network is cut (Linux, anybody)
+    Processes,
+}
+
+impl fmt::Display for Ground {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ground::Namespaces => "namespaces",
+            Ground::Processes => "processes",
+        })
     }
 }
 
-/// A command that runs where a node is.
-pub fn command_at(node: Node, program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", &node.to_string()]).arg(program);
-    command
+/// The network of a run.
+#[derive(Debug)]
+pub struct Network {
+    /// How the addresses of all nodes begin.
+    prefix: [u8; 2],
+    /// On the loopback network, what keeps other runs from the same addresses.
+    claim: Option<TcpListener>,
 }
 
-/// Wires up the nodes. Everything gets through.
-pub async fn lay(nodes: &[Node]) -> anyhow::Result<()> {
+/// With namespaces, all addresses begin so.
+const OWN: [u8; 2] = [10, 77];
+
+/// The address with these last two numbers.
+fn at(prefix: [u8; 2], kind: u8, number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(prefix[0], prefix[1], kind, number)
+}
+
+fn address(prefix: [u8; 2], node: Node) -> Ipv4Addr {
+    match node {
+        Node::Machine(number) => at(prefix, 1, number),
+        Node::Server(number) => at(prefix, 2, number),
+    }
+}
+
+impl Network {
+    /// Makes the network of these nodes. Everything gets through.
+    pub async fn lay(on: Ground, nodes: &[Node]) -> anyhow::Result<Network> {
+        match on {
+            Ground::Namespaces => {
+                wire(nodes).await?;
+                Weather::default().set().await?;
+                Ok(Network { prefix: OWN, claim: None })
+            }
+            Ground::Processes => {
+                let claim = |second| {
+                    let claim = TcpListener::bind((at([127, second], 0, 1), CLAIM_PORT)).ok()?;
+                    Some(Network { prefix: [127, second], claim: Some(claim) })
+                };
+                (1..=u8::MAX).find_map(claim).context("no addresses of the loopback network are free")
+            }
+        }
+    }
+
+    /// Where a node is.
+    pub fn address(&self, node: Node) -> Ipv4Addr {
+        address(self.prefix, node)
+    }
+
+    /// The beginning of a command that runs `program` where a node is.
+    pub fn command_at(&self, node: Node, program: &Path) -> Vec<OsString> {
+        let mut command: Vec<OsString> = Vec::new();
+        if self.claim.is_none() {
+            command.extend(["ip", "netns", "exec", &node.to_string()].map(OsString::from));
+        }
+        command.push(program.into());
+        command
+    }
+
+    /// How many packets met each fate so far.
+    pub async fn packets(&self) -> anyhow::Result<BTreeMap<&'static str, u64>> {
+        let mut packets = BTreeMap::new();
+        for fate in FATES.iter().copied().filter(|_| self.claim.is_none()) {
+            let shown = run("nft", &format!("list counter bridge {TABLE} {fate}")).await?;
+            let count = shown.split("packets ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+            packets.insert(fate, count.with_context(|| format!("nft does not count: {shown}"))?);
+        }
+        Ok(packets)
+    }
+}
+
+/// Wires up namespaces. The bridge is where this program is.
+async fn wire(nodes: &[Node]) -> anyhow::Result<()> {
     ip("link set lo up").await?;
     ip(&format!("link add {BRIDGE} type bridge")).await?;
-    ip(&format!("address add {BRIDGE_ADDRESS}/16 dev {BRIDGE}")).await?;
+    ip(&format!("address add {}/16 dev {BRIDGE}", at(OWN, 0, 1))).await?;
     ip(&format!("link set {BRIDGE} up")).await?;
     for node in nodes {
         ip(&format!("netns add {node}")).await?;
         ip(&format!("link add {node} type veth peer name eth0 netns {node}")).await?;
         ip(&format!("link set {node} master {BRIDGE} up")).await?;
-        ip(&format!("-n {node} address add {}/16 dev eth0", address(*node))).await?;
+        ip(&format!("-n {node} address add {}/16 dev eth0", address(OWN, *node))).await?;
         ip(&format!("-n {node} link set lo up")).await?;
         ip(&format!("-n {node} link set eth0 up")).await?;
         tc(&format!("qdisc add dev {node} root handle 1: htb default 10 r2q 1000")).await?;
@@ -82,7 +158,7 @@ impl Weather {
                 Fault::Cut(pairs) => weather.cut.extend(pairs),
                 Fault::Loss(nodes, percent) => worsen(&mut weather.lost, nodes, *percent),
                 Fault::Delay(nodes, percent) => worsen(&mut weather.late, nodes, *percent),
-                Fault::Stop(_) | Fault::Kill(_) => {}
+                Fault::Stop(_) | Fault::Kill(_) | Fault::Drain(_) => {}
             }
         }
         weather
@@ -105,11 +181,13 @@ impl Weather {
     /// The rules in the language of `nft`: all of them are replaced in one step, and what was counted stays.
     fn rules(&self) -> String {
         let cut = self.cut.iter().map(|(from, to)| {
-            format!("    ip saddr {} ip daddr {} counter name cut drop\n", address(*from), address(*to))
+            let (from, to) = (address(OWN, *from), address(OWN, *to));
+            format!("    ip saddr {from} ip daddr {to} counter name cut drop\n")
         });
         let some = |of: &BTreeMap<Node, u8>, fate: &str| {
             let rule = |(node, percent): (&Node, &u8)| {
-                format!("    ip daddr {} numgen random mod 100 < {percent} {fate}\n", address(*node))
+                let to = address(OWN, *node);
+                format!("    ip daddr {to} numgen random mod 100 < {percent} {fate}\n")
             };
             of.iter().map(rule).collect::<String>()
         };
@@ -125,17 +203,6 @@ impl Weather {
              table bridge {TABLE} {{\n  chain forward {{\n{rules}  }}\n}}\n"
         )
     }
-}
-
-/// How many packets met each fate so far.
-pub async fn packets() -> anyhow::Result<BTreeMap<&'static str, u64>> {
-    let mut packets = BTreeMap::new();
-    for fate in FATES {
-        let shown = run("nft", &format!("list counter bridge {TABLE} {fate}")).await?;
-        let count = shown.split("packets ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
-        packets.insert(fate, count.with_context(|| format!("nft does not count: {shown}"))?);
-    }
-    Ok(packets)
 }
 
 fn worsen(of: &mut BTreeMap<Node, u8>, nodes: &[Node], percent: u8) {

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use sim::dice::Dice;
 
+use crate::network::Ground;
+
 /// A place in the network: it has a network namespace, an address, and one service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Node {
@@ -16,6 +18,14 @@ pub enum Node {
     Server(u8),
     /// A daemon, and processes that are attached to it.
     Machine(u8),
+}
+
+impl Node {
+    /// Whether it is the server, or the machine, with this number.
+    pub fn is_number(self, number: u8) -> bool {
+        let (Node::Server(own) | Node::Machine(own)) = self;
+        own == number
+    }
 }
 
 impl fmt::Display for Node {
@@ -74,6 +84,8 @@ pub enum Fault {
     Stop(Vec<Who>),
     /// These are killed with SIGKILL, and started again in the end.
     Kill(Vec<Who>),
+    /// These are asked to end with SIGTERM, and started again in the end, or when they have ended.
+    Drain(Vec<Who>),
 }
 
 /// A fault, and when.
@@ -89,10 +101,17 @@ pub struct Incident {
     pub fault: Fault,
 }
 
+impl Incident {
+    /// Whether the network is at fault.
+    pub fn is_weather(&self) -> bool {
+        matches!(self.fault, Fault::Cut(_) | Fault::Loss(..) | Fault::Delay(..))
+    }
+}
+
 impl fmt::Display for Incident {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = (self.begins.as_secs_f64(), self.ends.as_secs_f64());
-        write!(f, "{:8.3} to {:8.3} s  {:22}", seconds.0, seconds.1, self.kind)?;
+        write!(f, "{:8.3} to {:8.3} s  {:26}", seconds.0, seconds.1, self.kind)?;
         match &self.fault {
             Fault::Cut(pairs) => {
                 let (both, one): (Vec<_>, Vec<_>) =
@@ -105,7 +124,7 @@ impl fmt::Display for Incident {
             Fault::Loss(nodes, percent) | Fault::Delay(nodes, percent) => {
                 write!(f, "{percent} of 100 packets to {}", list(nodes))
             }
-            Fault::Stop(who) | Fault::Kill(who) => f.write_str(&list(who)),
+            Fault::Stop(who) | Fault::Kill(who) | Fault::Drain(who) => f.write_str(&list(who)),
         }
     }
 }
@@ -150,8 +169,8 @@ const GATEWAYS: usize = 2;
 const CALM: Duration = Duration::from_secs(5);
 
 impl Plan {
-    /// The plan of `seed` for a run in which faults go on for `time`.
-    pub fn new(seed: u64, time: Duration) -> Plan {
+    /// The plan of `seed` for a run on such a network, in which faults go on for `time`.
+    pub fn new(seed: u64, time: Duration, on: Ground) -> Plan {
         let mut dice = Dice::new(seed, 0);
         let servers = (1..=dice.between(1..=3) as u8).map(Node::Server);
         let machines = 1..=dice.between(3..=5) as u8;
@@ -163,7 +182,7 @@ impl Plan {
         let gateways = machines.clone().take(GATEWAYS).map(Who::Gateway).collect();
         let nodes = servers.chain(machines.map(Node::Machine)).collect();
         let mut plan = Plan { seed, nodes, members, contents, gateways, incidents: Vec::new() };
-        let mut draw = Draw { dice, idle: BTreeMap::new(), plan: plan.clone() };
+        let mut draw = Draw { dice, idle: BTreeMap::new(), plan: plan.clone(), on };
         let mut begins = QUIET;
         while begins < time {
             if let Some(incident) = draw.incident(begins, time) {
@@ -184,6 +203,11 @@ impl Plan {
         let mut steps: Vec<_> = self.incidents.iter().enumerate().flat_map(both).collect();
         steps.sort();
         steps
+    }
+
+    /// How long its faults go on.
+    pub fn time(&self) -> Duration {
+        self.incidents.iter().map(|it| it.ends).max().unwrap_or_default()
     }
 
     /// All processes that are attached to daemons.
@@ -217,30 +241,42 @@ struct Draw {
     plan: Plan,
     /// From when on something may be done to a process again.
     idle: BTreeMap<Who, Duration>,
+    on: Ground,
 }
+
+/// So many of 100 incidents are the network's.
+const WEATHER_PERCENT: usize = 54;
 
 impl Draw {
     fn incident(&mut self, begins: Duration, time: Duration) -> Option<Incident> {
-        let (kind, lasts, fault) = match self.dice.below(100) {
+        let from = match self.on {
+            Ground::Namespaces => 0,
+            Ground::Processes => WEATHER_PERCENT,
+        };
+        let (kind, lasts, fault) = match from + self.dice.below(100 - from) {
             0..12 => ("partition", ms(500)..=ms(8000), self.partition()),
             12..18 => ("isolation", ms(300)..=ms(5000), self.isolation()),
             18..26 => ("cut", ms(300)..=ms(6000), self.cut()),
             26..34 => ("one-way cut", ms(300)..=ms(6000), self.one_way()),
             34..40 => ("non-transitive cut", ms(500)..=ms(6000), self.chain()),
-            40..48 => ("loss", ms(1000)..=ms(8000), self.weather(Fault::Loss, 1..=25)),
-            48..56 => ("delay and reorder", ms(1000)..=ms(8000), self.weather(Fault::Delay, 5..=60)),
-            56..65 => ("short stop", ms(20)..=ms(500), Fault::Stop(vec![self.anybody()])),
-            65..75 => ("long stop", ms(1500)..=ms(5000), Fault::Stop(vec![self.anybody()])),
-            75..83 => ("kill of a daemon", ms(0)..=ms(4000), Fault::Kill(vec![self.service(Node::Machine)])),
-            83..87 => ("kill of a server", ms(0)..=ms(4000), Fault::Kill(vec![self.service(Node::Server)])),
-            87..90 => ("kill of a member", ms(0)..=ms(4000), self.kill(|plan| &plan.members)),
-            90..94 => ("kill of a content server", ms(0)..=ms(4000), self.kill(|plan| &plan.contents)),
-            94..96 => ("kill of a gateway", ms(0)..=ms(4000), self.kill(|plan| &plan.gateways)),
+            40..47 => ("loss", ms(1000)..=ms(8000), self.weather(Fault::Loss, 1..=25)),
+            47..WEATHER_PERCENT => {
+                ("delay and reorder", ms(1000)..=ms(8000), self.weather(Fault::Delay, 5..=60))
+            }
+            WEATHER_PERCENT..62 => ("short stop", ms(20)..=ms(500), Fault::Stop(vec![self.anybody()])),
+            62..70 => ("long stop", ms(1500)..=ms(5000), Fault::Stop(vec![self.anybody()])),
+            70..77 => ("kill of a daemon", ms(0)..=ms(4000), Fault::Kill(vec![self.service(Node::Machine)])),
+            77..81 => ("kill of a server", ms(0)..=ms(4000), Fault::Kill(vec![self.service(Node::Server)])),
+            81..84 => ("kill of a member", ms(0)..=ms(4000), self.kill(|plan| &plan.members)),
+            84..88 => ("kill of a content server", ms(0)..=ms(4000), self.kill(|plan| &plan.contents)),
+            88..93 => ("drain of a content server", ms(0)..=ms(4000), self.drain(|plan| &plan.contents)),
+            93..95 => ("kill of a gateway", ms(0)..=ms(4000), self.kill(|plan| &plan.gateways)),
+            95..96 => ("drain of a gateway", ms(0)..=ms(4000), self.drain(|plan| &plan.gateways)),
             96..98 => ("kill of a machine", ms(0)..=ms(5000), self.machine()),
             _ => ("kill of all servers", ms(0)..=ms(4000), self.all_servers()),
         };
         let ends = (begins + self.dice.time(lasts)).min(time);
-        if let Fault::Stop(who) | Fault::Kill(who) = &fault {
+        if let Fault::Stop(who) | Fault::Kill(who) | Fault::Drain(who) = &fault {
             if who.iter().any(|it| self.idle.get(it).is_some_and(|idle| begins <= *idle)) {
                 return None;
             }
@@ -327,6 +363,10 @@ impl Draw {
         Fault::Kill(vec![self.dice.pick(of(&self.plan))])
     }
 
+    fn drain(&mut self, of: impl Fn(&Plan) -> &Vec<Who>) -> Fault {
+        Fault::Drain(vec![self.dice.pick(of(&self.plan))])
+    }
+
     /// The service of a node of one kind.
     fn service(&mut self, kind: impl Fn(u8) -> Node) -> Who {
         let nodes: Vec<_> =
@@ -364,28 +404,42 @@ mod tests {
 
     const TIME: Duration = Duration::from_secs(180);
 
+    fn drawn(seed: u64) -> Plan {
+        Plan::new(seed, TIME, Ground::Namespaces)
+    }
+
     /// Draws for a run on these nodes, where nobody is attached.
     fn draw(seed: u64, nodes: &[Node]) -> Draw {
         let nobody = Vec::new;
         let (members, contents, gateways) = (nobody(), nobody(), nobody());
         let plan = Plan { seed, nodes: nodes.to_vec(), members, contents, gateways, incidents: Vec::new() };
-        Draw { dice: Dice::new(seed, 0), plan, idle: BTreeMap::new() }
+        Draw { dice: Dice::new(seed, 0), plan, idle: BTreeMap::new(), on: Ground::Namespaces }
     }
 
     #[test]
     fn a_seed_decides_everything() {
-        assert_eq!(Plan::new(7, TIME), Plan::new(7, TIME));
-        assert_ne!(Plan::new(7, TIME), Plan::new(8, TIME));
+        assert_eq!(drawn(7), drawn(7));
+        assert_ne!(drawn(7), drawn(8));
+    }
+
+    #[test]
+    fn where_there_is_no_network_to_cut_none_is_cut() {
+        for seed in 0..50 {
+            let plan = Plan::new(seed, TIME, Ground::Processes);
+            assert!(plan.incidents.len() > 20);
+            assert!(!plan.incidents.iter().any(Incident::is_weather), "{plan}");
+        }
     }
 
     #[test]
     fn every_incident_is_over_in_time_and_nothing_is_done_to_a_process_that_is_down() {
         for seed in 0..100 {
-            let plan = Plan::new(seed, TIME);
+            let plan = drawn(seed);
             let mut down = BTreeSet::new();
             for (at, edge, place) in plan.steps() {
                 assert!(at <= TIME);
-                let (Fault::Stop(who) | Fault::Kill(who)) = &plan.incidents[place].fault else { continue };
+                let fault = &plan.incidents[place].fault;
+                let (Fault::Stop(who) | Fault::Kill(who) | Fault::Drain(who)) = fault else { continue };
                 for who in who {
                     let changed = if edge == Edge::Begin { down.insert(*who) } else { down.remove(who) };
                     assert!(changed, "seed {seed}: {}", plan.incidents[place]);
@@ -397,9 +451,9 @@ mod tests {
 
     #[test]
     fn a_few_seeds_meet_every_kind_and_every_size() {
-        let plans: Vec<_> = (0..20).map(|seed| Plan::new(seed, TIME)).collect();
+        let plans: Vec<_> = (0..20).map(drawn).collect();
         let kinds: BTreeSet<_> = plans.iter().flat_map(|plan| &plan.incidents).map(|it| it.kind).collect();
-        assert_eq!(kinds.len(), 16, "{kinds:?}");
+        assert_eq!(kinds.len(), 18, "{kinds:?}");
         let sizes: BTreeSet<_> =
             plans.iter().map(|plan| (plan.servers().count(), plan.machines().count())).collect();
         assert_eq!(sizes.len(), 9, "{sizes:?}");
@@ -439,7 +493,7 @@ mod tests {
         let incident = Incident { kind: "cut", begins: ms(1500), ends: ms(2000), fault };
         assert_eq!(
             incident.to_string(),
-            "   1.500 to    2.000 s  cut                   machine-1 | machine-2, server-1 -> machine-1"
+            "   1.500 to    2.000 s  cut                       machine-1 | machine-2, server-1 -> machine-1"
         );
     }
 }

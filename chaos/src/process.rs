@@ -1,4 +1,4 @@
-//! One process of a run, in its namespace: started, stopped, continued, killed, started again.
+//! One process of a run: started, stopped, continued, killed, asked to end, started again.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -10,11 +10,10 @@ use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::network;
 use crate::plan::Who;
 use crate::report::Report;
 
@@ -30,8 +29,8 @@ pub type Reports = mpsc::UnboundedSender<(Who, Report)>;
 /// A process, or the place of one that is not running now.
 pub struct Process {
     who: Who,
-    program: PathBuf,
-    arguments: Vec<OsString>,
+    /// What it runs, wherever it is.
+    command: Vec<OsString>,
     dir: PathBuf,
     reports: Reports,
     /// How often it was started.
@@ -42,42 +41,39 @@ pub struct Process {
 struct Running {
     child: Child,
     pid: Pid,
+    /// It ends with this.
     input: Option<ChildStdin>,
+    /// It was asked to end.
+    asked: bool,
 }
 
 impl Process {
     /// A process that is not running. What it says goes to files in `dir`, and what a group process reports also to
     /// `reports`.
-    pub fn new(
-        who: Who,
-        program: PathBuf,
-        arguments: Vec<OsString>,
-        dir: &Path,
-        reports: Reports,
-    ) -> Process {
-        Process { who, program, arguments, dir: dir.to_owned(), reports, lives: 0, running: None }
+    pub fn new(who: Who, command: Vec<OsString>, dir: &Path, reports: Reports) -> Process {
+        Process { who, command, dir: dir.to_owned(), reports, lives: 0, running: None }
     }
 
     /// Starts it, in a new life. A service listens when this returns.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         self.lives += 1;
         let log = File::options().create(true).append(true).open(self.log())?;
-        let mut command = network::command_at(self.who.node(), &self.program);
+        let (program, arguments) = self.command.split_first().context("no command")?;
+        let mut command = Command::new(program);
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"HANDOVER_"))
         {
             command.env_remove(name);
         }
         // Ctrl-C is meant for the runner alone.
-        command.args(&self.arguments).process_group(0).kill_on_drop(true).stderr(log.try_clone()?);
+        command.args(arguments).process_group(0).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stderr(log.try_clone()?);
         let ready = self.dir.join("ready").join(format!("{}-{}", self.who, self.lives));
         match self.who {
             Who::Service(_) | Who::Content(_) | Who::Gateway(_) => {
-                command.arg("--ready-file").arg(&ready).stdin(Stdio::null()).stdout(log)
+                command.arg("--ready-file").arg(&ready).stdout(log)
             }
-            Who::Member(..) => {
-                command.args(["--seed", &self.lives.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped())
-            }
+            Who::Member(..) => command.args(["--seed", &self.lives.to_string()]).stdout(Stdio::piped()),
         };
         let mut child = command.spawn().with_context(|| format!("cannot start {}", self.who))?;
         let pid = child.id().with_context(|| format!("{} has no id", self.who))?;
@@ -89,7 +85,7 @@ impl Process {
                 .open(self.dir.join("members").join(format!("{}.jsonl", self.who)))?;
             tokio::spawn(listen(self.who, output, journal, self.reports.clone()));
         }
-        self.running = Some(Running { child, pid: Pid::from_raw(pid.cast_signed()), input });
+        self.running = Some(Running { child, pid: Pid::from_raw(pid.cast_signed()), input, asked: false });
         if !matches!(self.who, Who::Member(..)) {
             self.listens(&ready).await?;
         }
@@ -122,7 +118,7 @@ impl Process {
 
     /// How it ended, if it did by itself since it was started.
     pub fn fallen(&mut self) -> anyhow::Result<Option<String>> {
-        let Some(running) = &mut self.running else { return Ok(None) };
+        let Some(running) = self.running.as_mut().filter(|it| !it.asked) else { return Ok(None) };
         let Some(status) = running.child.try_wait()? else { return Ok(None) };
         self.running = None;
         Ok(Some(format!("{} ended by itself ({status}); see {}", self.who, self.log().display())))
@@ -152,13 +148,25 @@ impl Process {
         Ok(())
     }
 
-    /// Asks it to end, and waits until it has.
-    pub async fn end(&mut self) -> anyhow::Result<Option<ExitStatus>> {
-        if !matches!(self.who, Who::Member(..)) {
-            self.signal(Signal::SIGTERM)?;
+    /// Asks it to end.
+    pub fn ask_to_end(&mut self) -> anyhow::Result<()> {
+        match (self.who, &mut self.running) {
+            (Who::Member(..), Some(running)) => drop(running.input.take()),
+            (Who::Service(_) | Who::Content(_) | Who::Gateway(_), Some(running)) if !running.asked => {
+                self.signal(Signal::SIGTERM)?;
+            }
+            _ => {}
         }
-        let Some(Running { mut child, input, .. }) = self.running.take() else { return Ok(None) };
-        drop(input);
+        if let Some(running) = &mut self.running {
+            running.asked = true;
+        }
+        Ok(())
+    }
+
+    /// Asks it to end, unless it was asked before, and waits until it has.
+    pub async fn end(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        self.ask_to_end()?;
+        let Some(Running { mut child, input: _input, .. }) = self.running.take() else { return Ok(None) };
         let ended = timeout(PATIENCE, child.wait()).await;
         ended.with_context(|| format!("{} does not end", self.who))?.map(Some).map_err(Into::into)
     }

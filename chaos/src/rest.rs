@@ -9,13 +9,14 @@ use proto::gcs::v1::group_service_client::GroupServiceClient;
 use proto::gcs::v1::{self as gcs, GetStatusResponse};
 use proto::membership::v1::membership_service_client::MembershipServiceClient;
 use proto::membership::v1::{self as membership, GetMembershipResponse};
-use svc_kit::dial::{self, Keepalive};
+use svc_kit::dial::Wire;
+use svc_kit::tls::Role;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
 
 use crate::plan::{Node, Plan, Who};
 use crate::report::Rest;
-use crate::stage::{GROUPS, Stage, service_address};
+use crate::stage::{GROUPS, Stage};
 
 /// How long the cluster may take after the last fault. It takes a few seconds.
 const DEADLINE: Duration = Duration::from_secs(180);
@@ -29,8 +30,9 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Waits until the cluster is at rest, and returns its daemons.
 pub async fn awaited(stage: &mut Stage) -> anyhow::Result<Vec<DaemonId>> {
     let deadline = Instant::now() + DEADLINE;
+    let network = &stage.network;
     let channel =
-        |node| Ok((node, dial::endpoint(&service_address(node), &Keepalive::default())?.connect_lazy()));
+        |node| Ok((node, Wire::default().endpoint(&network.service(node), Role::Machine)?.connect_lazy()));
     let channels: BTreeMap<Node, Channel> =
         stage.plan().nodes.iter().copied().map(channel).collect::<anyhow::Result<_>>()?;
     loop {

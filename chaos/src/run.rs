@@ -4,10 +4,9 @@ use model::trace::Event;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
-use crate::network;
 use crate::plan::{Edge, Plan};
 use crate::rest;
-use crate::stage::{Places, Stage, gateway_address};
+use crate::stage::{Places, Stage};
 use crate::verdict::Verdict;
 use crate::viewers::{Seen, Viewers};
 
@@ -16,8 +15,8 @@ pub async fn run(plan: &Plan, places: &Places) -> anyhow::Result<Verdict> {
     let (mut terminated, mut interrupted) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut stage = Stage::set(plan, places).await?;
-    let gateways: Vec<_> = plan.gateways.iter().copied().map(gateway_address).collect();
-    let viewers = Viewers::begin(&gateways, places)?;
+    let gateways: Vec<_> = plan.gateways.iter().map(|it| stage.network.gateway(*it)).collect();
+    let viewers = Viewers::begin(&gateways, &places.traces())?;
     let played = tokio::select! {
         played = play(&mut stage, viewers) => played,
         _ = terminated.recv() => anyhow::bail!("terminated"),
@@ -31,7 +30,7 @@ pub async fn run(plan: &Plan, places: &Places) -> anyhow::Result<Verdict> {
         }
         Err(error) => troubles.push(format!("{error:#}")),
     }
-    let packets = network::packets().await?;
+    let packets = stage.network.packets().await?;
     stage.listen();
     let reports = std::mem::take(&mut stage.reports);
     // Whoever is still there is killed, so that traces do not grow while they are read.

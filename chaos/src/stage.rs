@@ -3,21 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use handover_cli::films;
 use membership_core::Protocol;
 use model::trace::Event;
 use model::{Address, Boot, Name};
 use nix::sys::signal::Signal;
+use player::films;
 use svc_kit::driver::Clock;
 use svc_kit::trace::TraceWriter;
 use tokio::sync::mpsc;
 
 use crate::member::REST;
-use crate::network::{self, Weather};
+use crate::network::{Ground, Network, Weather};
 use crate::plan::{Edge, Fault, Node, Plan, Who};
 use crate::process::Process;
 use crate::report::{Report, Rest};
@@ -40,6 +40,8 @@ const NAME: Name = Name::literal("chaos");
 /// Everything on its feet.
 pub struct Stage {
     plan: Plan,
+    /// Where everybody is.
+    pub network: Network,
     clock: Clock,
     trace: TraceWriter,
     processes: BTreeMap<Who, Process>,
@@ -54,10 +56,10 @@ pub struct Stage {
 
 /// Where things are.
 pub struct Places {
-    /// The directory with the programs of the services.
-    pub programs: PathBuf,
-    /// This program.
-    pub chaos: PathBuf,
+    /// This program, which is every service too.
+    pub program: PathBuf,
+    /// On which network.
+    pub on: Ground,
     /// Where everything is written.
     pub dir: PathBuf,
     /// How membership servers agree.
@@ -76,18 +78,20 @@ impl Places {
     }
 }
 
-/// Where the service of a node takes calls.
-pub fn service_address(node: Node) -> Address {
-    listening(node, PORT)
-}
+impl Network {
+    /// Where the service of a node takes calls.
+    pub fn service(&self, node: Node) -> Address {
+        self.listening(node, PORT)
+    }
 
-/// Where the gateway of a machine takes calls.
-pub fn gateway_address(gateway: Who) -> Address {
-    listening(gateway.node(), GATEWAY_PORT)
-}
+    /// Where the gateway of a machine takes calls.
+    pub fn gateway(&self, gateway: Who) -> Address {
+        self.listening(gateway.node(), GATEWAY_PORT)
+    }
 
-fn listening(node: Node, port: u16) -> Address {
-    Address::new(&format!("{}:{port}", network::address(node)))
+    fn listening(&self, node: Node, port: u16) -> Address {
+        Address::new(&format!("{}:{port}", self.address(node)))
+    }
 }
 
 impl Stage {
@@ -99,19 +103,19 @@ impl Stage {
         for film in films::ALL {
             fs::write(places.content().join(film.unit).with_extension("mp4"), film.bytes)?;
         }
-        network::lay(&plan.nodes).await.context("the network cannot be made")?;
-        Weather::default().set().await?;
+        let network = Network::lay(places.on, &plan.nodes).await.context("the network cannot be made")?;
         let (reports, inbox) = mpsc::unbounded_channel();
         let whos = plan.nodes.iter().copied().map(Who::Service).chain(plan.attached());
-        let process = |who| {
-            let (program, arguments) = command_line(who, plan, places);
-            (who, Process::new(who, program, arguments, &places.dir, reports.clone()))
+        let process = |who: Who| {
+            let mut command = network.command_at(who.node(), &places.program);
+            command.extend(command_line(who, plan, places, &network));
+            (who, Process::new(who, command, &places.dir, reports.clone()))
         };
         let processes = whos.map(process).collect();
         let (present, reports, rests) = (BTreeSet::new(), Vec::new(), BTreeMap::new());
         let (plan, clock) = (plan.clone(), Clock::start());
         let trace = TraceWriter::create(Some(&places.traces()), NAME, Boot::new(clock.now().as_micros()))?;
-        let mut stage = Stage { plan, clock, trace, processes, present, inbox, reports, rests };
+        let mut stage = Stage { plan, network, clock, trace, processes, present, inbox, reports, rests };
         for process in stage.processes.values_mut() {
             process.start().await?;
         }
@@ -135,9 +139,7 @@ impl Stage {
                 for who in who {
                     self.process(*who)?.kill().await?;
                     self.rests.remove(who);
-                    if let Who::Gateway(_) = who {
-                        self.note(Event::GatewayCrash { gateway: who.to_string().parse()? });
-                    }
+                    self.note_end_of(*who)?;
                 }
                 Ok(())
             }
@@ -147,7 +149,27 @@ impl Stage {
                 }
                 Ok(())
             }
+            (Fault::Drain(who), Edge::Begin) => self.each(who, |process| process.ask_to_end()),
+            (Fault::Drain(who), Edge::End) => {
+                for who in who {
+                    let process = self.process(*who)?;
+                    if let Some(status) = process.end().await?.filter(|status| !status.success()) {
+                        anyhow::bail!("{who}, drained, ended with {status}");
+                    }
+                    self.note_end_of(*who)?;
+                    self.process(*who)?.start().await?;
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// The checkers have to know which gateways forgot everything.
+    fn note_end_of(&mut self, who: Who) -> anyhow::Result<()> {
+        if let Who::Gateway(_) = who {
+            self.note(Event::GatewayCrash { gateway: who.to_string().parse()? });
+        }
+        Ok(())
     }
 
     /// Writes what the runner alone knows.
@@ -168,8 +190,8 @@ impl Stage {
 
     /// Asks all members to rest.
     pub async fn rest(&mut self) -> anyhow::Result<()> {
-        for process in self.processes.values_mut() {
-            process.tell(REST).await?;
+        for who in self.plan.members.clone() {
+            self.process(who)?.tell(REST).await?;
         }
         Ok(())
     }
@@ -206,16 +228,17 @@ impl Stage {
         self.processes.get_mut(&who).with_context(|| format!("{who} is nobody"))
     }
 
-    fn each(&mut self, who: &[Who], act: impl Fn(&Process) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    fn each(&mut self, who: &[Who], act: impl Fn(&mut Process) -> anyhow::Result<()>) -> anyhow::Result<()> {
         who.iter().try_for_each(|who| act(self.process(*who)?))
     }
 }
 
-/// The program that `who` runs, and its arguments.
-fn command_line(who: Who, plan: &Plan, places: &Places) -> (PathBuf, Vec<OsString>) {
+/// What the program is told for it to be `who`.
+fn command_line(who: Who, plan: &Plan, places: &Places, network: &Network) -> Vec<OsString> {
     let half = format!("{}ms", SILENCE.as_millis() / 2);
-    let service = |address: Address| {
-        let mut arguments = arguments(&[
+    let service = |name: &str, address: Address| {
+        let mut line = vec!["--with-parent".into(), name.into()];
+        line.extend(arguments(&[
             ("--name", who.to_string()),
             ("--cluster", CLUSTER.to_owned()),
             ("--listen", address.to_string()),
@@ -223,51 +246,47 @@ fn command_line(who: Who, plan: &Plan, places: &Places) -> (PathBuf, Vec<OsStrin
             ("--keepalive-timeout", half.clone()),
             ("--log-level", "debug,h2=info,hyper=info,tonic=info,tower=info,hyper_util=info".to_owned()),
             ("--log-format", "text".to_owned()),
-        ]);
-        arguments.extend(["--trace".into(), places.traces().into()]);
-        arguments
+        ]));
+        line.extend(["--insecure".into(), "--trace".into(), places.traces().into()]);
+        line
     };
     let servers: Vec<Node> = plan.servers().collect();
     match who {
         Who::Service(node @ Node::Server(_)) => {
             let peers: Vec<_> =
-                servers.iter().map(|peer| format!("{peer}={}", service_address(*peer))).collect();
+                servers.iter().map(|peer| format!("{peer}={}", network.service(*peer))).collect();
             let own = arguments(&[("--peers", peers.join(",")), ("--protocol", places.protocol.to_string())]);
-            (program(places, "membership-svc"), [service(service_address(node)), own].concat())
+            [service("membership-svc", network.service(node)), own].concat()
         }
         Who::Service(node @ Node::Machine(number)) => {
             // Not everybody prefers the same server.
-            let mut servers: Vec<_> = servers.into_iter().map(|it| service_address(it).to_string()).collect();
+            let mut servers: Vec<_> = servers.into_iter().map(|it| network.service(it).to_string()).collect();
             let preferred = usize::from(number) % servers.len();
             servers.rotate_left(preferred);
             let own = arguments(&[("--membership", servers.join(","))]);
-            (program(places, "gcs-svc"), [service(service_address(node)), own].concat())
+            [service("gcs-svc", network.service(node)), own].concat()
         }
         Who::Content(machine) => {
-            let daemon = service_address(Node::Machine(machine)).to_string();
+            let daemon = network.service(Node::Machine(machine)).to_string();
             let content = places.content().display().to_string();
             let own = arguments(&[("--gcs", daemon), ("--content", content)]);
-            (program(places, "server-svc"), [service(listening(who.node(), CONTENT_PORT)), own].concat())
+            [service("server-svc", network.listening(who.node(), CONTENT_PORT)), own].concat()
         }
         Who::Gateway(machine) => {
-            let own = arguments(&[("--gcs", service_address(Node::Machine(machine)).to_string())]);
-            (program(places, "gateway"), [service(gateway_address(who)), own].concat())
+            let own = arguments(&[("--gcs", network.service(Node::Machine(machine)).to_string())]);
+            [service("gateway", network.gateway(who)), own].concat()
         }
         Who::Member(machine, _) => {
             let arguments = arguments(&[
                 ("--name", who.to_string()),
                 ("--cluster", CLUSTER.to_owned()),
-                ("--daemon", service_address(Node::Machine(machine)).to_string()),
+                ("--daemon", network.service(Node::Machine(machine)).to_string()),
                 ("--groups", GROUPS.join(",")),
                 ("--silence", SILENCE.as_millis().to_string()),
             ]);
-            (places.chaos.clone(), [vec!["member".into()], arguments].concat())
+            [vec!["chaos".into(), "member".into()], arguments].concat()
         }
     }
-}
-
-fn program(places: &Places, name: &str) -> PathBuf {
-    Path::new(&places.programs).join(name)
 }
 
 fn arguments(pairs: &[(&str, String)]) -> Vec<OsString> {

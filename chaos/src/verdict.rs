@@ -8,7 +8,8 @@ use std::path::Path;
 use check::Tally;
 use check::read::Trace;
 
-use crate::plan::{Fault, Plan};
+use crate::drill::Drill;
+use crate::plan::{Incident, Plan};
 use crate::report::{Move, Report};
 use crate::viewers::Seen;
 
@@ -64,13 +65,14 @@ impl Verdict {
         if self.tally.messages == 0 || self.moves == 0 {
             self.violations.push("no message was cast, or no member went from view to view".to_owned());
         }
-        let has_weather = plan
-            .incidents
-            .iter()
-            .any(|it| matches!(it.fault, Fault::Cut(_) | Fault::Loss(..) | Fault::Delay(..)));
-        if has_weather && self.packets.values().sum::<u64>() == 0 {
+        if plan.incidents.iter().any(Incident::is_weather) && self.packets.values().sum::<u64>() == 0 {
             self.violations.push("no packet was harmed".to_owned());
         }
+    }
+
+    /// What a drill is for has to have happened.
+    pub fn demand(&mut self, drill: Drill) {
+        self.violations.extend(drill.missed(&self.seen));
     }
 
     /// All who went from one view to the next were given the same messages in the same order.
@@ -106,7 +108,9 @@ impl fmt::Display for Verdict {
         let kinds: Vec<_> = self.faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         writeln!(f, "{faults} faults: {}", kinds.join(", "))?;
         let packets: Vec<_> = self.packets.iter().map(|(fate, count)| format!("{count} {fate}")).collect();
-        writeln!(f, "packets: {}", packets.join(", "))?;
+        if !packets.is_empty() {
+            writeln!(f, "packets: {}", packets.join(", "))?;
+        }
         let Tally { records, views, messages, deliveries, partings, reorderings, .. } = self.tally;
         writeln!(
             f,

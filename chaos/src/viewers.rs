@@ -1,17 +1,17 @@
 //! Clients outside of the network who watch films, one after the other, at whatever gateway lets them, while faults go on.
 //! What each is sent has to be the film from its beginning, byte for byte, as far as it gets.
 
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use handover_cli::films::{self, FilmFile};
-use handover_cli::player::{Heard, PlayError, Player, Recorder};
 use model::{Address, Name, UnitId};
+use player::films::{self, FilmFile};
+use player::{Heard, PlayError, Player, Recorder};
+use svc_kit::dial::Wire;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-
-use crate::stage::Places;
 
 /// How many there are.
 const VIEWERS: usize = 6;
@@ -37,8 +37,21 @@ pub struct Seen {
     pub forgotten: usize,
     /// Sessions that were given up, since no gateway could be reached for a while.
     pub unreached: usize,
+    /// What happened when.
+    pub moments: Vec<(Instant, Moment)>,
     /// What may not have happened.
     pub wrong: Vec<String>,
+}
+
+/// What a viewer may notice of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Another server took over.
+    Takeover,
+    /// Another gateway was needed.
+    Gateway,
+    /// No response came for so long. It counts as noticed in the middle of that time.
+    Silence(Duration),
 }
 
 /// All viewers.
@@ -48,8 +61,8 @@ pub struct Viewers {
 }
 
 impl Viewers {
-    /// They begin.
-    pub fn begin(gateways: &[Address], places: &Places) -> anyhow::Result<Viewers> {
+    /// They begin, and write traces into that directory.
+    pub fn begin(gateways: &[Address], traces: &Path) -> anyhow::Result<Viewers> {
         let (calm, calmed) = watch::channel(false);
         let mut tasks = JoinSet::new();
         for number in 0..VIEWERS {
@@ -57,7 +70,7 @@ impl Viewers {
             let first = number % gateways.len();
             gateways.rotate_left(first);
             let name: Name = format!("viewer-{}", number + 1).parse()?;
-            let recorder = Recorder::create(Some(&places.traces()), name);
+            let recorder = Recorder::create(Some(traces), name);
             let recorder = recorder.map_err(|error| anyhow::anyhow!("no trace of {name}: {error}"))?;
             let viewer = Viewer { name, gateways, number, recorder: Some(recorder), seen: Seen::default() };
             tasks.spawn(viewer.watch(calmed.clone()));
@@ -83,13 +96,14 @@ impl Viewers {
 
 impl Seen {
     fn add(&mut self, other: Seen) {
-        let Seen { films, takeovers, gateways, merges, forgotten, unreached, wrong } = other;
+        let Seen { films, takeovers, gateways, merges, forgotten, unreached, moments, wrong } = other;
         self.films += films;
         self.takeovers += takeovers;
         self.gateways += gateways;
         self.merges += merges;
         self.forgotten += forgotten;
         self.unreached += unreached;
+        self.moments.extend(moments);
         self.wrong.extend(wrong);
     }
 }
@@ -134,7 +148,7 @@ impl Viewer {
     async fn play(&mut self, film: &FilmFile) -> anyhow::Result<()> {
         let unit: UnitId = film.unit.parse()?;
         let recorder = self.recorder.take().unwrap_or_else(Recorder::off);
-        let mut player = Player::open(self.gateways.clone(), &unit, recorder).await?;
+        let mut player = Player::open(Wire::default(), self.gateways.clone(), &unit, recorder).await?;
         let played = self.listen(&mut player, film).await;
         match played {
             Ok(()) => {
@@ -150,7 +164,7 @@ impl Viewer {
         let mut remote = player.remote();
         let quicker = remote.rate(RATE);
         tokio::pin!(quicker);
-        let (mut asking, mut bytes) = (true, 0);
+        let (mut asking, mut bytes, mut last) = (true, 0, None);
         loop {
             let heard = tokio::select! {
                 heard = player.hear() => heard?,
@@ -161,14 +175,25 @@ impl Viewer {
                 }
             };
             match heard {
-                Heard::Response { payload, number, .. } => {
+                Heard::Response { at, payload, number, .. } => {
+                    if let Some(last) = last.replace(at) {
+                        let silence = at.duration_since(last);
+                        self.seen.moments.push((last + silence / 2, Moment::Silence(silence)));
+                    }
                     if !film.bytes[bytes..].starts_with(&payload) {
                         bail!("response {number} is not what follows after {bytes} bytes");
                     }
                     bytes += payload.len();
                 }
-                Heard::Serving { takeover, .. } => self.seen.takeovers += usize::from(takeover),
-                Heard::Lost { .. } => self.seen.gateways += 1,
+                Heard::Serving { takeover: true, at, .. } => {
+                    self.seen.takeovers += 1;
+                    self.seen.moments.push((at, Moment::Takeover));
+                }
+                Heard::Serving { .. } => {}
+                Heard::Lost { .. } => {
+                    self.seen.gateways += 1;
+                    self.seen.moments.push((Instant::now(), Moment::Gateway));
+                }
                 Heard::Merged => self.seen.merges += 1,
                 Heard::Rebuilt => bail!("it was brought back, and no unit allows that"),
                 Heard::End if bytes == film.bytes.len() => return Ok(()),

@@ -16,6 +16,7 @@
 )]
 
 mod judge;
+pub mod linear;
 mod lines;
 mod numbers;
 mod order;

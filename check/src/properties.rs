@@ -44,7 +44,7 @@
 //! | liveness: nobody is left blocked | `unblocked` | | yes |
 //!
 //! Of sessions: `one_primary`, `request_once`, `response_once`, `response_integrity`, `acknowledged_requests`,
-//! `answered_requests`, `database_agreement`.
+//! `answered_requests`, `carried_once`, `database_agreement`, `few_moves`.
 //!
 //! Not promised, but counted in the report: strong total order of messages that are not safe, and agreement on
 //! successors (`unpromised`). Not in traces: that buffers are empty in the end, which tests of the daemon see from
@@ -53,10 +53,12 @@
 mod acknowledged_requests;
 mod answered_requests;
 mod blocked_views;
+mod carried_once;
 mod causal;
 mod conditional_send;
 mod database_agreement;
 mod delivery_integrity;
+mod few_moves;
 mod fifo;
 mod final_delivery;
 mod final_install;
@@ -146,7 +148,9 @@ table! {
     response_integrity::ResponseIntegrity,
     acknowledged_requests::AcknowledgedRequests,
     answered_requests::AnsweredRequests,
+    carried_once::CarriedOnce,
     database_agreement::DatabaseAgreement,
+    few_moves::FewMoves,
 }
 
 #[cfg(test)]

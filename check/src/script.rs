@@ -341,6 +341,22 @@ impl Script {
         self.raw(Event::Apply { server, session, fence, lineage, request, digest })
     }
 
+    /// The server uses what came of a request to the shared state, which was the `update`-th.
+    pub(crate) fn carries(self, server: &str, request: u64, update: u64, result: &str) -> Script {
+        let (server, unit, session, digest) =
+            (process(server), unit(), session(), Digest::of(result.as_bytes()));
+        self.raw(Event::Carried {
+            server,
+            unit,
+            session,
+            request,
+            founding: 1,
+            founded: GroupViewId::NONE,
+            update,
+            digest,
+        })
+    }
+
     pub(crate) fn responds(self, server: &str, counter: u64, response: u64, requests: u64) -> Script {
         let (server, session, fence) = (process(server), session(), fence(counter));
         let digest = digest("response", response);
@@ -368,6 +384,13 @@ impl Script {
             position,
             digest: digest("database", content),
         })
+    }
+
+    /// A replica moves sessions in the view that came with the configuration it is in; three are the most.
+    pub(crate) fn balances(self, server: &str, moves: usize) -> Script {
+        let server = process(server);
+        let view = GroupViewId { configuration: self.current(server.daemon()).id, position: 0 };
+        self.raw(Event::Balance { server, unit: unit(), view, moves, at_most: 3 })
     }
 
     pub(crate) fn opens(self, gateway: &str) -> Script {
@@ -400,6 +423,14 @@ impl Script {
 
     pub(crate) fn releases(self, gateway: &str) -> Script {
         self.raw(Event::Release { gateway: gateway.parse().unwrap(), session: session() })
+    }
+
+    pub(crate) fn rebuilds(self, gateway: &str) -> Script {
+        self.raw(Event::Rebuild { gateway: gateway.parse().unwrap(), session: session() })
+    }
+
+    pub(crate) fn unfences(self, gateway: &str) -> Script {
+        self.raw(Event::Unfence { gateway: gateway.parse().unwrap(), session: session() })
     }
 
     pub(crate) fn gateway_crashes(self, gateway: &str) -> Script {

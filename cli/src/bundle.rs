@@ -1,5 +1,6 @@
-//! The content beside the [films](crate::films) that comes with the binary: a course, a handbook to search in, which is
-//! what the repository says about itself, and a text to go on from.
+//! The content beside the [films](player::films) that comes with the binary: a course, a handbook to search in, which is
+//! what the repository says about
+//! itself, a text to go on from, and a store.
 
 /// A content unit as a file.
 #[derive(Clone, Copy, Debug)]
@@ -11,12 +12,13 @@ pub struct ContentFile {
 }
 
 /// All of it.
-pub const ALL: [ContentFile; 3] = [
+pub static ALL: [ContentFile; 4] = [
     ContentFile {
         name: "group-communication.course.toml",
         text: include_str!("../../content/group-communication.course.toml"),
     },
     ContentFile { name: "handbook.collection.md", text: HANDBOOK },
+    ContentFile { name: "notes.kv.toml", text: include_str!("../../content/notes.kv.toml") },
     ContentFile { name: "lighthouse.tokens.txt", text: include_str!("../../content/lighthouse.tokens.txt") },
 ];
 
@@ -31,6 +33,7 @@ const HANDBOOK: &str = pages![
     "README.md",
     "ARCHITECTURE.md",
     "docs/command.md",
+    "docs/compose.md",
     "docs/content.md",
     "docs/services.md",
     "docs/writing-a-service.md",
@@ -52,6 +55,9 @@ const HANDBOOK: &str = pages![
     "docs/adr/0011-servers-judge-daemons-remember.md",
     "docs/adr/0012-committed-responses-are-messages-of-the-session-group.md",
     "docs/adr/0013-a-context-belongs-to-an-edition.md",
+    "docs/adr/0014-gateways-watch-primaries-say-when-they-rest.md",
+    "docs/adr/0015-a-sealed-cursor-brings-a-forgotten-session-back.md",
+    "docs/adr/0016-shared-state-answers-to-its-voters.md",
 ];
 
 #[cfg(test)]

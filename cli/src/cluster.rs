@@ -35,13 +35,19 @@ use futures::future::{join_all, select_all, try_join_all};
 use model::{Address, Name};
 
 use crate::bundle::ContentFile;
-use crate::films::{self, FilmFile};
+use crate::certs::{Authority, Terms};
 use child::{Child, Program, Spec};
+use player::films::{self, FilmFile};
 use state::{Home, Process, State};
+use svc_kit::dial::Wire;
+use svc_kit::tls::{Role, TlsFiles};
 
 pub use child::Death;
 pub use layout::{Service, holders};
 pub use membership_svc::config::Protocol;
+
+/// The name of whoever administers it.
+const OPERATOR: Name = Name::literal("operator");
 
 /// How long a process may take to drain before it is killed.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -78,8 +84,12 @@ pub struct Options {
     pub films: Vec<FilmFile>,
     /// What there is besides.
     pub further: Vec<ContentFile>,
+    /// How processes write their logs: `text` or `json`.
+    pub log_format: &'static str,
     /// Where every process writes a trace.
     pub trace: Option<PathBuf>,
+    /// Whether processes show each other who they are, with certificates by an authority in the directory.
+    pub tls: bool,
     /// Further flags for all processes of a kind.
     pub flags: BTreeMap<Service, Vec<String>>,
 }
@@ -103,7 +113,9 @@ impl Options {
             period: Duration::from_millis(500),
             films: films::ALL.to_vec(),
             further: Vec::new(),
+            log_format: "text",
             trace: None,
+            tls: false,
             flags: BTreeMap::new(),
         }
     }
@@ -114,6 +126,8 @@ impl Options {
 pub struct Cluster {
     options: Options,
     home: Home,
+    authority: Option<Authority>,
+    wire: Wire,
     /// In the order in which they are started.
     children: Vec<(Name, Child)>,
 }
@@ -143,7 +157,13 @@ impl Cluster {
             );
         }
         let home = Home::take(&options.dir)?;
-        let mut cluster = Cluster { options, home, children: Vec::new() };
+        let authority =
+            options.tls.then(|| Authority::open(&options.dir.join("tls"), options.name)).transpose()?;
+        let mut wire = Wire::default();
+        if let Some(authority) = &authority {
+            wire.tls = authority.issue(Role::Operator, OPERATOR, &Terms::default())?.open_as_named()?;
+        }
+        let mut cluster = Cluster { options, home, authority, wire, children: Vec::new() };
         cluster.lay_out_content()?;
         cluster.launch_membership().await?;
         let membership = cluster.list(Service::Membership);
@@ -209,7 +229,7 @@ impl Cluster {
                     (1..=self.options.machines).map(|it| Service::Daemon.name(it).to_string()).collect();
                 own.extend(flags([("--voters", voters.join(",")), ("--voting", voting.clone())]));
             }
-            let mut child = self.child(Service::Membership, number, own);
+            let mut child = self.child(Service::Membership, number, own)?;
             child.start().await?;
             if let Some(address) = child.address() {
                 peers[number - 1] = peer(name, address.as_str());
@@ -224,13 +244,20 @@ impl Cluster {
     }
 
     /// Process number `number` of a kind, not started yet.
-    fn child(&self, service: Service, number: usize, own_flags: Vec<String>) -> Child {
+    fn child(&self, service: Service, number: usize, own_flags: Vec<String>) -> anyhow::Result<Child> {
         let options = &self.options;
         let mut flags = flags([("--cluster", options.name.to_string())]);
         if let Some(dir) = &options.trace {
             flags.extend(["--trace".to_owned(), dir.display().to_string()]);
         }
         flags.extend(own_flags);
+        if let Some(authority) = &self.authority {
+            let files = authority.issue(service.role(), service.name(number), &Terms::default())?;
+            for (flag, file) in [("--tls-ca", files.ca), ("--tls-cert", files.cert), ("--tls-key", files.key)]
+            {
+                flags.extend(file.into_iter().flat_map(|file| [flag.to_owned(), file.display().to_string()]));
+            }
+        }
         flags.extend(options.flags.get(&service).into_iter().flatten().cloned());
         let program = match &options.server {
             Some(server) if service == Service::Server => Program::Own(server.clone()),
@@ -239,7 +266,8 @@ impl Cluster {
         let (name, dir) = (service.name(number), options.dir.clone());
         let keys = ("HANDOVER_CURSORS__KEYS".to_owned(), self.home.cursor_key().to_owned());
         let secrets = if service == Service::Gateway { vec![keys] } else { Vec::new() };
-        Child::new(Spec { name, service, program, dir, flags, secrets })
+        let log_format = options.log_format;
+        Ok(Child::new(Spec { name, service, program, dir, log_format, flags, secrets }))
     }
 
     /// Starts `count` processes of a kind at the same time.
@@ -249,8 +277,9 @@ impl Cluster {
         count: usize,
         own_flags: impl Fn(usize) -> Vec<String>,
     ) -> anyhow::Result<()> {
-        let child = |number: usize| (service.name(number), self.child(service, number, own_flags(number)));
-        let mut children: Vec<_> = (1..=count).map(child).collect();
+        let child =
+            |number: usize| Ok((service.name(number), self.child(service, number, own_flags(number))?));
+        let mut children = (1..=count).map(child).collect::<anyhow::Result<Vec<_>>>()?;
         try_join_all(children.iter_mut().map(|(_, child)| child.start())).await?;
         self.children.append(&mut children);
         self.publish()
@@ -263,7 +292,7 @@ impl Cluster {
     pub async fn ready(&mut self) -> anyhow::Result<()> {
         let state = self.state();
         tokio::select! {
-            ready = ready::await_ready(&state) => ready,
+            ready = ready::await_ready(&state, self.wire.clone()) => ready,
             death = self.died() => Err(death?.into()),
         }
     }
@@ -283,6 +312,7 @@ impl Cluster {
                 machine,
                 pid: child.pid(),
                 address: child.address().cloned(),
+                ops: child.ops().cloned(),
                 log: child.log(),
                 content: content.filter(|_| child.service() == Service::Server),
             }
@@ -293,6 +323,16 @@ impl Cluster {
 
     fn publish(&self) -> anyhow::Result<()> {
         self.home.publish(&self.state())
+    }
+
+    /// How its operator connects to its processes.
+    pub fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    /// The files that show who its operator is, if its processes show who they are.
+    pub fn operator(&self) -> Option<TlsFiles> {
+        Some(self.authority.as_ref()?.files(OPERATOR))
     }
 
     /// What it was started with.

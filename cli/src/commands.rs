@@ -1,9 +1,11 @@
 //! The command line: what there is, and how it ends.
 
+mod certs;
 mod check;
 mod content;
 mod demo;
 mod drain;
+mod found;
 mod kill;
 mod membership;
 mod order;
@@ -26,7 +28,7 @@ use svc_kit::shutdown::Exit;
 use crate::cluster::state::{self, NoCluster, State};
 use crate::commands::membership::AskError;
 use crate::commands::order::OrderError;
-use crate::player::PlayError;
+use player::PlayError;
 use svc_kit::parent;
 
 /// Exit codes from here on are those of gRPC, counted from `OK`.
@@ -49,42 +51,52 @@ then, in another terminal, `handover watch mandelbrot`, `handover status` and `h
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Play films on a cluster of real processes while killing servers, and check what every client received
+    #[command(
+        about = "Play films on a cluster of real processes while killing servers, and check what every client received"
+    )]
     Demo(demo::Args),
-    /// Start a cluster on this computer, and keep it until Ctrl-C
+    #[command(about = "Start a cluster on this computer, and keep it until Ctrl-C")]
     Up(up::Args),
-    /// Play a film on the terminal, as any client would
+    #[command(about = "Play a film on the terminal, as any client would")]
     Watch(watch::Args),
-    /// Have a session with any service: requests from the terminal, responses on it
+    #[command(about = "Have a session with any service: requests from the terminal, responses on it")]
     Talk(talk::Args),
-    /// Show configuration, groups, sessions and who serves them
+    #[command(about = "Show configuration, groups, sessions and who serves them")]
     Status(status::Args),
-    /// Show which machines are in the cluster and why, and keep machines out
+    #[command(about = "Show which machines are in the cluster and why, and keep machines out")]
     Membership(membership::Args),
-    /// Move a session to another server while it goes on
+    #[command(about = "Move a session to another server while it goes on")]
     Move(relocate::Args),
-    /// Show the policy of a content unit, or change it while it is served
+    #[command(about = "Show the policy of a content unit, or change it while it is served")]
     Policy(policy::Args),
-    /// Have a content server hand its sessions over and end
+    #[command(about = "Found the state that the sessions on a unit share")]
+    Found(found::Args),
+    #[command(about = "Have a content server hand its sessions over and end")]
     Drain(drain::Args),
-    /// Kill a process of the cluster on this computer with SIGKILL
+    #[command(about = "Kill a process of the cluster on this computer with SIGKILL")]
     Kill(kill::Args),
-    /// Add content units, and list them
+    #[command(about = "Add content units, and list them")]
     Content(content::Args),
-    /// Judge the traces of a run: does every property that Handover promises hold?
+    #[command(about = "Issue certificates for the processes of a cluster")]
+    Certs(certs::Args),
+    #[command(about = "Judge the traces of a run: does every property that Handover promises hold?")]
     Check(check::Args),
-    /// Run the protocols in a simulated world full of faults, and judge every run
+    #[command(about = "Run the protocols in a simulated world full of faults, and judge every run")]
     Sim(sim::cli::Args),
-    /// Run a membership server
+    #[command(
+        about = "Start a cluster, play films on it, kill, stop, drain and cut off its processes by a seed, and judge what came of it"
+    )]
+    Chaos(chaos::Args),
+    #[command(about = "Run a membership server")]
     #[command(name = "membership-svc")]
     MembershipServer(membership_svc::config::Args),
-    /// Run a group communication daemon
+    #[command(about = "Run a group communication daemon")]
     #[command(name = "gcs-svc")]
     Daemon(gcs_svc::config::Args),
-    /// Run a content server
+    #[command(about = "Run a content server")]
     #[command(name = "server-svc")]
     Server(server_svc::config::Args),
-    /// Run a gateway
+    #[command(about = "Run a gateway")]
     Gateway(gateway::config::Args),
 }
 
@@ -101,6 +113,8 @@ pub fn main() -> ExitCode {
         Command::Gateway(args) => gateway::main(&args),
         Command::Sim(args) => sim::cli::run(args),
         Command::Check(args) => exit(check::run(&args)),
+        Command::Certs(args) => exit(certs::run(&args)),
+        Command::Chaos(args) => exit(chaos::run(args)),
         Command::Kill(args) => exit(kill::run(&args).map(|()| Exit::Ok.into())),
         Command::Demo(args) => exit(on_runtime(demo::run(args))),
         Command::Up(args) => exit(on_runtime(up::run(args))),
@@ -110,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Membership(args) => exit(on_runtime(membership::run(args))),
         Command::Move(args) => exit(on_runtime(relocate::run(args))),
         Command::Policy(args) => exit(on_runtime(policy::run(args))),
+        Command::Found(args) => exit(on_runtime(found::run(args))),
         Command::Drain(args) => exit(on_runtime(drain::run(args))),
         Command::Content(args) => exit(on_runtime(content::run(args))),
     }

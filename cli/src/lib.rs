@@ -1,12 +1,12 @@
 //! The `handover` command, and what tests of whole clusters need of it: [`cluster`] runs real processes on this
-//! computer, [`player`] is a client, [`snapshot`] asks all processes of a cluster for their status.
+//! computer, [`snapshot`] asks all processes of a cluster for their status.
 #![deny(missing_docs)]
 
 pub mod bundle;
+pub mod certs;
 pub mod cluster;
 pub mod commands;
-pub mod films;
-pub mod player;
+mod operator;
 pub mod quantiles;
 pub mod snapshot;
 mod table;

@@ -9,7 +9,8 @@ use proto::gateway::v1::gateway_service_client::GatewayServiceClient;
 use proto::gcs::v1::group_service_client::GroupServiceClient;
 use proto::server::v1::server_service_client::ServerServiceClient;
 use proto::{gateway::v1 as gateway_pb, gcs::v1 as gcs_pb, server::v1 as server_pb};
-use svc_kit::dial::{self, BadAddress, Keepalive};
+use svc_kit::dial::{DialError, Wire};
+use svc_kit::tls::Role;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -160,21 +161,27 @@ fn up<T>(answers: &[Answer<T>]) -> impl Iterator<Item = &T> {
 /// Asks processes, over connections that it keeps.
 #[derive(Debug, Default)]
 pub struct Probe {
+    wire: Wire,
     channels: BTreeMap<Address, Channel>,
 }
 
 impl Probe {
+    /// One that connects like this.
+    pub fn new(wire: Wire) -> Probe {
+        Probe { wire, channels: BTreeMap::new() }
+    }
+
     /// Asks all processes; daemons last, so that what they say about messages under way covers all that the others
     /// have seen.
     ///
     /// # Errors
     /// If an address is not one.
-    pub async fn snapshot(&mut self, addresses: &Addresses) -> Result<Snapshot, BadAddress> {
-        let servers = self.ask(&addresses.servers, async |channel| {
+    pub async fn snapshot(&mut self, addresses: &Addresses) -> Result<Snapshot, DialError> {
+        let servers = self.ask(Role::Server, &addresses.servers, async |channel| {
             ServerServiceClient::new(channel).get_status(limited(server_pb::GetStatusRequest {})).await
         });
         let servers = servers.await?;
-        let gateways = self.ask(&addresses.gateways, async |channel| {
+        let gateways = self.ask(Role::Gateway, &addresses.gateways, async |channel| {
             GatewayServiceClient::new(channel).get_status(limited(gateway_pb::GetStatusRequest {})).await
         });
         let gateways = gateways.await?;
@@ -198,8 +205,8 @@ impl Probe {
     pub async fn daemons(
         &mut self,
         addresses: &[Address],
-    ) -> Result<Vec<Answer<gcs_pb::GetStatusResponse>>, BadAddress> {
-        let answers = self.ask(addresses, async |channel| {
+    ) -> Result<Vec<Answer<gcs_pb::GetStatusResponse>>, DialError> {
+        let answers = self.ask(Role::Machine, addresses, async |channel| {
             GroupServiceClient::new(channel).get_status(limited(gcs_pb::GetStatusRequest {})).await
         });
         answers.await
@@ -212,16 +219,20 @@ impl Probe {
     pub async fn content_groups(
         &mut self,
         daemon: &Address,
-    ) -> Result<Result<Vec<gcs_pb::Group>, Status>, BadAddress> {
+    ) -> Result<Result<Vec<gcs_pb::Group>, Status>, DialError> {
         self.groups(daemon, "content/").await
     }
 
-    /// Whether all these processes say that they serve.
+    /// Whether all these processes of a role say that they serve.
     ///
     /// # Errors
     /// If an address is not one.
-    pub async fn all_serve(&mut self, addresses: &[Address]) -> Result<Result<(), String>, BadAddress> {
-        let answers = self.ask(addresses, async |channel| {
+    pub async fn all_serve(
+        &mut self,
+        role: Role,
+        addresses: &[Address],
+    ) -> Result<Result<(), String>, DialError> {
+        let answers = self.ask(role, addresses, async |channel| {
             HealthClient::new(channel).check(limited(HealthCheckRequest { service: String::new() })).await
         });
         for (address, answer) in answers.await? {
@@ -239,8 +250,8 @@ impl Probe {
         &mut self,
         daemon: &Address,
         prefix: &str,
-    ) -> Result<Result<Vec<gcs_pb::Group>, Status>, BadAddress> {
-        let mut client = GroupServiceClient::new(self.channel(daemon)?);
+    ) -> Result<Result<Vec<gcs_pb::Group>, Status>, DialError> {
+        let mut client = GroupServiceClient::new(self.channel(daemon, Role::Machine)?);
         let (mut groups, mut page_token) = (Vec::new(), String::new());
         loop {
             let request =
@@ -261,24 +272,25 @@ impl Probe {
 
     async fn ask<T>(
         &mut self,
+        role: Role,
         addresses: &[Address],
         question: impl AsyncFn(Channel) -> Result<tonic::Response<T>, Status>,
-    ) -> Result<Vec<Answer<T>>, BadAddress> {
+    ) -> Result<Vec<Answer<T>>, DialError> {
         let channels: Vec<_> = addresses
             .iter()
-            .map(|address| Ok((address, self.channel(address)?)))
-            .collect::<Result<_, _>>()?;
+            .map(|address| Ok((address, self.channel(address, role)?)))
+            .collect::<Result<_, DialError>>()?;
         let answers = channels.into_iter().map(async |(address, channel)| {
             (address.clone(), question(channel).await.map(tonic::Response::into_inner))
         });
         Ok(join_all(answers).await)
     }
 
-    fn channel(&mut self, address: &Address) -> Result<Channel, BadAddress> {
+    fn channel(&mut self, address: &Address, role: Role) -> Result<Channel, DialError> {
         if let Some(channel) = self.channels.get(address) {
             return Ok(channel.clone());
         }
-        let channel = dial::endpoint(address, &Keepalive::default())?.connect_lazy();
+        let channel = self.wire.endpoint(address, role)?.connect_lazy();
         self.channels.insert(address.clone(), channel.clone());
         Ok(channel)
     }

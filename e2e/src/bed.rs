@@ -8,12 +8,13 @@ use std::task::Poll;
 
 use handover_cli::bundle::ContentFile;
 use handover_cli::cluster::{Cluster, Options, Protocol, Service};
-use handover_cli::player::Recorder;
 use handover_cli::snapshot::{Addresses, Probe, Snapshot};
 use model::trace::Event;
 use model::{Address, DaemonId, Name};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use player::Recorder;
+use svc_kit::dial::Wire;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::deadline::{until, within};
@@ -60,6 +61,10 @@ pub struct Plan {
     pub server: Option<PathBuf>,
     /// Content beside the films.
     pub further: Vec<ContentFile>,
+    /// Whether processes show each other who they are.
+    pub tls: bool,
+    /// How processes write their logs: `text` or `json`.
+    pub log_format: &'static str,
     /// Further flags of gateways.
     pub gateway_flags: Vec<&'static str>,
     /// Further flags of content servers.
@@ -78,6 +83,8 @@ impl Default for Plan {
             backups: 1,
             server: None,
             further: Vec::new(),
+            tls: false,
+            log_format: "text",
             gateway_flags: Vec::new(),
             server_flags: Vec::new(),
         }
@@ -117,6 +124,8 @@ impl Bed {
         options.backups = plan.backups;
         options.server = plan.server;
         options.further = plan.further;
+        options.tls = plan.tls;
+        options.log_format = plan.log_format;
         options.trace = Some(dir.join("trace"));
         let gateway_flags = plan.gateway_flags.into_iter().map(str::to_owned).collect();
         options.flags.insert(Service::Gateway, gateway_flags);
@@ -125,7 +134,8 @@ impl Bed {
         let started = Cluster::start(options).await;
         let cluster = started.unwrap_or_else(|error| panic!("no cluster in {}: {error:#}", dir.display()));
         let recorder = Recorder::create(Some(&dir.join("trace")), "bed".parse().unwrap()).unwrap();
-        Bed { cluster, dir, probe: Probe::default(), recorder, viewers: 0, _room: room }
+        let probe = Probe::new(cluster.wire().clone());
+        Bed { cluster, dir, probe, recorder, viewers: 0, _room: room }
     }
 
     /// The directory with everything that the processes write.
@@ -133,9 +143,19 @@ impl Bed {
         &self.dir
     }
 
+    /// How the operator connects.
+    pub fn wire(&self) -> &Wire {
+        self.cluster.wire()
+    }
+
     /// Where a process listens.
     pub fn address(&self, name: Name) -> Address {
         self.cluster.address(name).expect("a process of the cluster").clone()
+    }
+
+    /// Where a process shows its metrics and its health.
+    pub fn ops(&self, name: Name) -> Address {
+        self.cluster.state().process(name).and_then(|it| it.ops.clone()).expect("it shows them")
     }
 
     /// A viewer of `unit` who prefers gateway `number`.
@@ -144,7 +164,7 @@ impl Bed {
         let name = format!("viewer-{}", self.viewers).parse().unwrap();
         let mut gateways = self.cluster.gateways();
         gateways.rotate_left(gateway - 1);
-        Viewer::open(gateways, unit, name, &self.dir.join("trace")).await
+        Viewer::open(self.cluster.wire().clone(), gateways, unit, name, &self.dir.join("trace")).await
     }
 
     /// Kills processes with SIGKILL, all at the same time.
@@ -266,11 +286,11 @@ impl Bed {
     /// What is the matter with the cluster, for whoever has to find out why a test failed.
     fn tell(&self) {
         let state = self.cluster.state();
-        let addresses = Addresses::from(&state);
+        let (addresses, wire) = (Addresses::from(&state), self.cluster.wire().clone());
         // This thread has a runtime, and must not wait in it.
         let asked = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let snapshot = runtime.block_on(Probe::default().snapshot(&addresses));
+            let snapshot = runtime.block_on(Probe::new(wire).snapshot(&addresses));
             std::io::Result::Ok(snapshot.map_err(|error| error.to_string()))
         });
         eprintln!("\nThe cluster in {}:", self.dir.display());

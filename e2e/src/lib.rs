@@ -1,5 +1,5 @@
 //! What end-to-end tests stand on: [`Bed`] is a cluster of real processes whose traces are judged at the end,
-//! [`Viewer`] a client that plays a film on it and remembers what came, [`rpc`] the bare calls, [`stock`] a client that is not ours, [`programs`] what is
+//! [`Viewer`] a client that plays a film on it and remembers what came, [`rpc`] the bare calls, [`scrape`] what is shown to collectors, [`stock`] a client that is not ours, [`programs`] what is
 //! under test.
 //!
 //! Nothing here sleeps for a while, tries again until it works, or knows a port: a test waits for a condition, with a
@@ -12,6 +12,7 @@ pub mod deadline;
 pub mod program;
 pub mod programs;
 pub mod rpc;
+pub mod scrape;
 pub mod stock;
 mod viewer;
 

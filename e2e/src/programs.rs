@@ -35,12 +35,16 @@ fn absolute(path: std::ffi::OsString) -> PathBuf {
 
 fn build() -> PathBuf {
     let packages = PACKAGES.iter().flat_map(|package| ["--package", package]);
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--quiet", "--bins"])
-        .args(packages)
-        .current_dir(workspace())
-        .status()
-        .expect("cargo runs");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--quiet", "--bins"]).args(packages).current_dir(workspace());
+    // Build scripts that look at what cargo said of the program that calls it would run anew for every other one.
+    for (name, _) in std::env::vars_os() {
+        let bytes = name.as_encoded_bytes();
+        if bytes.starts_with(b"CARGO_PKG_") || bytes.starts_with(b"CARGO_MANIFEST_") {
+            cargo.env_remove(name);
+        }
+    }
+    let built = cargo.status().expect("cargo runs");
     assert!(built.success(), "the programs under test cannot be built");
     // A test is TARGET/PROFILE/deps/NAME.
     let test = std::env::current_exe().expect("a test knows where it is");

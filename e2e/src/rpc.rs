@@ -12,7 +12,8 @@ use proto::session::v1::{
     AttachRequest, AttachResponse, CloseSessionRequest, CreateSessionRequest, CreateSessionResponse,
     Response, SendRequestRequest,
 };
-use svc_kit::dial::{self, Keepalive};
+use svc_kit::dial::Wire;
+use svc_kit::tls::Role;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
@@ -20,7 +21,7 @@ use crate::deadline::within;
 
 /// A connection to a process.
 pub async fn channel(address: &Address) -> Channel {
-    within("a connection", dial::connect(address, &Keepalive::default())).await.unwrap()
+    within("a connection", Wire::default().connect(address, Role::Gateway)).await.unwrap()
 }
 
 /// What a call is refused with: the code, and the reason in its details.

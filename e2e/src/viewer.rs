@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use handover_cli::films;
-use handover_cli::player::{Heard, Player, Recorder, Remote, Session};
 use model::{Address, Name, UnitId};
+use player::films;
+use player::{Heard, Player, Recorder, Remote, Session};
+use svc_kit::dial::Wire;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -115,10 +116,16 @@ pub struct Viewer {
 }
 
 impl Viewer {
-    pub(crate) async fn open(gateways: Vec<Address>, unit: &str, name: Name, trace: &Path) -> Viewer {
+    pub(crate) async fn open(
+        wire: Wire,
+        gateways: Vec<Address>,
+        unit: &str,
+        name: Name,
+        trace: &Path,
+    ) -> Viewer {
         let recorder = Recorder::create(Some(trace), name).expect("a trace can be written");
         let id = UnitId::new(unit).expect("a unit");
-        let opened = within("a session", Player::open(gateways, &id, recorder)).await;
+        let opened = within("a session", Player::open(wire, gateways, &id, recorder)).await;
         let player = opened.unwrap_or_else(|error| panic!("cannot open a session on {unit}: {error}"));
         let (session, remote) = (player.session().clone(), Some(player.remote()));
         let (sender, seen) = watch::channel(Seen::default());

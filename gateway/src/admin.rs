@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use model::{Name, ProcessId};
 use proto::gateway::v1::gateway_service_server::GatewayService;
@@ -14,14 +13,14 @@ use svc_kit::driver::Handle;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
-use crate::effects::Counters;
+use crate::metrics::Measures;
 use crate::{status, wire};
 
 /// The service for operators.
 pub(crate) struct Admin {
     pub(crate) id: GatewayId,
     pub(crate) machine: Handle<Gateway>,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) measures: Arc<Measures>,
     pub(crate) process: watch::Receiver<Option<ProcessId>>,
 }
 
@@ -38,8 +37,8 @@ impl GatewayService for Admin {
             name: self.id.name.to_string(),
             sessions,
             servers: servers.iter().map(Name::to_string).collect(),
-            stale_messages: self.counters.stale.load(Ordering::Relaxed),
-            refused_messages: self.counters.refused.load(Ordering::Relaxed),
+            stale_messages: self.measures.stale.get(),
+            refused_messages: self.measures.refused.get(),
             process: process.map(|it| it.to_string()).unwrap_or_default(),
             boot: self.id.boot.number(),
         }))

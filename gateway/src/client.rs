@@ -15,6 +15,7 @@ use tonic::Status;
 use crate::cursor::Holder;
 use crate::desk::Desk;
 use crate::mailbox::Mailbox;
+use crate::metrics::Measures;
 use crate::seal::Seals;
 use crate::{status, wire};
 
@@ -31,6 +32,7 @@ pub(crate) struct Client {
     pub(crate) machine: Handle<Gateway>,
     pub(crate) desk: Arc<Desk>,
     pub(crate) draining: CancellationToken,
+    pub(crate) measures: Arc<Measures>,
     /// What was taken out of the mailbox and not given to the transport.
     pub(crate) at_hand: vec::IntoIter<ClientEvent>,
     pub(crate) progress: Progress,
@@ -84,10 +86,16 @@ impl Client {
             self.report().await?;
             let events = tokio::select! {
                 biased;
-                () = self.draining.cancelled() => return Some((Err(status::draining()), None)),
+                () = self.draining.cancelled() => {
+                    self.measures.stream_ends.get_or_create(&[("reason", "DRAINING")]).inc();
+                    return Some((Err(status::draining()), None));
+                }
                 events = self.mailbox.take() => events,
             };
-            let Some(events) = events else { return Some((Err(status::client_too_slow()), None)) };
+            let Some(events) = events else {
+                self.measures.stream_ends.get_or_create(&[("reason", "CLIENT_TOO_SLOW")]).inc();
+                return Some((Err(status::client_too_slow()), None));
+            };
             self.at_hand = events.into_iter();
         };
         self.progress.give(&event);

@@ -7,10 +7,12 @@ use std::time::Duration;
 use model::{Address, Name};
 use serde::{Deserialize, Serialize};
 use session_core::{Credit, GatewayParams};
-use svc_kit::dial::Keepalive;
+use svc_kit::dial::{Keepalive, Wire};
+use svc_kit::ops::Ops;
 use svc_kit::process::{Arguments, CommonArgs};
 use svc_kit::settings::{self, Invalid, Settings};
 use svc_kit::telemetry::Log;
+use svc_kit::tls::{Identity, Role, TlsError, TlsFiles};
 
 use crate::seal::Key;
 
@@ -51,6 +53,15 @@ pub struct Config {
     /// When a silent connection counts as broken.
     #[serde(default)]
     pub keepalive: Keepalive,
+    /// Who this process is, and who says who others are.
+    #[serde(default)]
+    pub tls: TlsFiles,
+    /// Whether others than this computer may connect without TLS.
+    #[serde(default)]
+    pub insecure: bool,
+    /// Metrics and health over HTTP.
+    #[serde(default)]
+    pub ops: Ops,
     /// Logging.
     #[serde(default)]
     pub log: Log,
@@ -161,6 +172,8 @@ impl Config {
 }
 
 impl Settings for Config {
+    const ROLE: Role = Role::Gateway;
+
     fn check(&self) -> Result<(), Invalid> {
         /// The longest request that fits a multicast of a daemon with the settings it comes with.
         const REQUEST_BYTES_MAX: usize = 512 * 1024;
@@ -191,12 +204,25 @@ impl Settings for Config {
         ];
         match rules.into_iter().find(|(holds, ..)| !holds) {
             Some((_, key, reason)) => Err(Invalid { key, reason: reason.to_owned() }),
-            None => Ok(()),
+            None => self.tls.check(self.listen, self.insecure),
         }
+    }
+
+    fn who(&self) -> (Name, Name) {
+        (self.cluster, self.name)
     }
 
     fn log(&self) -> &Log {
         &self.log
+    }
+
+    fn wire(&self) -> Result<Wire, TlsError> {
+        let own = Identity { cluster: self.cluster, role: Config::ROLE, name: self.name };
+        Ok(Wire { keepalive: self.keepalive, tls: self.tls.open(own)? })
+    }
+
+    fn listen(&self) -> SocketAddr {
+        self.listen
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
@@ -17,12 +16,13 @@ use session_core::gateway::Input;
 use session_core::message::{GatewayId, ToServer};
 use svc_kit::driver::Handle;
 use svc_kit::status::because;
+use svc_kit::tls::Caller;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::desk::{Desk, LinkGuard};
-use crate::effects::Counters;
+use crate::metrics::Measures;
 use crate::status;
 use crate::wire::{self, Hello};
 
@@ -38,7 +38,7 @@ pub(crate) struct Delivery {
     pub(crate) id: GatewayId,
     pub(crate) machine: Handle<Gateway>,
     pub(crate) desk: Arc<Desk>,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) measures: Arc<Measures>,
     /// How many messages may wait for a server to read them.
     pub(crate) queue_max: usize,
     /// Cancelled when streams have to end.
@@ -53,8 +53,10 @@ impl DeliveryService for Delivery {
         &self,
         request: Request<Streaming<DeliverRequest>>,
     ) -> Result<Response<Self::DeliverStream>, Status> {
+        let caller = Caller::of(&request);
         let mut requests = request.into_inner();
-        let server = self.welcome(&mut requests).await.inspect_err(|status| self.refuse(None, status))?;
+        let server = self.welcome(caller, &mut requests).await;
+        let server = server.inspect_err(|status| self.refuse(None, status))?;
         let (link, queue) = self.desk.link(self.queue_max);
         tracing::info!(%server, link = link.id.0, "a content server opened its stream");
         let (end, ended) = mpsc::channel(1);
@@ -70,7 +72,11 @@ impl DeliveryService for Delivery {
 
 impl Delivery {
     /// Reads the hello, and refuses a server that means somebody else.
-    async fn welcome(&self, requests: &mut Streaming<DeliverRequest>) -> Result<Name, Status> {
+    async fn welcome(
+        &self,
+        caller: Caller,
+        requests: &mut Streaming<DeliverRequest>,
+    ) -> Result<Name, Status> {
         let first = tokio::time::timeout(HELLO_TIMEOUT, requests.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("no hello"))??;
         let hello = Hello::try_from(first.unwrap_or_default())?;
@@ -82,6 +88,7 @@ impl Delivery {
             let message = format!("this is {} in its life {}", self.id.name, self.id.boot.number());
             return Err(because(Code::FailedPrecondition, "WRONG_INCARNATION", message));
         }
+        caller.speaks_for(hello.server)?;
         Ok(hello.server)
     }
 
@@ -133,7 +140,7 @@ impl Delivery {
     }
 
     fn refuse(&self, link: Option<&LinkGuard>, status: &Status) {
-        self.counters.refused.fetch_add(1, Ordering::Relaxed);
+        self.measures.refused.inc();
         tracing::warn!(
             link = link.map(|it| it.id.0),
             reason = status.message(),

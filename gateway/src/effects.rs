@@ -2,7 +2,6 @@
 //! machine hears of it as the end of a stream, or of an attachment.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use gcs_client::Command;
 use model::Time;
@@ -15,15 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::desk::{Caller, Desk, Waiting};
 use crate::mailbox::{Put, Slot};
-
-/// What is counted, for operators.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    /// Messages of servers that were out of date.
-    pub(crate) stale: AtomicU64,
-    /// Messages of servers that were malformed, and hellos that were refused.
-    pub(crate) refused: AtomicU64,
-}
+use crate::metrics::{self, Measures};
 
 /// The effects of the gateway.
 pub(crate) struct Effects {
@@ -33,7 +24,7 @@ pub(crate) struct Effects {
     /// Multicasts on their way to the daemon. The machine repeats what is not answered, so that one which finds no
     /// room is late, not lost.
     pub(crate) commands: mpsc::Sender<Command>,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) measures: Arc<Measures>,
     pub(crate) trace: TraceWriter,
 }
 
@@ -42,13 +33,26 @@ impl driver::Effects<Output> for Effects {
         self.write_trace(now, orders);
         let desk = self.desk.clone();
         let mut waiting = desk.waiting();
-        let mut to_wake = Vec::new();
+        let (mut to_wake, mut responses) = (Vec::new(), 0);
         for order in orders.drain(..) {
             match order {
                 Output::Multicast { group, payload } => self.multicast(Command::multicast(group, payload)),
-                Output::ToServer { link, message } => to_server(&mut waiting, link, message),
-                Output::Reply { ticket, reply } => answer(&mut waiting, ticket, reply),
+                Output::ToServer { link, message } => {
+                    if let ToServer::Fenced { .. } = message {
+                        self.measures.fenced.inc();
+                    }
+                    to_server(&mut waiting, link, message);
+                }
+                Output::Reply { ticket, reply } => {
+                    self.measures.answer(&reply);
+                    answer(&mut waiting, ticket, reply);
+                }
                 Output::ToClient { session, attachment, event } => {
+                    match &event {
+                        ClientEvent::Response { .. } => responses += 1,
+                        ClientEvent::Over(failure) => self.measures.end(failure),
+                        ClientEvent::Serving { .. } | ClientEvent::Merged | ClientEvent::Rebuilt => {}
+                    }
                     if !to_client(&mut waiting, &mut to_wake, attachment, event) {
                         tracing::info!(%session, "a client does not read its stream: it is cut off");
                         // Its stream ends when it reads again, if ever. The session does not wait for that.
@@ -59,12 +63,20 @@ impl driver::Effects<Output> for Effects {
                     let server = server.map(|it| it.to_string());
                     tracing::warn!(%session, server, %fence, "a server says nothing: another one is to serve");
                 }
+                Output::TakenOver { session, server, fence, why, gap, requests_lost } => {
+                    let (reason, duration_ms) = (metrics::cause(why), gap.as_secs_f64() * 1e3);
+                    tracing::info!(%session, peer = %server, %fence, reason, duration_ms, requests_lost, "taken over");
+                    self.measures.take_over(why, gap, requests_lost);
+                }
                 Output::Stale { link, session } => {
-                    self.counters.stale.fetch_add(1, Ordering::Relaxed);
+                    self.measures.stale.inc();
                     tracing::debug!(link = link.0, %session, "out of date: ignored");
                 }
                 Output::Trace(_) => {}
             }
+        }
+        if responses > 0 {
+            self.measures.responses.inc_by(responses);
         }
         // Each of them once, whatever it was sent.
         to_wake.iter().filter_map(|attachment| waiting.clients.get(attachment)).for_each(Slot::wake);
@@ -84,6 +96,7 @@ impl Effects {
 
     fn multicast(&self, command: Command) {
         if self.commands.try_send(command).is_err() {
+            self.measures.late_multicasts.inc();
             tracing::debug!("the daemon does not keep up: a multicast has to be repeated");
         }
     }

@@ -14,6 +14,7 @@ mod desk;
 mod effects;
 mod groups;
 mod mailbox;
+mod metrics;
 mod operation;
 mod rpc;
 pub mod seal;
@@ -33,9 +34,12 @@ use session_core::Gateway;
 use session_core::message::GatewayId;
 use svc_kit::dial::MESSAGE_BYTES_MAX;
 use svc_kit::driver::{self, Clock};
+use svc_kit::metrics::Metrics;
 use svc_kit::process::{self, Workers};
 use svc_kit::serve::{self, Health, Listener, Services};
+use svc_kit::settings::Settings;
 use svc_kit::shutdown::Failure;
+use svc_kit::tls::{Access, Role};
 use svc_kit::trace::TraceWriter;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -46,8 +50,9 @@ use crate::admin::Admin;
 use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::desk::Desk;
-use crate::effects::{Counters, Effects};
+use crate::effects::Effects;
 use crate::groups::Groups;
+use crate::metrics::Measures;
 use crate::rpc::Sessions;
 use crate::seal::Seals;
 
@@ -99,12 +104,14 @@ struct Running {
 
 impl Running {
     async fn start(config: Config, listener: Listener) -> Result<Running, Failure> {
+        let wire = config.wire()?;
         let clock = Clock::start();
         let boot = Boot::new(clock.now().as_micros());
         let id = GatewayId { name: config.name, boot, address: listener.advertised().clone() };
         let trace = TraceWriter::create(config.trace.as_deref(), config.name, boot)?;
         let (machine, inbox) = driver::inbox::<Gateway>(INBOX_MAX);
-        let (desk, counters) = (Arc::new(Desk::default()), Arc::new(Counters::default()));
+        let mut metrics = Metrics::new("gateway", config.cluster, config.name);
+        let (desk, measures) = (Arc::new(Desk::default()), Arc::new(Measures::new(&mut metrics)));
         let (commands, queued_commands) = mpsc::channel(COMMANDS_MAX);
         let (process, seen_process) = watch::channel(None);
         let (stop, draining, calls) =
@@ -124,6 +131,7 @@ impl Running {
                 .saturating_add(CLIENT_EVENTS_MAX),
             draining: draining.clone(),
             calls: calls.clone(),
+            measures: measures.clone(),
             seals: seals.clone(),
         };
         let delivery = Delivery {
@@ -131,25 +139,32 @@ impl Running {
             id: id.clone(),
             machine: machine.clone(),
             desk: desk.clone(),
-            counters: counters.clone(),
+            measures: measures.clone(),
             queue_max: params.sessions_max.saturating_mul(LINK_MESSAGES_PER_SESSION).max(COMMANDS_MAX),
             stop: stop.clone(),
         };
         let admin = Admin {
             id: id.clone(),
             machine: machine.clone(),
-            counters: counters.clone(),
+            measures: measures.clone(),
             process: seen_process,
         };
         let (server, health) = Services::new()
-            .with(SessionServiceServer::new(sessions).max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .with(DeliveryServiceServer::new(delivery).max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .with(GatewayServiceServer::new(admin))
-            .server(&config.keepalive, proto::FILE_DESCRIPTOR_SET)
+            .with(SessionServiceServer::new(sessions).max_decoding_message_size(MESSAGE_BYTES_MAX), |_| {
+                Access::Anybody
+            })
+            .with(DeliveryServiceServer::new(delivery).max_decoding_message_size(MESSAGE_BYTES_MAX), |_| {
+                Access::Roles(&[Role::Server])
+            })
+            .with(GatewayServiceServer::new(admin), |_| Access::Cluster)
+            .server(&wire, proto::FILE_DESCRIPTOR_SET)
             .await?;
-        let effects = Effects { desk, machine: machine.clone(), commands, counters, trace };
-        let Config { cluster, name, keepalive, gcs: addresses, .. } = config;
-        let target = Target { addresses, cluster, name, keepalive };
+        let effects = Effects { desk, machine: machine.clone(), commands, measures: measures.clone(), trace };
+        let seen = machine.clone();
+        let look = move || measures.clone().look(seen.clone());
+        config.ops.serve(metrics, health.clone(), stop.clone(), look).await?;
+        let Config { cluster, name, gcs: addresses, .. } = config;
+        let target = Target { addresses, cluster, name, wire };
         let groups = Groups { target, machine, commands: queued_commands, process, health: health.clone() };
         let bound = listener.bound();
         let running = Running {

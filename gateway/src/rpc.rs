@@ -12,7 +12,7 @@ use proto::session::v1::{
 };
 use session_core::Gateway;
 use session_core::gateway::{Input, Position, Reply, Ticket};
-use session_core::message::Secret;
+use session_core::message::{Resume, Secret};
 use svc_kit::driver::Handle;
 use svc_kit::status::bad_field;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use crate::client::{Client, Progress};
 use crate::cursor::Holder;
 use crate::desk::{Call, Desk};
 use crate::mailbox::mailbox;
+use crate::metrics::Measures;
 use crate::seal::Seals;
 use crate::{operation, status, wire};
 
@@ -38,6 +39,7 @@ pub(crate) struct Sessions {
     pub(crate) draining: CancellationToken,
     /// Calls under way, to be finished before the gateway ends.
     pub(crate) calls: TaskTracker,
+    pub(crate) measures: Arc<Measures>,
     /// What cursors are sealed with.
     pub(crate) seals: Arc<Seals>,
 }
@@ -60,10 +62,12 @@ impl Sessions {
         let holder = Holder { unit: unit.clone(), session, secret };
         let (resume, sealed) = self.seals.read(&holder, &request.cursor).map_err(status::bad_cursor)?;
         let (slot, mailbox) = mailbox(self.queue_max);
+        let attached = self.measures.attaches.get_or_create_owned(&[("from", place(&resume))]);
         let from = Position { resume, resends: request.resends, sealed };
         let fact = |ticket| Input::Attach { ticket, unit, session, secret, from };
         let reply = self.ask(self.desk.call(Some(slot)), fact).await?;
         let Reply::Attached(attachment) = reply else { unreachable!("an attach is answered by {reply:?}") };
+        attached.inc();
         Ok(Client {
             holder,
             seals: self.seals.clone(),
@@ -72,9 +76,19 @@ impl Sessions {
             machine: self.machine.clone(),
             desk: self.desk.clone(),
             draining: self.draining.clone(),
+            measures: self.measures.clone(),
             at_hand: Vec::new().into_iter(),
             progress: Progress::default(),
         })
+    }
+}
+
+/// Where a client goes on from, in a word.
+fn place(resume: &Resume) -> &'static str {
+    match resume {
+        Resume::Beginning => "beginning",
+        Resume::After(_) => "cursor",
+        Resume::Anywhere => "anywhere",
     }
 }
 

@@ -19,43 +19,62 @@ const RETRY_ELSEWHERE: Duration = Duration::from_millis(10);
 
 /// The status for a failure of the machine.
 pub(crate) fn of(failure: Failure) -> Status {
+    let reason = reason_of(&failure);
     match failure {
-        Failure::UnknownUnit => because(Code::NotFound, "UNKNOWN_UNIT", "no server holds this content unit"),
+        Failure::UnknownUnit => because(Code::NotFound, reason, "no server holds this content unit"),
         Failure::UnknownSession => {
-            because(Code::NotFound, "UNKNOWN_SESSION", "the session is not known here; attach to it first")
+            because(Code::NotFound, reason, "the session is not known here; attach to it first")
         }
-        Failure::Ended => because(Code::NotFound, "SESSION_ENDED", "the session has ended"),
-        Failure::WrongSecret => {
-            because(Code::PermissionDenied, "WRONG_SECRET", "the secret is not this session's")
-        }
+        Failure::Ended => because(Code::NotFound, reason, "the session has ended"),
+        Failure::WrongSecret => because(Code::PermissionDenied, reason, "the secret is not this session's"),
         Failure::BadCursor => {
             let description = "has a context that is not one of the service's".to_owned();
-            bad_field("MALFORMED_CURSOR", "cursor", description)
+            bad_field(reason, "cursor", description)
         }
-        Failure::NoReplica => unavailable("NO_REPLICA", "no server came forward in time", RETRY),
-        Failure::Displaced => because(Code::Aborted, "DISPLACED", "the session has another client now"),
+        Failure::NoReplica => unavailable(reason, "no server came forward in time", RETRY),
+        Failure::Displaced => because(Code::Aborted, reason, "the session has another client now"),
         Failure::TooManySessions { limit } => {
             let message = format!("this gateway has {limit} sessions and takes no more");
-            exhausted("TOO_MANY_SESSIONS", message, RETRY)
+            exhausted(reason, message, RETRY)
         }
         Failure::TooManyRequests { limit } => {
             let message = format!("{limit} requests of this session wait to be applied");
-            exhausted("TOO_MANY_REQUESTS", message, RETRY)
+            exhausted(reason, message, RETRY)
         }
         Failure::RequestTooLarge { size, limit } => {
             let description = format!("takes {size} bytes as JSON, and may take {limit}");
-            bad_field("REQUEST_TOO_LARGE", "operation", description)
+            bad_field(reason, "operation", description)
         }
         Failure::RequestGap { number, expected } => {
             let message = format!("request {number} leaves a gap: {expected} is next");
-            because(Code::FailedPrecondition, "REQUEST_GAP", message)
+            because(Code::FailedPrecondition, reason, message)
         }
         Failure::Refused(refusal) => match refusal.kind {
-            RefusalKind::Malformed => bad_field("MALFORMED_REQUEST", "operation", refusal.message),
-            RefusalKind::OutOfRange => because(Code::OutOfRange, "REQUEST_OUT_OF_RANGE", refusal.message),
-            RefusalKind::Precondition => {
-                because(Code::FailedPrecondition, "REQUEST_REFUSED", refusal.message)
-            }
+            RefusalKind::Malformed => bad_field(reason, "operation", refusal.message),
+            RefusalKind::OutOfRange => because(Code::OutOfRange, reason, refusal.message),
+            RefusalKind::Precondition => because(Code::FailedPrecondition, reason, refusal.message),
+        },
+    }
+}
+
+/// Why a call failed or a stream ended, in the contract's word for it.
+pub(crate) fn reason_of(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::UnknownUnit => "UNKNOWN_UNIT",
+        Failure::UnknownSession => "UNKNOWN_SESSION",
+        Failure::Ended => "SESSION_ENDED",
+        Failure::WrongSecret => "WRONG_SECRET",
+        Failure::BadCursor => "MALFORMED_CURSOR",
+        Failure::NoReplica => "NO_REPLICA",
+        Failure::Displaced => "DISPLACED",
+        Failure::TooManySessions { .. } => "TOO_MANY_SESSIONS",
+        Failure::TooManyRequests { .. } => "TOO_MANY_REQUESTS",
+        Failure::RequestTooLarge { .. } => "REQUEST_TOO_LARGE",
+        Failure::RequestGap { .. } => "REQUEST_GAP",
+        Failure::Refused(refusal) => match refusal.kind {
+            RefusalKind::Malformed => "MALFORMED_REQUEST",
+            RefusalKind::OutOfRange => "REQUEST_OUT_OF_RANGE",
+            RefusalKind::Precondition => "REQUEST_REFUSED",
         },
     }
 }

@@ -13,8 +13,9 @@ use prost::Message;
 use proto::encoded::AttachResponse;
 use proto::gcs::v1 as pb;
 use proto::gcs::v1::group_service_client::GroupServiceClient;
-use svc_kit::dial::{self, Backoff, DialError, Keepalive, MESSAGE_BYTES_MAX};
+use svc_kit::dial::{self, Backoff, DialError, MESSAGE_BYTES_MAX, Wire};
 use svc_kit::status;
+use svc_kit::tls::Role;
 use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
@@ -35,8 +36,8 @@ pub struct Target {
     pub cluster: Name,
     /// What this process calls itself.
     pub name: Name,
-    /// When a silent daemon counts as gone.
-    pub keepalive: Keepalive,
+    /// How it is connected.
+    pub wire: Wire,
 }
 
 /// Why trying again is of no use.
@@ -101,7 +102,7 @@ impl Attachment {
 }
 
 async fn attach(target: &Target, address: &Address) -> Result<Attachment, Attempt> {
-    let channel = dial::connect(address, &target.keepalive).await.map_err(|error| match error {
+    let channel = target.wire.connect(address, Role::Machine).await.map_err(|error| match error {
         DialError::Address(bad) => Attempt::Hopeless(ConnectError::BadAddress(bad)),
         DialError::Unreachable { .. } => Attempt::Failed(error.to_string()),
     })?;
@@ -356,7 +357,7 @@ mod tests {
             addresses: addresses.iter().map(|address| (*address).clone()).collect(),
             cluster: "test".parse().unwrap(),
             name: "me".parse().unwrap(),
-            keepalive: Keepalive::default(),
+            wire: Wire::default(),
         }
     }
 

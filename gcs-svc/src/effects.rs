@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::frames;
 use crate::inbound::Inbound;
 use crate::links::Links;
+use crate::metrics::{Installed, Measures};
 use crate::processes::Processes;
 use crate::refusals::{self, Refusals};
 
@@ -57,6 +58,10 @@ pub struct Performer {
     pub reach: watch::Sender<Report<DaemonId>>,
     /// For whom it concerns.
     pub mode: watch::Sender<Mode>,
+    /// What is counted.
+    pub measures: Arc<Measures>,
+    /// How many daemons are in the configuration.
+    pub members: usize,
     /// Of the orders of one batch.
     pub gathered: Gathered,
 }
@@ -82,7 +87,9 @@ impl Effects<Output> for Performer {
             }
             self.trace.flush();
         }
+        let mut frames = 0;
         for order in orders.drain(..) {
+            frames += u64::from(matches!(order, Output::Send { .. }));
             // Whatever else happens to a process happens after what it was told before.
             if !matches!(order, Output::Deliver { .. } | Output::Send { .. }) {
                 self.tell();
@@ -91,6 +98,9 @@ impl Effects<Output> for Performer {
         }
         self.tell();
         self.gathered.sent = None;
+        if frames > 0 {
+            self.measures.frames.inc_by(frames);
+        }
     }
 }
 
@@ -107,6 +117,7 @@ impl Performer {
     fn tell(&mut self) {
         let Gathered { audience, events, .. } = &mut self.gathered;
         if !events.is_empty() {
+            self.measures.events.inc_by(events.len() as u64);
             self.processes.tell(audience, events.drain(..));
         }
     }
@@ -131,6 +142,7 @@ impl Performer {
             Output::CatchUp => self.machine.send_after_all(Input::CaughtUp),
             Output::Reset { peer, epoch, silent } => {
                 tracing::info!(%peer, %epoch, ?silent, "breaking a silent link");
+                self.measures.suspicions.inc();
                 self.links.fail(peer);
             }
             Output::Reach(report) => {
@@ -167,8 +179,12 @@ impl Performer {
                 self.mode.send_modify(|mode| mode.throttle = throttle);
             }
             Output::Installed { configuration, transitional, rest } => {
-                let members = configuration.members.len();
-                tracing::info!(configuration = %configuration.id, members, together = transitional.len(), ?rest, "installed");
+                let (members, together) = (configuration.members.len(), transitional.len());
+                let Installed { cause, duration_ms } =
+                    self.measures.install(self.members, &transitional, members);
+                self.members = members;
+                let view_id = configuration.id;
+                tracing::info!(%view_id, members, together, reason = cause, duration_ms, ?rest, "installed");
                 self.mode.send_modify(|mode| mode.standing = Standing::Member);
             }
             // Done with already.

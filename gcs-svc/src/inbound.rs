@@ -14,6 +14,7 @@ use model::{DaemonId, Name};
 use proto::gcs::v1 as pb;
 use proto::gcs::v1::link_service_server::LinkService;
 use svc_kit::driver::Handle;
+use svc_kit::tls::Caller;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status, Streaming};
@@ -188,9 +189,11 @@ impl LinkService for LinkServer {
         if self.stop.is_cancelled() {
             return Err(refusals::draining());
         }
+        let caller = Caller::of(&request);
         let mut requests = request.into_inner();
         let first = requests.message().await?.unwrap_or_default();
         let (from, epoch) = self.caller(first.hello)?;
+        caller.speaks_for(from.name())?;
         let call = self.inbound.enter(from, epoch).await;
         let received = call.received.subscribe();
         let links = self.clone();

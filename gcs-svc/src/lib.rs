@@ -10,6 +10,7 @@
 //! | `links`, `inbound` | our streams to other daemons, and `LinkService`: theirs to us |
 //! | `wire`, `frames`, `events` | between generated types and the machine's: of processes, of daemons; events, encoded |
 //! | `parts` | messages that are written in parts |
+//! | `metrics` | what is counted and looked up |
 //! | `refusals` | what was refused, in stable words |
 //!
 //! One task owns the machine. Everything else sends it facts, and is given orders through bounded queues.
@@ -22,6 +23,7 @@ mod frames;
 mod inbound;
 mod links;
 mod membership;
+mod metrics;
 mod parts;
 mod processes;
 mod refusals;
@@ -43,9 +45,12 @@ use proto::gcs::v1::link_service_server::LinkServiceServer;
 use svc_kit::aside;
 use svc_kit::dial::MESSAGE_BYTES_MAX;
 use svc_kit::driver::{self, Clock, Handle};
+use svc_kit::metrics::Metrics;
 use svc_kit::process::{self, Workers};
 use svc_kit::serve::{self, Listener, Services};
+use svc_kit::settings::Settings;
 use svc_kit::shutdown::Failure;
+use svc_kit::tls::{Access, Role};
 use svc_kit::trace::TraceWriter;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -55,6 +60,7 @@ use crate::config::{Args, Config};
 use crate::effects::{Gathered, Mode, Performer, Standing};
 use crate::inbound::{Inbound, LinkServer};
 use crate::links::Links;
+use crate::metrics::{Measures, Sights};
 use crate::processes::Processes;
 use crate::refusals::Refusals;
 use crate::rpc::GroupServer;
@@ -72,11 +78,13 @@ pub fn main(args: &Args) -> ExitCode {
 
 /// Runs the service until `shutdown` is cancelled: then drains it.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
+    let (metrics, measures) = measures(&config);
     let membership = membership::Membership {
         servers: config.membership.clone(),
         cluster: config.cluster,
         detection: config.detection.params(),
-        keepalive: config.detection.backstop(&config.keepalive),
+        wire: config.wire()?,
+        measures: Arc::clone(&measures),
     };
     let directory = config.state_dir.as_deref();
     let state = directory.map(|it| State::open(it, config.cluster, config.name)).transpose()?;
@@ -84,7 +92,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let boot = membership.next_boot(config.name, Boot::new(clock.now().as_micros())).await;
     // Signs of life must not wait behind messages.
     let follow = async |enrolment| aside::run("membership", membership.follow(enrolment, state)).await?;
-    run_life(config, clock, boot, shutdown, follow).await
+    run_life(config, (metrics, measures), clock, boot, shutdown, follow).await
 }
 
 /// What stands for this daemon at the membership service: it hands on every notice as [`gcs_core::Input::Membership`],
@@ -120,11 +128,19 @@ where
 {
     let clock = Clock::start();
     let boot = Boot::new(clock.now().as_micros());
-    run_life(config, clock, boot, shutdown, membership).await
+    let measures = measures(&config);
+    run_life(config, measures, clock, boot, shutdown, membership).await
+}
+
+fn measures(config: &Config) -> (Metrics, Arc<Measures>) {
+    let mut metrics = Metrics::new("gcs-svc", config.cluster, config.name);
+    let measures = Arc::new(Measures::new(&mut metrics));
+    (metrics, measures)
 }
 
 async fn run_life<M>(
     config: Config,
+    (metrics, measures): (Metrics, Arc<Measures>),
     clock: Clock,
     boot: Boot,
     shutdown: CancellationToken,
@@ -141,7 +157,8 @@ where
     trace.flush();
 
     let (machine, inbox) = driver::inbox(INBOX_MAX);
-    let links = Arc::new(Links::new(me, &config, machine.clone()));
+    let wire = config.wire()?;
+    let links = Arc::new(Links::new(me, &config, wire.clone(), machine.clone()));
     let inbound = Arc::new(Inbound::default());
     let processes = Arc::new(Processes::new(config.limits));
     let refusals = Arc::new(Refusals::default());
@@ -156,6 +173,8 @@ where
         refusals: Arc::clone(&refusals),
         reach: reach_set,
         mode: mode_set,
+        measures: Arc::clone(&measures),
+        members: 0,
         gathered: Gathered::default(),
     };
     let end = CancellationToken::new();
@@ -164,6 +183,13 @@ where
     let params = config.params();
     let driven = driver::drive(Daemon::new(me, params), inbox, performer, clock, end.clone());
 
+    let sights = Sights {
+        machine: machine.clone(),
+        processes: Arc::clone(&processes),
+        links: Arc::clone(&links),
+        refusals: Arc::clone(&refusals),
+        mode: mode.clone(),
+    };
     let serving = TaskTracker::new();
     let groups = GroupServer {
         me,
@@ -188,10 +214,19 @@ where
         stop: end.clone(),
     };
     let (server, health) = Services::new()
-        .with(GroupServiceServer::new(groups).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .with(LinkServiceServer::new(inbound_links).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .server(&config.detection.backstop(&config.keepalive), proto::FILE_DESCRIPTOR_SET)
+        .with(GroupServiceServer::new(groups).max_decoding_message_size(MESSAGE_BYTES_MAX), |method| {
+            match method {
+                "Attach" | "Multicast" => Access::Roles(&[Role::Server, Role::Gateway]),
+                _ => Access::Cluster,
+            }
+        })
+        .with(LinkServiceServer::new(inbound_links).max_decoding_message_size(MESSAGE_BYTES_MAX), |_| {
+            Access::Roles(&[Role::Machine])
+        })
+        .server(&wire, proto::FILE_DESCRIPTOR_SET)
         .await?;
+    let look = move || Arc::clone(&measures).look(sights.clone());
+    config.ops.serve(metrics, health.clone(), end.clone(), look).await?;
     let (bound, address) = (listener.bound(), listener.advertised().clone());
     let served = server.serve(listener, end.clone());
     if let Some(file) = &config.ready_file {
@@ -200,7 +235,7 @@ where
 
     let leave = CancellationToken::new();
     let enrolment = Enrolment { daemon: me, address, machine: machine.clone(), reach, stop: leave.clone() };
-    tracing::info!(daemon = %me, cluster = %config.cluster, "started");
+    tracing::info!(daemon = %me, "started");
     let parts = Parts { machine, processes, serving, inbound, mode, health };
     let life = async {
         parts.live(&shutdown).await;

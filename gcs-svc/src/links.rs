@@ -16,8 +16,9 @@ use model::{Address, DaemonId, Name};
 use prost::Message as _;
 use proto::gcs::v1 as pb;
 use proto::gcs::v1::link_service_client::LinkServiceClient;
-use svc_kit::dial::{self, Backoff, Keepalive, MESSAGE_BYTES_MAX};
+use svc_kit::dial::{self, Backoff, MESSAGE_BYTES_MAX, Wire};
 use svc_kit::driver::{Handle, Stopped};
+use svc_kit::tls::Role;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::client::Grpc;
@@ -40,7 +41,7 @@ const OPEN: &str = "/handover.gcs.v1.LinkService/Open";
 pub struct Links {
     me: DaemonId,
     cluster: Name,
-    keepalive: Keepalive,
+    wire: Wire,
     /// How long a peer that is probed may take to answer.
     probe_timeout: Duration,
     machine: Handle<Daemon>,
@@ -88,11 +89,11 @@ enum Ended {
 
 impl Links {
     /// The streams of daemon `me`; none yet.
-    pub fn new(me: DaemonId, config: &Config, machine: Handle<Daemon>) -> Links {
+    pub fn new(me: DaemonId, config: &Config, wire: Wire, machine: Handle<Daemon>) -> Links {
         Links {
             me,
             cluster: config.cluster,
-            keepalive: config.detection.backstop(&config.keepalive),
+            wire,
             probe_timeout: config.detection.params().probe,
             machine,
             open: Mutex::default(),
@@ -194,7 +195,7 @@ impl Links {
         epoch: Epoch,
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, Ended> {
-        let channel = dial::connect(address, &self.keepalive).await?;
+        let channel = self.wire.connect(address, Role::Machine).await?;
         let mut client = Grpc::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let (frames, queue) = mpsc::channel(QUEUE_MAX);
         let hello = pb::LinkHello {
@@ -241,7 +242,7 @@ impl Links {
     }
 
     async fn ask(&self, peer: DaemonId, address: &Address) -> Answer {
-        let Ok(channel) = dial::connect(address, &self.keepalive).await else { return Answer::None };
+        let Ok(channel) = self.wire.connect(address, Role::Machine).await else { return Answer::None };
         let request = pb::ProbeRequest { cluster: self.cluster.to_string(), to: peer.to_string() };
         match LinkServiceClient::new(channel).probe(request).await {
             Ok(_) => Answer::Present,

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use detector::{Params, Report};
@@ -14,15 +15,17 @@ use gcs_core::{Input, Notice};
 use model::{Address, Ballot, Ballots, Boot, Configuration, ConfigurationId, DaemonId, Name, StartId};
 use proto::membership::v1 as pb;
 use proto::membership::v1::membership_service_client::MembershipServiceClient;
-use svc_kit::dial::{self, Backoff, DialError, Keepalive};
+use svc_kit::dial::{Backoff, DialError, Wire};
 use svc_kit::driver::Stopped;
 use svc_kit::shutdown::Failure;
 use svc_kit::status;
+use svc_kit::tls::Role;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 
 use crate::Enrolment;
+use crate::metrics::Measures;
 use crate::register::{self, Silence};
 use crate::state::State;
 
@@ -38,8 +41,10 @@ pub struct Membership {
     pub cluster: Name,
     /// When a silent server counts as gone.
     pub detection: Params,
-    /// When a silent connection to one counts as broken on which nobody beats.
-    pub keepalive: Keepalive,
+    /// How to call them.
+    pub wire: Wire,
+    /// Told of changes.
+    pub measures: Arc<Measures>,
 }
 
 /// What the machine was told last.
@@ -117,7 +122,7 @@ impl Membership {
 
     /// The lives of `name` that are attached, if the server answers.
     async fn known(&self, server: &Address, name: Name) -> Option<Vec<Boot>> {
-        let channel = dial::connect(server, &self.keepalive).await.ok()?;
+        let channel = self.wire.connect(server, Role::Membership).await.ok()?;
         let request = pb::GetMembershipRequest {};
         let answer = MembershipServiceClient::new(channel).get_membership(request).await.ok()?.into_inner();
         let daemons = answer.daemons.iter().filter_map(|it| it.daemon.parse::<DaemonId>().ok());
@@ -172,7 +177,8 @@ impl Membership {
         let (mut notices, answers) = opened.map_err(|_| Lost::Silent(self.detection.ceiling))??;
         tracing::info!(%server, "attached to the membership service");
         let mut silence = Silence::new(&self.detection);
-        let Err(lost) = tell(&mut notices, &answers, &mut silence, enrolment, told, backoff).await;
+        let Err(lost) =
+            tell(&mut notices, &answers, &mut silence, enrolment, told, (backoff, &self.measures)).await;
         if !enrolment.stop.is_cancelled() {
             tracing::warn!(%server, reason = %lost, "lost the membership service");
         }
@@ -185,7 +191,7 @@ impl Membership {
         enrolment: &Enrolment,
         told: &mut Told,
     ) -> Result<(Streaming<pb::RegisterResponse>, mpsc::Sender<pb::Attempted>), Lost> {
-        let channel = dial::connect(server, &self.keepalive).await?;
+        let channel = self.wire.connect(server, Role::Membership).await?;
         let members = told.configuration.as_ref().map_or(0, |it| it.members.len());
         let members = u32::try_from(members).unwrap_or(u32::MAX);
         let hello = pb::RegisterHello {
@@ -217,7 +223,7 @@ async fn tell(
     silence: &mut Silence,
     enrolment: &Enrolment,
     told: &mut Told,
-    backoff: &mut Backoff,
+    (backoff, measures): (&mut Backoff, &Measures),
 ) -> Result<Infallible, Lost> {
     loop {
         let response = tokio::select! {
@@ -246,6 +252,9 @@ async fn tell(
             Notice::View(configuration) => (None, Some(configuration.clone())),
             Notice::Secondary => (None, None),
         };
+        if start.is_some() {
+            measures.begin_change();
+        }
         enrolment.machine.send(Input::Membership(notice)).await?;
         told.start = start.or(told.start);
         told.is_changing = start.is_some();

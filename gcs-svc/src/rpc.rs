@@ -11,6 +11,7 @@ use proto::gcs::v1 as pb;
 use proto::gcs::v1::group_service_server::GroupService;
 use svc_kit::driver::{Clock, Handle, Stopped};
 use svc_kit::status;
+use svc_kit::tls::Caller;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
@@ -173,11 +174,13 @@ impl GroupService for GroupServer {
         &self,
         request: Request<Streaming<pb::AttachRequest>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
+        let caller = Caller::of(&request);
         let mut requests = request.into_inner();
         let first = requests.message().await.map_err(|status| self.refusals.unreadable(status))?;
         let first = first.unwrap_or_default();
         let (cluster, name) = wire::hello(first.hello).map_err(|malformed| self.malformed(malformed))?;
         self.check_entry(cluster)?;
+        caller.speaks_for(name)?;
         let admitted = self.processes.admit()?;
         let (connection, call) = (admitted.connection, admitted.call);
         let process = Process { connection, name, call, commands: first.commands, requests };

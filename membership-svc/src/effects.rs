@@ -9,6 +9,7 @@ use svc_kit::driver::Effects;
 use tokio::sync::watch;
 
 use crate::history::{self, History};
+use crate::metrics::Measures;
 use crate::status;
 use crate::streams::Streams;
 use crate::switchboard::Order;
@@ -24,6 +25,8 @@ pub struct Performer {
     pub servers: Arc<Streams<pb::PeerMessage>>,
     /// What was sent, counted.
     pub traffic: Arc<Traffic>,
+    /// What is counted.
+    pub measures: Arc<Measures>,
     /// For those who ask.
     pub history: watch::Sender<History>,
 }
@@ -76,6 +79,7 @@ impl Performer {
     }
 
     fn agree(&self, now: Time, agreed: Agreed) {
+        let cause = self.measures.agree(&agreed);
         self.history.send_modify(|history| {
             let view = history.agree(now, agreed);
             let configurations = &view.agreed.configurations;
@@ -83,7 +87,8 @@ impl Performer {
             let joined: Vec<_> = view.agreed.joined.iter().map(ToString::to_string).collect();
             let left: Vec<_> = view.agreed.left.iter().map(history::told).collect();
             tracing::info!(
-                configuration = ids.join(", "),
+                view_id = ids.join(", "),
+                reason = cause,
                 members = configurations.iter().map(|it| it.members.len()).sum::<usize>(),
                 joined = joined.join(", "),
                 left = left.join("; "),

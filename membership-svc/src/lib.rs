@@ -6,6 +6,7 @@
 //! | `switchboard` | which stream speaks for whom: the machine of this process |
 //! | `effects`, `streams` | performs orders; the queues of all streams |
 //! | `traffic` | what was sent, counted |
+//! | `metrics` | what is counted and looked up |
 //! | `history` | configurations so far, and how they came about |
 //! | `rpc`, `peers` | `MembershipService`; links to other servers, by `PeerService` |
 //! | `line` | what calls have in common |
@@ -23,6 +24,7 @@ pub mod config;
 mod effects;
 mod history;
 mod line;
+mod metrics;
 mod peers;
 mod predecessors;
 mod rpc;
@@ -42,9 +44,12 @@ use proto::membership::v1::membership_service_server::MembershipServiceServer;
 use proto::membership::v1::peer_service_server::PeerServiceServer;
 use svc_kit::dial::MESSAGE_BYTES_MAX;
 use svc_kit::driver::{self, Clock};
+use svc_kit::metrics::Metrics;
 use svc_kit::process::{self, Workers};
 use svc_kit::serve::{self, Listener, Services};
+use svc_kit::settings::Settings;
 use svc_kit::shutdown::Failure;
+use svc_kit::tls::{Access, Role};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +57,7 @@ use crate::config::{Args, Config};
 use crate::effects::Performer;
 use crate::history::History;
 use crate::line::Line;
+use crate::metrics::Measures;
 use crate::peers::PeerServer;
 use crate::rpc::MembershipServer;
 use crate::streams::Streams;
@@ -95,19 +101,22 @@ impl Service {
         let Service { config, listener } = self;
         let clock = Clock::start();
         let started = clock.now();
-        let keepalive = config.detection.backstop(&config.keepalive);
+        let wire = config.wire()?;
         let boot = Boot::new(started.as_micros());
-        let boot = predecessors::next_boot(config.name, boot, config.others(), &keepalive).await;
+        let boot = predecessors::next_boot(config.name, boot, config.others(), &wire).await;
         let id = ServerId::new(config.name, boot);
 
         let (machine, inbox) = driver::inbox(INBOX_MAX);
         let (daemons, servers) = (Arc::new(Streams::default()), Arc::new(Streams::default()));
         let traffic = Arc::new(Traffic::default());
+        let mut metrics = Metrics::new("membership-svc", config.cluster, config.name);
+        let measures = Arc::new(Measures::new(&mut metrics));
         let (history_set, history) = watch::channel(History::default());
         let performer = Performer {
             daemons: Arc::clone(&daemons),
             servers: Arc::clone(&servers),
             traffic: Arc::clone(&traffic),
+            measures: Arc::clone(&measures),
             history: history_set,
         };
         // The machine stops before the streams end, so that nobody is told that somebody left because of that.
@@ -139,18 +148,27 @@ impl Service {
         });
         let peer_server = PeerServer { line: Arc::clone(&line) };
         let (server, health) = Services::new()
-            .with(MembershipServiceServer::new(MembershipServer(Arc::clone(&line))))
-            .with(PeerServiceServer::new(peer_server).max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .server(&keepalive, proto::FILE_DESCRIPTOR_SET)
+            .with(MembershipServiceServer::new(MembershipServer(Arc::clone(&line))), |method| match method {
+                "Register" => Access::Roles(&[Role::Machine]),
+                "Evict" | "SetMaintenance" => Access::Operators,
+                _ => Access::Cluster,
+            })
+            .with(PeerServiceServer::new(peer_server).max_decoding_message_size(MESSAGE_BYTES_MAX), |_| {
+                Access::Roles(&[Role::Membership])
+            })
+            .server(&wire, proto::FILE_DESCRIPTOR_SET)
             .await?;
+        let seen = Arc::clone(&line);
+        let look = move || Arc::clone(&measures).look(Arc::clone(&seen));
+        config.ops.serve(metrics, health.clone(), stop.clone(), look).await?;
         for peer in config.others().filter(|peer| peer.name > config.name) {
-            tokio::spawn(peers::keep_link(Arc::clone(&line), peer.clone(), keepalive));
+            tokio::spawn(peers::keep_link(Arc::clone(&line), peer.clone(), wire.clone()));
         }
         if let Some(file) = &config.ready_file {
             serve::announce(file, listener.bound())?;
         }
         health.serving().await;
-        tracing::info!(server = %id, cluster = %config.cluster, protocol = %config.protocol, "started");
+        tracing::info!(server = %id, protocol = %config.protocol, "started");
 
         let mut served = std::pin::pin!(server.serve(listener, stop.clone()));
         let mut driven = std::pin::pin!(driven);

@@ -10,7 +10,8 @@ use model::{Name, ServerId};
 use proto::membership::v1 as pb;
 use proto::membership::v1::peer_service_client::PeerServiceClient;
 use proto::membership::v1::peer_service_server::PeerService;
-use svc_kit::dial::{self, Backoff, Keepalive, MESSAGE_BYTES_MAX};
+use svc_kit::dial::{self, Backoff, MESSAGE_BYTES_MAX, Wire};
+use svc_kit::tls::{Caller, Role};
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -38,6 +39,7 @@ impl PeerService for PeerServer {
         request: Request<Streaming<pb::LinkRequest>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
         let line = Arc::clone(&self.line);
+        let caller = Caller::of(&request);
         let mut requests = request.into_inner();
         let hello = requests.message().await?.and_then(|first| first.hello);
         let hello = hello.ok_or_else(|| malformed("hello", "must be in the first message"))?;
@@ -46,6 +48,7 @@ impl PeerService for PeerServer {
                 line.trouble(server.name(), status);
             }
         })?;
+        caller.speaks_for(server.name())?;
         let hello = wire::link_hello(line.hello(server.name()).await?);
         let stream = line.number();
         let Opened { queue, ended } = line.servers.open(stream);
@@ -133,13 +136,13 @@ async fn hear(
 }
 
 /// Keeps a link to `peer` until the server stops.
-pub async fn keep_link(line: Arc<Line>, peer: Peer, keepalive: Keepalive) {
+pub async fn keep_link(line: Arc<Line>, peer: Peer, wire: Wire) {
     let mut backoff = Backoff::new();
     let stop = line.stop.clone();
     let keep = async {
         loop {
             let stream = line.number();
-            let Err(ended) = call(&line, stream, &peer, &keepalive, &mut backoff).await;
+            let Err(ended) = call(&line, stream, &peer, &wire, &mut backoff).await;
             line.servers.forget(stream);
             match &ended {
                 Ended::Dial(error) => {
@@ -171,10 +174,10 @@ async fn call(
     line: &Line,
     stream: StreamNumber,
     peer: &Peer,
-    keepalive: &Keepalive,
+    wire: &Wire,
     backoff: &mut Backoff,
 ) -> Result<Infallible, Ended> {
-    let channel = dial::connect(&peer.address, keepalive).await?;
+    let channel = wire.connect(&peer.address, Role::Membership).await?;
     let mut client = PeerServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let Opened { queue, ended } = line.servers.open(stream);
     let hello = wire::link_hello(line.hello(peer.name).await?);

@@ -9,6 +9,7 @@ use membership_core::{Leave, Term};
 use model::{Name, ServerId};
 use proto::membership::v1 as pb;
 use proto::membership::v1::membership_service_server::MembershipService;
+use svc_kit::tls::Caller;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -40,6 +41,7 @@ impl MembershipService for MembershipServer {
         request: Request<Streaming<pb::RegisterRequest>>,
     ) -> Result<Response<Self::RegisterStream>, Status> {
         let line = Arc::clone(&self.0);
+        let caller = Caller::of(&request);
         let mut requests = request.into_inner();
         let first = tokio::time::timeout(HELLO_TIMEOUT, requests.message());
         let first = first.await.map_err(|_| wire::malformed("hello", "did not come in time"))??;
@@ -49,6 +51,7 @@ impl MembershipService for MembershipServer {
         if cluster != line.cluster {
             return Err(status::foreign_cluster(cluster, line.cluster));
         }
+        caller.speaks_for(arrival.daemon.name())?;
         let stream = line.number();
         let Opened { queue, ended } = line.daemons.open(stream);
         line.tell(Fact::Daemon { stream, arrival }).await?;

@@ -12,8 +12,9 @@ use proto::membership::v1::membership_service_client::MembershipServiceClient;
 use proto::membership::v1::peer_service_client::PeerServiceClient;
 use proto::membership::v1::register_request::Request as Said;
 use proto::membership::v1::register_response::Notice;
-use svc_kit::dial::{self, Keepalive};
+use svc_kit::dial::Wire;
 use svc_kit::process::CommonArgs;
+use svc_kit::tls::Role;
 use svc_kit::{settings, status};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -55,7 +56,7 @@ impl Server {
     }
 
     async fn client(&self) -> MembershipServiceClient<Channel> {
-        MembershipServiceClient::new(dial::connect(&self.address, &Keepalive::default()).await.unwrap())
+        MembershipServiceClient::new(Wire::default().connect(&self.address, Role::Membership).await.unwrap())
     }
 
     async fn membership(&self) -> pb::GetMembershipResponse {
@@ -364,8 +365,8 @@ async fn agree_and_take_over(protocol: Protocol) {
 async fn servers_that_agree_in_another_way_are_refused() {
     let peers = vec![Peer { name: "m-0".parse().unwrap(), address: Address::new("127.0.0.1:1") }];
     let server = Server::start(Config { peers, protocol: Protocol::Wombat, ..config("m-1") }).await;
-    let keepalive = Keepalive::default();
-    let channel = dial::connect(&server.address, &keepalive).await.unwrap();
+    let wire = Wire::default();
+    let channel = wire.connect(&server.address, Role::Membership).await.unwrap();
     let mut client = PeerServiceClient::new(channel);
     for (protocol, is_welcome) in [("wombat", true), ("moshe", false), ("", false)] {
         let hello = pb::LinkHello {

@@ -9,9 +9,10 @@ use model::{Address, ServerId};
 use proto::membership::v1 as pb;
 use proto::membership::v1::membership_service_client::MembershipServiceClient;
 use proto::membership::v1::peer_service_client::PeerServiceClient;
-use svc_kit::dial::{self, Keepalive};
+use svc_kit::dial::Wire;
 use svc_kit::process::CommonArgs;
 use svc_kit::shutdown::Failure;
+use svc_kit::tls::Role;
 use svc_kit::{settings, status};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -58,7 +59,7 @@ impl Server {
     }
 
     async fn membership(&self) -> pb::GetMembershipResponse {
-        let channel = dial::connect(&self.address, &Keepalive::default()).await.unwrap();
+        let channel = Wire::default().connect(&self.address, Role::Membership).await.unwrap();
         let mut client = MembershipServiceClient::new(channel);
         client.get_membership(pb::GetMembershipRequest {}).await.unwrap().into_inner()
     }
@@ -142,7 +143,7 @@ async fn link(
         let message = Some(pb::PeerMessage { message: Some(message) });
         sender.send(pb::LinkRequest { hello: None, message }).await.unwrap();
     }
-    let channel = dial::connect(address, &Keepalive::default()).await.unwrap();
+    let channel = Wire::default().connect(address, Role::Membership).await.unwrap();
     let responses = PeerServiceClient::new(channel).link(ReceiverStream::new(queue)).await?.into_inner();
     Ok((sender, responses))
 }

@@ -107,6 +107,19 @@ pub enum Event {
     /// A replica applied request `request` (from 1) to the context that it holds under `fence`. `digest` is of the
     /// request. `lineage` names the context: it changes whenever the replica replaces its context by another one.
     Apply { server: ProcessId, session: SessionId, fence: Fence, lineage: u64, request: u64, digest: Digest },
+    /// A replica is about to apply what came of request `request` on the state that all sessions on `unit` share: `digest`
+    /// is of that. It was the `update`-th request, of all sessions, since the beginning, and comes after the `founding`-th
+    /// founding of the state, which was in view `founded`.
+    Carried {
+        server: ProcessId,
+        unit: UnitId,
+        session: SessionId,
+        request: u64,
+        founding: u64,
+        founded: GroupViewId,
+        update: u64,
+        digest: Digest,
+    },
     /// The primary sent response `response` (from 1), having applied `requests` requests.
     Respond {
         server: ProcessId,
@@ -129,6 +142,9 @@ pub enum Event {
     /// The unit database of a replica after it applied the event at `position` of the content group's history:
     /// `view` and the count of events since that view.
     Database { server: ProcessId, unit: UnitId, view: GroupViewId, position: u64, digest: Digest },
+    /// A replica gave `moves` sessions of the unit another primary, though theirs had come along to `view` of the content
+    /// group, to spread them evenly. It may be no more than `at_most`.
+    Balance { server: ProcessId, unit: UnitId, view: GroupViewId, moves: usize, at_most: usize },
 
     // Sessions, seen by a gateway.
     /// A client opened a session.
@@ -149,6 +165,11 @@ pub enum Event {
     /// The gateway forgot the session, which is not over: its client went to another gateway, or nobody serves it.
     /// Requests that wait here are not acknowledged any more.
     Release { gateway: Name, session: SessionId },
+    /// The gateway was told that no server knows the session, and asks them to make it anew. The fences that it has seen
+    /// count no more.
+    Rebuild { gateway: Name, session: SessionId },
+    /// No server has served the session's client for so long that the fences that the gateway has seen count no more.
+    Unfence { gateway: Name, session: SessionId },
 
     // Sessions, seen by a client.
     /// A client attached to a session, having everything up to response `after`.

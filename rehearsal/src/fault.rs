@@ -75,6 +75,21 @@ pub enum What {
         /// What did.
         found: String,
     },
+    /// The state that sessions share is not the same at two servers.
+    #[error(
+        "two servers that carried out the same requests on the state that sessions share came to different results, or \
+         states: {one}, and {other}. Does `update` look at anything but the state and the request, or does a snapshot \
+         leave something out?"
+    )]
+    SharedState {
+        /// What came of the last request at one of them.
+        one: String,
+        /// And at the other one.
+        other: String,
+    },
+    /// A snapshot of the state that sessions share cannot be read.
+    #[error("`restore` does not know a snapshot of the state that sessions share")]
+    Snapshot,
     /// `next` changed the context without sending anything.
     #[error("`next` changed the context and sent nothing: nobody would be told of the change")]
     SilentChange,

@@ -32,7 +32,8 @@
 //! the same responses, byte for byte, and to the same verdict on each request. So must a backup, which applies requests
 //! and never responds. What a service remembers outside of its context, what it draws at random or reads off a clock,
 //! and what gets lost on the way of the context to bytes and back, shows up as a [`Fault`]. If the service makes one context
-//! of two ([`ContentService::merge`]), it has to come to the same one in whatever order it does so.
+//! of two ([`ContentService::merge`]), it has to come to the same one in whatever order it does so. If its sessions share a
+//! state ([`ContentService::shared`]), two servers carry the requests out on theirs, and have to agree too.
 //!
 //! What is rehearsed is what [`ContentService`] demands; see there for the reasons.
 #![deny(missing_docs)]
@@ -41,6 +42,7 @@ mod fault;
 mod merge;
 mod run;
 mod script;
+mod shared;
 #[cfg(test)]
 mod tests;
 

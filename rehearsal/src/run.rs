@@ -12,6 +12,7 @@ use crate::Rehearsal;
 use crate::fault::{Fault, What};
 use crate::merge;
 use crate::script::{self, Dice, Step, shown};
+use crate::shared;
 
 /// When sessions are opened.
 const OPENED: Time = Time::from_micros(1_700_000_000_000_000);
@@ -104,6 +105,8 @@ pub(crate) fn session<S: ContentService>(
 ) -> Result<(), Fault> {
     let mut dice = Dice::new(seed);
     let steps = script::write(&mut dice, requests, rehearsal.steps);
+    let steps = shared::carried_out(make, content, steps, &mut dice);
+    let steps = steps.map_err(|what| Fault { unit: content.unit.clone(), seed, steps: Vec::new(), what })?;
     let mut reached = 0;
     let mut play = Play { rehearsal, make, content, steps: &steps, reached: &mut reached };
     let played = catch_unwind(AssertUnwindSafe(|| {

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::{Fault, Rehearsal, What, rehearse};
+use bytes::Bytes;
 use model::{Time, UnitId};
 use serde::{Deserialize, Serialize};
-use session_core::{ContentId, ContentService, Next, Refusal, UnitInfo};
+use session_core::{ContentId, ContentService, Next, Refusal, SharedState, UnitInfo};
 
 /// What is wrong with the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,4 +212,81 @@ fn a_fault_is_told_with_what_led_to_it() {
     let told = found(Plant::HiddenState).to_string();
     assert!(told.contains("outside of its context") && told.contains("on unit `board`"), "{told}");
     assert!(told.contains("  1. ") && told.contains("next"), "{told}");
+}
+
+/// A board that all sessions share: each word is answered with the number of words before it.
+#[derive(Clone, Debug)]
+struct Shared {
+    plant: Plant,
+    words: Vec<u8>,
+    /// Not in snapshots.
+    since_restored: u8,
+}
+
+impl SharedState for Shared {
+    fn update(&mut self, request: &[u8]) -> Bytes {
+        static UPDATES: AtomicU32 = AtomicU32::new(0);
+        self.words.push(request.len() as u8);
+        self.since_restored += 1;
+        let number = if self.plant == Plant::HiddenState {
+            UPDATES.fetch_add(1, Ordering::Relaxed) as u8
+        } else if self.plant == Plant::LostField {
+            self.since_restored
+        } else {
+            self.words.len() as u8
+        };
+        Bytes::copy_from_slice(&[number])
+    }
+
+    fn snapshot(&self) -> Bytes {
+        Bytes::from(self.words.clone())
+    }
+}
+
+/// Answers what came of each request.
+struct Wall(Plant);
+
+impl ContentService for Wall {
+    type Context = Vec<u8>;
+
+    fn units(&self) -> Vec<UnitInfo> {
+        vec![UnitInfo::new(UnitId::new("wall").unwrap(), "A wall", "text/plain")]
+    }
+
+    fn open(&self, _: &ContentId) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn shared(&self, _: &ContentId) -> Option<Box<dyn SharedState>> {
+        Some(Box::new(Shared { plant: self.0, words: Vec::new(), since_restored: 0 }))
+    }
+
+    fn restore(&self, _: &ContentId, snapshot: &[u8]) -> Option<Box<dyn SharedState>> {
+        let words = snapshot.to_vec();
+        (self.0 != Plant::Hoarder).then(|| Box::new(Shared { plant: self.0, words, since_restored: 0 }) as _)
+    }
+
+    fn apply(&self, _: &ContentId, context: &mut Vec<u8>, result: &[u8]) -> Result<(), Refusal> {
+        context.extend_from_slice(result);
+        Ok(())
+    }
+
+    fn next(&self, _: &ContentId, context: &mut Vec<u8>, _: Time) -> Next {
+        match context.pop() {
+            Some(answer) => Next::Respond { payload: Bytes::copy_from_slice(&[answer]), last: false },
+            None => Next::Idle,
+        }
+    }
+}
+
+#[test]
+fn a_shared_state_that_differs_between_servers_is_found() {
+    let rehearse = |plant| Rehearsal::default().run(|| Wall(plant), &requests());
+    assert!(rehearse(Plant::Nothing).is_ok());
+    for plant in [Plant::HiddenState, Plant::LostField] {
+        let fault = rehearse(plant).expect_err("it is there to be found");
+        assert!(matches!(fault.what, What::SharedState { .. }), "{plant:?}: {fault}");
+    }
+    let fault = rehearse(Plant::Hoarder).expect_err("it is there to be found");
+    assert_eq!(fault.what, What::Snapshot);
 }

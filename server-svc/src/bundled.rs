@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use courseware::Courseware;
+use kv::Kv;
 use model::{Level, Time};
 use search::Search;
 use serde::{Deserialize, Serialize};
-use session_core::{ContentId, ContentService, Next, Refusal, UnitInfo};
+use session_core::{ContentId, ContentService, Next, Refusal, SharedState, UnitInfo};
 use tokens::Tokens;
 use vod::Vod;
 
@@ -15,13 +16,14 @@ use crate::config::Config;
 use crate::content::{Content, Kind};
 use crate::store;
 
-/// Films, courses, collections and texts.
+/// Films, courses, collections, texts and stores.
 pub struct Bundled {
     kinds: BTreeMap<ContentId, Kind>,
     vod: Vod,
     courseware: Courseware,
     search: Search,
     tokens: Tokens,
+    kv: Kv,
 }
 
 /// The context of a session with one of them.
@@ -35,6 +37,8 @@ pub enum Context {
     Collection(search::Context),
     /// On a text.
     Text(tokens::Context),
+    /// On a store.
+    Store(kv::Context),
 }
 
 /// Reads the content that the settings name.
@@ -52,6 +56,7 @@ impl Bundled {
         let mut kinds = BTreeMap::new();
         let (mut by_film, mut by_course) = (BTreeMap::new(), BTreeMap::new());
         let (mut by_collection, mut by_text) = (BTreeMap::new(), BTreeMap::new());
+        let mut by_store = BTreeMap::new();
         for (id, content) in content {
             let kind = match content {
                 Content::Film(film) => {
@@ -70,6 +75,10 @@ impl Bundled {
                     by_text.insert(id.clone(), text);
                     Kind::Text
                 }
+                Content::Store(title, store) => {
+                    by_store.insert(id.clone(), (title, store));
+                    Kind::Store
+                }
             };
             kinds.insert(id, kind);
         }
@@ -79,6 +88,7 @@ impl Bundled {
             courseware: Courseware::new(by_course),
             search: Search::new(by_collection),
             tokens: Tokens::new(by_text),
+            kv: Kv::new(by_store),
         }
     }
 
@@ -89,6 +99,7 @@ impl Bundled {
             Context::Course(_) => Kind::Course,
             Context::Collection(_) => Kind::Collection,
             Context::Text(_) => Kind::Text,
+            Context::Store(_) => Kind::Store,
         };
         self.kinds.get(content) == Some(&kind)
     }
@@ -99,7 +110,8 @@ impl ContentService for Bundled {
 
     fn units(&self) -> Vec<UnitInfo> {
         let films = self.vod.units().into_iter();
-        films.chain(self.courseware.units()).chain(self.search.units()).chain(self.tokens.units()).collect()
+        let films = films.chain(self.courseware.units()).chain(self.search.units());
+        films.chain(self.tokens.units()).chain(self.kv.units()).collect()
     }
 
     fn open(&self, content: &ContentId) -> Context {
@@ -108,6 +120,7 @@ impl ContentService for Bundled {
             Some(Kind::Course) => Context::Course(self.courseware.open(content)),
             Some(Kind::Collection) => Context::Collection(self.search.open(content)),
             Some(Kind::Text) => Context::Text(self.tokens.open(content)),
+            Some(Kind::Store) => Context::Store(self.kv.open(content)),
             None => panic!("asked to serve {content}, which is not held here"),
         }
     }
@@ -121,6 +134,7 @@ impl ContentService for Bundled {
             Context::Course(context) => self.courseware.apply(content, context, request),
             Context::Collection(context) => self.search.apply(content, context, request),
             Context::Text(context) => self.tokens.apply(content, context, request),
+            Context::Store(context) => self.kv.apply(content, context, request),
         }
     }
 
@@ -130,7 +144,16 @@ impl ContentService for Bundled {
             Kind::Course => self.courseware.commit(content),
             Kind::Collection => self.search.commit(content),
             Kind::Text => self.tokens.commit(content),
+            Kind::Store => self.kv.commit(content),
         }
+    }
+
+    fn shared(&self, content: &ContentId) -> Option<Box<dyn SharedState>> {
+        self.kv.shared(content)
+    }
+
+    fn restore(&self, content: &ContentId, snapshot: &[u8]) -> Option<Box<dyn SharedState>> {
+        self.kv.restore(content, snapshot)
     }
 
     fn next(&self, content: &ContentId, context: &mut Context, now: Time) -> Next {
@@ -142,6 +165,7 @@ impl ContentService for Bundled {
             Context::Course(context) => self.courseware.next(content, context, now),
             Context::Collection(context) => self.search.next(content, context, now),
             Context::Text(context) => self.tokens.next(content, context, now),
+            Context::Store(context) => self.kv.next(content, context, now),
         }
     }
 }
@@ -159,6 +183,7 @@ mod tests {
             ("f", Kind::Film, film),
             ("c", Kind::Course, course),
             ("s", Kind::Collection, "# S\ntext".into()),
+            ("k", Kind::Store, "title = 'K'".into()),
         ];
         let named = |id| ContentId::only(UnitId::new(id).unwrap());
         let unit = |(id, kind, file)| (named(id), Content::parse(kind, file).unwrap());
@@ -169,7 +194,7 @@ mod tests {
     fn sessions_survive_hand_overs() {
         let rehearsal = rehearsal::Rehearsal { sessions: 10, ..rehearsal::Rehearsal::default() };
         let requests =
-            [r#"{"pause":{}}"#, r#"{"resume":{}}"#, r#"{"next":{}}"#, r#"{"find":{"text":"text"}}"#];
+            [r#"{"pause":{}}"#, r#"{"next":{}}"#, r#"{"find":{"text":"text"}}"#, r#"{"get":{"key":"a"}}"#];
         rehearsal
             .run(bundled, &requests.map(|it| it.as_bytes().to_vec()))
             .unwrap_or_else(|fault| panic!("{fault}"));
@@ -182,6 +207,6 @@ mod tests {
         let mut context = bundled.open(&film);
         assert!(bundled.apply(&course, &mut context, b"{}").is_err());
         assert_eq!(bundled.next(&course, &mut context, Time::ZERO), Next::Idle);
-        assert_eq!(bundled.units().len(), 3);
+        assert_eq!(bundled.units().len(), 4);
     }
 }

@@ -8,10 +8,12 @@ use std::time::Duration;
 use model::{Address, Level, Name, UnitId};
 use serde::{Deserialize, Serialize};
 use session_core::{Components, Params, Policy, Rebuild, Uncertain};
-use svc_kit::dial::Keepalive;
+use svc_kit::dial::{Keepalive, Wire};
+use svc_kit::ops::Ops;
 use svc_kit::process::{Arguments, CommonArgs};
 use svc_kit::settings::{self, Invalid, Settings};
 use svc_kit::telemetry::Log;
+use svc_kit::tls::{Identity, Role, TlsError, TlsFiles};
 
 use crate::store::Selection;
 
@@ -57,6 +59,15 @@ pub struct Config {
     /// When a silent connection counts as broken.
     #[serde(default)]
     pub keepalive: Keepalive,
+    /// Who this process is, and who says who others are.
+    #[serde(default)]
+    pub tls: TlsFiles,
+    /// Whether others than this computer may connect without TLS.
+    #[serde(default)]
+    pub insecure: bool,
+    /// Metrics and health over HTTP.
+    #[serde(default)]
+    pub ops: Ops,
     /// Logging.
     #[serde(default)]
     pub log: Log,
@@ -234,6 +245,8 @@ impl Config {
 }
 
 impl Settings for Config {
+    const ROLE: Role = Role::Server;
+
     fn check(&self) -> Result<(), Invalid> {
         let (zero, longer) = (Duration::ZERO, "must be longer than nothing");
         let rules = [
@@ -246,12 +259,25 @@ impl Settings for Config {
         ];
         match rules.into_iter().find(|(holds, ..)| !holds) {
             Some((_, key, reason)) => Err(Invalid { key, reason: reason.to_owned() }),
-            None => Ok(()),
+            None => self.tls.check(self.listen, self.insecure),
         }
+    }
+
+    fn who(&self) -> (Name, Name) {
+        (self.cluster, self.name)
     }
 
     fn log(&self) -> &Log {
         &self.log
+    }
+
+    fn wire(&self) -> Result<Wire, TlsError> {
+        let own = Identity { cluster: self.cluster, role: Config::ROLE, name: self.name };
+        Ok(Wire { keepalive: self.keepalive, tls: self.tls.open(own)? })
+    }
+
+    fn listen(&self) -> SocketAddr {
+        self.listen
     }
 }
 

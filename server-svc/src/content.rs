@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use courseware::{Course, CourseError};
+use kv::{Store, StoreError};
 use search::{Collection, CollectionError};
 use thiserror::Error;
 use tokens::{Text, TextError};
@@ -19,11 +20,13 @@ pub enum Kind {
     Collection,
     /// A text to go on from.
     Text,
+    /// A key-value store, in TOML.
+    Store,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 4] = [Kind::Film, Kind::Course, Kind::Collection, Kind::Text];
+    pub const ALL: [Kind; 5] = [Kind::Film, Kind::Course, Kind::Collection, Kind::Text, Kind::Store];
 
     /// How names of such files end.
     pub fn suffix(self) -> &'static str {
@@ -32,6 +35,7 @@ impl Kind {
             Kind::Course => ".course.toml",
             Kind::Collection => ".collection.md",
             Kind::Text => ".tokens.txt",
+            Kind::Store => ".kv.toml",
         }
     }
 
@@ -53,6 +57,8 @@ pub enum Content {
     Collection(Box<Collection>),
     /// A text to go on from.
     Text(Text),
+    /// A key-value store: its title, and what is in it when it is founded.
+    Store(String, Store),
 }
 
 /// Why a file cannot be served.
@@ -67,6 +73,8 @@ pub enum ContentError {
     Collection(#[from] CollectionError),
     #[error(transparent)]
     Text(#[from] TextError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error("this is not text in UTF-8: {0}")]
     NotText(#[from] std::string::FromUtf8Error),
 }
@@ -82,6 +90,10 @@ impl Content {
             Kind::Course => Content::Course(Course::parse(&String::from_utf8(bytes)?)?),
             Kind::Collection => Content::Collection(Box::new(Collection::parse(&String::from_utf8(bytes)?)?)),
             Kind::Text => Content::Text(Text::parse(&String::from_utf8(bytes)?)?),
+            Kind::Store => {
+                let (title, store) = Store::parse(&String::from_utf8(bytes)?)?;
+                Content::Store(title, store)
+            }
         })
     }
 }

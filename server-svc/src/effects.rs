@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use gcs_client::Command;
 use model::{GroupName, Terms, Time};
-use session_core::message::GatewayId;
+use session_core::message::{GatewayId, ToGateway};
 use session_core::server::Output;
 use svc_kit::driver;
 use svc_kit::trace::TraceWriter;
@@ -16,28 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Service;
 use crate::gateways::{Dialler, Door};
+use crate::metrics::Measures;
 use crate::orders::Orders;
 
 /// The most groups in one command.
 const GROUPS_MAX: usize = 4096;
-
-/// What is counted, for operators.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    refused: AtomicU64,
-}
-
-impl Counters {
-    /// Something made no sense, and was ignored.
-    pub(crate) fn refuse(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How much made no sense.
-    pub(crate) fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-}
 
 /// The effects of the content server.
 pub(crate) struct Effects<S: Service> {
@@ -48,7 +30,7 @@ pub(crate) struct Effects<S: Service> {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) overflow: Arc<Notify>,
     pub(crate) drained: CancellationToken,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) measures: Arc<Measures>,
     pub(crate) orders: Arc<Orders>,
     pub(crate) trace: TraceWriter,
 }
@@ -56,11 +38,13 @@ pub(crate) struct Effects<S: Service> {
 impl<S: Service> driver::Effects<Output> for Effects<S> {
     fn perform(&mut self, now: Time, orders: &mut Vec<Output>) {
         self.write_trace(now, orders);
+        let (mut responses, mut multicasts) = (0, 0);
         for order in orders.drain(..) {
             match order {
                 Output::Join(groups) => self.command_groups(groups, Command::Join),
                 Output::Leave(groups) => self.command_groups(groups, Command::Leave),
                 Output::Multicast { group, payload, level } => {
+                    multicasts += 1;
                     let terms = Terms { level, ..Terms::default() };
                     self.command(Command::Multicast { group, payload, terms });
                 }
@@ -70,15 +54,18 @@ impl<S: Service> driver::Effects<Output> for Effects<S> {
                 }
                 Output::Hangup(gateway) => drop(self.doors.remove(&gateway)),
                 Output::Send(gateway, message) => {
+                    responses += u64::from(matches!(message, ToGateway::Response { .. }));
                     if let Some(door) = self.doors.get(&gateway) {
                         door.send(message);
                     }
                 }
                 Output::RoleChanged { unit, session, fence, role } => {
-                    tracing::info!(%unit, %session, %fence, ?role, "role");
+                    tracing::debug!(%unit, %session, %fence, ?role, "role");
+                    self.measures.change_role(role);
                 }
                 Output::Stalled { unit, session, from, to } => {
                     let (from, to) = (from.map(|it| it.to_string()), to.map(|it| it.to_string()));
+                    self.measures.stall(to.is_some());
                     match to {
                         Some(_) => {
                             tracing::warn!(%unit, %session, from, to, "moved: its primary says nothing")
@@ -87,13 +74,19 @@ impl<S: Service> driver::Effects<Output> for Effects<S> {
                     }
                 }
                 Output::Refused { group, sender, error } => {
-                    self.counters.refuse();
+                    self.measures.refused.inc();
                     tracing::warn!(%group, %sender, %error, "a message is refused");
                 }
                 Output::Ordered { ticket, outcome } => self.orders.answer(ticket, outcome),
                 Output::Drained => self.drained.cancel(),
                 Output::Trace(_) => {}
             }
+        }
+        if responses > 0 {
+            self.measures.responses.inc_by(responses);
+        }
+        if multicasts > 0 {
+            self.measures.multicasts.inc_by(multicasts);
         }
     }
 }

@@ -14,15 +14,16 @@ use proto::gateway::v1::{DeliverRequest, DeliverResponse};
 use session_core::Server;
 use session_core::message::{GatewayId, ToGateway};
 use session_core::server::Input;
-use svc_kit::dial::{self, Backoff, Keepalive, MESSAGE_BYTES_MAX};
+use svc_kit::dial::{Backoff, MESSAGE_BYTES_MAX, Wire};
 use svc_kit::driver::{Handle, Stopped};
 use svc_kit::status;
+use svc_kit::tls::Role;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Status, Streaming};
 
 use crate::Service;
-use crate::effects::Counters;
+use crate::metrics::Measures;
 use crate::wire;
 
 /// Messages that wait for a gateway to read them. More break the stream. Gateways give less credit than that, in bytes.
@@ -36,9 +37,9 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) struct Dialler<S: Service> {
     pub(crate) cluster: Name,
     pub(crate) name: Name,
-    pub(crate) keepalive: Keepalive,
+    pub(crate) wire: Wire,
     pub(crate) machine: Handle<Server<S>>,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) measures: Arc<Measures>,
 }
 
 /// A gateway that is dialled for as long as this is kept.
@@ -120,8 +121,8 @@ impl<S: Service> Line<S> {
     }
 
     async fn connect(&self) -> Result<(mpsc::Sender<Vec<ToGateway>>, Streaming<DeliverResponse>), End> {
-        let Dialler { cluster, name, keepalive, .. } = &*self.dialler;
-        let channel = dial::connect(&self.gateway.address, keepalive).await;
+        let Dialler { cluster, name, wire, .. } = &*self.dialler;
+        let channel = wire.connect(&self.gateway.address, Role::Gateway).await;
         let channel = channel.map_err(|error| End::Broken(error.to_string()))?;
         let mut client = DeliveryServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let (out, requests) = mpsc::channel(1);
@@ -139,15 +140,18 @@ impl<S: Service> Line<S> {
         out: mpsc::Sender<Vec<ToGateway>>,
         responses: Streaming<DeliverResponse>,
     ) -> End {
-        let Dialler { machine, counters, .. } = &*self.dialler;
+        let Dialler { machine, measures, .. } = &*self.dialler;
         if machine.send(Input::GatewayUp(self.gateway.clone())).await.is_err() {
             return End::Stopped;
         }
         let end = tokio::select! {
             end = tell(&mut self.queued, out) => end,
-            end = listen(&self.gateway, machine, counters, responses) => end,
+            end = listen(&self.gateway, machine, measures, responses) => end,
             () = self.overflow.notified() => End::Broken("it does not keep up".to_owned()),
         };
+        if let End::Broken(_) = end {
+            measures.gateways_lost.inc();
+        }
         match self.clear().await {
             Ok(()) => end,
             Err(stopped) => stopped.into(),
@@ -194,7 +198,7 @@ async fn tell(queued: &mut mpsc::Receiver<ToGateway>, out: mpsc::Sender<Vec<ToGa
 async fn listen<S: Service>(
     gateway: &GatewayId,
     machine: &Handle<Server<S>>,
-    counters: &Counters,
+    measures: &Measures,
     responses: Streaming<DeliverResponse>,
 ) -> End {
     let mut responses = responses.ready_chunks(TOGETHER_MAX);
@@ -205,7 +209,7 @@ async fn listen<S: Service>(
             match response.map(wire::from_gateway) {
                 Ok(Ok(message)) => facts.push(Input::Gateway(gateway.clone(), message)),
                 Ok(Err(malformed)) => {
-                    counters.refuse();
+                    measures.refused.inc();
                     end = Some(End::Refused(malformed.to_string()));
                 }
                 Err(status) => end = Some(end_of(status)),

@@ -14,6 +14,7 @@ use svc_kit::serve::Health;
 use tokio::sync::{Notify, mpsc};
 
 use crate::Service;
+use crate::metrics::Measures;
 
 /// What the attachment is kept with.
 pub(crate) struct Groups<S: Service> {
@@ -25,6 +26,7 @@ pub(crate) struct Groups<S: Service> {
     /// How long the machine may take to answer.
     pub(crate) hang_timeout: Duration,
     pub(crate) health: Health,
+    pub(crate) measures: Arc<Measures>,
 }
 
 impl<S: Service> Groups<S> {
@@ -44,15 +46,16 @@ impl<S: Service> Groups<S> {
     async fn use_up(&mut self, attachment: Attachment) -> Result<(), Stopped> {
         let Attachment { process, address, commands, events } = attachment;
         self.machine.send(Input::Attached(process)).await?;
-        let reason = tokio::select! {
-            reason = listen(&self.machine, events) => reason?,
+        let (cause, reason) = tokio::select! {
+            reason = listen(&self.machine, events) => ("lost", reason?),
             () = pass_on(&mut self.commands, &commands) => return Err(Stopped),
-            () = self.overflow.notified() => "it does not keep up".to_owned(),
+            () = self.overflow.notified() => ("overflow", "it does not keep up".to_owned()),
             () = hangs(&self.machine, self.hang_timeout) => {
                 tracing::error!("the service does not return: this server hangs, and leaves its groups until it does");
-                "this server hangs".to_owned()
+                ("hang", "this server hangs".to_owned())
             }
         };
+        self.measures.detachments.get_or_create(&[("reason", cause)]).inc();
         tracing::warn!(%process, daemon = %address, reason, "the daemon is lost");
         // The process is gone at the latest when its commands are dropped.
         drop(commands);

@@ -14,6 +14,7 @@ mod drain;
 mod effects;
 mod gateways;
 mod groups;
+mod metrics;
 mod orders;
 mod rpc;
 pub mod store;
@@ -23,7 +24,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use gcs_client::{ConnectError, Target};
@@ -32,11 +33,13 @@ use proto::server::v1::server_service_server::ServerServiceServer;
 use session_core::server::Input;
 use session_core::{ContentService, Server};
 use svc_kit::driver::{self, Clock, Handle};
+use svc_kit::metrics::Metrics;
 use svc_kit::parent;
 use svc_kit::process::{self, Workers};
 use svc_kit::serve::{self, Health, Listener, Services};
-use svc_kit::settings::SettingsError;
+use svc_kit::settings::{Settings, SettingsError};
 use svc_kit::shutdown::Failure;
+use svc_kit::tls::Access;
 use svc_kit::trace::TraceWriter;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -44,9 +47,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::Config;
 use crate::drain::Ending;
-use crate::effects::{Counters, Effects};
+use crate::effects::Effects;
 use crate::gateways::Dialler;
 use crate::groups::Groups;
+use crate::metrics::Measures;
 use crate::orders::Orders;
 use crate::rpc::{Library, Load, Operators};
 
@@ -143,48 +147,57 @@ impl<S: Service> Running<S> {
         let boot = Boot::new(clock.now().as_micros());
         let trace = TraceWriter::create(config.trace.as_deref(), config.name, boot)?;
         let (machine, inbox) = driver::inbox::<Server<S>>(INBOX_MAX);
-        let (counters, orders) = (Arc::new(Counters::default()), Arc::new(Orders::default()));
+        let mut metrics = Metrics::new("server-svc", config.cluster, config.name);
+        let (measures, orders) = (Arc::new(Measures::new(&mut metrics)), Arc::new(Orders::default()));
         let (commands, queued_commands) = mpsc::channel(COMMANDS_MAX);
         let overflow = Arc::new(Notify::new());
         let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
-        let Config { cluster, name, keepalive, gcs: addresses, .. } = config;
+        let wire = config.wire()?;
+        let Config { cluster, name, gcs: addresses, .. } = config;
         let operators = Operators {
             name,
             clock,
             machine: machine.clone(),
-            counters: counters.clone(),
+            measures: measures.clone(),
             orders: orders.clone(),
             library,
             ending: Ending { asked: shutdown.clone(), drained: drained.clone(), stop: stop.clone() },
         };
         let (server, health) = Services::new()
-            .with(ServerServiceServer::new(operators))
-            .server(&keepalive, proto::FILE_DESCRIPTOR_SET)
+            .with(ServerServiceServer::new(operators), |method| match method {
+                "GetStatus" => Access::Cluster,
+                _ => Access::Operators,
+            })
+            .server(&wire, proto::FILE_DESCRIPTOR_SET)
             .await?;
         let effects = Effects {
             dialler: Arc::new(Dialler {
                 cluster,
                 name,
-                keepalive,
+                wire: wire.clone(),
                 machine: machine.clone(),
-                counters: counters.clone(),
+                measures: measures.clone(),
             }),
             doors: BTreeMap::new(),
             commands,
             overflow: overflow.clone(),
             drained: drained.clone(),
-            counters,
+            measures: measures.clone(),
             orders,
             trace,
         };
         let groups = Groups {
-            target: Target { addresses, cluster, name, keepalive },
+            target: Target { addresses, cluster, name, wire },
             machine: machine.clone(),
             commands: queued_commands,
             overflow,
             hang_timeout: config.hang_timeout,
             health: health.clone(),
+            measures: measures.clone(),
         };
+        let seen = machine.clone();
+        let look = move || measures.clone().look(seen.clone());
+        config.ops.serve(metrics, health.clone(), stop.clone(), look).await?;
         let bound = listener.bound();
         let running = Running {
             handle: machine,
@@ -222,8 +235,16 @@ impl<S: Service> Running<S> {
         let stopped = |_| Failure::Ended("the machine");
         self.health.not_serving().await;
         self.handle.send(Input::Drain).await.map_err(stopped)?;
+        let begun = Instant::now();
+        let sessions = self.handle.ask(drain::served).await.map_err(stopped)?;
+        tracing::info!(sessions, "sessions are handed over");
         let drained = tokio::time::timeout(drain_timeout, self.drained.cancelled()).await;
-        let left = self.handle.ask(drain::served).await.map_err(stopped)?;
+        let left = match drained {
+            Ok(()) => 0,
+            Err(_) => self.handle.ask(drain::served).await.map_err(stopped)?,
+        };
+        let duration_ms = begun.elapsed().as_secs_f64() * 1e3;
+        tracing::info!(sessions = left, duration_ms, "all that could be were");
         drop(self.stop);
         // Who does not close its connection by then does not want to.
         drop(tokio::time::timeout(CLOSE_TIMEOUT, self.server).await);

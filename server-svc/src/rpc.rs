@@ -11,7 +11,7 @@ use proto::server::v1::server_service_server::ServerService;
 use session_core::server::Input;
 use session_core::{
     Components, Database, OrderRefusal, Ordered, Policy, PolicyChange, Rebuild, Server, SessionStatus,
-    Uncertain,
+    SharedStatus, Uncertain,
 };
 use svc_kit::driver::{Clock, Handle};
 use svc_kit::status::{bad_field, because, unavailable};
@@ -19,7 +19,7 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::config::Config;
 use crate::drain::{Ending, Progress};
-use crate::effects::Counters;
+use crate::metrics::Measures;
 use crate::orders::Orders;
 use crate::wire;
 use crate::{LoadError, Service};
@@ -29,7 +29,7 @@ pub(crate) struct Operators<S: Service> {
     pub(crate) name: Name,
     pub(crate) clock: Clock,
     pub(crate) machine: Handle<Server<S>>,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) measures: Arc<Measures>,
     pub(crate) orders: Arc<Orders>,
     pub(crate) library: Arc<Library<S>>,
     pub(crate) ending: Ending,
@@ -66,7 +66,7 @@ impl<S: Service> ServerService for Operators<S> {
             (process, server.databases().map(unit).collect())
         });
         let (process, units) = seen.await.map_err(|_| stopping())?;
-        let (name, refused_messages) = (self.name.to_string(), self.counters.refused());
+        let (name, refused_messages) = (self.name.to_string(), self.measures.refused.get());
         Ok(Response::new(pb::GetStatusResponse { name, process, units, refused_messages }))
     }
 
@@ -119,6 +119,24 @@ impl<S: Service> ServerService for Operators<S> {
         let Ordered::Published(published) = ordered else { return Err(confused()) };
         tracing::info!(unit = name, edition = %published, "an operator publishes an edition");
         Ok(Response::new(pb::PublishEditionResponse { edition: published.number }))
+    }
+
+    async fn found_state(
+        &self,
+        request: Request<pb::FoundStateRequest>,
+    ) -> Result<Response<pb::FoundStateResponse>, Status> {
+        let pb::FoundStateRequest { name, anew } = request.into_inner();
+        let unit = wire::unit("name", &name).map_err(malformed)?;
+        let ordered = self.order(|ticket| Input::Found { ticket, unit: unit.clone(), anew }).await?;
+        let Ordered::Founded = ordered else { return Err(confused()) };
+        let shared = move |server: &Server<S>| {
+            let mut databases = server.databases();
+            databases.find(|(it, _)| **it == unit).and_then(|(_, database)| shared_state(database))
+        };
+        let shared = self.machine.ask(shared).await.map_err(|_| stopping())?;
+        let voters = shared.map(|it| it.voters).unwrap_or_default();
+        tracing::info!(unit = name, anew, ?voters, "an operator founds the shared state");
+        Ok(Response::new(pb::FoundStateResponse { voters }))
     }
 
     type DrainStream = Progress;
@@ -249,6 +267,8 @@ fn refused(refusal: OrderRefusal) -> Status {
         OrderRefusal::NobodyElse => (Code::FailedPrecondition, "NO_OTHER_REPLICA"),
         OrderRefusal::NotNewer => (Code::FailedPrecondition, "NOT_NEWER"),
         OrderRefusal::NotHeldByAll => (Code::FailedPrecondition, "NOT_HELD_BY_ALL"),
+        OrderRefusal::NothingShared => (Code::FailedPrecondition, "NOTHING_SHARED"),
+        OrderRefusal::FoundedBefore => (Code::FailedPrecondition, "FOUNDED_BEFORE"),
         OrderRefusal::Unsettled => {
             return unavailable("UNSETTLED", refusal.to_string(), std::time::Duration::from_millis(500));
         }
@@ -275,10 +295,16 @@ fn unit_status<S: Service>(
         commit: commit_level(policy.commit).into(),
         rebuild: rebuild(policy.rebuild).into(),
         may_serve: server.may_serve(unit),
+        shared_state: shared_state(database),
         edition: database.edition().number,
         editions: server.editions(unit).map(|edition| edition.number).collect(),
         sessions: server.sessions().filter(|it| it.unit == unit).map(|it| session_status(now, &it)).collect(),
     }
+}
+
+fn shared_state(database: &Database) -> Option<pb::SharedState> {
+    let SharedStatus { live, voters, updates } = database.shared_status()?;
+    Some(pb::SharedState { live, voters: voters.iter().map(Name::to_string).collect(), updates })
 }
 
 fn session_status(now: Time, status: &SessionStatus<'_>) -> pb::SessionStatus {

@@ -171,15 +171,16 @@ impl Assignment<'_> {
     }
 
     /// Moves sessions from the busiest to the idlest server until that helps no more, at most `moves_max` of them
-    /// [FK:balance]. Those that an operator put somewhere stay there.
-    pub(crate) fn balance(&mut self, sessions: &mut BTreeMap<SessionId, Session>, moves_max: usize) {
-        for _ in 0..moves_max {
+    /// [FK:balance]. Those that an operator put somewhere stay there. Returns how many are moved.
+    pub(crate) fn balance(&mut self, sessions: &mut BTreeMap<SessionId, Session>, moves_max: usize) -> usize {
+        for moves in 0..moves_max {
             let movable = sessions.values().filter(|session| !session.placed);
             let givers = movable.filter_map(|session| session.primary).collect();
-            let Some((busiest, idlest)) = self.loads.imbalance(&givers) else { break };
-            let Some(session) = self.candidate(sessions, busiest, idlest) else { break };
+            let Some((busiest, idlest)) = self.loads.imbalance(&givers) else { return moves };
+            let Some(session) = self.candidate(sessions, busiest, idlest) else { return moves };
             self.hand_over(session, idlest);
         }
+        moves_max
     }
 
     /// The session to move: one whose backup is the target already, if there is one.
@@ -205,10 +206,20 @@ impl Assignment<'_> {
     }
 
     /// Replaces a primary of which nothing comes, if anybody else is there: by the first backup, or whoever has least to
-    /// do. The one before is the last choice for a backup. Returns whether it is replaced.
+    /// do, and by who was replaced for the same reason only if there is nobody else. The one before is the last choice for a
+    /// backup. Returns whether it is replaced.
     pub(crate) fn relieve(&mut self, id: SessionId, session: &mut Session) -> bool {
         let backup = session.backups.first().copied();
-        let Some(heir) = backup.or_else(|| self.elsewhere(id, session)) else { return false };
+        let is_suspect = |server| Some(server) == session.stalls.suspect();
+        let unsuspected = |server| {
+            Some(server) != session.primary && !is_suspect(server) && self.can_serve(server, session)
+        };
+        let heir = backup
+            .filter(|backup| !is_suspect(*backup))
+            .or_else(|| self.loads.lightest_primary(id, unsuspected))
+            .or(backup)
+            .or_else(|| self.elsewhere(id, session));
+        let Some(heir) = heir else { return false };
         self.loads.remove(session);
         let before = session.primary;
         self.appoint(session, Some(heir));

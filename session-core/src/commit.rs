@@ -9,11 +9,12 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
+use bytes::Bytes;
 use model::trace::{Event, Role};
 use model::{Digest, Fence, Level, ProcessId, Time};
 
 use crate::credit::Room;
-use crate::edition::encode_context;
+use crate::edition::{decode_context, encode_context};
 use crate::held::{Grant, Held, PAUSE_MIN, Scene, Serving};
 use crate::ledger::After;
 use crate::message::{AttachRefusal, Committed, Cursor, Resume, SessionMessage, Standing, ToGateway};
@@ -42,16 +43,18 @@ where
         scene.commit.is_some() || !self.pipeline.is_idle()
     }
 
-    /// Whether no primary before this one can commit anything any more, and all that was committed is here.
+    /// Whether no primary before this one can commit anything any more, all that was committed is here, and nothing of its
+    /// own is under way: that would come back after a client that is elsewhere.
     pub(crate) fn reigns(&self) -> bool {
-        self.ledger.reign == self.fence && self.ledger.unheard.is_empty()
+        let is_busy = self.pipeline.flight.is_some_and(|flight| flight.responses > 0);
+        self.ledger.reign == self.fence && self.ledger.unheard.is_empty() && !is_busy
     }
 
     /// These members are in the session group, and come another way than this one: it asks them what it has missed.
     pub(crate) fn ask<S>(&mut self, others: BTreeSet<ProcessId>, scene: &mut Scene<'_, S>) {
         if scene.commit.is_some() && !others.is_empty() {
             self.ledger.knows &= self.joined;
-            self.ledger.ask(others.into_iter());
+            self.ledger.ask(&others);
             scene.cast(SessionMessage::Ask);
         }
     }
@@ -79,18 +82,27 @@ where
         scene: &mut Scene<'_, S>,
     ) {
         let Standing { knows, reign, fence, cursor, kept, forgotten, requests } = standing;
+        // It was said before what came here from a later primary, and may be of another history: it is said anew.
+        if knows && !self.ledger.knows && reign < self.ledger.fence {
+            scene.cast(SessionMessage::Ask);
+            return;
+        }
         self.ledger.align(self.replica.responses);
         let mine = (self.ledger.fence, self.replica.responses, self.replica.requests, self.ledger.len());
         let has_more = (fence, cursor.responses, cursor.requests, kept.len()) > mine;
-        let undecided = !matches!(self.serving, Serving::Streaming { .. });
-        if undecided
+        // Who streams goes on with what it has, unless a primary after it has committed something else.
+        let gives_way = !matches!(self.serving, Serving::Streaming { .. }) || self.fence < fence;
+        if gives_way
             && (has_more || (knows && !self.ledger.knows))
             && let Some(base) = scene.read(&cursor.context, cursor.requests, cursor.responses)
         {
-            let since = self.ledger.adopt(cursor.responses, kept, forgotten);
+            if self.fence < fence {
+                self.pipeline.reset();
+            }
+            let since = self.ledger.adopt(reign, cursor.responses, kept, forgotten);
             let since_under = if since.is_empty() { fence } else { self.ledger.fence };
             self.replica.remember(requests, scene.limits);
-            self.replica.rebase(base, cursor.requests.saturating_add(1));
+            self.go_over_to(base, cursor.requests.saturating_add(1));
             self.take(since_under, cursor.responses.saturating_add(1), since, scene);
             self.ledger.fence = since_under;
             self.catch_up(scene);
@@ -99,7 +111,7 @@ where
         if knows && !self.ledger.knows {
             self.ledger.unheard.clear();
         }
-        self.ledger.unheard.remove(&from);
+        self.ledger.heard(from);
         self.ledger.knows |= self.ledger.unheard.is_empty();
     }
 
@@ -152,6 +164,9 @@ where
             });
         }
         let changed = !responses.is_empty();
+        if changed {
+            self.ledger.doubt(from, fence, first.saturating_sub(1));
+        }
         self.take(fence, first, responses.clone(), scene);
         if mine {
             self.returned(first, responses, scene);
@@ -221,16 +236,15 @@ where
             return self.refuse(scene);
         };
         self.ledger.align(self.replica.responses);
-        let follows = |lacking: &[Committed]| {
-            let reflected = lacking.first().map_or(self.replica.requests, |response| response.requests);
-            self.ledger.agrees(&cursor) && cursor.requests <= reflected.min(self.replica.requests)
-        };
         let lacking = match self.ledger.after(cursor.responses) {
-            After::Kept(lacking) if follows(&lacking) => lacking,
+            After::Kept(lacking) if self.goes_on_from(&cursor, &lacking, repeats_from, scene) => lacking,
             After::Kept(_) | After::Unknown => {
-                // Nobody here knows better than the client, or its gateway.
-                let lost = self.replica.rebase(base, repeats_from);
-                self.pipeline.discard();
+                // Nobody here knows better than the client, or its gateway. If it has just what was said here last, that
+                // is no less true, and what came before is what it may go back to.
+                if !self.ledger.ends_at(&cursor) {
+                    self.ledger.restart(cursor.responses);
+                }
+                let lost = self.go_over_to(base, repeats_from);
                 self.pipeline.begin(core::iter::empty());
                 return Some((self.cursor(), lost));
             }
@@ -240,6 +254,45 @@ where
         Some((cursor, 0))
     }
 
+    /// Whether what is here goes on from a client's position, after which it has the `lacking` responses. Numbers alone do
+    /// not say so: the client may come from the other side of a separation.
+    fn goes_on_from<S: ContentService<Context = C>>(
+        &self,
+        position: &Cursor,
+        lacking: &[Committed],
+        repeats_from: u64,
+        scene: &Scene<'_, S>,
+    ) -> bool {
+        let here = self.replica.requests;
+        let reflected = lacking.first().map_or(here, |response| response.requests);
+        if reflected.min(here) < position.requests {
+            return false;
+        }
+        if lacking.is_empty() {
+            let after = self.replayed(&position.context, position.requests, here, scene);
+            // Where nobody remembers, the client is right: it loses nothing if it sends again what it has not seen the effect of.
+            let is_repeated = repeats_from <= position.requests.saturating_add(1);
+            return after.map_or(!is_repeated, |context| context == self.cursor().context);
+        }
+        let replay = |it: &Committed| self.replayed(&it.context, it.requests, position.requests, scene);
+        self.ledger.agrees(position, replay)
+    }
+
+    /// What a context is after the requests that follow on the first `requests`, up to number `up_to`, if they are
+    /// remembered.
+    fn replayed<S: ContentService<Context = C>>(
+        &self,
+        context: &[u8],
+        requests: u64,
+        up_to: u64,
+        scene: &Scene<'_, S>,
+    ) -> Option<Bytes> {
+        let content = &self.replica.content;
+        let context = decode_context(context, || scene.service.open(content))?;
+        let after = self.replica.replay(context, requests, up_to, scene.service, scene.limits)?;
+        Some(encode_context(content.edition, &after))
+    }
+
     fn refuse<S>(&self, scene: &mut Scene<'_, S>) -> Option<(Cursor, u64)> {
         let (session, reason) = (scene.session, AttachRefusal::BadCursor);
         scene.send.push(ToGateway::Refused { session, reason });
@@ -247,14 +300,16 @@ where
     }
 
     /// Acknowledges a request once the group has what came before it. One that is delivered while responses are under
-    /// way is applied again after them, and acknowledged then.
+    /// way is applied again after them, and acknowledged then. Who has been replaced acknowledges nothing: his context may
+    /// be of another history than his client's.
     pub(crate) fn acknowledge_in_turn<S>(
         &mut self,
         number: u64,
         outcome: Result<(), Refusal>,
         scene: &Scene<'_, S>,
     ) {
-        if self.pipeline.flight.is_none_or(|flight| flight.responses == 0) {
+        let is_replaced = self.fence < self.ledger.reign;
+        if !is_replaced && self.pipeline.flight.is_none_or(|flight| flight.responses == 0) {
             let item = Item::Applied { number, outcome, cursor: self.cursor() };
             self.pipeline.push(item, scene.limits.requests_kept);
         }

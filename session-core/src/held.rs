@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use model::trace::{Event, Role};
-use model::{Digest, Fence, Level, ProcessId, SessionId, Time, UnitId};
+use model::{Digest, Fence, GroupViewId, Level, ProcessId, SessionId, Time, UnitId};
 
 use crate::credit::{Credit, Room, response_bytes};
 use crate::edition::{ContentId, Edition, decode_context, edition_of, encode_context, size_of};
@@ -17,7 +17,7 @@ use crate::pipeline::Pipeline;
 use crate::replica::{Applied, Base, Limits, Outcome, Replica};
 use crate::rest::Rest;
 use crate::service::{ContentService, Next, Refusal};
-use crate::unit_db::{Session, Uncertain, Update, Version};
+use crate::unit_db::{Session, Shared, Uncertain, Update, Version};
 
 /// The shortest wait between two calls of a service that had nothing to send.
 pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(1);
@@ -62,10 +62,26 @@ pub(crate) struct Held<C> {
     pub(crate) ledger: Ledger,
     /// At the primary: what is to be committed, or to be sent.
     pub(crate) pipeline: Pipeline<C>,
+    /// Whether it took up a request to the shared state, and has sent nothing since.
+    pub(crate) is_ahead: bool,
+    /// In which view requests to the shared state were multicast, and up to which.
+    pub(crate) asked: Option<(GroupViewId, u64)>,
     /// How many times this server propagated the session under its fence.
     propagations: u64,
-    /// Whether it has not served yet under its fence: what a primary before it sent last is uncertain.
-    new: bool,
+    /// How it began to serve under its fence. If it has not yet, what a primary before it sent last is uncertain.
+    begun: Option<Begun>,
+}
+
+/// What a primary has to tell when it begins. Its first word may not have reached the gateway, or may be of a stream that
+/// was cut by then: a client that is still where it was is told again.
+#[derive(Clone, Debug)]
+struct Begun {
+    /// Where the client was.
+    from: Resume,
+    /// What other sides of a partition made of the session, if nobody had served it since they met.
+    merged: Option<Cursor>,
+    /// Whether the session was made anew, and nobody had served it since.
+    rebuilt: bool,
 }
 
 /// Where a held session is, and what it may use: everything that its steps need from the server around it.
@@ -83,12 +99,16 @@ pub(crate) struct Scene<'a, S> {
     pub(crate) commit_bytes_max: usize,
     /// What becomes of uncertain responses.
     pub(crate) uncertain: Uncertain,
+    /// The state that the sessions on the unit share, if they do, and the view in which it is.
+    pub(crate) shared: Option<(&'a Shared, GroupViewId)>,
     /// The last name given to a context at this server.
     pub(crate) lineages: &'a mut u64,
     /// Filled with what goes to the session's gateway.
     pub(crate) send: &'a mut Vec<ToGateway>,
     /// Filled with what is multicast in the session group, and how surely it is to be delivered.
     pub(crate) casts: &'a mut Vec<(SessionMessage, Level)>,
+    /// Filled with requests that are to be carried out on the shared state.
+    pub(crate) updates: &'a mut Vec<(u64, Bytes)>,
     /// Filled with what an observer may see, if anybody looks.
     pub(crate) trace: Option<&'a mut Vec<Event>>,
 }
@@ -137,8 +157,10 @@ impl<C> Held<C> {
             joined: false,
             ledger: Ledger::new(),
             pipeline: Pipeline::new(),
+            is_ahead: false,
+            asked: None,
             propagations: 0,
-            new: false,
+            begun: None,
         }
     }
 
@@ -151,7 +173,7 @@ impl<C> Held<C> {
         self.fence = fence;
         self.propagations = 0;
         self.pipeline.reset();
-        self.new = true;
+        self.begun = None;
         self.serving = match role {
             Role::Primary => Serving::Joining,
             Role::Backup | Role::None => Serving::Nothing,
@@ -181,8 +203,13 @@ where
 
     /// What the unit database is to know.
     pub(crate) fn update(&mut self, session: SessionId) -> Update {
+        self.update_of(session, self.cursor())
+    }
+
+    /// As [`Held::update`], of a client's position that is not this server's.
+    pub(crate) fn update_of(&mut self, session: SessionId, position: Cursor) -> Update {
         self.propagations += 1;
-        let Cursor { responses, requests, context } = self.cursor();
+        let Cursor { responses, requests, context } = position;
         let version = Version { fence: self.fence, number: self.propagations };
         Update { session, version, context, requests, responses }
     }
@@ -199,17 +226,31 @@ where
             Serving::Streaming { .. } => false,
         };
         let own = self.role == Role::Primary && known.version.fence == self.fence;
-        // What is propagated was committed before: only who was not there has less.
+        // What is propagated was committed before: only who was not there has less. Who was elsewhere, and has what was
+        // committed under a greater fence, does not go over to another history either.
         let here = (self.replica.responses, self.replica.requests);
-        let is_behind = scene.commit.is_none() || here < (known.responses, known.requests);
+        let is_behind = here < (known.responses, known.requests) && self.ledger.fence <= known.version.fence;
+        let is_to_follow = scene.commit.is_none() || is_behind;
         if undecided
             && !own
-            && is_behind
+            && is_to_follow
             && let Some(base) = scene.read(&known.context, known.requests, known.responses)
         {
-            self.replica.rebase(base, u64::MAX);
+            // Of the primary that committed it: what is kept leads there, if it is as far.
+            if self.ledger.fence == known.version.fence {
+                self.ledger.align(base.responses);
+            } else {
+                self.ledger.restart(base.responses);
+            }
+            self.go_over_to(base, u64::MAX);
             self.catch_up(scene);
         }
+    }
+
+    /// Another context takes the place of this one, of which nothing is computed any more. As [`Replica::rebase`].
+    pub(crate) fn go_over_to(&mut self, base: Base<C>, repeats_from: u64) -> u64 {
+        self.pipeline.discard();
+        self.replica.rebase(base, repeats_from)
     }
 
     /// The gateway grants the claim: go on from where the client is, or, if the unit has it so and this server takes over,
@@ -222,10 +263,16 @@ where
         known: &Session,
         scene: &mut Scene<'_, S>,
     ) -> bool {
-        let new = core::mem::take(&mut self.new);
         self.rest = Rest::No;
-        let merged = new && known.merged;
-        let rebuilt = new && known.rebuilt;
+        let new = self.begun.is_none();
+        let begun = self.begun.get_or_insert_with(|| Begun {
+            from: grant.resume.clone(),
+            merged: known.merged.then(|| known.position()),
+            rebuilt: known.rebuilt,
+        });
+        let is_to_tell = begun.from == grant.resume;
+        let merged_with = begun.merged.clone().filter(|_| is_to_tell);
+        let (merged, rebuilt) = (merged_with.is_some(), begun.rebuilt && is_to_tell);
         // What was committed is not uncertain.
         let asks = scene.uncertain == Uncertain::Ask || self.commits(scene);
         if new && known.replaced.is_some() && !asks {
@@ -237,9 +284,12 @@ where
         let begun = if self.commits(scene) {
             self.begin(resume, repeats_from, scene)
         } else {
-            self.resume(resume, repeats_from, merged.then_some(known), scene)
+            self.resume(resume, repeats_from, merged_with, scene)
         };
-        let Some((cursor, requests_lost)) = begun else { return false };
+        let Some((cursor, requests_lost)) = begun else {
+            self.begun = None;
+            return false;
+        };
         let room = Room::after(cursor.responses, credit);
         self.serving = Serving::Streaming { stream, room, due: None };
         let uncertain = false;
@@ -255,7 +305,7 @@ where
         &mut self,
         resume: Resume,
         repeats_from: u64,
-        merged: Option<&Session>,
+        merged: Option<Cursor>,
         scene: &mut Scene<'_, S>,
     ) -> Option<(Cursor, u64)> {
         let cursor = match resume {
@@ -268,7 +318,7 @@ where
             scene.send.push(ToGateway::Refused { session, reason });
             return None;
         };
-        if let Some(both) = merged.and_then(|known| merged_with(&base, known, scene)) {
+        if let Some(both) = merged.and_then(|other| merged_with(&base, &other, scene)) {
             base.context = both;
         }
         let requests_lost = self.replica.rebase(base, repeats_from);
@@ -298,25 +348,28 @@ where
         true
     }
 
-    /// Applies every request that can be applied.
+    /// Applies every request that can be applied. Those to a shared state are [taken up](Held::take_up) one by one.
     pub(crate) fn catch_up<S: ContentService<Context = C>>(&mut self, scene: &mut Scene<'_, S>) {
-        while let Some(Outcome { number, operation, result }) =
-            self.replica.advance(scene.service, scene.limits)
-        {
-            let (server, session, fence, lineage) =
-                (scene.me, scene.session, self.fence, self.replica.lineage);
-            let digest = || Digest::of(&operation);
-            scene.observe(|| Event::Apply {
-                server,
-                session,
-                fence,
-                lineage,
-                request: number,
-                digest: digest(),
-            });
-            self.pipeline.discard();
-            self.acknowledge(number, result, scene);
-        }
+        while scene.shared.is_none() && self.apply_next(None, scene) {}
+    }
+
+    /// Applies the next request if it has come: that itself, or what was `given` for it. Returns whether it has.
+    pub(crate) fn apply_next<S: ContentService<Context = C>>(
+        &mut self,
+        given: Option<Result<Bytes, Refusal>>,
+        scene: &mut Scene<'_, S>,
+    ) -> bool {
+        let Some(Outcome { number, operation, result }) =
+            self.replica.advance(scene.service, given, scene.limits)
+        else {
+            return false;
+        };
+        let (server, session, fence, lineage) = (scene.me, scene.session, self.fence, self.replica.lineage);
+        let digest = || Digest::of(&operation);
+        scene.observe(|| Event::Apply { server, session, fence, lineage, request: number, digest: digest() });
+        self.pipeline.discard();
+        self.acknowledge(number, result, scene);
+        true
     }
 
     pub(crate) fn acknowledge<S>(
@@ -348,13 +401,21 @@ where
         let before = self.replica.responses;
         let Serving::Streaming { stream, mut room, .. } = self.serving else { return false };
         let mut due = None;
-        while room.is_left(self.replica.responses) {
+        loop {
+            if !self.is_ahead {
+                self.take_up(scene);
+            }
+            if !room.is_left(self.replica.responses) {
+                break;
+            }
             match scene.service.next(&self.replica.content, &mut self.replica.context, now) {
                 Next::Respond { payload, last } => {
                     self.replica.responses += 1;
+                    self.is_ahead = false;
                     self.rest = Rest::No;
                     room.use_up(self.send_response(stream, payload, last, scene));
                 }
+                Next::At(_) | Next::Idle if self.take_up(scene) => {}
                 Next::At(time) => {
                     due = Some(time.max(now + PAUSE_MIN));
                     break;
@@ -384,14 +445,14 @@ where
     }
 }
 
-/// The client's context and that of the unit database in one, if the service makes one of them.
+/// The client's context and that of other sides in one, if the service makes one of them.
 fn merged_with<S: ContentService>(
     client: &Base<S::Context>,
-    known: &Session,
+    other: &Cursor,
     scene: &mut Scene<'_, S>,
 ) -> Option<S::Context> {
     let Base { content, context, .. } = client;
-    let other = scene.read(&known.context, known.requests, known.responses)?;
+    let other = scene.read(&other.context, other.requests, other.responses)?;
     let other = (other.content == *content).then_some(other.context)?;
     let both = scene.service.merge(content, context, &other)?;
     (size_of(&both) <= scene.limits.context_bytes_max).then_some(both)

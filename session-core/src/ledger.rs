@@ -8,6 +8,7 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
+use bytes::Bytes;
 use model::{Fence, ProcessId};
 
 use crate::message::{Committed, Cursor};
@@ -28,6 +29,9 @@ pub(crate) struct Ledger {
     pub(crate) fence: Fence,
     /// The members that may have committed responses that did not come here, and have not told them.
     pub(crate) unheard: BTreeSet<ProcessId>,
+    /// The members that came another way than this one, and have not said what they have. What they commit may follow on
+    /// responses that never were here.
+    strangers: BTreeSet<ProcessId>,
     /// Whether this member has all that was committed where it comes from.
     pub(crate) knows: bool,
     /// The number of the last committed response.
@@ -59,6 +63,7 @@ impl Ledger {
             reign: Fence::NONE,
             fence: Fence::NONE,
             unheard: BTreeSet::new(),
+            strangers: BTreeSet::new(),
             knows: true,
             last: 0,
             kept: VecDeque::new(),
@@ -69,9 +74,33 @@ impl Ledger {
     }
 
     /// These members are asked what they have.
-    pub(crate) fn ask(&mut self, members: impl Iterator<Item = ProcessId>) {
+    pub(crate) fn ask(&mut self, members: &BTreeSet<ProcessId>) {
         self.unheard.extend(members);
+        self.strangers.extend(members);
         self.fresh = 0;
+    }
+
+    /// Nobody else is there: who is gone says nothing any more.
+    pub(crate) fn retain(&mut self, members: &BTreeSet<ProcessId>) {
+        self.unheard.retain(|member| members.contains(member));
+        self.strangers.retain(|member| members.contains(member));
+    }
+
+    /// This member has said what it has.
+    pub(crate) fn heard(&mut self, from: ProcessId) {
+        self.unheard.remove(&from);
+        self.strangers.remove(&from);
+    }
+
+    /// Responses after number `responses` are committed by `from`, under this fence. If they may follow on another history
+    /// than the one that is kept, nothing of it is kept, and this member has to be told by `from` what it is.
+    pub(crate) fn doubt(&mut self, from: ProcessId, fence: Fence, responses: u64) {
+        let may_differ = self.fence != fence || self.last != responses;
+        if may_differ && self.strangers.contains(&from) {
+            self.restart(responses);
+            self.knows = false;
+            self.unheard.insert(from);
+        }
     }
 
     /// How much is kept.
@@ -87,7 +116,9 @@ impl Ledger {
         }
     }
 
-    fn restart(&mut self, last: u64) {
+    /// Nothing is kept: the context is one after this response, and perhaps not after the one that was kept by that
+    /// number.
+    pub(crate) fn restart(&mut self, last: u64) {
         self.last = last;
         self.kept.clear();
         self.bytes = 0;
@@ -117,11 +148,17 @@ impl Ledger {
     }
 
     /// Takes what another member keeps up to response `last`. Returns what was committed here after that, as far as it
-    /// came since the others were asked.
-    pub(crate) fn adopt(&mut self, last: u64, kept: Vec<Committed>, forgotten: u64) -> Vec<Committed> {
+    /// came since the others were asked, and is not what that member takes no more under the reign that it knows.
+    pub(crate) fn adopt(
+        &mut self,
+        reign: Fence,
+        last: u64,
+        kept: Vec<Committed>,
+        forgotten: u64,
+    ) -> Vec<Committed> {
         let fresh_after = self.last - (self.fresh as u64).min(self.last);
         let since = match self.after(last) {
-            _ if last < fresh_after => Vec::new(),
+            _ if self.fence < reign || last < fresh_after => Vec::new(),
             After::Kept(since) => since,
             After::Forgotten | After::Unknown => Vec::new(),
         };
@@ -145,16 +182,22 @@ impl Ledger {
     }
 
     /// Whether a client's position may be one of this history: it reflects the requests that the response there does, and
-    /// perhaps more; after as many of them the context is the same.
-    pub(crate) fn agrees(&self, position: &Cursor) -> bool {
+    /// perhaps more, and has the context after them. That is what `replay` makes of the response, if it can.
+    pub(crate) fn agrees(&self, position: &Cursor, replay: impl FnOnce(&Committed) -> Option<Bytes>) -> bool {
         let before = self.last - (self.kept.len() as u64).min(self.last);
         let place = position.responses.checked_sub(before + 1).and_then(|place| usize::try_from(place).ok());
         let there = place.and_then(|place| self.kept.get(place));
         there.is_none_or(|it| match it.requests.cmp(&position.requests) {
-            Ordering::Less => true,
+            Ordering::Less => replay(it).is_none_or(|context| context == position.context),
             Ordering::Equal => it.context == position.context,
             Ordering::Greater => false,
         })
+    }
+
+    /// Whether a client's position is right after the last response, as it is here.
+    pub(crate) fn ends_at(&self, position: &Cursor) -> bool {
+        let is_there = |it: &Committed| it.requests == position.requests && it.context == position.context;
+        self.last == position.responses && self.kept.back().is_some_and(is_there)
     }
 
     /// The newest responses that fit into so many bytes, and up to which number there are more that do not.
@@ -174,7 +217,6 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
 
     fn response(number: u64, bytes: usize) -> Committed {
         let payload = Bytes::from(alloc::vec![number as u8; bytes]);
@@ -208,13 +250,17 @@ mod tests {
     #[test]
     fn a_position_of_another_history_is_noticed() {
         let ledger = ledger(3..=6, 1);
-        let at = |responses, requests, context| {
+        // The requests after the fourth response lead from its context to this one, as far as they are remembered.
+        let at = |responses, requests, context, replayed: Option<&'static [u8]>| {
             let context = Bytes::from_static(context);
-            ledger.agrees(&Cursor { responses, requests, context })
+            let replay = |_: &Committed| replayed.map(Bytes::from_static);
+            ledger.agrees(&Cursor { responses, requests, context }, replay)
         };
-        assert!(at(4, 4, b"") && !at(4, 4, b"another"));
-        assert!(at(4, 5, b"with a request on top") && at(1, 1, b"before all that is kept"));
-        assert!(!at(4, 3, b"without a request that the response reflects"));
+        assert!(at(4, 4, b"", None) && !at(4, 4, b"another", None));
+        assert!(at(4, 5, b"and a request", Some(b"and a request")) && at(4, 5, b"nobody knows", None));
+        assert!(!at(4, 5, b"another and a request", Some(b"and a request")));
+        assert!(at(1, 1, b"before all that is kept", None));
+        assert!(!at(4, 3, b"without a request that the response reflects", None));
     }
 
     #[test]
@@ -246,12 +292,12 @@ mod tests {
     fn what_another_member_keeps_goes_before_what_came_since() {
         let mut mine = ledger(5..=6, 1);
         let (kept, forgotten) = ledger(1..=5, 1).newest(usize::MAX);
-        let since = mine.adopt(5, kept, forgotten);
+        let since = mine.adopt(Fence::NONE, 5, kept, forgotten);
         assert_eq!(since, [response(6, 1)]);
         mine.append(6, since);
         assert_eq!(numbers(mine.after(0)), Some(Vec::from([1, 2, 3, 4, 5, 6])));
         let mut behind = ledger(1..=2, 1);
-        assert_eq!(behind.adopt(9, Vec::from([response(9, 1)]), 8), []);
+        assert_eq!(behind.adopt(Fence::NONE, 9, Vec::from([response(9, 1)]), 8), []);
         assert_eq!((numbers(behind.after(8)), behind.after(2)), (Some(Vec::from([9])), After::Forgotten));
     }
 }

@@ -24,6 +24,7 @@ mod replica;
 mod rest;
 pub mod server;
 mod service;
+mod take_up;
 mod timers;
 mod uncertain;
 mod unit_db;
@@ -33,8 +34,8 @@ pub use edition::{ContentId, Edition};
 pub use gateway::{Gateway, GatewayParams};
 pub use params::Params;
 pub use server::{Server, SessionStatus};
-pub use service::{ContentService, Next, Refusal, RefusalKind, UnitInfo};
+pub use service::{ContentService, Next, Refusal, RefusalKind, SharedState, UnitInfo};
 pub use unit_db::{
     Components, Database, OrderRefusal, Ordered, Policy, PolicyChange, Rebuild, Relocation, Replaced,
-    Session, Share, Stalls, Tomb, Uncertain, Update, Version,
+    Session, Share, SharedStatus, Stalls, Tomb, Uncertain, Update, Version,
 };

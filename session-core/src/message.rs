@@ -10,7 +10,7 @@ use core::fmt;
 use core::time::Duration;
 
 use bytes::Bytes;
-use model::{Address, Boot, Fence, GroupViewId, Name, ProcessId, SessionId, UnitId};
+use model::{Address, Boot, Fence, GroupViewId, Level, Name, ProcessId, SessionId, UnitId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -219,6 +219,29 @@ pub enum ContentMessage {
         /// Which order of the sender's this is, for its answer.
         ticket: u64,
     },
+    /// An operator founds the unit's shared state among those who are here.
+    Found {
+        /// Whether it is founded already, and goes on with those who are here whoever else has it.
+        anew: bool,
+        /// Which order of the sender's this is, for its answer.
+        ticket: u64,
+    },
+    /// All members have come to this view with the same shared state, once all have this [PB:view-change].
+    Settle {
+        /// The view in which it is said, and counts.
+        view: GroupViewId,
+    },
+    /// A session's request to the shared state. Repeating it is harmless [PB:at-most-once].
+    Update {
+        /// The view in which it is said, and counts [PB:forward].
+        view: GroupViewId,
+        /// The session.
+        session: SessionId,
+        /// Which of its requests.
+        number: u64,
+        /// The request.
+        operation: Bytes,
+    },
     /// The database of one class of replicas, told to those who may have another [FK:state-exchange].
     State {
         /// The view in which it is told.
@@ -232,6 +255,25 @@ pub enum ContentMessage {
         /// The part.
         share: Share,
     },
+}
+
+impl ContentMessage {
+    /// How surely the others are to have it when it is delivered.
+    pub(crate) fn level(&self) -> Level {
+        if self.settles().is_some() { Level::Safe } else { Level::Agreed }
+    }
+
+    /// If all members have it: the view in which they have all that was said before it too, and whether that is all
+    /// that they came to the view with.
+    pub(crate) fn settles(&self) -> Option<(GroupViewId, bool)> {
+        if let ContentMessage::Settle { view } = self {
+            Some((*view, true))
+        } else if let ContentMessage::Update { view, .. } = self {
+            Some((*view, false))
+        } else {
+            None
+        }
+    }
 }
 
 /// Multicast in a session group.

@@ -4,12 +4,13 @@
 //! Requests are applied once each, in the order of their numbers [FK:backup]; the last ones are remembered, so that
 //! an older or fresher context can take this one's place and be brought up to date.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use crate::edition::{ContentId, decode_context, edition_of, encode_context, size_of};
+use crate::edition::{ContentId, Edition, decode_context, edition_of, encode_context, size_of};
 use crate::message::Remembered;
-use crate::service::{ContentService, Refusal, RefusalKind};
+use crate::service::{ContentService, Refusal, RefusalKind, SharedState};
 use crate::unit_db::Contexts;
 use bytes::Bytes;
 use model::UnitId;
@@ -122,8 +123,18 @@ impl<C> Replica<C> {
         }
     }
 
-    /// Applies the next request, if it has come.
-    pub(crate) fn advance<S>(&mut self, service: &S, limits: Limits) -> Option<Outcome>
+    /// The requests that can be applied next, one after the other.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = (u64, &Bytes)> {
+        (self.requests + 1..).map_while(|number| Some((number, &self.log.get(&number)?.operation)))
+    }
+
+    /// Applies the next request, if it has come: that itself, or `given`, which came of it.
+    pub(crate) fn advance<S>(
+        &mut self,
+        service: &S,
+        given: Option<Result<Bytes, Refusal>>,
+        limits: Limits,
+    ) -> Option<Outcome>
     where
         S: ContentService<Context = C>,
         C: Clone,
@@ -131,17 +142,35 @@ impl<C> Replica<C> {
         let number = self.requests + 1;
         let logged = self.log.get_mut(&number)?;
         let operation = logged.operation.clone();
-        let mut context = self.context.clone();
-        let result = service.apply(&self.content, &mut context, &operation);
-        let result = result.and_then(|()| fits::<S>(&context, limits));
+        let given = given.unwrap_or_else(|| Ok(operation.clone()));
+        let result =
+            given.and_then(|request| apply(service, &self.content, &mut self.context, &request, limits));
         logged.outcome = Some(result.clone());
-        if result.is_ok() {
-            self.context = context;
-        }
         self.requests = number;
         let keep_from = number.saturating_sub(limits.requests_kept as u64);
         self.log = self.log.split_off(&keep_from);
         Some(Outcome { number, operation, result })
+    }
+
+    /// What `context` is after the requests that follow on the first `requests`, up to number `up_to`, if they are remembered.
+    pub(crate) fn replay<S>(
+        &self,
+        mut context: C,
+        requests: u64,
+        up_to: u64,
+        service: &S,
+        limits: Limits,
+    ) -> Option<C>
+    where
+        S: ContentService<Context = C>,
+        C: Clone,
+    {
+        for number in requests + 1..=up_to {
+            let logged = self.log.get(&number)?;
+            // A refused request leaves the context as it is.
+            let _ = apply(service, &self.content, &mut context, &logged.operation, limits);
+        }
+        Some(context)
     }
 
     /// Requests before `repeats_from` that have not come will not come any more: goes on without them. Returns how many
@@ -175,6 +204,25 @@ impl<C> Replica<C> {
     }
 }
 
+/// Applies a request to a context, which is as it was if the request is refused.
+fn apply<S>(
+    service: &S,
+    content: &ContentId,
+    context: &mut S::Context,
+    operation: &[u8],
+    limits: Limits,
+) -> Result<(), Refusal>
+where
+    S: ContentService,
+    S::Context: Clone,
+{
+    let mut after = context.clone();
+    service.apply(content, &mut after, operation)?;
+    fits::<S>(&after, limits)?;
+    *context = after;
+    Ok(())
+}
+
 fn fits<S: ContentService>(context: &S::Context, limits: Limits) -> Result<(), Refusal> {
     let size = size_of(context);
     if size <= limits.context_bytes_max {
@@ -187,7 +235,7 @@ fn fits<S: ContentService>(context: &S::Context, limits: Limits) -> Result<(), R
     Err(Refusal { kind: RefusalKind::Precondition, message })
 }
 
-/// A service's contexts of one unit, for the unit's database.
+/// What a service makes of the bytes in the database of one unit.
 pub(crate) struct ServiceContexts<'a, S> {
     pub(crate) service: &'a S,
     pub(crate) unit: &'a UnitId,
@@ -201,6 +249,10 @@ impl<S: ContentService> Contexts for ServiceContexts<'_, S> {
         let read = |bytes| decode_context(bytes, || self.service.open(&content));
         let both = self.service.merge(&content, &read(one)?, &read(other)?)?;
         (size_of(&both) <= self.bytes_max).then(|| encode_context(edition, &both))
+    }
+
+    fn restore(&self, edition: Edition, snapshot: &[u8]) -> Option<Box<dyn SharedState>> {
+        self.service.restore(&ContentId { unit: self.unit.clone(), edition }, snapshot)
     }
 }
 
@@ -262,7 +314,7 @@ mod tests {
     }
 
     fn catch_up(replica: &mut Replica<String>) {
-        while replica.advance(&Writer, LIMITS).is_some() {}
+        while replica.advance(&Writer, None, LIMITS).is_some() {}
     }
 
     #[test]

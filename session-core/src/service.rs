@@ -4,12 +4,14 @@
 //! primary alone. Both see the context by value and nothing else that changes: no clock but `now`, no state of their
 //! own. Content does not change: a new [`Edition`] of a unit is other content.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
 use bytes::Bytes;
+use dyn_clone::DynClone;
 use model::{Level, Time, UnitId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -47,6 +49,19 @@ pub trait ContentService {
         None
     }
 
+    /// The state that all sessions on `content` share, as it is founded; nothing: there is none, as for most content.
+    /// Where there is one, every request is carried out on it first, by all servers of the unit in one order, and
+    /// [`ContentService::apply`] is given what came of that in the place of the request, once it is certain: one
+    /// request for each response, or more while there is nothing to send.
+    fn shared(&self, _content: &ContentId) -> Option<Box<dyn SharedState>> {
+        None
+    }
+
+    /// The shared state that a [snapshot](SharedState::snapshot) was taken of; nothing if it is none.
+    fn restore(&self, _content: &ContentId, _snapshot: &[u8]) -> Option<Box<dyn SharedState>> {
+        None
+    }
+
     /// What the primary does next, and the context after it. Called again after each response, each request, and
     /// whenever a time that it asked for has come.
     fn next(&self, content: &ContentId, context: &mut Self::Context, now: Time) -> Next;
@@ -72,6 +87,18 @@ pub trait ContentService {
         true
     }
 }
+
+/// State that all sessions on a unit share: a deterministic state machine, the same at all servers of the unit.
+pub trait SharedState: fmt::Debug + Send + DynClone {
+    /// Carries out a request of some session, and says what came of it. Whatever a client may send has to be answered,
+    /// also what is not understood.
+    fn update(&mut self, request: &[u8]) -> Bytes;
+
+    /// All of it, for a server that is new.
+    fn snapshot(&self) -> Bytes;
+}
+
+dyn_clone::clone_trait_object!(SharedState);
 
 /// What a primary does next in a session.
 #[derive(Clone, Debug, PartialEq, Eq)]

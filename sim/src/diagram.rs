@@ -191,6 +191,11 @@ impl Diagram {
                 format!("move {} {to}", self.session(*session))
             }
             ContentMessage::Adjust { change, .. } => format!("policy {change:?}"),
+            ContentMessage::Found { .. } => "found the shared state".into(),
+            ContentMessage::Settle { .. } => "all have come".into(),
+            ContentMessage::Update { session, number, .. } => {
+                format!("carry out request {number} of {}", self.session(*session))
+            }
             ContentMessage::Publish { edition, .. } => format!("publish edition {edition}"),
             ContentMessage::Holds { editions, .. } => {
                 let numbers: Vec<String> = editions.iter().map(ToString::to_string).collect();

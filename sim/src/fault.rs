@@ -35,6 +35,8 @@ pub enum Strike {
     Stage(usize),
     /// And has new sessions opened on it.
     Publish(usize, UnitId, u32),
+    /// No fault: operators look whether shared states have to be founded.
+    Look,
     /// The machines fall into parts, which do not reach each other.
     Partition,
     /// Two parts become one again.
@@ -109,7 +111,7 @@ impl Strike {
             Strike::Slow(_) => "slowness",
             Strike::Hang(_) => "content server hung",
             Strike::Lower(_) => "barrier down",
-            Strike::Stage(_) | Strike::GoOn(..) => return None,
+            Strike::Stage(_) | Strike::Look | Strike::GoOn(..) => return None,
         })
     }
 }

@@ -28,12 +28,14 @@ pub struct Unit {
     /// How surely the session group has its responses before clients are sent them. Where it is to have them, random
     /// numbers are drawn for them.
     pub commit: Option<Level>,
+    /// Whether its sessions share a log, in which all their requests are written.
+    pub shared: bool,
 }
 
 impl Unit {
     /// A unit of one edition, of which nothing is left to chance.
     pub fn new(id: UnitId, holders: BTreeSet<usize>, length: u32) -> Unit {
-        Unit { id, editions: BTreeMap::from([(1, holders)]), length, commit: None }
+        Unit { id, editions: BTreeMap::from([(1, holders)]), length, commit: None, shared: false }
     }
 
     /// How many positions an edition has: no two have the same length.
@@ -104,6 +106,8 @@ pub struct Knobs {
     pub patience: Duration,
     /// The faults.
     pub weather: Weather,
+    /// Whether operators look after shared states.
+    pub operators: bool,
 }
 
 /// Milliseconds.
@@ -171,6 +175,7 @@ impl Knobs {
             },
             patience: Duration::from_secs(4),
             weather: Weather::fair(),
+            operators: false,
         }
     }
 
@@ -192,6 +197,8 @@ impl Knobs {
         knobs.weather = Weather::from_dice(dice);
         make_anew(&mut knobs, &mut Dice::new(seed, 8));
         leave_to_chance(&mut knobs, &mut Dice::new(seed, 6));
+        share(&mut knobs, &mut Dice::new(seed, 9));
+        knobs.operators = true;
         knobs
     }
 }
@@ -241,6 +248,14 @@ fn leave_to_chance(knobs: &mut Knobs, dice: &mut Dice) {
             dice.pick(&[None, None, None, Some(Level::Safe), Some(Level::Safe), Some(Level::Agreed)]);
     }
     knobs.habits.forgets = dice.pick(&[0, 30, 80]);
+}
+
+/// In some worlds the sessions on some units share a state. Such sessions are not made anew.
+fn share(knobs: &mut Knobs, dice: &mut Dice) {
+    let some = dice.percent(30) && knobs.sessions.policy.rebuild == Rebuild::Never;
+    for unit in knobs.units.iter_mut().filter(|unit| some && unit.commit.is_none()) {
+        unit.shared = dice.percent(70);
+    }
 }
 
 fn shape_network(knobs: &mut Knobs, dice: &mut Dice) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::{Digest, Level, Time};
 use serde::{Deserialize, Serialize};
-use session_core::{ContentId, ContentService, Edition, Next, Refusal, RefusalKind, UnitInfo};
+use session_core::{ContentId, ContentService, Edition, Next, Refusal, RefusalKind, SharedState, UnitInfo};
 
 use crate::dice::Dice;
 use crate::knobs::Unit;
@@ -113,6 +113,25 @@ pub struct Response {
     pub tape: Tape,
 }
 
+/// What all sessions on a unit share: a log of their requests.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Log {
+    /// A fingerprint of all that is written in it.
+    sum: Digest,
+}
+
+impl SharedState for Log {
+    /// What comes of a request depends on all that came before it.
+    fn update(&mut self, request: &[u8]) -> Bytes {
+        self.sum = self.sum.and(request);
+        Bytes::from(postcard::to_allocvec(&(self.sum, request)).expect("logs are plain data"))
+    }
+
+    fn snapshot(&self) -> Bytes {
+        Bytes::from(postcard::to_allocvec(self).expect("logs are plain data"))
+    }
+}
+
 /// The service at one server.
 pub struct Toy {
     machine: usize,
@@ -165,6 +184,9 @@ impl ContentService for Toy {
 
     fn apply(&self, content: &ContentId, context: &mut Context, request: &[u8]) -> Result<(), Refusal> {
         let malformed = |error| Refusal { kind: RefusalKind::Malformed, message: format!("{error}") };
+        let is_written = self.unit(content).shared;
+        let written = is_written.then(|| postcard::from_bytes::<(Digest, &[u8])>(request).map_err(malformed));
+        let request = written.transpose()?.map_or(request, |(_, request)| request);
         let request: Request = postcard::from_bytes(request).map_err(malformed)?;
         assert_eq!(context.tape.length, self.length(content), "a session stays with its edition");
         context.tape.apply(&request)?;
@@ -178,6 +200,14 @@ impl ContentService for Toy {
 
     fn commit(&self, content: &ContentId) -> Option<Level> {
         self.unit(content).commit
+    }
+
+    fn shared(&self, content: &ContentId) -> Option<Box<dyn SharedState>> {
+        self.unit(content).shared.then(|| Box::new(Log { sum: Digest::EMPTY }) as Box<dyn SharedState>)
+    }
+
+    fn restore(&self, _: &ContentId, snapshot: &[u8]) -> Option<Box<dyn SharedState>> {
+        postcard::from_bytes::<Log>(snapshot).ok().map(|log| Box::new(log) as Box<dyn SharedState>)
     }
 
     fn next(&self, content: &ContentId, context: &mut Context, now: Time) -> Next {

@@ -7,6 +7,7 @@ mod describe;
 mod direct;
 mod editions;
 mod faults;
+mod foundings;
 mod settle;
 mod stops;
 mod story;
@@ -156,6 +157,7 @@ impl World {
         for node in self.processes() {
             self.restart(node);
         }
+        self.begin_to_look();
         for _ in 0..self.knobs.clients {
             let habits = Some(self.knobs.habits.clone());
             self.add_client(habits, None);

@@ -6,6 +6,8 @@ use model::Address;
 use serde::{Deserialize, Serialize};
 use tonic::transport::{Channel, Endpoint};
 
+use crate::tls::{Role, Tls};
+
 /// The largest message that any service takes or sends, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -47,17 +49,46 @@ pub struct KeepaliveArgs {
 #[error("{0} is not of the form host:port")]
 pub struct BadAddress(pub Address);
 
-/// How to connect to `address`. Nothing is sent before the caller connects.
-pub fn endpoint(address: &Address, keepalive: &Keepalive) -> Result<Endpoint, BadAddress> {
-    let endpoint =
-        Endpoint::from_shared(format!("http://{address}")).map_err(|_| BadAddress(address.clone()))?;
-    Ok(endpoint
-        .tcp_nodelay(true)
-        .max_frame_size(FRAME_BYTES_MAX)
-        .connect_timeout(keepalive.timeout)
-        .http2_keep_alive_interval(keepalive.interval)
-        .keep_alive_timeout(keepalive.timeout)
-        .keep_alive_while_idle(true))
+/// How connections of a process are made, both ways: with what care for silence, and as whom.
+#[derive(Clone, Debug, Default)]
+pub struct Wire {
+    /// When a silent connection counts as broken.
+    pub keepalive: Keepalive,
+    /// Who this process is, where connections are TLS.
+    pub tls: Option<Tls>,
+}
+
+impl Wire {
+    /// How to connect to the process of that role at `address`. Nothing is sent before the caller connects.
+    ///
+    /// # Errors
+    /// If there can be no connection to such an address.
+    pub fn endpoint(&self, address: &Address, role: Role) -> Result<Endpoint, DialError> {
+        let bad = || BadAddress(address.clone());
+        let unreachable = |source| DialError::Unreachable { address: address.clone(), source };
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).map_err(|_| bad())?;
+        let endpoint = endpoint
+            .tcp_nodelay(true)
+            .max_frame_size(FRAME_BYTES_MAX)
+            .connect_timeout(self.keepalive.timeout)
+            .http2_keep_alive_interval(self.keepalive.interval)
+            .keep_alive_timeout(self.keepalive.timeout)
+            .keep_alive_while_idle(true);
+        match &self.tls {
+            Some(tls) => endpoint.tls_config(tls.client(role)).map_err(unreachable),
+            None => Ok(endpoint),
+        }
+    }
+
+    /// Connects to the process of that role at `address`, once.
+    ///
+    /// # Errors
+    /// If nobody answers there, or not a process of that role.
+    pub async fn connect(&self, address: &Address, role: Role) -> Result<Channel, DialError> {
+        let endpoint = self.endpoint(address, role)?;
+        endpoint.connect().await.map_err(|source| DialError::Unreachable { address: address.clone(), source })
+    }
 }
 
 /// How long to wait before the next attempt to reach somebody: 5 ms, then twice as long each time, up to 500 ms.
@@ -112,12 +143,6 @@ pub enum DialError {
     },
 }
 
-/// Connects to `address`, once.
-pub async fn connect(address: &Address, keepalive: &Keepalive) -> Result<Channel, DialError> {
-    let endpoint = endpoint(address, keepalive)?;
-    endpoint.connect().await.map_err(|source| DialError::Unreachable { address: address.clone(), source })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,6 +169,7 @@ mod tests {
     #[test]
     fn an_address_without_form_is_refused() {
         let bad = Address::new("no port here");
-        assert_eq!(endpoint(&bad, &Keepalive::default()).err(), Some(BadAddress(bad)));
+        let refused = Wire::default().endpoint(&bad, Role::Gateway);
+        assert!(matches!(refused, Err(DialError::Address(BadAddress(it))) if it == bad));
     }
 }

@@ -1,5 +1,5 @@
 //! What all four services do in the same way, and nothing else: settings, telemetry, a gRPC server and its clients,
-//! signals and exit codes, the host of a machine, threads beside it, traces, and status details.
+//! signals and exit codes, the host of a machine, threads beside it, traces, metrics, and status details.
 //!
 //! A service is `process::main` around its own `run(config, shutdown)`; whatever only some services need stays out.
 #![deny(missing_docs)]
@@ -8,6 +8,9 @@ pub mod aside;
 pub mod detection;
 pub mod dial;
 pub mod driver;
+mod healthcheck;
+pub mod metrics;
+pub mod ops;
 pub mod parent;
 pub mod process;
 pub mod serve;
@@ -15,4 +18,5 @@ pub mod settings;
 pub mod shutdown;
 pub mod status;
 pub mod telemetry;
+pub mod tls;
 pub mod trace;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::healthcheck;
 use crate::settings::{self, Settings};
 use crate::shutdown::{self, Exit, Failure};
 use crate::telemetry;
@@ -21,6 +22,10 @@ pub struct CommonArgs {
     #[arg(long)]
     #[serde(skip)]
     pub check_config: bool,
+    /// Ask the process that runs with these settings whether it serves, and exit: 0 if it does
+    #[arg(long, conflicts_with = "check_config")]
+    #[serde(skip)]
+    pub healthcheck: bool,
     /// Name of the cluster: processes of different clusters refuse each other
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
@@ -42,12 +47,22 @@ pub struct CommonArgs {
     /// How long a drain may take, such as 25s
     #[arg(long, value_name = "DURATION")]
     pub drain_timeout: Option<String>,
+    /// Metrics and health over HTTP.
+    #[command(flatten)]
+    pub ops: crate::ops::OpsArgs,
     /// Logging.
     #[command(flatten)]
     pub log: telemetry::LogArgs,
     /// Detection of silent connections.
     #[command(flatten)]
     pub keepalive: crate::dial::KeepaliveArgs,
+    /// Mutual TLS.
+    #[command(flatten)]
+    pub tls: crate::tls::TlsArgs,
+    /// Let others than this computer connect without TLS: the network is trusted
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub insecure: bool,
 }
 
 /// The command line of a service.
@@ -88,10 +103,13 @@ where
             return Exit::Settings.into();
         }
     };
-    if common.check_config {
-        return Exit::Ok.into();
-    }
-    let ended = start(service, workers, config, run);
+    let ended = if common.check_config {
+        config.wire().map(drop).map_err(Failure::from)
+    } else if common.healthcheck {
+        healthcheck::ask(&config)
+    } else {
+        start(service, workers, config, run)
+    };
     match ended {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {
@@ -113,7 +131,9 @@ where
     runtime.event_interval(TURNS);
     let runtime = runtime.enable_all().build()?;
     let ended = runtime.block_on(async {
-        let _telemetry = telemetry::init(service, config.log());
+        let (cluster, name) = config.who();
+        let who = telemetry::Who { role: service, cluster, name };
+        let _telemetry = telemetry::init(who, config.log());
         end_on_panic();
         run(config, shutdown::on_signal()?).await
     });

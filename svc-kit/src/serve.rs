@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::Address;
@@ -22,8 +23,9 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::dial::{FRAME_BYTES_MAX, Keepalive};
+use crate::dial::{FRAME_BYTES_MAX, Wire};
 use crate::shutdown::Failure;
+use crate::tls::{self, Access, Gate, Guard};
 
 /// A bound listener, and the address that others use.
 pub struct Listener {
@@ -68,6 +70,8 @@ pub fn announce(file: &Path, address: SocketAddr) -> Result<(), Failure> {
 pub struct Health {
     reporter: HealthReporter,
     services: Arc<[&'static str]>,
+    /// As it was reported last.
+    serves: Arc<AtomicBool>,
 }
 
 impl Health {
@@ -81,7 +85,13 @@ impl Health {
         self.report(ServingStatus::NotServing).await;
     }
 
+    /// What was reported last.
+    pub fn is_serving(&self) -> bool {
+        self.serves.load(Ordering::Relaxed)
+    }
+
     async fn report(&self, status: ServingStatus) {
+        self.serves.store(status == ServingStatus::Serving, Ordering::Relaxed);
         self.reporter.set_service_status("", status).await;
         for service in self.services.iter() {
             self.reporter.set_service_status(service, status).await;
@@ -93,7 +103,7 @@ impl Health {
 #[derive(Default)]
 pub struct Services {
     routes: Routes,
-    names: Vec<&'static str>,
+    gates: Vec<(&'static str, Gate)>,
 }
 
 impl Services {
@@ -102,45 +112,48 @@ impl Services {
         Services::default()
     }
 
-    /// Adds a service.
+    /// Adds a service. Where it is known who calls, its methods are for those whom `access` says, given the method's name.
     #[must_use]
-    pub fn with<S>(mut self, service: S) -> Services
+    pub fn with<S>(mut self, service: S, access: fn(&str) -> Access) -> Services
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + NamedService,
         S: Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
     {
-        self.names.push(S::NAME);
+        self.gates.push((S::NAME, access));
         self.routes = self.routes.add_service(service);
         self
     }
 
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.gates.iter().map(|(name, _)| *name)
+    }
+
     /// The server of these services, with health (not serving yet) and with reflection, v1 and v1alpha, as
     /// `descriptors` describe the services.
-    pub async fn server(
-        self,
-        keepalive: &Keepalive,
-        descriptors: &[u8],
-    ) -> Result<(Server, Health), Failure> {
+    pub async fn server(self, wire: &Wire, descriptors: &[u8]) -> Result<(Server, Health), Failure> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let reflection = || {
-            let names = self.names.iter().copied().chain(["grpc.health.v1.Health"]);
+            let names = self.names().chain(["grpc.health.v1.Health"]);
             let described = tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(descriptors)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
             names.fold(described, tonic_reflection::server::Builder::with_service_name)
         };
+        let names = self.names().collect();
         let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
         let routes = self.routes.add_service(health_service).add_service(v1).add_service(v1alpha).prepare();
-        let health = Health { reporter, services: self.names.into() };
+        let health = Health { reporter, services: names, serves: Arc::default() };
         health.not_serving().await;
-        Ok((Server { keepalive: *keepalive, routes }, health))
+        let guard = Guard::new(wire.tls.as_ref(), self.gates);
+        Ok((Server { wire: wire.clone(), guard, routes }, health))
     }
 }
 
 /// A server that is ready to run.
 pub struct Server {
-    keepalive: Keepalive,
+    wire: Wire,
+    guard: Guard,
     routes: Routes,
 }
 
@@ -150,13 +163,26 @@ impl Server {
     pub async fn serve(self, listener: Listener, stop: CancellationToken) -> Result<(), Failure> {
         const GRACE: Duration = Duration::from_secs(1);
         tracing::info!(advertised = %listener.advertised, "listening on {}", listener.bound);
-        let connections = TcpIncoming::from(listener.tcp).with_nodelay(Some(true));
-        let serving = tonic::transport::Server::builder()
+        let Wire { keepalive, tls } = self.wire;
+        let router = tonic::transport::Server::builder()
             .max_frame_size(Some(FRAME_BYTES_MAX))
-            .http2_keepalive_interval(Some(self.keepalive.interval))
-            .http2_keepalive_timeout(Some(self.keepalive.timeout))
-            .add_routes(self.routes)
-            .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
+            .http2_keepalive_interval(Some(keepalive.interval))
+            .http2_keepalive_timeout(Some(keepalive.timeout))
+            .layer(self.guard)
+            .add_routes(self.routes);
+        let stopped = stop.clone().cancelled_owned();
+        let serving = async {
+            match tls {
+                Some(tls) => {
+                    let connections = tls::accept(listener.tcp, tls);
+                    router.serve_with_incoming_shutdown(connections, stopped).await
+                }
+                None => {
+                    let connections = TcpIncoming::from(listener.tcp).with_nodelay(Some(true));
+                    router.serve_with_incoming_shutdown(connections, stopped).await
+                }
+            }
+        };
         let late = async {
             stop.cancelled().await;
             tokio::time::sleep(GRACE).await;
@@ -175,7 +201,7 @@ mod tests {
     use tonic_health::pb::health_client::HealthClient;
 
     use super::*;
-    use crate::dial;
+    use crate::tls::Role;
 
     #[tokio::test]
     async fn a_server_on_port_0_announces_itself_reports_health_and_stops() {
@@ -186,11 +212,11 @@ mod tests {
         let address = Address::new(std::fs::read_to_string(&file).unwrap().trim());
         assert_eq!(&address, listener.advertised());
 
-        let keepalive = Keepalive::default();
-        let (server, health) = Services::new().server(&keepalive, &[]).await.unwrap();
+        let wire = Wire::default();
+        let (server, health) = Services::new().server(&wire, &[]).await.unwrap();
         let stop = CancellationToken::new();
         let served = tokio::spawn(server.serve(listener, stop.clone()));
-        let mut client = HealthClient::new(dial::connect(&address, &keepalive).await.unwrap());
+        let mut client = HealthClient::new(wire.connect(&address, Role::Server).await.unwrap());
         let mut check = async || {
             let answer = client.check(HealthCheckRequest { service: String::new() }).await.unwrap();
             answer.into_inner().status()

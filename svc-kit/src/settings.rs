@@ -9,6 +9,7 @@
 
 pub mod address;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use figment::error::Kind;
@@ -19,6 +20,9 @@ use model::Name;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::dial::Wire;
+use crate::tls::{Role, TlsError};
+
 const ENV_PREFIX: &str = "HANDOVER_";
 
 /// The cluster that processes belong to if none is set.
@@ -28,6 +32,9 @@ pub fn default_cluster() -> Name {
 
 /// The settings of one service.
 pub trait Settings: DeserializeOwned {
+    /// What processes with these settings are there for.
+    const ROLE: Role;
+
     /// Judges what the types of single settings cannot express.
     fn check(&self) -> Result<(), Invalid> {
         Ok(())
@@ -35,6 +42,18 @@ pub trait Settings: DeserializeOwned {
 
     /// How this service logs.
     fn log(&self) -> &crate::telemetry::Log;
+
+    /// The cluster, and the name of this process in it.
+    fn who(&self) -> (Name, Name);
+
+    /// Where this service takes connections.
+    fn listen(&self) -> SocketAddr;
+
+    /// How it takes and makes them.
+    ///
+    /// # Errors
+    /// If the files that show who this process is are of no use.
+    fn wire(&self) -> Result<Wire, TlsError>;
 }
 
 /// A setting whose value has the right type and is wrong nevertheless.
@@ -277,6 +296,7 @@ fn origin_of(metadata: &Metadata) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::time::Duration;
 
     use model::Address;
@@ -304,14 +324,28 @@ mod tests {
     }
 
     impl Settings for Config {
+        const ROLE: Role = Role::Server;
+
         fn check(&self) -> Result<(), Invalid> {
             let longer = self.keepalive.timeout >= self.keepalive.interval;
             let reason = || "must not be shorter than `keepalive.interval`".to_owned();
             longer.then_some(()).ok_or_else(|| Invalid { key: "keepalive.timeout", reason: reason() })
         }
 
+        fn who(&self) -> (Name, Name) {
+            (default_cluster(), self.name)
+        }
+
         fn log(&self) -> &Log {
             &self.log
+        }
+
+        fn listen(&self) -> SocketAddr {
+            (Ipv4Addr::LOCALHOST, self.port).into()
+        }
+
+        fn wire(&self) -> Result<Wire, TlsError> {
+            Ok(Wire::default())
         }
     }
 

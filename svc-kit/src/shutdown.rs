@@ -42,6 +42,9 @@ pub enum Failure {
     /// The settings are wrong.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// Who this process is cannot be shown.
+    #[error("no TLS: {0}")]
+    Tls(#[from] crate::tls::TlsError),
     /// What was written down before is damaged, or belongs to another.
     #[error("cannot go on from {}: {reason}", path.display())]
     State {
@@ -81,6 +84,14 @@ pub enum Failure {
     /// The cluster cannot be reached.
     #[error("cannot reach {0}")]
     Unreachable(String),
+    /// The process that was asked does not serve.
+    #[error("{address} does not serve: {status}")]
+    Unhealthy {
+        /// Where it takes connections.
+        address: model::Address,
+        /// What it says.
+        status: &'static str,
+    },
     /// Another process of the same name takes the place of this one. To come back would only begin a fight.
     #[error("another process is called by the name of this one: {0}")]
     Superseded(String),
@@ -93,15 +104,17 @@ impl Failure {
     /// The status with which the process ends.
     pub fn exit(&self) -> Exit {
         match self {
-            Failure::Settings(_) => Exit::Settings,
+            Failure::Settings(_) | Failure::Tls(_) => Exit::Settings,
             Failure::Unreachable(_) => Exit::Unreachable,
             Failure::State { .. } => Exit::State,
             Failure::Superseded(_) => Exit::Superseded,
             Failure::Undrained(_) => Exit::Undrained,
             Failure::Ended(_) | Failure::Reflection(_) => Exit::Bug,
-            Failure::Bind { .. } | Failure::Write { .. } | Failure::Serve(_) | Failure::System(_) => {
-                Exit::Error
-            }
+            Failure::Bind { .. }
+            | Failure::Write { .. }
+            | Failure::Serve(_)
+            | Failure::System(_)
+            | Failure::Unhealthy { .. } => Exit::Error,
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Logs, as text or as JSON lines, on standard error; and spans over OTLP for those who collect them.
 //!
-//! What is logged: TRACE a message, DEBUG a branch, INFO a view or a change of role, WARN what a human may look at,
-//! ERROR the process ends. Never payloads.
+//! What is logged: TRACE a message, DEBUG a branch, INFO a view, a session that another server takes over, a step of a
+//! drain, WARN what a human may look at, ERROR the process ends. Never payloads, never secrets.
+
+mod lines;
 
 use std::io::IsTerminal;
 
+use model::Name;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use serde::{Deserialize, Serialize};
@@ -66,6 +69,17 @@ pub struct LogArgs {
     pub format: Option<Format>,
 }
 
+/// Which process it is that speaks.
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// What it is, such as `gateway`.
+    pub role: &'static str,
+    /// Its cluster.
+    pub cluster: Name,
+    /// Its name.
+    pub name: Name,
+}
+
 /// Sends what is buffered when it is dropped.
 #[must_use]
 pub struct Telemetry(Option<SdkTracerProvider>);
@@ -82,7 +96,8 @@ impl Drop for Telemetry {
 
 /// Starts logging for the whole process, and exports spans if `OTEL_EXPORTER_OTLP_ENDPOINT` is set. A second call
 /// changes nothing. Needs a runtime.
-pub fn init(service: &'static str, log: &Log) -> Telemetry {
+pub fn init(who: Who, log: &Log) -> Telemetry {
+    let service = who.role;
     let text = std::env::var("RUST_LOG").unwrap_or_else(|_| log.level.0.clone());
     let (filter, complaint) = match EnvFilter::builder().parse(&text) {
         Ok(filter) => (filter, None),
@@ -94,7 +109,9 @@ pub fn init(service: &'static str, log: &Log) -> Telemetry {
         Format::Json => true,
     };
     let lines: Box<dyn Layer<Registry> + Send + Sync> = if json {
-        Box::new(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).with_filter(filter))
+        Box::new(
+            fmt::layer().event_format(lines::Lines(who)).with_writer(std::io::stderr).with_filter(filter),
+        )
     } else {
         Box::new(
             fmt::layer()

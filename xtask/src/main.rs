@@ -1,5 +1,7 @@
 //! The automation of this repository: `cargo xtask ci` is what CI runs, locally.
 
+mod engine;
+mod observability;
 mod steps;
 mod tidy;
 
@@ -7,8 +9,10 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask <command>
 
-  ci     format, lints, unit tests, scripts, simulation, mutants, contracts, end-to-end tests,
-         chaos on real networks (needs root), the main job
+  ci     format, lints, unit tests, scripts, simulation, mutants, contracts, alert rules, end-to-end tests,
+         chaos on real networks (needs root), drills on the compose cluster (needs root), the main job
+  compose
+         of these, the drills on the compose cluster alone
   tidy   the rules that no other tool checks: claims, dependencies between crates, file sizes
 ";
 
@@ -16,6 +20,8 @@ fn main() -> ExitCode {
     let command = std::env::args().nth(1);
     let done = match command.as_deref() {
         Some("ci") => steps::ci(),
+        Some("compose") => steps::compose(),
+        Some(engine::INSIDE) => engine::inside(steps::drills),
         Some("tidy") => tidy::check(),
         Some(_) | None => {
             eprint!("{USAGE}");

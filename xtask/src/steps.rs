@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use crate::tidy;
+use crate::{engine, observability, tidy};
 
 const BUF: &str = "@bufbuild/buf@1.75.0";
+const PROTOC: &str = "grpcio-tools==1.85.1";
 const TOOLS: &str = "target/tools";
 
 /// Runs every step, and stops at the first that fails.
@@ -36,8 +37,11 @@ pub fn ci() -> anyhow::Result<()> {
     })?;
     step("mutants", &|| cargo(&["run", "--release", "--quiet", "--package", "sim", "--bin", "mutants"]))?;
     step("contracts", &contracts)?;
+    step("alert rules", &observability::check_rules)?;
     step("end to end", &|| cargo(&["test", "--package", "e2e", "--quiet"]))?;
+    step("clients", &clients)?;
     step("chaos", &chaos)?;
+    step("compose", &compose)?;
     step("main job", &|| handover(&["demo"]))?;
     step("benchmark runs", &|| {
         let smoke = ["latency", "--count", "100"];
@@ -53,7 +57,9 @@ pub fn ci() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs `buf`, which also stands in for `grpcurl` in the end-to-end tests, and lints the contracts.
+/// Installs `buf`, which also stands in for `grpcurl` in the end-to-end tests, lints the contracts, and compares them with
+/// those that were released: nobody's generated client is to break. A release writes `proto/released.binpb` anew, by
+/// `buf build proto --exclude-source-info -o proto/released.binpb`.
 fn contracts() -> anyhow::Result<()> {
     let buf = format!("{TOOLS}/node_modules/.bin/buf");
     if !Path::new(&buf).exists() {
@@ -67,25 +73,55 @@ fn contracts() -> anyhow::Result<()> {
             BUF,
         ]))?;
     }
-    run(Command::new(buf).args(["lint", "proto"]))
+    run(Command::new(&buf).args(["lint", "proto"]))?;
+    run(Command::new(buf).args(["breaking", "proto", "--against", "proto/released.binpb"]))
 }
 
-/// Three minutes of faults on real networks, by a new seed each time. Installs what that needs, where it is missing.
+/// The client in Python, as somebody installs it: its stubs generated, in an environment of its own.
+fn clients() -> anyhow::Result<()> {
+    let (environment, package) = (format!("{TOOLS}/python"), "sdk/python/src");
+    run(Command::new("python3").args(["-m", "venv", &environment]))?;
+    let python = || Command::new(format!("{environment}/bin/python"));
+    run(python().args(["-m", "pip", "install", "--quiet", PROTOC]))?;
+    let outputs = ["--python_out", "--pyi_out", "--grpc_python_out"].map(|flag| format!("{flag}={package}"));
+    let stubs = ["-m", "grpc_tools.protoc", "-I", "proto", "proto/handover/session/v1/session.proto"];
+    run(python().args(stubs).args(outputs))?;
+    run(python().args(["-m", "pip", "install", "--quiet", "./sdk/python"]))?;
+    let handover = std::path::absolute("target/release/handover")?;
+    run(python().args(["-m", "unittest", "discover", "sdk/python/tests"]).env("HANDOVER_BIN", handover))
+}
+
+/// Five minutes of faults on real networks, by a new seed each time, and the drills. Installs what that needs, where it is
+/// missing.
 fn chaos() -> anyhow::Result<()> {
     let is_there = |tool: &&str| Command::new(tool).arg("-V").output().is_ok();
     if !["ip", "tc", "nft"].iter().all(is_there) {
-        let apt = |args: &[&str]| {
-            run(Command::new("apt-get").args(args))
-                .context("install iproute2 and nftables, or run this as root")
-        };
-        apt(&["update", "--quiet"])?;
-        apt(&["install", "--quiet", "--yes", "iproute2", "nftables"])?;
+        install(&["iproute2", "nftables"])?;
     }
-    let packages = ["chaos", "gcs-svc", "membership-svc", "server-svc", "gateway"]
-        .iter()
-        .flat_map(|package| ["--package", package]);
-    run(Command::new(env!("CARGO")).args(["build", "--release", "--quiet", "--bins"]).args(packages))?;
-    run(Command::new("target/release/chaos").args(["--seconds", "180"]))
+    ["partition", "row"].iter().try_for_each(|drill| handover(&["chaos", "--drill", drill]))?;
+    handover(&["chaos", "--minutes", "5"])
+}
+
+/// The cluster of `docker-compose.yml`, drilled while films play.
+pub fn compose() -> anyhow::Result<()> {
+    // Anew, for other builds of `handover` leave one in its place that needs a C library.
+    cargo(&["--quiet", "static"])?;
+    engine::beside(drills)
+}
+
+/// The drills, on an engine that runs.
+pub fn drills() -> anyhow::Result<()> {
+    let mut command = Command::new("target/release/handover");
+    run(command.args(["chaos", "compose"]).env("HANDOVER_IMAGE_FROM", "host"))
+}
+
+/// Installs packages of Debian.
+pub fn install(packages: &[&str]) -> anyhow::Result<()> {
+    let hint = || format!("install {}, or run this as root", packages.join(", "));
+    run(Command::new("apt-get").args(["update", "--quiet"])).with_context(hint)?;
+    let flags = ["install", "--quiet", "--yes", "--no-install-recommends"];
+    let mut install = Command::new("apt-get");
+    run(install.env("DEBIAN_FRONTEND", "noninteractive").args(flags).args(packages)).with_context(hint)
 }
 
 fn cargo(args: &[&str]) -> anyhow::Result<()> {
@@ -96,9 +132,17 @@ fn handover(args: &[&str]) -> anyhow::Result<()> {
     run(Command::new("target/release/handover").args(args))
 }
 
-fn run(command: &mut Command) -> anyhow::Result<()> {
+/// Runs a command, and shows which.
+pub fn run(command: &mut Command) -> anyhow::Result<()> {
     let shown = format!("{command:?}").replace('"', "");
     println!("$ {shown}");
+    // Build scripts that look at what cargo said of the program that calls it would run anew for every other one.
+    for (name, _) in std::env::vars_os() {
+        let bytes = name.as_encoded_bytes();
+        if bytes.starts_with(b"CARGO_PKG_") || bytes.starts_with(b"CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
     let status = command.status().with_context(|| format!("cannot run `{shown}`"))?;
     if !status.success() {
         bail!("`{shown}`: {status}");

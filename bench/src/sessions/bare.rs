@@ -11,7 +11,8 @@ use proto::session::v1 as pb;
 use proto::session::v1::attach_response::Event;
 use proto::session::v1::session_service_client::SessionServiceClient;
 use proto::session::v1::session_service_server::{SessionService, SessionServiceServer};
-use svc_kit::dial::{self, Keepalive};
+use svc_kit::dial::Wire;
+use svc_kit::tls::Role;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Channel;
@@ -36,7 +37,7 @@ pub async fn run(args: &BareArgs) -> anyhow::Result<()> {
     let behind = match &args.behind {
         Some(address) => {
             let address = Address::new(address);
-            Some(SessionServiceClient::new(dial::connect(&address, &Keepalive::default()).await?))
+            Some(SessionServiceClient::new(Wire::default().connect(&address, Role::Gateway).await?))
         }
         None => None,
     };

@@ -6,7 +6,8 @@ use model::Address;
 use proto::session::v1::attach_response::Event;
 use proto::session::v1::session_service_client::SessionServiceClient;
 use proto::session::v1::{AttachRequest, AttachResponse, CreateSessionRequest, Response, SendRequestRequest};
-use svc_kit::dial::{self, Keepalive};
+use svc_kit::dial::Wire;
+use svc_kit::tls::Role;
 use tokio::time::Instant;
 use tonic::Streaming;
 use tonic::transport::Channel;
@@ -37,11 +38,11 @@ async fn connect(
     unit: &str,
     sessions: usize,
 ) -> anyhow::Result<Vec<SessionServiceClient<Channel>>> {
-    let keepalive = Keepalive::default();
+    let wire = Wire::default();
     let shared = if unit.starts_with("flood") { 1 } else { PER_CONNECTION };
     let connections = sessions.div_ceil(shared).max(gateways.len().min(sessions));
     let dialled =
-        (0..connections).map(|number| dial::connect(&gateways[number % gateways.len()], &keepalive));
+        (0..connections).map(|number| wire.connect(&gateways[number % gateways.len()], Role::Gateway));
     Ok(try_join_all(dialled).await?.into_iter().map(SessionServiceClient::new).collect())
 }
 

@@ -1,5 +1,6 @@
 //! A session has one primary: a fence belongs to one server for ever, only that server responds under it, a gateway
-//! that knows a session never goes back to an older one, and in a quiescent run exactly one live server is primary of each open session.
+//! that knows a session never goes back to an older one, unless the session is made anew or nobody came to serve it for
+//! too long, and in a quiescent run exactly one live server is primary of each open session.
 //! [FK:one-primary]
 //!
 //! For a while two servers may both believe that they are primary, but never under one fence.
@@ -80,7 +81,10 @@ impl Property for OnePrimary {
             Event::GatewayCrash { gateway } => {
                 self.accepted.remove(gateway);
             }
-            Event::Release { gateway, session } => {
+            Event::Close { gateway, session }
+            | Event::Release { gateway, session }
+            | Event::Rebuild { gateway, session }
+            | Event::Unfence { gateway, session } => {
                 self.accepted.entry(*gateway).or_default().remove(session);
             }
             Event::Detach { process } => {
@@ -151,11 +155,17 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
             "the old primary has not heard that it is replaced",
             served.clone().primary("b/1", 2).detaches("a/1").quiescent_open("a b"),
         ),
-        accepted("a gateway that forgot the session knows no newer fence", {
+        accepted("a gateway that forgot the session, or its servers, knows no newer fence", {
             let newer = served.clone().primary("b/1", 2).responds("b/1", 2, 1, 0).accepts("gw", 2, 1);
             let crashed = newer.gateway_crashes("gw").responds("a/1", 1, 2, 0).accepts("gw", 1, 2);
             let newer = crashed.responds("b/1", 2, 3, 0).accepts("gw", 2, 3).releases("gw");
-            newer.responds("a/1", 1, 4, 0).accepts("gw", 1, 4)
+            let older = newer.responds("a/1", 1, 4, 0).accepts("gw", 1, 4);
+            let newer = older.responds("b/1", 2, 5, 0).accepts("gw", 2, 5).closes("gw");
+            let older = newer.responds("a/1", 1, 6, 0).accepts("gw", 1, 6);
+            let newer = older.responds("b/1", 2, 7, 0).accepts("gw", 2, 7).rebuilds("gw");
+            let older = newer.responds("a/1", 1, 8, 0).accepts("gw", 1, 8);
+            let newer = older.responds("b/1", 2, 9, 0).accepts("gw", 2, 9).unfences("gw");
+            newer.responds("a/1", 1, 10, 0).accepts("gw", 1, 10)
         }),
         accepted(
             "b takes over from a",

@@ -3,8 +3,11 @@
 //! there. A response is the same whenever it is received. [FK:exactly-once]
 //!
 //! With output commit, another response under the same number counts if some member of the session group should have
-//! known better: it was given the first one, or, where that was to be safe, the one before it. If all such members are
-//! gone, nobody remembers; where servers part and come together again, each side may have its own response.
+//! known better: it was given the first one, or, where that was to be safe, the one before it, and whoever sent the first one
+//! never lost it. If all such members are gone, nobody remembers; where servers part, each side may have its own response,
+//! whether they come together again or not. Who is given a
+//! response and was not given the one before has gone on from a client that had more: what he was given until then is
+//! of the past, since what follows on it cannot be had any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,9 +25,12 @@ struct Client {
     attached: BTreeMap<u64, usize>,
     /// Where gateways accepted a response that did not follow the one before.
     restarts: BTreeMap<u64, Vec<Position>>,
+    /// Who sent each response.
+    senders: BTreeMap<(u64, Digest), BTreeSet<ProcessId>>,
     /// Responses that were not what they had been.
     changes: Vec<Change>,
-    /// What each server was given as committed, in its order, for each time that it had a part in the session.
+    /// What each server was given as committed, in its order, for each time that it had a part in the session, without a
+    /// gap.
     stays: BTreeMap<ProcessId, Vec<Vec<Given>>>,
 }
 
@@ -53,8 +59,9 @@ struct Given {
 }
 
 impl Change {
-    /// Whether a server that was given all this, in this order, should have known the first response.
-    fn is_known_to(&self, stay: &[Given]) -> bool {
+    /// Whether a server that was given all this, in this order, should have known the first response. Who has always been
+    /// `with` its senders was given it if he was given the one before.
+    fn is_known_to(&self, stay: &[Given], with: bool) -> bool {
         let gave = |given: &Given, digest| (given.response, given.digest) == (self.response, digest);
         let before = |given: &Given| {
             given.response + 1 == self.response
@@ -64,7 +71,7 @@ impl Change {
         let knew = stay.iter().any(|given| gave(given, self.first.digest));
         let gave_both = knew && stay.iter().any(|given| gave(given, self.then.digest));
         let passed_over = stay.windows(2).any(|pair| before(&pair[0]) && gave(&pair[1], self.then.digest));
-        gave_both || passed_over
+        gave_both || (with && passed_over)
     }
 }
 
@@ -75,6 +82,8 @@ pub(crate) struct ResponseOnce {
     accepted: BTreeMap<Name, BTreeMap<SessionId, u64>>,
     /// Of whom each server knew, whether they are there or not.
     known: BTreeMap<ProcessId, BTreeSet<ProcessId>>,
+    /// Whom each server lost.
+    lost: BTreeMap<ProcessId, BTreeSet<ProcessId>>,
     /// Some server came back to another one as the one that it was.
     parted: bool,
 }
@@ -105,6 +114,10 @@ impl Property for ResponseOnce {
                     stays.push(Vec::new());
                 }
                 let given = Given { response: *response, digest: *digest, level: *level };
+                let last = stays.last().and_then(|stay| stay.last()).map(|given| given.response);
+                if last.is_some_and(|last| last + 1 < *response) {
+                    stays.push(Vec::new());
+                }
                 stays.last_mut().into_iter().for_each(|stay| stay.push(given));
                 Ok(())
             }
@@ -112,6 +125,12 @@ impl Property for ResponseOnce {
                 let known = self.known.entry(*process).or_default();
                 self.parted |= view.joined.iter().any(|member| known.contains(member));
                 known.extend(view.members.iter().map(|member| member.process));
+                self.lost.entry(*process).or_default().extend(&view.left);
+                Ok(())
+            }
+            Event::Respond { server, session, response, digest, .. } => {
+                let senders = &mut self.clients.entry(*session).or_default().senders;
+                senders.entry((*response, *digest)).or_default().insert(*server);
                 Ok(())
             }
             Event::Role { server, session, role: Role::None, .. } => {
@@ -136,7 +155,7 @@ impl Property for ResponseOnce {
 
     fn finish(&mut self) -> Result<(), Breach> {
         for (session, client) in &self.clients {
-            client.nothing_changed(*session, self.parted)?;
+            self.nothing_changed(*session, client)?;
             // A client that writes no trace of its own leaves nothing to compare with.
             if client.attached.is_empty() {
                 continue;
@@ -184,16 +203,26 @@ impl Client {
         Ok(())
     }
 
-    fn nothing_changed(&self, session: SessionId, parted: bool) -> Result<(), Breach> {
+    /// Who sent what the client received first.
+    fn senders_of(&self, change: &Change) -> impl Iterator<Item = ProcessId> {
+        self.senders.get(&(change.response, change.first.digest)).into_iter().flatten().copied()
+    }
+}
+
+impl ResponseOnce {
+    fn nothing_changed(&self, session: SessionId, client: &Client) -> Result<(), Breach> {
         // What follows on something else is something else.
         let from_the_same = |change: &&Change| change.first.preceding == change.then.preceding;
-        for change in self.changes.iter().filter(from_the_same) {
+        for change in client.changes.iter().filter(from_the_same) {
             let response = change.response;
             let (before, at) = (change.first.at, change.then.at);
-            let knew = self.stays.iter().find(|(_, stays)| stays.iter().any(|stay| change.is_known_to(stay)));
+            let knew = client.stays.iter().find(|(server, stays)| {
+                let with = client.senders_of(change).any(|sender| self.has_kept(sender, **server));
+                stays.iter().any(|stay| change.is_known_to(stay, with))
+            });
             let who = match knew {
-                _ if self.stays.is_empty() => String::new(),
-                _ if parted => continue,
+                _ if client.stays.is_empty() => String::new(),
+                _ if self.parted => continue,
                 Some((server, _)) => format!(", and {server} knew it"),
                 None => continue,
             };
@@ -204,6 +233,14 @@ impl Client {
         }
         Ok(())
     }
+
+    /// Whether a server has known another one, and has not lost it.
+    fn has_kept(&self, server: ProcessId, other: ProcessId) -> bool {
+        let among = |them: &BTreeMap<ProcessId, BTreeSet<ProcessId>>| {
+            them.get(&server).is_some_and(|known| known.contains(&other))
+        };
+        among(&self.known) && !among(&self.lost)
+    }
 }
 
 #[cfg(test)]
@@ -212,6 +249,8 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
     let only = &["response_once"];
     let open = Script::new().forms(1, "a").attaches("a/1").opens("gw").primary("a/1", 1).client_attaches(0);
     let three = open.streams("a/1", 1, "gw", 1..=3, 0);
+    let both = Script::new().forms(1, "a b").told("a/1 b/1", "service", 1, "a/1 b/1").opens("gw");
+    let together = both.primary("a/1", 1).client_attaches(0).streams("a/1", 1, "gw", 1..=3, 0);
     let other_digest = |event: &mut Event| {
         if let Event::ClientReceive { digest, .. } = event {
             *digest = Digest::EMPTY;
@@ -241,8 +280,18 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
             again.client_attaches(2).client_receives(3).but(other_digest)
         }),
         rejected("a response changes that a backup should have been given", only, {
-            let committed = three.clone().commits("b/1", 1..=2).commits("b/1", 3..=3).but(other_commit);
+            let committed = together.clone().commits("b/1", 1..=2).commits("b/1", 3..=3).but(other_commit);
             committed.client_attaches(2).client_receives(3).but(other_digest)
+        }),
+        accepted("a response changes that was sent where the backup was lost, which has its own", {
+            let parted = together.forms(2, "a").told("a/1", "service", 0, "a/1");
+            let committed = parted.commits("b/1", 1..=2).commits("b/1", 3..=3).but(other_commit);
+            committed.client_attaches(2).client_receives(3).but(other_digest)
+        }),
+        accepted("a response changes that is followed by one that nobody remembers", {
+            let committed = three.clone().commits("b/1", 1..=2).commits("b/1", 4..=4);
+            let again = committed.commits("b/1", 2..=2).but(other_commit);
+            again.client_attaches(1).client_receives(2).but(other_digest)
         }),
         accepted("a response changes that nobody remembers", {
             let committed = three.clone().commits("a/1", 1..=3).commits("c/1", 3..=3).but(other_commit);

@@ -35,6 +35,9 @@ struct Promise {
     at: Position,
 }
 
+/// Who is through with a configuration, and how many messages it delivered there.
+type Through = BTreeMap<ConfigurationId, BTreeMap<DaemonId, (u64, Position)>>;
+
 /// The checker.
 #[derive(Default)]
 pub(crate) struct SafePrefix {
@@ -42,8 +45,7 @@ pub(crate) struct SafePrefix {
     told: BTreeMap<ProcessId, BTreeMap<GroupName, Told>>,
     /// How many messages are safe in a configuration.
     safe: BTreeMap<ConfigurationId, (u64, Position)>,
-    /// Who is through with a configuration, and how many messages it delivered there.
-    through: BTreeMap<ConfigurationId, BTreeMap<DaemonId, (u64, Position)>>,
+    through: Through,
     promises: BTreeMap<MessageId, Promise>,
     /// In which view of a group a process was when it left or was gone.
     parted: BTreeMap<(ProcessId, GroupName), BTreeSet<GroupViewId>>,
@@ -105,14 +107,17 @@ impl Property for SafePrefix {
                     self.given.entry(*message).or_default().insert(*process);
                 }
             }
+            // What was promised until now is kept. What the end of the processes brings is another matter.
             Event::Quiescent { daemons, .. } => {
+                let mut through = self.through.clone();
                 for daemon in daemons {
                     if let Some(Stay { configuration: Some(configuration), delivered }) =
                         self.stays.get(daemon)
                     {
-                        self.through.entry(*configuration).or_default().insert(*daemon, (*delivered, at));
+                        through.entry(*configuration).or_default().insert(*daemon, (*delivered, at));
                     }
                 }
+                return self.all_kept(&through);
             }
             _ => {}
         }
@@ -120,8 +125,14 @@ impl Property for SafePrefix {
     }
 
     fn finish(&mut self) -> Result<(), Breach> {
+        self.all_kept(&self.through)
+    }
+}
+
+impl SafePrefix {
+    fn all_kept(&self, through: &Through) -> Result<(), Breach> {
         for (configuration, (safe, since)) in &self.safe {
-            for (daemon, (delivered, at)) in self.through.get(configuration).into_iter().flatten() {
+            for (daemon, (delivered, at)) in through.get(configuration).into_iter().flatten() {
                 if delivered < safe {
                     return breach(
                         &[*since, *at],
@@ -132,11 +143,9 @@ impl Property for SafePrefix {
                 }
             }
         }
-        self.promises.iter().try_for_each(|(message, promise)| self.is_kept(*message, promise))
+        self.promises.iter().try_for_each(|(message, promise)| self.is_kept(*message, promise, through))
     }
-}
 
-impl SafePrefix {
     fn promise(
         &mut self,
         at: Position,
@@ -160,8 +169,8 @@ impl SafePrefix {
         self.promises.entry(message).or_insert(promise);
     }
 
-    fn is_kept(&self, message: MessageId, promise: &Promise) -> Result<(), Breach> {
-        let through = self.through.get(&promise.configuration);
+    fn is_kept(&self, message: MessageId, promise: &Promise, through: &Through) -> Result<(), Breach> {
+        let through = through.get(&promise.configuration);
         for member in promise.members.iter() {
             let Some((_, at)) = through.and_then(|through| through.get(&member.daemon())) else { continue };
             // Who is gone before it is told any view may be a member to others for a while.
@@ -203,9 +212,20 @@ pub(crate) fn cases() -> Vec<crate::script::Case> {
             told.clone().delivers("b", "a", 1).forms(2, "a").forms(3, "b"),
         ),
         rejected("a message before the safe one is missing", only, {
-            let two_sent = two.casts("b", 1).delivers("a", "b", 1).sends_safely("a/1", "g", 1).casts("a", 1);
+            let two_sent =
+                two.clone().casts("b", 1).delivers("a", "b", 1).sends_safely("a/1", "g", 1).casts("a", 1);
             let safe = two_sent.delivers("a", "a", 1).safe("a/1 b/1", "g", "a/1", 1);
             safe.receives("a/1 b/1", "g", "a/1", 1).delivers("b", "b", 1).forms(2, "a").forms(3, "b")
+        }),
+        rejected(
+            "all is at rest, and b has not delivered what is safe",
+            &["virtual_synchrony", "group_view_agreement", "safe_prefix", "final_delivery"],
+            told.clone().quiescent("a b"),
+        ),
+        accepted("b ends after all was at rest, and had delivered what is safe by then", {
+            let sent = two.clone().quiescent("a b").sends_safely("a/1", "g", 1).casts("a", 1);
+            let safe = sent.delivers("b a", "a", 1).safe("a/1", "g", "a/1", 1).receives("a/1", "g", "a/1", 1);
+            safe.crashes("b").forms(2, "a")
         }),
         accepted("b dies", told.clone().crashes("b").forms(2, "a")),
         accepted("b's process leaves", told.clone().delivers("b", "a", 1).detaches("b/1").forms(2, "a b")),

@@ -175,9 +175,11 @@ fn author(event: &Event) -> Option<String> {
         | Event::GroupDeliver { process, .. } => process.daemon().to_string(),
         Event::Role { server, .. }
         | Event::Apply { server, .. }
+        | Event::Carried { server, .. }
         | Event::Respond { server, .. }
         | Event::Commit { server, .. }
-        | Event::Database { server, .. } => server.to_string(),
+        | Event::Database { server, .. }
+        | Event::Balance { server, .. } => server.to_string(),
         Event::Open { gateway, .. }
         | Event::Seat { gateway, .. }
         | Event::Submit { gateway, .. }
@@ -186,6 +188,8 @@ fn author(event: &Event) -> Option<String> {
         | Event::Fenced { gateway, .. }
         | Event::Close { gateway, .. }
         | Event::Release { gateway, .. }
+        | Event::Rebuild { gateway, .. }
+        | Event::Unfence { gateway, .. }
         | Event::GatewayCrash { gateway } => gateway.to_string(),
         Event::ClientAttach { .. } | Event::ClientReceive { .. } => "client".to_owned(),
         Event::DaemonStart { .. } | Event::DaemonCrash { .. } => "driver".to_owned(),

@@ -50,6 +50,8 @@ pub(super) struct Spec {
     pub(super) program: Program,
     /// The directory of the cluster: logs and ready files are in it.
     pub(super) dir: PathBuf,
+    /// How it writes its log: `text` or `json`.
+    pub(super) log_format: &'static str,
     pub(super) flags: Vec<String>,
     /// Settings that are not for everybody who can list processes.
     pub(super) secrets: Vec<(String, String)>,
@@ -63,6 +65,8 @@ pub(super) struct Child {
     lives: u32,
     /// Where it listens: chosen by the system in its first life, and the same in later ones, since others know it.
     address: Option<Address>,
+    /// Likewise, where its metrics are.
+    ops: Option<Address>,
     running: Option<Running>,
 }
 
@@ -115,7 +119,7 @@ impl std::error::Error for Death {}
 
 impl Child {
     pub(super) fn new(spec: Spec) -> Child {
-        Child { spec, lives: 0, address: None, running: None }
+        Child { spec, lives: 0, address: None, ops: None, running: None }
     }
 
     pub(super) fn service(&self) -> Service {
@@ -133,6 +137,11 @@ impl Child {
     /// Where it listens, or last did.
     pub(super) fn address(&self) -> Option<&Address> {
         self.address.as_ref()
+    }
+
+    /// Where its metrics and its health are, or last were.
+    pub(super) fn ops(&self) -> Option<&Address> {
+        self.ops.as_ref()
     }
 
     /// Its process id while it runs.
@@ -167,6 +176,8 @@ impl Child {
                 );
             }
         };
+        let ops = fs::read_to_string(ops_file(&ready)).ok();
+        self.ops = ops.map(|text| Address::new(text.trim())).or(self.ops.take());
         self.address = Some(address);
         self.running = Some(running);
         Ok(())
@@ -175,7 +186,8 @@ impl Child {
     fn spawn(&self, ready: &Path) -> io::Result<Running> {
         let log = self.log();
         let output = File::options().create(true).append(true).open(log)?;
-        let listen = self.address.as_ref().map_or("127.0.0.1:0", Address::as_str);
+        let [listen, ops] =
+            [&self.address, &self.ops].map(|known| known.as_ref().map_or("127.0.0.1:0", Address::as_str));
         let (Program::Handover(exe) | Program::Own(exe)) = &self.spec.program;
         let mut command = Command::new(exe);
         command.arg("--with-parent");
@@ -183,10 +195,12 @@ impl Child {
             command.arg(self.spec.service.subcommand());
         }
         command
-            .args(["--log-format", "text"])
+            .args(["--log-format", self.spec.log_format])
             .args(["--name", self.spec.name.as_str(), "--listen", listen])
             .arg("--ready-file")
             .arg(ready)
+            .args(["--ops-listen", ops, "--ops-ready-file"])
+            .arg(ops_file(ready))
             .args(&self.spec.flags)
             .stdin(Stdio::piped())
             .stdout(output.try_clone()?)
@@ -254,6 +268,11 @@ impl Child {
     }
 }
 
+/// Where a child says where its metrics are, beside its ready file, and before it.
+fn ops_file(ready: &Path) -> PathBuf {
+    ready.with_extension("ops")
+}
+
 /// The last lines of a file.
 fn tail(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
@@ -296,6 +315,7 @@ mod tests {
             service,
             program: Program::Handover(exe),
             dir,
+            log_format: "text",
             flags: Vec::new(),
             secrets: Vec::new(),
         })

@@ -5,6 +5,7 @@ use std::fmt;
 
 use model::Name;
 use serde::{Deserialize, Serialize};
+use svc_kit::tls::Role;
 
 /// A kind of process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -31,13 +32,18 @@ impl Service {
         }
     }
 
-    fn stem(self) -> &'static str {
+    /// What its processes are there for.
+    pub fn role(self) -> Role {
         match self {
-            Service::Membership => "membership",
-            Service::Daemon => "machine",
-            Service::Server => "server",
-            Service::Gateway => "gateway",
+            Service::Membership => Role::Membership,
+            Service::Daemon => Role::Machine,
+            Service::Server => Role::Server,
+            Service::Gateway => Role::Gateway,
         }
+    }
+
+    fn stem(self) -> &'static str {
+        self.role().as_str()
     }
 
     /// The name of its process number `number`, from 1: `server-2`.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use model::Address;
+use svc_kit::dial::{DialError, Wire};
 use tokio::time::{Instant, sleep};
 
+use super::Service;
 use super::state::State;
 use crate::snapshot::{Addresses, Probe};
 
@@ -16,13 +17,11 @@ const READY_MAX: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Waits until every running process says that it serves, and the cluster has come together.
-pub(super) async fn await_ready(state: &State) -> anyhow::Result<()> {
-    let running = state.processes.iter().filter(|process| process.pid.is_some());
-    let all: Vec<Address> = running.filter_map(|process| process.address.clone()).collect();
+pub(super) async fn await_ready(state: &State, wire: Wire) -> anyhow::Result<()> {
     let addresses = Addresses::from(state);
-    let (mut probe, deadline) = (Probe::default(), Instant::now() + READY_MAX);
+    let (mut probe, deadline) = (Probe::new(wire), Instant::now() + READY_MAX);
     loop {
-        let missing = match probe.all_serve(&all).await? {
+        let missing = match all_serve(&mut probe, state).await? {
             Err(missing) => missing,
             Ok(()) => {
                 let snapshot = probe.snapshot(&addresses).await?;
@@ -41,4 +40,15 @@ pub(super) async fn await_ready(state: &State) -> anyhow::Result<()> {
         }
         sleep(POLL).await;
     }
+}
+
+/// Whether every running process says that it serves.
+async fn all_serve(probe: &mut Probe, state: &State) -> Result<Result<(), String>, DialError> {
+    for service in [Service::Membership, Service::Daemon, Service::Server, Service::Gateway] {
+        let serve = probe.all_serve(service.role(), &state.addresses(service)).await?;
+        if serve.is_err() {
+            return Ok(serve);
+        }
+    }
+    Ok(Ok(()))
 }

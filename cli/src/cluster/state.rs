@@ -45,6 +45,8 @@ pub struct Process {
     pub pid: Option<u32>,
     /// Where it listens.
     pub address: Option<Address>,
+    /// Where its metrics and its health are, over HTTP.
+    pub ops: Option<Address>,
     /// Its log.
     pub log: PathBuf,
     /// The directory of its films, for servers.
@@ -267,6 +269,7 @@ mod tests {
             machine: None,
             pid,
             address: Some(Address::new("127.0.0.1:1")),
+            ops: None,
             log: PathBuf::new(),
             content: None,
         };

@@ -14,12 +14,13 @@ use proto::session::v1::session_service_client::SessionServiceClient;
 use proto::session::v1::{ContentUnit, ListContentUnitsRequest};
 use server_svc::content::Kind;
 use server_svc::store;
-use svc_kit::dial::{self, Keepalive};
+use svc_kit::tls::Role;
 
 use super::order::OrderError;
 use super::{ClusterChoice, program};
 use crate::cluster::Service;
 use crate::cluster::state::{Process, State};
+use crate::operator;
 use crate::snapshot::limited;
 use crate::table::Table;
 
@@ -80,7 +81,7 @@ struct LsArgs {
     #[command(flatten)]
     cluster: ClusterChoice,
     /// Ask this gateway; can be repeated
-    #[arg(long, value_name = "HOST:PORT", value_parser = super::status::address)]
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "HANDOVER_GATEWAYS", value_parser = super::status::address)]
     gateway: Vec<Address>,
 }
 
@@ -168,7 +169,7 @@ async fn publish(args: PublishArgs) -> anyhow::Result<()> {
     for (_, _, address) in &holders {
         reload(address).await?;
     }
-    let channel = dial::connect(asked, &Keepalive::default()).await?;
+    let channel = operator::wire()?.connect(asked, Role::Server).await?;
     let request = PublishEditionRequest { name: format!("contentUnits/{unit}"), edition };
     let published = ServerServiceClient::new(channel).publish_edition(limited(request)).await;
     published.map_err(OrderError::Refused)?;
@@ -178,7 +179,7 @@ async fn publish(args: PublishArgs) -> anyhow::Result<()> {
 }
 
 async fn reload(server: &Address) -> anyhow::Result<()> {
-    let channel = dial::connect(server, &Keepalive::default()).await?;
+    let channel = operator::wire()?.connect(server, Role::Server).await?;
     let reloaded = ServerServiceClient::new(channel).reload_content(limited(ReloadContentRequest {})).await;
     reloaded.map_err(|status| anyhow::anyhow!("{server} cannot load its content: {}", status.message()))?;
     Ok(())
@@ -209,7 +210,7 @@ async fn ls(args: LsArgs) -> anyhow::Result<()> {
 async fn list(gateways: &[Address]) -> anyhow::Result<Vec<ContentUnit>> {
     let mut failure = anyhow::anyhow!("no gateway is running");
     for gateway in gateways {
-        let channel = match dial::connect(gateway, &Keepalive::default()).await {
+        let channel = match operator::wire()?.connect(gateway, Role::Gateway).await {
             Ok(channel) => channel,
             Err(error) => {
                 failure = error.into();

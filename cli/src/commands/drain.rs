@@ -7,14 +7,13 @@ use model::{Address, Name};
 use proto::server::v1::DrainRequest;
 use proto::server::v1::server_service_client::ServerServiceClient;
 use serde_json::json;
-use svc_kit::dial::{self, Keepalive};
 use svc_kit::status;
+use svc_kit::tls::Role;
 
-use super::ClusterChoice;
-use super::order::OrderError;
+use super::order::{Asked, OrderError};
 use super::status::Format;
-use crate::cluster::Service;
-use crate::snapshot::{Addresses, Probe, Snapshot};
+use crate::operator;
+use crate::snapshot::Snapshot;
 
 /// Have a content server hand all its sessions over to others and end, as SIGTERM does. Clients notice nothing: each
 /// session is served there until another server serves it.
@@ -26,10 +25,7 @@ pub struct Args {
     /// The server, such as server-2
     name: Name,
     #[command(flatten)]
-    cluster: ClusterChoice,
-    /// Look for it among these content servers; can be repeated
-    #[arg(long, value_name = "HOST:PORT", value_parser = super::status::address)]
-    server: Vec<Address>,
+    asked: Asked,
     /// How to show it: progress comes as one line each
     #[arg(long, short, value_name = "FORMAT", default_value = "table")]
     output: Format,
@@ -37,11 +33,8 @@ pub struct Args {
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { name, output, .. } = args;
-    let servers =
-        if args.server.is_empty() { args.cluster.find()?.addresses(Service::Server) } else { args.server };
-    let addresses = Addresses { servers, ..Addresses::default() };
-    let snapshot = Probe::default().snapshot(&addresses).await?;
-    let channel = dial::connect(find(&snapshot, name)?, &Keepalive::default()).await?;
+    let snapshot = args.asked.snapshot().await?;
+    let channel = operator::wire()?.connect(find(&snapshot, name)?, Role::Server).await?;
     let drained = ServerServiceClient::new(channel).drain(DrainRequest {}).await;
     let mut progress = drained.map_err(OrderError::Refused)?.into_inner();
     let mut last = None;

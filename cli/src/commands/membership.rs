@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", global = true)]
     cluster: Option<Name>,
     /// Ask these membership servers, one after the other until one answers
-    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', value_parser = super::status::address, global = true)]
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "HANDOVER_MEMBERSHIP", value_parser = super::status::address, global = true)]
     membership: Vec<Address>,
     #[command(subcommand)]
     command: Command,

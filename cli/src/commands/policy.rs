@@ -12,14 +12,13 @@ use proto::server::v1::{
 };
 use serde::Serialize;
 use server_svc::config::{Anew, Commit, Doubt, Where};
-use svc_kit::dial::{self, Keepalive};
+use svc_kit::tls::Role;
 use tonic::Status;
 
-use super::ClusterChoice;
-use super::order::OrderError;
+use super::order::{Asked, OrderError};
 use super::status::{Format, milliseconds};
-use crate::cluster::Service;
-use crate::snapshot::{Addresses, Probe, Snapshot, limited};
+use crate::operator;
+use crate::snapshot::{Snapshot, limited};
 use crate::words::counted;
 
 /// Show the policy of a content unit, or change it while it is served. What is not named stays as it is.
@@ -50,10 +49,7 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "WHETHER")]
     rebuild: Option<Anew>,
     #[command(flatten)]
-    cluster: ClusterChoice,
-    /// Ask this content server; can be repeated
-    #[arg(long, value_name = "HOST:PORT", value_parser = super::status::address)]
-    server: Vec<Address>,
+    asked: Asked,
     /// How to show it
     #[arg(long, short, value_name = "FORMAT", default_value = "table")]
     output: Format,
@@ -100,10 +96,7 @@ impl fmt::Display for Policy {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let servers =
-        if args.server.is_empty() { args.cluster.find()?.addresses(Service::Server) } else { args.server };
-    let addresses = Addresses { servers, ..Addresses::default() };
-    let snapshot = Probe::default().snapshot(&addresses).await?;
+    let snapshot = args.asked.snapshot().await?;
     let unit = args.unit.to_string();
     let (asked, known) = find(&snapshot, &unit)?;
     let request = ChangePolicyRequest {
@@ -117,7 +110,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let changes = request != ChangePolicyRequest { name: known.name.clone(), ..Default::default() };
     let now = if changes {
-        let channel = dial::connect(asked, &Keepalive::default()).await?;
+        let channel = operator::wire()?.connect(asked, Role::Server).await?;
         let changed = ServerServiceClient::new(channel).change_policy(limited(request)).await;
         changed.map_err(OrderError::Refused)?.into_inner()
     } else {
@@ -184,7 +177,7 @@ fn rebuild(given: Anew) -> Rebuild {
 }
 
 /// A server that holds the unit, and what it says of it.
-fn find<'a>(snapshot: &'a Snapshot, unit: &str) -> anyhow::Result<(&'a Address, &'a UnitStatus)> {
+pub(super) fn find<'a>(snapshot: &'a Snapshot, unit: &str) -> anyhow::Result<(&'a Address, &'a UnitStatus)> {
     let answers = || snapshot.servers.iter().filter_map(|(at, answer)| Some((at, answer.as_ref().ok()?)));
     if answers().next().is_none() {
         bail!(OrderError::Silent);

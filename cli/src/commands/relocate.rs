@@ -7,14 +7,13 @@ use model::{Address, Name};
 use proto::server::v1::server_service_client::ServerServiceClient;
 use proto::server::v1::{GetStatusResponse, MoveSessionRequest};
 use serde::Serialize;
-use svc_kit::dial::{self, Keepalive};
 use svc_kit::status;
+use svc_kit::tls::Role;
 
-use super::ClusterChoice;
-use super::order::OrderError;
+use super::order::{Asked, OrderError};
 use super::status::Format;
-use crate::cluster::Service;
-use crate::snapshot::{Addresses, Probe, Snapshot, limited};
+use crate::operator;
+use crate::snapshot::{Snapshot, limited};
 
 /// Move a session to another server that holds its unit. Its client notices nothing: the server before goes on until the
 /// next one does, and is a backup from then on.
@@ -31,10 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "SERVER")]
     to: Option<Name>,
     #[command(flatten)]
-    cluster: ClusterChoice,
-    /// Ask this content server; can be repeated
-    #[arg(long, value_name = "HOST:PORT", value_parser = super::status::address)]
-    server: Vec<Address>,
+    asked: Asked,
     /// How to show it
     #[arg(long, short, value_name = "FORMAT", default_value = "table")]
     output: Format,
@@ -51,10 +47,7 @@ struct Moved {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let servers =
-        if args.server.is_empty() { args.cluster.find()?.addresses(Service::Server) } else { args.server };
-    let addresses = Addresses { servers, ..Addresses::default() };
-    let snapshot = Probe::default().snapshot(&addresses).await?;
+    let snapshot = args.asked.snapshot().await?;
     let (asked, session) = find(&snapshot, &args.session)?;
     let moved = order(&snapshot, asked, session, args.to).await?;
     match args.output {
@@ -94,7 +87,7 @@ fn find<'a>(snapshot: &'a Snapshot, given: &str) -> anyhow::Result<(&'a Address,
 async fn order(snapshot: &Snapshot, asked: &Address, name: &str, to: Option<Name>) -> anyhow::Result<Moved> {
     let server = to.map(|to| format!("servers/{to}")).unwrap_or_default();
     let request = MoveSessionRequest { name: name.to_owned(), server };
-    let channel = dial::connect(asked, &Keepalive::default()).await?;
+    let channel = operator::wire()?.connect(asked, Role::Server).await?;
     let moved = ServerServiceClient::new(channel).move_session(limited(request)).await;
     let moved = moved.map_err(OrderError::Refused)?.into_inner();
     let names = snapshot.servers_by_process();

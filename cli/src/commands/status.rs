@@ -13,6 +13,7 @@ use svc_kit::shutdown::Exit;
 
 use super::ClusterChoice;
 use crate::cluster::state::State;
+use crate::operator;
 use crate::snapshot::{Addresses, Probe, Snapshot};
 use crate::table::Table;
 use crate::words::counted;
@@ -26,13 +27,13 @@ pub struct Args {
     #[command(flatten)]
     cluster: ClusterChoice,
     /// Ask this daemon; can be repeated
-    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "HANDOVER_DAEMONS", value_parser = address)]
     daemon: Vec<Address>,
     /// Ask this content server; can be repeated
-    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "HANDOVER_SERVERS", value_parser = address)]
     server: Vec<Address>,
     /// Ask this gateway; can be repeated
-    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "HANDOVER_GATEWAYS", value_parser = address)]
     gateway: Vec<Address>,
     /// How to show it
     #[arg(long, short, value_name = "FORMAT", default_value = "table")]
@@ -57,7 +58,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let given = Addresses { daemons: args.daemon, servers: args.server, gateways: args.gateway };
     let addresses =
         if given == Addresses::default() { Addresses::from(&args.cluster.find()?) } else { given };
-    let snapshot = Probe::default().snapshot(&addresses).await?;
+    let snapshot = Probe::new(operator::wire()?).snapshot(&addresses).await?;
     let status = Status::of(&snapshot);
     match args.output {
         Format::Table => print!("{status}"),
@@ -72,13 +73,14 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// The processes of a local cluster.
 pub fn processes(state: &State) -> Table {
-    let mut table = Table::new(["PROCESS", "ADDRESS", "PID", "CONTENT"]);
+    let mut table = Table::new(["PROCESS", "ADDRESS", "METRICS", "PID", "CONTENT"]);
     for it in &state.processes {
         let pid = it.pid.map_or("-".to_owned(), |pid| pid.to_string());
         let held = it.content.as_deref().map(held).unwrap_or_default();
         table.row([
             it.name.to_string(),
             it.address.as_ref().map(Address::to_string).unwrap_or_default(),
+            it.ops.as_ref().map(|it| format!("http://{it}/metrics")).unwrap_or_default(),
             pid,
             held,
         ]);
@@ -119,7 +121,29 @@ struct UnitRow {
     servers: Vec<String>,
     backups: u32,
     period_ms: u64,
+    edition: u32,
+    /// Of the state that its sessions share, if they do.
+    shared_state: Option<SharedStateRow>,
     sessions: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct SharedStateRow {
+    live: bool,
+    voters: Vec<String>,
+    updates: u64,
+}
+
+impl std::fmt::Display for SharedStateRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.live, self.voters.is_empty()) {
+            (true, _) => {
+                write!(f, "live, {}", counted(usize::try_from(self.updates).unwrap_or(usize::MAX), "update"))
+            }
+            (false, true) => f.write_str("not founded"),
+            (false, false) => f.write_str("waits for voters"),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -146,6 +170,8 @@ struct GatewayRow {
     gateway: String,
     sessions: usize,
     attached: usize,
+    /// How often its sessions had to be moved since their servers said nothing.
+    stalls: u32,
     requests_pending: u32,
     servers: Vec<String>,
     stale_messages: u64,
@@ -184,6 +210,12 @@ impl Status {
             servers: it.members.iter().map(name).collect(),
             backups: it.backups,
             period_ms: milliseconds(it.period.as_ref()),
+            edition: it.edition,
+            shared_state: it.shared_state.as_ref().map(|state| SharedStateRow {
+                live: state.live,
+                voters: state.voters.clone(),
+                updates: state.updates,
+            }),
             sessions: it.sessions.len(),
         });
         let sessions = best_known_sessions(snapshot).into_iter().map(|(unit, it)| SessionRow {
@@ -201,6 +233,7 @@ impl Status {
             gateway: it.name.clone(),
             sessions: it.sessions.len(),
             attached: it.sessions.iter().filter(|session| session.attached).count(),
+            stalls: it.sessions.iter().map(|session| session.stalls).sum(),
             requests_pending: it.sessions.iter().map(|session| session.requests_pending).sum(),
             servers: it.servers.clone(),
             stale_messages: it.stale_messages,
@@ -263,7 +296,16 @@ impl std::fmt::Display for Status {
                 it.groups.to_string(),
             ]);
         }
-        let mut units = Table::new(["UNIT", "SERVERS", "VIEW", "BACKUPS", "PERIOD", "SESSIONS"]);
+        let mut units = Table::new([
+            "UNIT",
+            "SERVERS",
+            "VIEW",
+            "BACKUPS",
+            "PERIOD",
+            "EDITION",
+            "SHARED STATE",
+            "SESSIONS",
+        ]);
         for it in &self.units {
             units.row([
                 it.unit.clone(),
@@ -271,6 +313,8 @@ impl std::fmt::Display for Status {
                 it.view.clone(),
                 it.backups.to_string(),
                 format!("{} ms", it.period_ms),
+                it.edition.to_string(),
+                it.shared_state.as_ref().map_or("-".to_owned(), SharedStateRow::to_string),
                 it.sessions.to_string(),
             ]);
         }
@@ -299,12 +343,13 @@ impl std::fmt::Display for Status {
             ]);
         }
         let mut gateways =
-            Table::new(["GATEWAY", "SESSIONS", "ATTACHED", "REQUESTS PENDING", "STALE", "SERVERS"]);
+            Table::new(["GATEWAY", "SESSIONS", "ATTACHED", "STALLS", "REQUESTS PENDING", "STALE", "SERVERS"]);
         for it in &self.gateways {
             gateways.row([
                 it.gateway.clone(),
                 it.sessions.to_string(),
                 it.attached.to_string(),
+                it.stalls.to_string(),
                 it.requests_pending.to_string(),
                 it.stale_messages.to_string(),
                 it.servers.join(" "),

@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use super::ClusterChoice;
 use super::signals::{EXIT_INTERRUPTED, Signals};
 use crate::cluster::Service;
-use crate::player::{Heard, PlayError, Player, Recorder, Remote};
+use crate::operator;
+use player::{Heard, PlayError, Player, Recorder, Remote};
 
 /// Have a session with any service. Every line that is typed is a request, either a JSON object or, for short, a verb
 /// and its arguments: `answer choice=2` is `{"answer": {"choice": 2}}`. Every response is printed on a line of its own;
@@ -33,7 +34,7 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     wait: Duration,
     /// Use this gateway; can be repeated, the preferred one first
-    #[arg(long, value_name = "HOST:PORT", value_parser = super::status::address)]
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "HANDOVER_GATEWAYS", value_parser = super::status::address)]
     gateway: Vec<Address>,
     #[command(flatten)]
     cluster: ClusterChoice,
@@ -53,7 +54,7 @@ async fn talk(args: Args) -> anyhow::Result<()> {
     if gateways.is_empty() {
         bail!("no gateway is running");
     }
-    let mut player = Player::open(gateways, &args.unit, Recorder::off()).await?;
+    let mut player = Player::open(operator::wire()?, gateways, &args.unit, Recorder::off()).await?;
     let requests = requests(player.remote(), typed());
     tokio::pin!(requests);
     // Once all requests are sent: which of them has to be reflected, and how long that may take.

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use model::Name;
 use svc_kit::shutdown::Exit;
+use svc_kit::tls::TlsFiles;
 use tokio::time::{Instant, sleep_until};
 
-use super::program;
 use super::shape::Shape;
 use super::signals::{EXIT_INTERRUPTED, Signals};
+use super::{found, program};
 use crate::bundle;
 use crate::cluster::state;
 use crate::cluster::{Cluster, Death, Options, Protocol};
+use crate::snapshot::Addresses;
 
 /// Start a cluster of real processes on loopback ports that the system chooses: membership servers, machines (a group
 /// communication daemon and a content server each) and gateways. The films, the course and the
@@ -50,6 +52,9 @@ pub struct Args {
     server: Option<PathBuf>,
     #[command(flatten)]
     shape: Shape,
+    /// Have all processes show who they are, by certificates, and talk in TLS; commands need an operator's certificate then
+    #[arg(long)]
+    tls: bool,
     /// Write the trace of every process to a file in this directory, for `handover check`
     #[arg(long, value_name = "DIR")]
     trace: Option<PathBuf>,
@@ -73,11 +78,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     options.further = bundle::ALL.to_vec();
     options.server = args.server.clone();
     options.trace = args.trace.clone();
+    options.tls = args.tls;
     args.shape.apply(&mut options);
     let mut cluster = tokio::select! {
         cluster = Cluster::start(options) => cluster?,
         () = signals.next() => return Ok(EXIT_INTERRUPTED.into()),
     };
+    found::found_all(cluster.wire(), &Addresses::from(&cluster.state())).await?;
     welcome(&cluster);
     keep(&mut cluster, &mut signals, (!args.no_restart).then_some(args.restart_after)).await?;
     println!("stopping; Ctrl-C again kills what is left");
@@ -164,6 +171,11 @@ fn welcome(cluster: &Cluster) {
         },
     );
     println!("\nNext, in another terminal:\n");
+    if let Some(TlsFiles { ca, cert, key }) = cluster.operator() {
+        for (name, file) in [("CA", ca), ("CERT", cert), ("KEY", key)] {
+            println!("  export HANDOVER_TLS__{name}={}", file.unwrap_or_default().display());
+        }
+    }
     let unit = options.films.first().map_or("UNIT", |film| film.unit);
     let status = ("status".to_owned(), "who serves what");
     let bundled = [

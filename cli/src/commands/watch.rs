@@ -14,9 +14,10 @@ use super::ClusterChoice;
 use super::content::clock;
 use super::signals::{EXIT_INTERRUPTED, Signals};
 use crate::cluster::Service;
-use crate::player::{Heard, Player, Recorder};
+use crate::operator;
 use crate::quantiles::milliseconds;
 use crate::words::counted;
+use player::{Heard, Player, Recorder};
 
 /// Play a film as a client: what a player would get is counted, checked and, with --out, written to a file. Shows the
 /// position, who serves, and every takeover with the time that passed without a response.
@@ -37,7 +38,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Use this gateway; can be repeated, the preferred one first
-    #[arg(long, value_name = "HOST:PORT", value_parser = super::status::address)]
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "HANDOVER_GATEWAYS", value_parser = super::status::address)]
     gateway: Vec<Address>,
     #[command(flatten)]
     cluster: ClusterChoice,
@@ -71,7 +72,7 @@ async fn play(args: Args) -> anyhow::Result<()> {
         )),
         None => None,
     };
-    let mut player = Player::open(gateways, &args.unit, Recorder::off()).await?;
+    let mut player = Player::open(operator::wire()?, gateways, &args.unit, Recorder::off()).await?;
     let mut remote = player.remote();
     // Requests need a gateway that knows the session, so they are sent while the player listens.
     let requests = async {

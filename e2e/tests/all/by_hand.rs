@@ -115,7 +115,7 @@ async fn hold_a_session(buf: &Path, gateway: &Address) {
         units["contentUnits"].as_array().unwrap().iter().map(|it| it["name"].clone()).collect();
     assert_eq!(
         names,
-        ["gradients", "group-communication", "life", "lighthouse", "mandelbrot"]
+        ["gradients", "group-communication", "life", "lighthouse", "mandelbrot", "notes"]
             .map(|unit| format!("contentUnits/{unit}"))
     );
     let request = serde_json::json!({ "parent": "contentUnits/mandelbrot" });

@@ -234,3 +234,13 @@ async fn assert_traces_are_good(dir: &Path) {
     let checked = checked.await;
     assert_eq!(checked.status.code(), Some(0), "{checked:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_under_chaos_is_judged_well() {
+    let user = User::new().await;
+    let chaos = ["chaos", "--on", "processes", "--minutes", "0.1", "--seed", "2"];
+    let plan = user.succeeds(&[&chaos[..], &["--dry-run"]].concat()).await;
+    assert!(plan.contains("drain of a content server") && !plan.contains("partition"), "{plan}");
+    let told = user.succeeds(&chaos).await;
+    assert!(told.ends_with("\n0 violations"), "{told}");
+}

@@ -12,6 +12,7 @@ mod command;
 mod conversations;
 #[cfg(test)]
 mod daemons;
+mod doors;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
@@ -19,9 +20,13 @@ mod foreign;
 #[cfg(test)]
 mod gateways;
 #[cfg(test)]
+mod kv;
+#[cfg(test)]
 mod membership;
 #[cfg(test)]
 mod moves;
+#[cfg(test)]
+mod observability;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]

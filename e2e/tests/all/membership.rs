@@ -302,7 +302,7 @@ async fn who_may_be_left_behind_does_not_take_itself_for_the_primary_component()
         addresses: vec![bed.address(Service::Daemon.name(1))],
         cluster: "e2e".parse().unwrap(),
         name: "witness".parse().unwrap(),
-        keepalive: svc_kit::dial::Keepalive::default(),
+        wire: svc_kit::dial::Wire::default(),
     };
     let mut witness = within("to attach", gcs_client::Attachment::connect(&target)).await.unwrap();
     until_told_primary(&mut witness.events, true).await;

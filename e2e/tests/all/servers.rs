@@ -1,6 +1,6 @@
 //! Servers and machines that die, and come back.
 
-use e2e::{Bed, Viewer};
+use e2e::{Bed, Plan, Viewer};
 use handover_cli::cluster::Service;
 use model::Name;
 
@@ -34,7 +34,15 @@ async fn assert_whole_film(viewer: Viewer) -> e2e::Seen {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_goes_on_byte_for_byte_when_its_server_is_killed() {
-    let mut bed = Bed::start().await;
+    goes_on_when_its_server_is_killed(Bed::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_goes_on_byte_for_byte_over_tls_when_its_server_is_killed() {
+    goes_on_when_its_server_is_killed(Bed::plan(Plan { tls: true, ..Plan::default() }).await).await;
+}
+
+async fn goes_on_when_its_server_is_killed(mut bed: Bed) {
     let mut viewer = bed.viewer("mandelbrot", 1).await;
     viewer.hurry().await;
     let primary = viewer.server().await;

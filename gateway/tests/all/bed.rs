@@ -13,10 +13,12 @@ use proto::gateway::v1::gateway_service_client::GatewayServiceClient;
 use proto::session::v1::attach_response::Event;
 use proto::session::v1::session_service_client::SessionServiceClient;
 use proto::session::v1::{self as session, AttachRequest, CreateSessionRequest, SendRequestRequest};
-use svc_kit::dial::{self, Keepalive};
+use svc_kit::dial::{Keepalive, Wire};
+use svc_kit::ops::Ops;
 use svc_kit::serve::Listener;
 use svc_kit::shutdown::Failure;
 use svc_kit::telemetry::Log;
+use svc_kit::tls::{Role, TlsFiles};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -55,6 +57,9 @@ pub fn config() -> Config {
         sessions: Sessions::default(),
         cursors: Cursors::default(),
         keepalive: Keepalive::default(),
+        tls: TlsFiles::default(),
+        insecure: false,
+        ops: Ops::default(),
         log: Log::default(),
     }
 }
@@ -69,7 +74,7 @@ impl Bed {
         let address = listener.advertised().clone();
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(gateway::serve(config, listener, shutdown.clone()));
-        let channel = dial::connect(&address, &Keepalive::default()).await.unwrap();
+        let channel = Wire::default().connect(&address, Role::Gateway).await.unwrap();
         let mut bed = Bed { channel, boot: 0, shutdown, running };
         bed.boot = bed.status().await.boot;
         bed

@@ -12,10 +12,12 @@ use gcs_svc::config::{Config, Limits};
 use model::{Address, Configuration, DaemonId, GroupName, GroupView, Name, StartId};
 use proto::gcs::v1::group_service_client::GroupServiceClient;
 use svc_kit::detection::Detection;
-use svc_kit::dial::{self, Keepalive};
+use svc_kit::dial::{Keepalive, Wire};
 use svc_kit::driver::Handle;
+use svc_kit::ops::Ops;
 use svc_kit::shutdown::Failure;
 use svc_kit::telemetry::Log;
+use svc_kit::tls::{Role, TlsFiles};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -131,6 +133,9 @@ pub fn config(name: &str) -> Config {
         limits: Limits::default(),
         detection: Detection::default(),
         keepalive: Keepalive::default(),
+        tls: TlsFiles::default(),
+        insecure: false,
+        ops: Ops::default(),
         log: Log::default(),
     }
 }
@@ -184,7 +189,7 @@ pub async fn together(daemon: &Running, count: usize) {
 }
 
 pub async fn client(address: &Address) -> GroupServiceClient<Channel> {
-    GroupServiceClient::new(dial::connect(address, &Keepalive::default()).await.unwrap())
+    GroupServiceClient::new(Wire::default().connect(address, Role::Machine).await.unwrap())
 }
 
 pub fn target(daemon: &Running, name: &str) -> Target {
@@ -192,7 +197,7 @@ pub fn target(daemon: &Running, name: &str) -> Target {
         addresses: vec![daemon.address.clone()],
         cluster: "test".parse().unwrap(),
         name: name.parse().unwrap(),
-        keepalive: Keepalive::default(),
+        wire: Wire::default(),
     }
 }
 

@@ -32,7 +32,7 @@ async fn wrong_settings_and_usage_have_exit_codes_of_their_own() {
 }
 
 #[tokio::test]
-async fn it_says_where_it_listens_and_ends_well_when_asked_to() {
+async fn it_says_where_it_listens_and_how_it_is_and_ends_well_when_asked_to() {
     let files = tempfile::tempdir().unwrap();
     let ready = files.path().join("ready");
     // Nobody is at home at this membership server, which is no reason to end.
@@ -48,11 +48,18 @@ async fn it_says_where_it_listens_and_ends_well_when_asked_to() {
     };
     soon("the ready file", listening).await;
     let address = std::fs::read_to_string(&ready).unwrap();
+    let health = || {
+        let settings = ["--name", "machine-1", "--listen", address.trim(), "--healthcheck"];
+        outcome(program().args(settings).spawn().unwrap())
+    };
+    let unattached = format!("gcs-svc: {} does not serve: NOT_SERVING\n", address.trim());
+    assert_eq!(health().await, (Some(1), unattached));
     let pid = nix::unistd::Pid::from_raw(child.id().unwrap().try_into().unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     let (code, log) = outcome(child).await;
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains(&format!("listening on {}", address.trim())), "{log}");
+    assert_eq!(health().await, (Some(69), format!("gcs-svc: cannot reach {}\n", address.trim())));
     let traces = std::fs::read_dir(files.path()).unwrap().filter_map(Result::ok);
     let traces: Vec<_> =
         traces.filter(|file| file.path().extension().is_some_and(|it| it == "jsonl")).collect();

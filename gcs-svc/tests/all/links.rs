@@ -2,8 +2,9 @@
 
 use proto::gcs::v1 as pb;
 use proto::gcs::v1::link_service_client::LinkServiceClient;
-use svc_kit::dial::{self, Keepalive};
+use svc_kit::dial::Wire;
 use svc_kit::status;
+use svc_kit::tls::Role;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
@@ -72,7 +73,7 @@ async fn open(
         sender.send(request).await.unwrap();
     }
     let mut client =
-        LinkServiceClient::new(dial::connect(&daemon.address, &Keepalive::default()).await.unwrap());
+        LinkServiceClient::new(Wire::default().connect(&daemon.address, Role::Machine).await.unwrap());
     let responses = soon("a response", client.open(ReceiverStream::new(queue))).await;
     (sender, responses.map(tonic::Response::into_inner))
 }

@@ -7,10 +7,12 @@ use model::Address;
 use proto::server::v1 as pb;
 use proto::server::v1::server_service_client::ServerServiceClient;
 use server_svc::config::{Config, Sessions};
-use svc_kit::dial::{self, Keepalive};
+use svc_kit::dial::{Keepalive, Wire};
+use svc_kit::ops::Ops;
 use svc_kit::serve::Listener;
 use svc_kit::shutdown::Failure;
 use svc_kit::telemetry::Log;
+use svc_kit::tls::{Role, TlsFiles};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -50,6 +52,9 @@ pub fn config(daemon: &Address, content: &Path) -> Config {
         hang_timeout: Duration::from_secs(10),
         drain_timeout: Duration::from_millis(100),
         keepalive: Keepalive::default(),
+        tls: TlsFiles::default(),
+        insecure: false,
+        ops: Ops::default(),
         log: Log::default(),
     }
 }
@@ -64,7 +69,7 @@ impl Bed {
         let shutdown = CancellationToken::new();
         let running =
             tokio::spawn(server_svc::serve(config, listener, shutdown.clone(), server_svc::bundled::load));
-        let channel = dial::connect(&address, &Keepalive::default()).await.unwrap();
+        let channel = Wire::default().connect(&address, Role::Server).await.unwrap();
         let operator = ServerServiceClient::new(channel.clone());
         Bed { content, operator, channel, shutdown, running }
     }

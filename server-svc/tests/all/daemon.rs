@@ -15,8 +15,9 @@ use proto::gcs::v1::command::Command;
 use proto::gcs::v1::event::Event;
 use proto::gcs::v1::group_service_server::{GroupService, GroupServiceServer};
 use serde::Serialize;
-use svc_kit::dial::Keepalive;
+use svc_kit::dial::Wire;
 use svc_kit::serve::{Listener, Services};
+use svc_kit::tls::Access;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -48,8 +49,8 @@ impl Daemon {
         let (address, stop) = (listener.advertised().clone(), CancellationToken::new());
         let (attaches, attached) = mpsc::channel(8);
         let service = Service { attaches, connections: Arc::default() };
-        let services = Services::new().with(GroupServiceServer::new(service));
-        let (server, _) = services.server(&Keepalive::default(), proto::FILE_DESCRIPTOR_SET).await.unwrap();
+        let services = Services::new().with(GroupServiceServer::new(service), |_| Access::Anybody);
+        let (server, _) = services.server(&Wire::default(), proto::FILE_DESCRIPTOR_SET).await.unwrap();
         tokio::spawn(server.serve(listener, stop.clone()));
         Daemon { address, attached, _stop: stop.drop_guard() }
     }

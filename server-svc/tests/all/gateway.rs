@@ -9,8 +9,9 @@ use proto::gateway::v1::deliver_request::Message as Said;
 use proto::gateway::v1::deliver_response::Message as Say;
 use proto::gateway::v1::delivery_service_server::{DeliveryService, DeliveryServiceServer};
 use session_core::message::GatewayId;
-use svc_kit::dial::Keepalive;
+use svc_kit::dial::Wire;
 use svc_kit::serve::{Listener, Services};
+use svc_kit::tls::Access;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -37,8 +38,9 @@ impl Gateway {
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), None).await.unwrap();
         let (address, stop) = (listener.advertised().clone(), CancellationToken::new());
         let (opened, streams) = mpsc::channel(8);
-        let services = Services::new().with(DeliveryServiceServer::new(Service { opened }));
-        let (server, _) = services.server(&Keepalive::default(), proto::FILE_DESCRIPTOR_SET).await.unwrap();
+        let services =
+            Services::new().with(DeliveryServiceServer::new(Service { opened }), |_| Access::Anybody);
+        let (server, _) = services.server(&Wire::default(), proto::FILE_DESCRIPTOR_SET).await.unwrap();
         tokio::spawn(server.serve(listener, stop.clone()));
         Gateway { address, streams, _stop: stop.drop_guard() }
     }

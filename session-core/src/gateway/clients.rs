@@ -115,7 +115,13 @@ impl Gateway {
             return;
         }
         match entry.phase {
-            Phase::Open => self.seat(now, ticket, session, Some(from), out),
+            Phase::Open => {
+                let is_claimed = entry.server.is_some();
+                self.seat(now, ticket, session, Some(from), out);
+                if !is_claimed {
+                    self.call_servers(session, out);
+                }
+            }
             Phase::Opening { .. } => out.push(refused(ticket, Failure::UnknownSession)),
             Phase::Attaching { .. } => self.displace_asker(now, session, ticket, from, out),
             Phase::Closing { .. } => out.push(refused(ticket, Failure::Ended)),

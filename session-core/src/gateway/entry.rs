@@ -7,7 +7,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use model::{Fence, SessionId, Time, UnitId};
 
-use super::interface::{Attachment, Failure, GatewayParams, LinkId, Position, Ticket};
+use super::interface::{Attachment, Change, Failure, GatewayParams, LinkId, Position, Ticket};
 use super::reader::Reader;
 use super::watch::{Waits, Watch};
 use crate::credit::Credit;
@@ -93,6 +93,8 @@ pub(super) struct Entry {
     pub(super) stalls: u32,
     /// Whether the present server was appointed in place of one that was silent, and no client was told.
     pub(super) stalled: bool,
+    /// Since when the client waits for a server in place of the one that it was told of last, and why it does.
+    pub(super) change: Option<(Time, Change)>,
     /// Who is missing, and since when.
     missing: Option<(Missing, Time)>,
     retry_at: Option<Time>,
@@ -127,6 +129,7 @@ impl Entry {
             watch: Watch::new(),
             stalls: 0,
             stalled: false,
+            change: None,
             missing: None,
             retry_at: None,
         }
@@ -225,10 +228,29 @@ impl Entry {
         self.expected = None;
     }
 
+    /// The server that the client was told of serves it no more.
+    pub(super) fn begin_change(&mut self, now: Time, why: Change) {
+        if self.client.is_some() && self.told.is_some() {
+            self.change.get_or_insert((self.watch.quiet_since(now), why));
+        }
+    }
+
     /// Nobody serves the session until a server claims it.
     pub(super) fn lose_server(&mut self) {
         self.server = None;
         self.cut_stream();
+    }
+
+    /// A client that is missing is missed from now on: it may have been elsewhere until now, on another side of a separation
+    /// whose servers have come to those of this gateway.
+    pub(super) fn miss_client_anew(&mut self) {
+        self.missing = self.missing.filter(|(who, _)| *who != Missing::Client);
+    }
+
+    /// No server that this gateway has seen has any right to the session.
+    pub(super) fn forget_servers(&mut self) {
+        self.fence = Fence::NONE;
+        self.lose_server();
     }
 
     /// Where the client says that it is counts, if it says anything.
@@ -268,6 +290,7 @@ impl Entry {
     pub(super) fn seat(&mut self, attachment: Attachment) -> Option<Attachment> {
         let consumed = self.position.responses().unwrap_or(0);
         let reader = Reader::new(attachment, consumed);
+        self.change = None;
         self.cut_stream();
         self.client.replace(reader).map(|before| before.attachment)
     }

@@ -122,10 +122,34 @@ pub enum Output {
     ToClient { session: SessionId, attachment: Attachment, event: ClientEvent },
     /// The server with this fence said nothing for too long, and is to be replaced: for the log.
     Stalled { session: SessionId, server: Option<Name>, fence: Fence },
+    /// Another server serves the client than it was told of last: for the log.
+    TakenOver {
+        session: SessionId,
+        server: Name,
+        fence: Fence,
+        why: Change,
+        /// For how long the client heard nothing although something was due, or might have been.
+        gap: Duration,
+        /// Acknowledged requests that were lost with the servers before.
+        requests_lost: u64,
+    },
     /// A server spoke out of turn, on a stream that is not its own any more; it was ignored.
     Stale { link: LinkId, session: SessionId },
     /// For observers.
     Trace(Event),
+}
+
+/// Why a client is served by another server from some time on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The stream of the server before broke: it is gone.
+    Lost,
+    /// It may serve no more on its side of a separation.
+    Suspended,
+    /// It said nothing for too long.
+    Stalled,
+    /// Another one was appointed while its stream was open.
+    Moved,
 }
 
 /// A good answer to a call.
@@ -239,4 +263,6 @@ pub struct GatewaySession<'a> {
     pub requests_pending: usize,
     /// How often its servers said nothing for too long.
     pub stalls: u32,
+    /// The bytes of responses that were passed to the client's stream, which has not taken them.
+    pub buffered: u64,
 }

@@ -2,7 +2,8 @@
 //! client got, so that whichever server is primary can go on from there [FK:exactly-once].
 //!
 //! Invariant: a client is passed responses 1, 2, 3, ... of its session without gap or repetition, each from a server
-//! whose fence was the greatest seen when the gateway opened the stream that it came on [FK:one-primary].
+//! whose fence was the greatest seen when the gateway opened the stream that it came on [FK:one-primary], since it last
+//! waited in vain.
 
 mod clients;
 mod entry;
@@ -28,8 +29,8 @@ use crate::timers::Timers;
 use clients::{Call, Submission, refused};
 use entry::{Entry, Phase};
 pub use interface::{
-    Attachment, ClientEvent, Failure, GatewayParams, GatewaySession, Input, LinkId, Output, Position, Reply,
-    Ticket,
+    Attachment, Change, ClientEvent, Failure, GatewayParams, GatewaySession, Input, LinkId, Output, Position,
+    Reply, Ticket,
 };
 use questions::Questions;
 
@@ -71,6 +72,7 @@ impl Gateway {
             responses: entry.position.responses().unwrap_or(0),
             requests_pending: entry.requests.len(),
             stalls: entry.stalls,
+            buffered: entry.client.map_or(0, |reader| reader.buffered()),
         })
     }
 
@@ -146,9 +148,7 @@ impl Gateway {
             Phase::Opening { .. } => {
                 self.multicast(&content, &ContentMessage::Start { session, secret, gateway }, out);
             }
-            Phase::Attaching { .. } => {
-                self.multicast(&content, &ContentMessage::Attach { session, secret, gateway }, out);
-            }
+            Phase::Attaching { .. } => self.call_servers(session, out),
             Phase::Closing { .. } => {
                 let end = ContentMessage::End { session, secret, gateway: Some(gateway) };
                 self.multicast(&content, &end, out);
@@ -164,6 +164,15 @@ impl Gateway {
                 }
             }
         }
+    }
+
+    /// Tells the servers that the session's client is here. It may have been elsewhere without a word of it having come
+    /// here, and nobody knows that it came back.
+    fn call_servers(&self, session: SessionId, out: &mut Vec<Output>) {
+        let Some(entry) = self.sessions.get(&session) else { return };
+        let (secret, gateway) = (entry.secret, self.id.clone());
+        let content = Purpose::Content(entry.unit.clone());
+        self.multicast(&content, &ContentMessage::Attach { session, secret, gateway }, out);
     }
 
     /// How far servers may be ahead of each client now.
@@ -268,13 +277,16 @@ impl Gateway {
         self.multicast(&content, &ContentMessage::Inquire { session, secret, gateway, fence }, out);
     }
 
-    /// No server came for the client: it is told so. No client came for the session: it is ended.
+    /// No server came for the client: it is told so, and whoever comes next may serve it. Daemons and membership servers may
+    /// all have started again, and then no fence is above those of before. No client came for the session: it is ended.
     fn lose_patience(&mut self, now: Time, session: SessionId, out: &mut Vec<Output>) {
         let Some(entry) = self.sessions.get(&session) else { return };
         if let Some(reader) = entry.client {
             let event = ClientEvent::Over(Failure::NoReplica);
             out.push(Output::ToClient { session, attachment: reader.attachment, event });
             self.detach(now, session, reader.attachment, out);
+            self.with(now, session, Entry::forget_servers);
+            self.observe(|gateway| Event::Unfence { gateway, session }, out);
             return;
         }
         let until = now + self.params.no_replica_timeout;

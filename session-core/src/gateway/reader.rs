@@ -52,6 +52,11 @@ impl Reader {
         (self.consumed, self.granted) = (shifted(self.consumed), shifted(self.granted));
     }
 
+    /// The bytes that wait for its stream to take them.
+    pub(super) fn buffered(&self) -> u64 {
+        self.passed_bytes.saturating_sub(self.consumed_bytes)
+    }
+
     /// Whether a server may send the response of this number, after all that was passed.
     pub(super) fn has_room_for(&self, response: u64) -> bool {
         response <= self.granted && self.passed_bytes < self.granted_bytes

@@ -8,7 +8,7 @@ use model::{Digest, Fence, SessionId, Time, UnitId};
 
 use super::Gateway;
 use super::entry::{Entry, Pending, Phase};
-use super::interface::{ClientEvent, Failure, LinkId, Output, Reply};
+use super::interface::{Change, ClientEvent, Failure, LinkId, Output, Reply};
 use crate::credit::response_bytes;
 use crate::message::{AttachRefusal, ContentMessage, Cursor, Resume, ToGateway, ToServer};
 use crate::names::Purpose;
@@ -89,7 +89,7 @@ impl Gateway {
             }
             ToGateway::Suspended { session } => self.on_suspended(now, link, session),
             ToGateway::Ended { session } => self.remove(session, &Failure::Ended, out),
-            ToGateway::Refused { session, reason } => self.on_refused(link, session, reason, out),
+            ToGateway::Refused { session, reason } => self.on_refused(now, link, session, reason, out),
             ToGateway::Moved { session } => {
                 if self.sessions.get(&session).is_some_and(|entry| entry.server == Some(link)) {
                     self.remove(session, &Failure::Displaced, out);
@@ -116,6 +116,15 @@ impl Gateway {
         }
         let answered = self.with(now, session, |entry| {
             entry.stalled |= newest < fence && entry.watch.has_complained();
+            if newest < fence {
+                let why = match before {
+                    _ if entry.stalled => Change::Stalled,
+                    Some(_) => Change::Moved,
+                    None => Change::Lost,
+                };
+                entry.begin_change(now, why);
+                entry.miss_client_anew();
+            }
             entry.watch.hear(now);
             entry.fence = fence;
             entry.server = Some(link);
@@ -165,8 +174,10 @@ impl Gateway {
         entry.watch.hear(now);
         entry.start_stream(cursor);
         entry.requests_lost += requests_lost;
-        entry.merged |= merged;
-        entry.rebuilt |= rebuilt;
+        // A server says so until it sees that the client has gone on.
+        let is_news = entry.told != Some(entry.fence);
+        entry.merged |= merged && is_news;
+        entry.rebuilt |= rebuilt && is_news;
         if let (true, Some(reader), Some(server)) = (begins, entry.client, server) {
             let fence = entry.fence;
             let takeover = entry.told.replace(fence).is_some_and(|told| told != fence);
@@ -174,6 +185,16 @@ impl Gateway {
             let merged = core::mem::take(&mut entry.merged).then_some(ClientEvent::Merged);
             let rebuilt = core::mem::take(&mut entry.rebuilt).then_some(ClientEvent::Rebuilt);
             let stalled = core::mem::take(&mut entry.stalled);
+            if let Some((since, why)) = entry.change.take().filter(|_| takeover) {
+                out.push(Output::TakenOver {
+                    session,
+                    server,
+                    fence,
+                    why,
+                    gap: now.since(since),
+                    requests_lost,
+                });
+            }
             let attachment = reader.attachment;
             let event = ClientEvent::Serving { server, fence, takeover, requests_lost, stalled };
             let events = [event].into_iter().chain(merged).chain(rebuilt);
@@ -242,28 +263,53 @@ impl Gateway {
 
     /// Counts if this gateway waits for an answer, or if the server that serves the session says it. A session that nobody
     /// knows may be made anew from where its client is.
-    fn on_refused(&mut self, link: LinkId, session: SessionId, reason: AttachRefusal, out: &mut Vec<Output>) {
+    fn on_refused(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        session: SessionId,
+        reason: AttachRefusal,
+        out: &mut Vec<Output>,
+    ) {
         let Some(entry) = self.sessions.get(&session) else { return };
         let in_use = matches!(entry.phase, Phase::Open) && entry.is_served();
         if in_use && entry.server != Some(link) {
             return;
         }
         match entry.rebuilds_from() {
-            Some(cursor) if reason == AttachRefusal::Unknown => {
-                let (secret, gateway) = (entry.secret, self.id.clone());
-                let content = Purpose::Content(entry.unit.clone());
-                let rebuild = ContentMessage::Rebuild { session, secret, gateway, cursor };
-                self.multicast(&content, &rebuild, out);
-            }
+            Some(cursor) if reason == AttachRefusal::Unknown => self.rebuild(now, session, cursor, out),
             Some(_) | None => self.remove(session, &reason.into(), out),
+        }
+    }
+
+    /// The session is to be made anew, by servers that may count from the beginning: daemons and membership servers may
+    /// all have started again too, and then no fence of theirs is above those that this gateway has seen.
+    fn rebuild(&mut self, now: Time, session: SessionId, cursor: Option<Cursor>, out: &mut Vec<Output>) {
+        self.with(now, session, Entry::forget_servers);
+        let Some(entry) = self.sessions.get(&session) else { return };
+        let (secret, gateway) = (entry.secret, self.id.clone());
+        let content = Purpose::Content(entry.unit.clone());
+        let has_client = entry.client.is_some() || matches!(entry.phase, Phase::Attaching { .. });
+        self.observe(|gateway| Event::Rebuild { gateway, session }, out);
+        self.multicast(&content, &ContentMessage::Rebuild { session, secret, gateway, cursor }, out);
+        // Somebody may know the session by then, and think that its client is elsewhere, or gone.
+        if has_client {
+            self.call_servers(session, out);
         }
     }
 
     /// The client of this session waits for another server, and is told if none comes.
     fn on_suspended(&mut self, now: Time, link: LinkId, session: SessionId) {
         if self.sessions.get(&session).is_some_and(|entry| entry.server == Some(link)) {
-            self.with(now, session, Entry::lose_server);
+            self.lose_server(now, session, Change::Suspended);
         }
+    }
+
+    fn lose_server(&mut self, now: Time, session: SessionId, why: Change) {
+        self.with(now, session, |entry| {
+            entry.begin_change(now, why);
+            entry.lose_server();
+        });
     }
 
     pub(super) fn link_down(&mut self, now: Time, link: LinkId) {
@@ -271,7 +317,7 @@ impl Gateway {
         let served = |(_, entry): &(&SessionId, &Entry)| entry.server == Some(link);
         let sessions: Vec<_> = self.sessions.iter().filter(served).map(|(id, _)| *id).collect();
         for session in sessions {
-            self.with(now, session, Entry::lose_server);
+            self.lose_server(now, session, Change::Lost);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Scripts: what a gateway is told, and what it orders then, each in a few words.
 
+mod changes;
+
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -218,6 +220,7 @@ fn shown(output: Output) -> String {
             format!("stalled by {}", server.map_or_else(|| "nobody".into(), |it| format!("{it}")))
         }
         Output::Stale { link, .. } => format!("stale {}", link.0),
+        Output::TakenOver { why, gap, .. } => format!("taken over: {why:?}, after {} ms", gap.as_millis()),
         Output::Trace(event) => format!("{event:?}"),
     }
 }
@@ -242,6 +245,9 @@ fn shown_multicast(purpose: &Purpose, payload: &Bytes) -> String {
                 | ContentMessage::Adjust { .. }
                 | ContentMessage::Publish { .. }
                 | ContentMessage::Holds { .. }
+                | ContentMessage::Found { .. }
+                | ContentMessage::Settle { .. }
+                | ContentMessage::Update { .. }
                 | ContentMessage::State { .. } => {
                     panic!("gateways know nothing")
                 }
@@ -369,7 +375,7 @@ fn a_new_primary_goes_on_where_the_client_is() {
     assert_eq!(bench.respond(A, 2, 2), ["stale 1"]);
     assert_eq!(bench.respond(B, 3, 2), ["stale 2"], "the stream has not started");
     assert_eq!(bench.started(B, 3, 0), ["stale 2"], "that is not where the client is");
-    assert_eq!(bench.started(B, 3, 1), ["client 1: taken over by b"]);
+    assert_eq!(bench.started(B, 3, 1), [MOVED, "client 1: taken over by b"]);
     assert_eq!(bench.respond(B, 3, 2), ["client 1: response 2"]);
     assert_eq!(bench.claim(A, 1, 0), ["to 1: fenced 1"]);
 }
@@ -564,6 +570,18 @@ fn a_session_whose_client_stays_away_expires() {
 }
 
 #[test]
+fn a_client_is_missed_anew_when_another_server_takes_over_for_it_may_have_been_elsewhere() {
+    let mut bench = Bench::playing();
+    bench.detach(1);
+    bench.wait(50_000);
+    bench.claim(A, 1, 0);
+    bench.wait(5_000);
+    bench.claim(B, 2, 0);
+    assert_eq!(bench.wait(59_999), NOTHING);
+    assert_eq!(bench.wait(1), ["content/film: expire"]);
+}
+
+#[test]
 fn a_session_that_would_expire_but_is_elsewhere_is_let_go() {
     let mut bench = Bench::opened();
     assert_eq!(bench.wait(60_000), ["content/film: expire"]);
@@ -579,7 +597,7 @@ fn a_client_without_a_server_asks_for_one_and_is_told_if_none_comes() {
     let waited = bench.wait(9_750);
     assert_eq!(waited.last().unwrap(), "client 1: over, NoReplica");
     assert_eq!(bench.wait(1000), NOTHING, "without a client there is no hurry");
-    assert_eq!(bench.claim(B, 2, 0), ["to 2: serve 5 from 0/0, 0 more"]);
+    assert_eq!(bench.claim(B, 2, 0), ["to 2: serve 6 from 0/0, 0 more"]);
 }
 
 #[test]
@@ -609,14 +627,15 @@ fn a_full_gateway_takes_no_more() {
 }
 
 #[test]
-fn a_client_whose_server_may_serve_no_more_waits_for_another_and_is_told_if_none_comes() {
+fn a_client_whom_no_server_served_in_time_is_served_by_whoever_comes_next_whatever_his_fence() {
     let mut bench = Bench::playing();
-    assert_eq!(bench.server(B, ToGateway::Suspended { session: SESSION }), NOTHING, "it is not B's to say");
-    assert!(bench.gateway.sessions().all(|session| session.server.is_some()));
-    assert_eq!(bench.server(A, ToGateway::Suspended { session: SESSION }), NOTHING);
-    assert!(bench.gateway.sessions().all(|session| session.server.is_none()));
-    assert_eq!(bench.wait(250), ["content/film: inquire"]);
-    assert_eq!(bench.wait(10_000).last().unwrap(), "client 1: over, NoReplica");
+    bench.claim(A, 7, 0);
+    bench.tell(Input::LinkDown(A));
+    bench.wait(5_000);
+    assert_eq!(bench.claim(B, 2, 0), ["to 2: fenced 2"]);
+    bench.wait(5_000);
+    bench.attach(Resume::Anywhere);
+    assert_eq!(bench.claim(B, 2, 0), ["to 2: serve 8 from 0/0, 4 more"]);
 }
 
 #[test]
@@ -638,13 +657,19 @@ fn a_stream_that_nobody_asked_for_starts_where_the_server_is_and_the_window_move
     bench.claim(B, 2, 0);
     bench.started(B, 3, 1);
     assert_eq!(bench.respond(B, 3, 2), ["stale 2"], "this one was asked for");
-    assert_eq!(bench.server(B, uncertain(1)), ["client 1: taken over by b", "client 1: merged"]);
+    assert_eq!(bench.server(B, uncertain(1)), [MOVED, "client 1: taken over by b", "client 1: merged"]);
     assert_eq!(bench.respond(B, 3, 2).len(), 1, "the client has it already, and gets it again");
     assert_eq!(bench.server(B, uncertain(3)), NOTHING, "one is left out: nothing new about who serves");
     assert_eq!(bench.respond(B, 3, 3), ["stale 2"]);
     assert_eq!(bench.respond(B, 3, 4).len(), 1);
     assert_eq!(bench.consume(9), NOTHING, "it cannot have taken that yet");
 }
+
+/// Another server serves a client, at once.
+const MOVED: &str = "taken over: Moved, after 0 ms";
+const LOST: &str = "taken over: Lost, after 0 ms";
+/// The server before was silent for as long as that.
+const STALLED: &str = "taken over: Stalled, after 7500 ms";
 
 /// A client that waits for a response, and a server that says nothing.
 const COMPLAINT: [&str; 2] = ["content/film: stalled", "stalled by a"];
@@ -659,9 +684,9 @@ fn a_server_that_says_nothing_although_something_is_due_is_complained_of() {
     assert_eq!(bench.wait(2500), COMPLAINT, "and sooner the second time");
     assert_eq!(bench.gateway.sessions().next().unwrap().stalls, 2);
     bench.claim(B, 2, 0);
-    assert_eq!(bench.started(B, 3, 1), ["client 1: taken over by b from one that stalled"]);
+    assert_eq!(bench.started(B, 3, 1), [STALLED, "client 1: taken over by b from one that stalled"]);
     bench.claim(A, 3, 0);
-    assert_eq!(bench.started(A, 4, 1), ["client 1: taken over by a"], "b was not given the time");
+    assert_eq!(bench.started(A, 4, 1), [MOVED, "client 1: taken over by a"], "b was not given the time");
 }
 
 #[test]
@@ -703,6 +728,9 @@ fn a_server_that_does_not_come_is_complained_of_too() {
     assert_eq!(said.iter().filter(|it| *it == "stalled by nobody").count(), 2, "{said:?}");
 }
 
+/// A session is to be made anew; should somebody know it after all, its client is here.
+const MADE_ANEW: [&str; 2] = ["content/film: rebuild", "content/film: attach"];
+
 /// What the gateway says when servers refuse a session that waits for them.
 fn forgotten(bench: &mut Bench) -> Vec<String> {
     bench.refused(A, AttachRefusal::Unknown)
@@ -720,8 +748,8 @@ fn a_session_that_nobody_knows_is_made_anew_from_a_cursor_that_has_a_seal_and_fr
     ] {
         let mut bench = Bench::new();
         bench.attach_from(Position { resume: resume.clone(), resends: true, sealed });
-        let said = if made { "content/film: rebuild" } else { "reply 1: UnknownSession" };
-        assert_eq!(forgotten(&mut bench), [said], "{resume:?}, {sealed}");
+        let said = if made { &MADE_ANEW[..] } else { &["reply 1: UnknownSession"] };
+        assert_eq!(forgotten(&mut bench), said, "{resume:?}, {sealed}");
     }
 }
 
@@ -730,16 +758,41 @@ fn a_session_whose_servers_have_all_forgotten_it_is_made_anew_and_its_client_is_
     let mut bench = Bench::playing();
     bench.respond(A, 2, 1);
     bench.tell(Input::LinkDown(A));
-    assert_eq!(forgotten(&mut bench), ["content/film: rebuild"]);
+    assert_eq!(forgotten(&mut bench), MADE_ANEW);
     bench.claim(B, 2, 0);
-    let started = ToGateway::Started {
+    let started = |stream| ToGateway::Started {
         session: SESSION,
-        stream: 4,
+        stream,
         requests_lost: 0,
         cursor: cursor(1, 0),
         uncertain: false,
         merged: false,
         rebuilt: true,
     };
-    assert_eq!(bench.server(B, started), ["client 1: taken over by b", "client 1: rebuilt"]);
+    assert_eq!(bench.server(B, started(5)), [LOST, "client 1: taken over by b", "client 1: rebuilt"]);
+    // The server does not know that the client has been told.
+    bench.attach(Resume::Anywhere);
+    assert_eq!(bench.server(B, started(6)), ["client 2: served by b"]);
+}
+
+#[test]
+fn a_session_that_is_made_anew_is_given_to_servers_that_count_from_the_beginning() {
+    let mut bench = Bench::playing();
+    bench.claim(A, 7, 0);
+    bench.tell(Input::LinkDown(A));
+    assert_eq!(bench.claim(B, 2, 0), ["to 2: fenced 2"], "it may be late");
+    bench.detach(1);
+    assert_eq!(forgotten(&mut bench), ["content/film: rebuild"], "the client may be elsewhere");
+    assert_eq!(bench.claim(B, 2, 0), ["to 2: serve 7 from 0/0, 0 more"]);
+}
+
+#[test]
+fn a_client_that_comes_back_while_nobody_serves_it_is_announced_for_it_may_have_been_elsewhere() {
+    let mut bench = Bench::playing();
+    bench.detach(1);
+    let back = ["reply 4: attached 2", "to 1: serve 4 from 0/0, 4 more"];
+    assert_eq!(bench.attach(Resume::Anywhere), back, "its server would know");
+    bench.detach(2);
+    bench.tell(Input::LinkDown(A));
+    assert_eq!(bench.attach(Resume::Anywhere), ["reply 5: attached 3", "content/film: attach"]);
 }

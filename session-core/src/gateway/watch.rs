@@ -30,6 +30,8 @@ enum Rest {
 pub(super) struct Watch {
     /// Silence counts from here.
     since: Time,
+    /// As if there had been no complaint.
+    quiet_since: Time,
     rest: Rest,
     /// How often this gateway complained of this silence.
     complaints: u32,
@@ -38,23 +40,33 @@ pub(super) struct Watch {
 impl Watch {
     /// Nothing is said from the beginning of time.
     pub(super) fn new() -> Watch {
-        Watch { since: Time::ZERO, rest: Rest::No, complaints: 0 }
+        Watch { since: Time::ZERO, quiet_since: Time::ZERO, rest: Rest::No, complaints: 0 }
     }
 
     /// Something came from the server.
     pub(super) fn hear(&mut self, now: Time) {
-        *self = Watch { since: now, ..Watch::new() };
+        *self = Watch { since: now, quiet_since: now, ..Watch::new() };
     }
 
     /// Something is asked of the server that was not before.
     pub(super) fn ask(&mut self, now: Time) {
         self.since = self.since.max(now);
+        self.quiet_since = self.quiet_since.max(now);
     }
 
     /// The server says that it has nothing to send for this time, or before a request comes.
     pub(super) fn rest(&mut self, now: Time, time: Option<Duration>) {
         self.hear(now);
         self.rest = time.map_or(Rest::UntilAsked, |time| Rest::Until(now + time));
+    }
+
+    /// Since when the server is silent, but for the time in which it has nothing to send.
+    pub(super) fn quiet_since(&self, now: Time) -> Time {
+        match self.rest {
+            Rest::No => self.quiet_since,
+            Rest::Until(time) => self.quiet_since.max(time).min(now),
+            Rest::UntilAsked => now,
+        }
     }
 
     /// Whether the server said so.
@@ -103,6 +115,7 @@ mod tests {
         assert_eq!(watch.deadline(Waits::Answer, PATIENCE), Some(at(16)));
         assert_eq!(watch.deadline(Waits::No, PATIENCE), None);
         watch.complain(at(16));
+        assert_eq!(watch.quiet_since(at(17)), at(12));
         assert_eq!(watch.deadline(Waits::Response, PATIENCE), Some(at(18)));
         watch.hear(at(17));
         assert!(!watch.has_complained());
@@ -115,6 +128,7 @@ mod tests {
         watch.rest(at(10), Some(Duration::from_secs(60)));
         assert_eq!(watch.deadline(Waits::Response, PATIENCE), Some(at(74)));
         assert_eq!(watch.deadline(Waits::Answer, PATIENCE), Some(at(14)));
+        assert_eq!([at(50), at(72)].map(|now| watch.quiet_since(now)), [at(50), at(70)]);
         watch.rest(at(20), None);
         assert_eq!(watch.deadline(Waits::Response, PATIENCE), None);
         watch.ask(at(30));

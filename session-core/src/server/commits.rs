@@ -88,7 +88,7 @@ impl<S: ContentService> Server<S> {
         self.with_held(unit, session, out, |held, _, scene| {
             let is_new = |member: &ProcessId| !held.joined || !view.transitional.contains(member);
             let strangers = members().filter(is_new).collect();
-            held.ledger.unheard.retain(|process| members().any(|member| member == *process));
+            held.ledger.retain(&members().collect());
             held.ask(strangers, scene);
             held.ledger.knows |= held.ledger.unheard.is_empty();
         });

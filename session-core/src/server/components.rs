@@ -1,5 +1,5 @@
 //! Units that only the primary component serves: their primaries fall silent where their daemon is not in it, and claim
-//! their sessions again when it is.
+//! their sessions again when it is. It is the same with units whose sessions share a state, where that cannot change.
 //!
 //! Unit databases know nothing of it. Each side of a partition appoints primaries as always, and the primary of the
 //! other sides claims nothing and sends nothing; so replicas are equal whenever which daemon has noticed what.
@@ -27,15 +27,15 @@ impl<S: ContentService> Server<S> {
     }
 
     /// Whether this server may serve the sessions of a unit that it holds: not if only the primary component does, and
-    /// its daemon is not in it.
+    /// its daemon is not in it, nor if sessions share a state, and too few of those who vote on it are here.
     pub fn may_serve(&self, unit: &UnitId) -> bool {
         !self.is_apart(unit)
     }
 
     /// Whether the unit is served by another component, or by none.
     pub(super) fn is_apart(&self, unit: &UnitId) -> bool {
-        let components = |state: &super::Unit<_>| state.database.policy().components;
-        !self.in_primary && self.units.get(unit).map(components) == Some(Components::Primary)
+        let Some(database) = self.units.get(unit).map(|state| &state.database) else { return false };
+        (!self.in_primary && database.policy().components == Components::Primary) || !database.is_live()
     }
 
     /// The component or the policy of the unit may be another one: who served falls silent, or who was silent serves.

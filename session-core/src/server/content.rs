@@ -50,7 +50,7 @@ impl<S: ContentService> Server<S> {
         let groups: Vec<_> = editions.keys().map(|unit| Purpose::Content(unit.clone()).group()).collect();
         out.extend((!groups.is_empty()).then_some(Output::Join(groups)));
         for (unit, editions) in editions {
-            let fresh = self.fresh_unit(me, editions);
+            let fresh = self.fresh_unit(me, &unit, editions);
             self.units.insert(unit, fresh);
         }
         self.announce(out);

@@ -8,8 +8,9 @@ use model::{SessionId, Time, UnitId};
 use super::Server;
 use super::interface::Output;
 use super::unit::Unit;
+use crate::edition::edition_of;
 use crate::held::{Grant, Serving};
-use crate::message::{ContentMessage, GatewayId, ToGateway, ToServer, encode};
+use crate::message::{ContentMessage, Cursor, GatewayId, Resume, ToGateway, ToServer, encode};
 use crate::names::Purpose;
 use crate::service::ContentService;
 
@@ -62,7 +63,12 @@ impl<S: ContentService> Server<S> {
         let Some(held) = self.held(&unit, session) else { return };
         match message {
             ToServer::Serve { fence, stream, resume, credit, repeats_from, .. } => {
-                if held.fence == fence && !apart {
+                if held.fence != fence || apart {
+                    return;
+                }
+                if let Some(cursor) = self.of_edition_elsewhere(&unit, &resume) {
+                    self.leave_to_holders(&unit, session, cursor, out);
+                } else {
                     self.serve(now, &unit, session, Grant { stream, resume, credit, repeats_from }, out);
                 }
             }
@@ -108,6 +114,23 @@ impl<S: ContentService> Server<S> {
         }
     }
 
+    /// The client's position, if that is of an edition that is not held here. Servers that could not talk to each other may
+    /// have opened a session on different ones.
+    fn of_edition_elsewhere(&self, unit: &UnitId, resume: &Resume) -> Option<Cursor> {
+        let Resume::After(cursor) = resume else { return None };
+        let edition = edition_of(&cursor.context)?;
+        let is_held = self.units.get(unit)?.editions.contains(&edition);
+        (!is_held).then(|| cursor.clone())
+    }
+
+    /// A session is on the edition that its client has seen: whoever holds that is to serve it.
+    fn leave_to_holders(&mut self, unit: &UnitId, session: SessionId, cursor: Cursor, out: &mut Vec<Output>) {
+        self.set_serving(unit, session, Serving::Nothing);
+        if let Some(state) = self.units.get_mut(unit) {
+            state.propagate_position(unit, session, cursor, out);
+        }
+    }
+
     pub(super) fn gateway_up(&mut self, now: Time, gateway: &GatewayId, out: &mut Vec<Output>) {
         if !self.doors.open(gateway, out) {
             return;
@@ -149,15 +172,17 @@ impl<S: ContentService> Server<S> {
         served
     }
 
-    /// A claim that nobody answered: ask again, or end the session if its client has been away for too long.
+    /// A claim that nobody answered: ask again, or end the session if its client has been away for too long. Who comes to
+    /// ask again much too late has not been there himself: the answer may have come, and he begins anew.
     pub(super) fn press_claim(
         &mut self,
         now: Time,
         unit: &UnitId,
         session: SessionId,
-        since: Time,
+        (since, again): (Time, Time),
         out: &mut Vec<Output>,
     ) {
+        let since = if now.since(again) > self.params.claim_retry { now } else { since };
         if now.since(since) < self.params.detach_ttl {
             self.claim(now, since, unit, session, out);
             return;

@@ -105,7 +105,7 @@ impl<S: ContentService> Server<S> {
                 decode(payload).map(|message| self.on_service(now, sender, message, out))
             }
             Some(Purpose::Content(unit)) => {
-                decode(payload).map(|message| self.on_content(now, &unit, sender, message, out))
+                decode(payload).map(|message| self.on_content(now, &unit, (sender, level), message, out))
             }
             Some(Purpose::Session(unit, session)) => decode(payload).map(|message| {
                 let place = Place { unit: &unit, session, sender, level };
@@ -146,14 +146,21 @@ impl<S: ContentService> Server<S> {
         &mut self,
         now: Time,
         unit: &UnitId,
-        sender: ProcessId,
+        (sender, level): (ProcessId, Level),
         message: ContentMessage,
         out: &mut Vec<Output>,
     ) {
+        let settles = message.settles();
         let contexts = contexts(&self.service, unit, &self.params);
         let Some(state) = self.units.get_mut(unit) else { return };
         state.position += 1;
-        let effects = state.database.on_message(sender, message, &contexts);
+        let mut effects = state.database.on_message(sender, message, &contexts);
+        if let Some((view, opening)) = settles {
+            effects.extend(match level {
+                Level::Safe => state.database.settle(view, opening),
+                Level::Agreed => state.database.settle_later(view),
+            });
+        }
         self.act(now, unit, effects, out);
         self.observe_database(unit, out);
         self.leave_to_others(unit, out);
@@ -167,6 +174,14 @@ impl<S: ContentService> Server<S> {
             let (view, position, digest) = (state.database.view(), state.position, state.database.digest());
             out.push(Output::Trace(Event::Database { server, unit: unit.clone(), view, position, digest }));
         }
+    }
+
+    fn observe_balance(&self, unit: &UnitId, moves: usize, out: &mut Vec<Output>) {
+        let (true, Some(server), Some(state)) = (self.params.trace, self.me, self.units.get(unit)) else {
+            return;
+        };
+        let (view, at_most) = (state.database.view(), self.params.moves_max);
+        out.push(Output::Trace(Event::Balance { server, unit: unit.clone(), view, moves, at_most }));
     }
 
     /// Does what transitions of a unit database mean for this server.
@@ -211,6 +226,7 @@ impl<S: ContentService> Server<S> {
                 Effect::Stalled { session, from, to } => {
                     out.push(Output::Stalled { unit: unit.clone(), session, from, to });
                 }
+                Effect::Balanced(moves) => self.observe_balance(unit, moves, out),
                 Effect::PolicyChanged => {
                     if let Some(state) = self.units.get_mut(unit) {
                         state.hasten(now);
@@ -218,10 +234,14 @@ impl<S: ContentService> Server<S> {
                     self.review_component(now, unit, &mut moves, out);
                 }
                 Effect::Published => self.announce(out),
-                Effect::Tell(message) => {
-                    let group = Purpose::Content(unit.clone()).group();
-                    out.push(Output::multicast(group, encode(&message)));
+                Effect::Live => self.review_component(now, unit, &mut moves, out),
+                Effect::Opened => {
+                    let held =
+                        self.units.get(unit).map(|state| state.held.keys().copied().collect::<Vec<_>>());
+                    held.into_iter().flatten().for_each(|session| self.respond(now, unit, session, out));
                 }
+                Effect::Carried(session) => self.respond(now, unit, session, out),
+                Effect::Tell(message) => out.push(tell(unit, &message)),
             }
         }
         moves.order(out);
@@ -386,6 +406,12 @@ impl<S: ContentService> Server<S> {
             self.doors.send(now, &last.gateway, ToGateway::Ended { session }, out);
         }
     }
+}
+
+/// A multicast in the content group of a unit.
+pub(super) fn tell(unit: &UnitId, message: &ContentMessage) -> Output {
+    let group = Purpose::Content(unit.clone()).group();
+    Output::Multicast { group, payload: encode(message), level: message.level() }
 }
 
 fn contexts<'a, S>(service: &'a S, unit: &'a UnitId, params: &Params) -> ServiceContexts<'a, S> {

@@ -73,6 +73,15 @@ pub enum Input<S> {
         /// The number of the edition.
         edition: u32,
     },
+    /// An operator founds the shared state of a unit among the servers that are here.
+    Found {
+        /// A number that this server was given for no other order.
+        ticket: u64,
+        /// The unit.
+        unit: UnitId,
+        /// Whether it is founded already, and goes on with these servers whoever else has it.
+        anew: bool,
+    },
     /// Hand all sessions over and say when that is done.
     Drain,
 }

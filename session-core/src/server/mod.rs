@@ -24,9 +24,9 @@ use model::trace::Role;
 use model::{Machine, ProcessId, SessionId, Time, UnitId};
 
 use crate::catalogue::Catalogue;
-use crate::edition::Edition;
+use crate::edition::{ContentId, Edition};
 use crate::held::{Held, Scene, Serving};
-use crate::message::GatewayId;
+use crate::message::{ContentMessage, GatewayId};
 use crate::names::Purpose;
 use crate::params::Params;
 use crate::replica;
@@ -35,7 +35,7 @@ use crate::timers::Timers;
 use crate::unit_db::{self, Database, Session};
 use content::editions_of;
 use doors::Doors;
-use groups::Delivery;
+use groups::{Delivery, tell};
 pub use interface::{Input, Output, SessionStatus};
 use unit::Unit;
 
@@ -126,18 +126,21 @@ impl<S: ContentService> Server<S> {
         let mut groups = Vec::from([Purpose::Service.group()]);
         for (unit, editions) in editions_of(&self.service) {
             groups.push(Purpose::Content(unit.clone()).group());
-            let fresh = self.fresh_unit(me, editions);
+            let fresh = self.fresh_unit(me, &unit, editions);
             self.units.insert(unit, fresh);
         }
         out.push(Output::Join(groups));
     }
 
-    fn fresh_unit(&self, me: ProcessId, editions: BTreeSet<Edition>) -> Unit<S::Context> {
+    fn fresh_unit(&self, me: ProcessId, unit: &UnitId, editions: BTreeSet<Edition>) -> Unit<S::Context> {
         let limits = unit_db::Limits {
             moves_max: self.params.moves_max,
             state_bytes_max: self.params.message_bytes_max,
+            results_kept: self.params.requests_kept,
         };
-        let database = Database::new(me, self.params.policy, editions.clone(), limits);
+        let latest = editions.last().map(|edition| ContentId { unit: unit.clone(), edition: *edition });
+        let shared = latest.and_then(|content| self.service.shared(&content));
+        let database = Database::new(me, self.params.policy, editions.clone(), shared, limits);
         Unit::new(database, editions)
     }
 
@@ -204,7 +207,9 @@ impl<S: ContentService> Server<S> {
         let me = self.me?;
         let state = self.units.get_mut(unit)?;
         let (held, known) = (state.held.get_mut(&session)?, state.database.sessions().get(&session)?);
-        let (mut send, mut casts, mut trace) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut send, mut casts, mut updates, mut trace) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let shared = state.database.shared().map(|shared| (shared, state.database.view()));
+        let commit = self.service.commit(&held.replica.content).max(state.database.policy().commit);
         let limits = replica::Limits {
             requests_kept: self.params.requests_kept,
             context_bytes_max: self.params.context_bytes_max,
@@ -216,15 +221,22 @@ impl<S: ContentService> Server<S> {
             session,
             me,
             limits,
-            commit: self.service.commit(&held.replica.content).max(state.database.policy().commit),
+            // What comes of requests to a shared state is certain before it is applied.
+            commit: if shared.is_none() { commit } else { None },
+            shared,
             commit_bytes_max: self.params.message_bytes_max,
             uncertain: state.database.policy().uncertain,
             lineages: &mut self.lineages,
             send: &mut send,
             casts: &mut casts,
+            updates: &mut updates,
             trace: self.params.trace.then_some(&mut trace),
         };
         let result = step(held, known, &mut scene);
+        let view = state.database.view();
+        out.extend(updates.into_iter().map(|(number, operation)| {
+            tell(unit, &ContentMessage::Update { view, session, number, operation })
+        }));
         out.extend(trace.into_iter().map(Output::Trace));
         for message in send {
             self.doors.send_if_open(&known.gateway, message, out);
@@ -275,7 +287,9 @@ impl<S: ContentService> Server<S> {
 
     fn on_deadline(&mut self, now: Time, unit: &UnitId, session: SessionId, out: &mut Vec<Output>) {
         match self.held(unit, session).map(|held| held.serving.clone()) {
-            Some(Serving::Claiming { since, .. }) => self.press_claim(now, unit, session, since, out),
+            Some(Serving::Claiming { since, again }) => {
+                self.press_claim(now, unit, session, (since, again), out);
+            }
             Some(Serving::Streaming { .. }) => self.go_on(now, unit, session, out),
             Some(Serving::Nothing | Serving::Joining | Serving::Reigning { .. }) | None => {}
         }
@@ -302,6 +316,7 @@ impl<S: ContentService> Machine for Server<S> {
             Input::Move { ticket, unit, session, to } => self.order_move(ticket, unit, session, to, out),
             Input::Adjust { ticket, unit, change } => self.order_adjustment(ticket, unit, change, out),
             Input::Publish { ticket, unit, edition } => self.order_publication(ticket, unit, edition, out),
+            Input::Found { ticket, unit, anew } => self.order_foundation(ticket, unit, anew, out),
             Input::Drain => self.drain(out),
         }
         self.tell_if_drained(out);

@@ -48,6 +48,11 @@ impl<S: ContentService> Server<S> {
         self.order(ticket, unit, Ok(ContentMessage::Publish { edition, ticket }), out);
     }
 
+    /// An operator founds the shared state of a unit.
+    pub(super) fn order_foundation(&mut self, ticket: u64, unit: UnitId, anew: bool, out: &mut Vec<Output>) {
+        self.order(ticket, unit, Ok(ContentMessage::Found { anew, ticket }), out);
+    }
+
     fn order(
         &mut self,
         ticket: u64,

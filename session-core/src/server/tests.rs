@@ -31,6 +31,8 @@ struct Counter {
     /// From one number to the next: left to chance, as far as others know.
     step: u32,
     commit: Option<Level>,
+    /// Of two contexts the greater number counts.
+    merges: bool,
 }
 
 impl ContentService for Counter {
@@ -75,13 +77,19 @@ impl ContentService for Counter {
         self.commit
     }
 
+    fn merge(&self, _: &ContentId, one: &Self::Context, other: &Self::Context) -> Option<Self::Context> {
+        self.merges.then(|| *one.max(other))
+    }
+
     /// Even numbers are.
     fn is_essential(&self, _: &ContentId, response: &[u8]) -> bool {
         response.last().is_some_and(|digit| digit % 2 == 0)
     }
 }
 
+mod claims;
 mod commit;
+mod sides;
 mod uncertain;
 
 /// Of two idle servers, the tie for this session falls to `a`.
@@ -95,7 +103,7 @@ fn unit() -> UnitId {
 }
 
 fn counter() -> Counter {
-    Counter { units: Vec::from([unit()]), paced: false, step: 1, commit: None }
+    Counter { units: Vec::from([unit()]), paced: false, step: 1, commit: None, merges: false }
 }
 
 fn gateway(name: &str) -> GatewayId {
@@ -215,6 +223,7 @@ impl Cluster {
                         Ordered::Moved(moved) => moved.to.daemon().name().to_string(),
                         Ordered::Published(edition) => edition.to_string(),
                         Ordered::Held => "held".into(),
+                        Ordered::Founded => "founded".into(),
                         Ordered::Adjusted(Policy { backups, period, .. }) => format!("{backups}, {period:?}"),
                     });
                     self.seen.push(format!("{name}: order {ticket}: {outcome:?}"));
@@ -349,9 +358,10 @@ impl Cluster {
 fn shown(message: ToGateway) -> String {
     match message {
         ToGateway::Claim { requests, .. } => format!("claim {requests}"),
-        ToGateway::Started { stream, requests_lost: 0, cursor, uncertain, .. } => {
+        ToGateway::Started { stream, requests_lost: 0, cursor, uncertain, merged, .. } => {
             let start = if uncertain { "uncertain" } else { "start" };
-            format!("{start} {stream} after {}/{}", cursor.responses, cursor.requests)
+            let merged = if merged { ", merged" } else { "" };
+            format!("{start} {stream} after {}/{}{merged}", cursor.responses, cursor.requests)
         }
         ToGateway::Started { stream, requests_lost, .. } => format!("start {stream}, {requests_lost} lost"),
         ToGateway::Response { cursor, payload, .. } => {
@@ -452,14 +462,6 @@ fn what_was_granted_to_a_primary_before_counts_for_nothing() {
     let mut cluster = Cluster::playing();
     assert_eq!(cluster.kill("a"), ["b: Primary", "b: claim 0"]);
     assert_eq!(cluster.grant("b", 2, Resume::Beginning, 2), NOTHING, "the fence is the old one");
-}
-
-#[test]
-fn a_claim_is_repeated_until_it_is_granted() {
-    let mut cluster = Cluster::playing();
-    assert_eq!(cluster.wait(Duration::from_millis(1000)), ["a: claim 0", "a: claim 0"]);
-    cluster.grant("a", 1, Resume::Beginning, 0);
-    assert_eq!(cluster.wait(Duration::from_millis(1000)), NOTHING);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use model::{SessionId, Time, UnitId};
 use super::interface::Output;
 use crate::edition::Edition;
 use crate::held::{Held, Serving};
-use crate::message::{ContentMessage, encode};
+use crate::message::{ContentMessage, Cursor, encode};
 use crate::names::Purpose;
 use crate::unit_db::{Database, Update};
 
@@ -101,6 +101,20 @@ where
         let served = self.held.iter().filter(|(_, held)| serves(held));
         self.dirty.extend(served.map(|(session, _)| *session));
         self.propagate(unit, bytes_max, out);
+    }
+
+    /// A primary that cannot serve the client says where the client is.
+    pub(super) fn propagate_position(
+        &mut self,
+        unit: &UnitId,
+        session: SessionId,
+        position: Cursor,
+        out: &mut Vec<Output>,
+    ) {
+        self.dirty.remove(&session);
+        if let Some(held) = self.held.get_mut(&session) {
+            out.push(propagation(unit, Vec::from([held.update_of(session, position)])));
+        }
     }
 
     /// A primary that is replaced while it lives says how far it got.

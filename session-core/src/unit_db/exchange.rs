@@ -10,9 +10,12 @@ use bytes::Bytes;
 use model::{ProcessId, SessionId};
 use serde::{Deserialize, Serialize};
 
-use super::{Contexts, Database, Effect, OrderRefusal, Ordered, Phase, Policy, Session, Tomb};
+use super::shared::Told;
+use super::{
+    Contexts, Database, Effect, Holdings, OrderRefusal, Ordered, Phase, Policy, Session, Shared, Tomb,
+};
 use crate::edition::Edition;
-use crate::message::ContentMessage;
+use crate::message::{ContentMessage, decode, encode};
 
 /// A database, or a part of one, as its class tells it to others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,10 +28,12 @@ pub struct Share {
     buried: u64,
     sessions: Vec<(SessionId, Session)>,
     tombs: Vec<(SessionId, Tomb)>,
+    /// The next piece of the shared state.
+    shared: Bytes,
 }
 
 /// Counts that others tell are taken up to here, so that there is room to count on. No database gets this far.
-const COUNT_MAX: u64 = 1 << 62;
+pub(super) const COUNT_MAX: u64 = 1 << 62;
 
 /// What has come of one class's database.
 pub(super) type Parts = BTreeMap<u32, (u32, Share)>;
@@ -57,7 +62,7 @@ impl Database {
     fn share(&self, sessions: Vec<(SessionId, Session)>, tombs: Vec<(SessionId, Tomb)>) -> Share {
         let Database { policy, edition, changes, fences, buried, .. } = *self;
         let holdings = self.holdings.told(self.synced.intersection(&self.members));
-        Share { policy, edition, changes, holdings, fences, buried, sessions, tombs }
+        Share { policy, edition, changes, holdings, fences, buried, sessions, tombs, shared: Bytes::new() }
     }
 
     fn entombed(&self) -> Vec<(SessionId, Tomb)> {
@@ -80,6 +85,13 @@ impl Database {
                 part.sessions.push((*id, session.clone()));
             }
         }
+        let shared =
+            self.shared.as_ref().and_then(Shared::told).map(|told| encode(&told)).unwrap_or_default();
+        let pieces = shared.chunks(self.limits.state_bytes_max.max(1));
+        parts.extend(
+            pieces
+                .map(|piece| Share { shared: shared.slice_ref(piece), ..self.share(Vec::new(), Vec::new()) }),
+        );
         parts
     }
 
@@ -100,14 +112,20 @@ impl Database {
             return Vec::new();
         };
         let (before, policy, edition) = (self.sessions.clone(), self.policy, self.edition);
+        let copies = shares.values().filter_map(shared_state).collect();
         let shares = shares.into_values().flat_map(BTreeMap::into_values).map(|(_, share)| share);
         let disputed = self.merge(shares.collect(), contexts);
+        if let Some(shared) = &mut self.shared {
+            shared.merge(copies, self.edition, contexts);
+        }
         self.synced = self.members.clone();
         self.reassign(&disputed);
         let moves_max = self.limits.moves_max;
         let (mut assignment, sessions) = self.assignment();
-        assignment.balance(sessions, moves_max);
-        let mut effects = self.differences(&before);
+        let moves = assignment.balance(sessions, moves_max);
+        let mut effects = self.review_shared();
+        effects.extend((moves > 0).then_some(Effect::Balanced(moves)));
+        effects.extend(self.differences(&before));
         effects.extend((self.policy != policy).then_some(Effect::PolicyChanged));
         effects.extend((self.edition != edition).then_some(Effect::Published));
         for (from, message) in waiting {
@@ -198,6 +216,7 @@ impl Database {
         if let Some((changes, _, edition, policy)) = shares.iter().map(settings).max() {
             (self.changes, self.edition, self.policy) = (changes, edition, policy);
         }
+        self.holdings = Holdings::default();
         for (member, editions) in shares.iter().flat_map(|share| &share.holdings) {
             self.holdings.set(*member, editions.clone());
         }
@@ -223,7 +242,8 @@ impl Database {
                 | ContentMessage::Rebuild { .. } => {}
                 ContentMessage::Move { ticket, .. }
                 | ContentMessage::Adjust { ticket, .. }
-                | ContentMessage::Publish { ticket, .. } => {
+                | ContentMessage::Publish { ticket, .. }
+                | ContentMessage::Found { ticket, .. } => {
                     let outcome = Err(OrderRefusal::Unsettled);
                     effects.push(Effect::Ordered { by: from, ticket, outcome });
                 }
@@ -231,6 +251,8 @@ impl Database {
                 | ContentMessage::Propagate { .. }
                 | ContentMessage::End { .. }
                 | ContentMessage::Expire { .. }
+                | ContentMessage::Settle { .. }
+                | ContentMessage::Update { .. }
                 | ContentMessage::State { .. } => effects.extend(self.apply(from, message)),
                 ContentMessage::Holds { editions, ticket } => {
                     self.holdings.set(from, editions);
@@ -241,6 +263,12 @@ impl Database {
         effects.retain(|effect| !matches!(effect, Effect::Refused { .. }));
         effects
     }
+}
+
+/// The shared state that a class has told; nothing if it has none, or it cannot be read.
+fn shared_state(parts: &Parts) -> Option<Told> {
+    let pieces: Vec<_> = parts.values().map(|(_, share)| &share.shared[..]).collect();
+    decode(&pieces.concat()).ok()
 }
 
 /// Whether two sides of a partition served the session: each propagated what the other does not know.
@@ -265,8 +293,8 @@ mod tests {
     #[test]
     fn counts_that_leave_no_room_are_not_taken() {
         let me = ProcessId::new(DaemonId::new(Name::literal("a"), Boot::new(1)), 1);
-        let limits = Limits { moves_max: 1, state_bytes_max: 1 };
-        let mut database = Database::new(me, Policy::default(), BTreeSet::new(), limits);
+        let limits = Limits { moves_max: 1, state_bytes_max: 1, results_kept: 1 };
+        let mut database = Database::new(me, Policy::default(), BTreeSet::new(), None, limits);
         let share = Share { changes: u64::MAX, fences: u64::MAX, buried: u64::MAX, ..database.whole() };
         database.merge(Vec::from([share]), &Plain);
         let counts = [database.changes, database.fences, database.buried];

@@ -13,6 +13,7 @@ mod policy;
 mod rebuild;
 mod relocation;
 mod session;
+mod shared;
 mod stalls;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use model::{Boot, Digest, Fence, GroupView, GroupViewId, Name, ProcessId, Sessio
 use crate::assign::{Assignment, Loads};
 use crate::edition::{Edition, edition_of, unopened};
 use crate::message::{AttachRefusal, ContentMessage, GatewayId, Secret, encode};
+use crate::service::SharedState;
 pub(crate) use editions::Holdings;
 use exchange::Parts;
 pub use exchange::Share;
@@ -34,6 +36,8 @@ pub use order::{OrderRefusal, Ordered};
 pub use policy::{Components, Policy, PolicyChange, Rebuild, Uncertain};
 pub use relocation::Relocation;
 pub use session::{Replaced, Session, Tomb, Update, Version};
+pub use shared::SharedStatus;
+pub(crate) use shared::{Carried, Shared};
 pub use stalls::Stalls;
 
 /// How many ended sessions are remembered, so that a late copy of one does not come back to life.
@@ -60,10 +64,18 @@ pub(crate) enum Effect {
     Ordered { by: ProcessId, ticket: u64, outcome: Result<Ordered, OrderRefusal> },
     /// A gateway heard nothing from the primary of a session for too long; it is moved, if it can be.
     Stalled { session: SessionId, from: Option<ProcessId>, to: Option<ProcessId> },
+    /// So many sessions were moved to spread them evenly.
+    Balanced(usize),
     /// The unit has another policy.
     PolicyChanged,
     /// New sessions are opened on another edition.
     Published,
+    /// The shared state can change among the present members now, or cannot any more.
+    Live,
+    /// Requests to the shared state may be multicast from here on, and what came of those before may be used.
+    Opened,
+    /// A request of this session to the shared state was carried out.
+    Carried(SessionId),
     /// To be multicast in the content group.
     Tell(ContentMessage),
 }
@@ -77,10 +89,13 @@ enum Phase {
     Exchanging { shares: BTreeMap<Vec<ProcessId>, Parts>, waiting: Vec<(ProcessId, ContentMessage)> },
 }
 
-/// Contexts, which to the database are bytes.
+/// What is behind the bytes in a database.
 pub(crate) trait Contexts {
     /// One of two that both sides of a partition served, if there is more to it than to take one of them.
     fn merge(&self, one: &[u8], other: &[u8]) -> Option<Bytes>;
+
+    /// The shared state that a snapshot was taken of.
+    fn restore(&self, edition: Edition, snapshot: &[u8]) -> Option<Box<dyn SharedState>>;
 }
 
 /// The replica of the unit database at one server.
@@ -93,6 +108,8 @@ pub struct Database {
     /// How many times operators changed the policy, or the edition.
     changes: u64,
     holdings: Holdings,
+    /// The state that all sessions share, if the unit has one.
+    shared: Option<Shared>,
     /// The last fence counter given out.
     fences: u64,
     /// How many sessions have ended.
@@ -115,14 +132,18 @@ pub(crate) struct Limits {
     pub(crate) moves_max: usize,
     /// The size of one state message, in bytes.
     pub(crate) state_bytes_max: usize,
+    /// Results of a session's requests to the shared state that are remembered.
+    pub(crate) results_kept: usize,
 }
 
 impl Database {
     /// An empty database, at a server that is in no view of the content group yet, and holds these editions.
+    /// `shared` is the state that sessions share as it is founded, if they share one.
     pub(crate) fn new(
         me: ProcessId,
         policy: Policy,
         editions: BTreeSet<Edition>,
+        shared: Option<Box<dyn SharedState>>,
         limits: Limits,
     ) -> Database {
         Database {
@@ -131,6 +152,7 @@ impl Database {
             edition: editions.last().copied().unwrap_or(Edition::ONLY),
             changes: 0,
             holdings: Holdings::of(me, editions),
+            shared: shared.map(Shared::unfounded),
             fences: 0,
             buried: 0,
             sessions: BTreeMap::new(),
@@ -171,7 +193,7 @@ impl Database {
 
     /// A fingerprint of all that replicas must agree on.
     pub fn digest(&self) -> Digest {
-        Digest::of(&encode(&self.whole()))
+        Digest::of(&encode(&(self.whole(), self.shared.as_ref().map(Shared::fingerprint))))
     }
 
     /// The member that answers for all where any of them could.
@@ -185,10 +207,14 @@ impl Database {
         self.view = view.id;
         self.members = view.members.iter().map(|member| member.process).collect();
         self.holdings.retain(&self.members);
+        if let Some(shared) = &mut self.shared {
+            shared.on_view(view);
+        }
         let transitional: BTreeSet<_> = view.transitional.iter().copied().chain([self.me]).collect();
         self.synced = self.synced.intersection(&transitional).copied().collect();
         if self.members.is_subset(&self.synced) {
             self.synced = self.members.clone();
+            effects.extend(self.review_shared());
             effects.extend(self.reassign(&BTreeSet::new()));
         } else {
             self.phase = Phase::Exchanging { shares: BTreeMap::new(), waiting: Vec::new() };
@@ -238,7 +264,7 @@ impl Database {
                 self.complain(session, secret, gateway, fence)
             }
             ContentMessage::Propagate { updates } => {
-                updates.into_iter().filter_map(|update| self.update(from, update)).collect()
+                updates.into_iter().flat_map(|update| self.update(from, update)).collect()
             }
             ContentMessage::End { session, secret, gateway } => self.end(session, secret, gateway),
             ContentMessage::Expire { session, gateway } => self.expire(session, gateway),
@@ -250,7 +276,11 @@ impl Database {
             ContentMessage::Adjust { change, ticket } => self.adjust(from, change, ticket),
             ContentMessage::Publish { edition, ticket } => self.publish(from, edition, ticket),
             ContentMessage::Holds { editions, ticket } => self.hold(from, editions, ticket),
-            ContentMessage::State { .. } => Vec::new(),
+            ContentMessage::Found { anew, ticket } => self.found(from, anew, ticket),
+            ContentMessage::Update { view, session, number, operation } => {
+                self.carry_out(view, session, number, &operation)
+            }
+            ContentMessage::Settle { .. } | ContentMessage::State { .. } => Vec::new(),
         }
     }
 
@@ -341,15 +371,16 @@ impl Database {
         Vec::from([Effect::Assigned(id)])
     }
 
-    /// Takes an update from the primary, or from the one before it if nothing newer is known.
-    fn update(&mut self, from: ProcessId, update: Update) -> Option<Effect> {
-        let session = self.sessions.get_mut(&update.session)?;
+    /// Takes an update from the primary, or from the one before it if nothing newer is known. If the client turns out to be
+    /// on another edition, the session goes to who holds that.
+    fn update(&mut self, from: ProcessId, update: Update) -> Vec<Effect> {
+        let Some(session) = self.sessions.get_mut(&update.session) else { return Vec::new() };
         let current = session.primary == Some(from) && update.version.fence == session.fence;
         let last_word = session.replaced == Some(Replaced { server: from, fence: update.version.fence })
             && session.version.fence < session.fence;
         let is_context = edition_of(&update.context).is_some();
         if !(current || last_word) || update.version <= session.version || !is_context {
-            return None;
+            return Vec::new();
         }
         session.merged &= !current;
         session.rebuilt &= !current;
@@ -358,9 +389,11 @@ impl Database {
         if !begins && (update.requests, update.responses) > (session.requests, session.responses) {
             session.stalls.forgive();
         }
-        let id = update.session;
+        let (id, edition) = (update.session, session.edition());
         session.take(update);
-        Some(Effect::Updated(id))
+        let is_same = session.edition() == edition;
+        let assigned = if is_same { Vec::new() } else { self.assign(id) };
+        [Effect::Updated(id)].into_iter().chain(assigned).collect()
     }
 
     fn end(&mut self, id: SessionId, secret: Secret, gateway: Option<GatewayId>) -> Vec<Effect> {
@@ -388,6 +421,9 @@ impl Database {
     fn bury(&mut self, id: SessionId, expired_at: Option<(Name, Boot)>) -> Option<Effect> {
         let last = self.sessions.remove(&id)?;
         self.loads.remove(&last);
+        if let Some(shared) = &mut self.shared {
+            shared.forget(id);
+        }
         self.buried += 1;
         self.tombs.insert(id, Tomb { order: self.buried, requests: last.requests, expired_at });
         self.trim_tombs();

@@ -17,6 +17,8 @@ pub enum Ordered {
     Published(Edition),
     /// All know which editions the server holds.
     Held,
+    /// The unit's shared state is founded: those who are here vote on it from here on.
+    Founded,
 }
 
 /// Why an order is not carried out.
@@ -38,6 +40,10 @@ pub enum OrderRefusal {
     NotNewer,
     /// Some server of the unit does not hold the edition, or another one by the same number.
     NotHeldByAll,
+    /// The unit has no state that its sessions share.
+    NothingShared,
+    /// The unit's shared state was founded before.
+    FoundedBefore,
     /// The servers of the unit are about to change, or the one that was asked is leaving.
     Unsettled,
 }
@@ -56,6 +62,10 @@ impl fmt::Display for OrderRefusal {
             OrderRefusal::NotNewer => "new sessions are opened on this edition already, or on a later one",
             OrderRefusal::NotHeldByAll => {
                 "some server of the unit does not hold this edition, or holds other content by that number"
+            }
+            OrderRefusal::NothingShared => "the unit has no state that its sessions share",
+            OrderRefusal::FoundedBefore => {
+                "the unit's shared state was founded before: to found it anew gives up what only others have of it"
             }
             OrderRefusal::Unsettled => "the servers of the unit are changing: ask again in a moment",
         })

@@ -21,7 +21,10 @@ impl Database {
         let reason = match self.sessions.get(&id) {
             Some(_) => return Vec::new(),
             None if self.tombs.contains_key(&id) => AttachRefusal::Ended,
-            None if self.policy.rebuild == Rebuild::Never => AttachRefusal::Forgotten,
+            // What its requests did to a shared state would be forgotten with it.
+            None if self.policy.rebuild == Rebuild::Never || self.shared.is_some() => {
+                AttachRefusal::Forgotten
+            }
             None => {
                 self.insert(id, secret, gateway);
                 self.begin_at(id, cursor);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Stalls;
 use crate::edition::{Edition, edition_of};
-use crate::message::{GatewayId, Secret};
+use crate::message::{Cursor, GatewayId, Secret};
 
 /// So many primaries of a session are remembered, to tell what its context came through.
 const PAST_MAX: usize = 8;
@@ -52,6 +52,11 @@ impl Session {
     /// The edition that it was opened on; nothing if its context is none, which no server propagates.
     pub fn edition(&self) -> Option<Edition> {
         edition_of(&self.context)
+    }
+
+    /// Where its client is, as far as is known.
+    pub(crate) fn position(&self) -> Cursor {
+        Cursor { responses: self.responses, requests: self.requests, context: self.context.clone() }
     }
 
     /// Takes what a primary propagated in place of what is known.

@@ -2,11 +2,12 @@
 //! replica moves them away from their primaries at that place in the order.
 //!
 //! Whatever a session does to its servers, it does to few of them: without any progress it is moved
-//! [`MOVES_MAX`] times in a row, and if the last of its servers is lost then, nobody is appointed any more.
+//! [`MOVES_MAX`] times in a row, and if the last of its servers is lost then, nobody is appointed any more. Where two servers
+//! are all that there is, the second time is back to the first one.
 
 use alloc::vec::Vec;
 
-use model::{Fence, SessionId};
+use model::{Fence, ProcessId, SessionId};
 use serde::{Deserialize, Serialize};
 
 use super::{Database, Effect, Session};
@@ -22,22 +23,38 @@ pub struct Stalls {
     pub moves: u32,
     /// How often in a row, without any progress between.
     in_a_row: u8,
+    /// From whom it was moved first of these times.
+    first: Option<ProcessId>,
     /// The fence of the last primary that was missed and that its gateway had never heard of: it may have been on its way.
     missed: Fence,
 }
 
 impl Stalls {
     /// Nobody complained.
-    pub const NONE: Stalls = Stalls { moves: 0, in_a_row: 0, missed: Fence::NONE };
+    pub const NONE: Stalls = Stalls { moves: 0, in_a_row: 0, first: None, missed: Fence::NONE };
 
     /// Whether no further server is to be tried.
     pub fn is_over(&self) -> bool {
         self.in_a_row >= MOVES_MAX
     }
 
+    /// Who has had the session already without any progress, and is the last to be given it again.
+    pub(crate) fn suspect(&self) -> Option<ProcessId> {
+        self.first.filter(|_| self.in_a_row > 0)
+    }
+
     /// The session went on, or an operator takes care of it.
     pub(super) fn forgive(&mut self) {
         self.in_a_row = 0;
+    }
+
+    /// The session is moved from this server.
+    fn count(&mut self, from: Option<ProcessId>) {
+        if self.in_a_row == 0 {
+            self.first = from;
+        }
+        self.moves = self.moves.saturating_add(1);
+        self.in_a_row += 1;
     }
 }
 
@@ -66,8 +83,7 @@ impl Database {
         if session.stalls.is_over() || !assignment.relieve(id, session) {
             return Vec::from([Effect::Missed(id), Effect::Stalled { session: id, from, to: None }]);
         }
-        session.stalls.moves = session.stalls.moves.saturating_add(1);
-        session.stalls.in_a_row += 1;
+        session.stalls.count(from);
         let to = session.primary;
         Vec::from([Effect::Assigned(id), Effect::Stalled { session: id, from, to }])
     }
@@ -80,8 +96,9 @@ impl Database {
 }
 
 impl Session {
-    /// Whether its last primary is lost after all the others that it was moved to hung: it is left alone.
+    /// Whether it is left alone if its primary is lost, after all the others that it was moved to hung. One that was moved
+    /// back for want of a third server has had two of them, and the other one may be well: it may have waited for this one.
     pub(crate) fn is_given_up(&self) -> bool {
-        self.stalls.is_over()
+        self.stalls.is_over() && (self.primary.is_none() || self.primary != self.stalls.suspect())
     }
 }

@@ -10,9 +10,10 @@ mod editions;
 mod merge;
 mod policy;
 mod rebuild;
+mod shared;
 mod stalls;
 
-const LIMITS: Limits = Limits { moves_max: 64, state_bytes_max: 2000 };
+const LIMITS: Limits = Limits { moves_max: 64, state_bytes_max: 2000, results_kept: 3 };
 
 fn server(name: &str) -> ProcessId {
     ProcessId::new(DaemonId::new(name.parse().unwrap(), Boot::new(1)), 1)
@@ -23,7 +24,7 @@ fn database(name: &str) -> Database {
 }
 
 fn database_with(name: &str, editions: &[Edition]) -> Database {
-    Database::new(server(name), Policy::default(), editions.iter().copied().collect(), LIMITS)
+    Database::new(server(name), Policy::default(), editions.iter().copied().collect(), None, LIMITS)
 }
 
 fn gateway(name: &str) -> GatewayId {
@@ -36,6 +37,10 @@ pub(super) struct Plain;
 impl Contexts for Plain {
     fn merge(&self, _: &[u8], _: &[u8]) -> Option<Bytes> {
         None
+    }
+
+    fn restore(&self, _: Edition, snapshot: &[u8]) -> Option<Box<dyn SharedState>> {
+        Some(Box::new(shared::Log(snapshot.to_vec())))
     }
 }
 
@@ -106,7 +111,10 @@ impl Group {
         let mut effects = Vec::new();
         for (from, message) in core::mem::take(&mut self.order) {
             for (place, (_, replica)) in self.replicas.iter_mut().enumerate() {
-                let theirs = replica.on_message(from, message.clone(), &Plain);
+                let mut theirs = replica.on_message(from, message.clone(), &Plain);
+                if let Some((view, opening)) = message.settles() {
+                    theirs.extend(replica.settle(view, opening));
+                }
                 if place == 0 {
                     effects.extend(theirs);
                 }
@@ -419,7 +427,9 @@ fn answer(effect: &Effect, by: &str) -> Option<Result<Relocation, OrderRefusal>>
     let Effect::Ordered { by: from, ticket: 7, outcome } = effect else { return None };
     let moved = |done| match done {
         Ordered::Moved(moved) => moved,
-        Ordered::Adjusted(_) | Ordered::Published(_) | Ordered::Held => panic!("nobody ordered this"),
+        Ordered::Adjusted(_) | Ordered::Published(_) | Ordered::Held | Ordered::Founded => {
+            panic!("nobody ordered this")
+        }
     };
     (*from == server(by)).then_some(outcome.map(moved))
 }

@@ -89,6 +89,11 @@ impl DaemonHost {
         }
     }
 
+    /// Whether it has said, and not taken back, that it cannot reach this one.
+    pub fn doubts(&self, peer: DaemonId) -> bool {
+        self.reach.contains_key(&peer)
+    }
+
     /// The machine.
     pub fn daemon(&self) -> &Daemon {
         &self.machine

@@ -108,7 +108,7 @@ impl GatewayHost {
                     }
                 }
                 Output::Stalled { .. } => scene.happens(Happens::Stall),
-                Output::Stale { .. } => {}
+                Output::Stale { .. } | Output::TakenOver { .. } => {}
                 Output::Trace(event) => scene.trace(event),
             }
         }

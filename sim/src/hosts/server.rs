@@ -63,9 +63,9 @@ impl ServerHost {
         self.tell(Input::Drain, scene);
     }
 
-    /// An operator orders it to have a session moved to another server.
-    pub fn order_move(&mut self, unit: UnitId, session: SessionId, to: Name, scene: &mut Scene<'_>) {
-        self.tell(Input::Move { ticket: 1, unit, session, to: Some(to) }, scene);
+    /// An operator orders it to have a session moved to this server, or to any other one.
+    pub fn order_move(&mut self, unit: UnitId, session: SessionId, to: Option<Name>, scene: &mut Scene<'_>) {
+        self.tell(Input::Move { ticket: 1, unit, session, to }, scene);
     }
 
     /// An operator orders it to have the policy of a unit changed.
@@ -81,6 +81,11 @@ impl ServerHost {
     /// An operator orders it to have new sessions on a unit opened on another edition.
     pub fn order_publication(&mut self, unit: UnitId, edition: u32, scene: &mut Scene<'_>) {
         self.tell(Input::Publish { ticket: 3, unit, edition }, scene);
+    }
+
+    /// An operator orders it to have the shared state of a unit founded.
+    pub fn order_foundation(&mut self, unit: UnitId, scene: &mut Scene<'_>) {
+        self.tell(Input::Found { ticket: 5, unit, anew: true }, scene);
     }
 
     fn tell(&mut self, input: Input<Toy>, scene: &mut Scene<'_>) {
@@ -121,7 +126,7 @@ impl ServerHost {
                 Output::Ordered { outcome, .. } => {
                     match outcome {
                         Ok(Ordered::Published(_)) => scene.happens(Happens::Publication),
-                        Ok(Ordered::Moved(_) | Ordered::Adjusted(_) | Ordered::Held) => {}
+                        Ok(Ordered::Moved(_) | Ordered::Adjusted(_) | Ordered::Held | Ordered::Founded) => {}
                         // Of servers that are changing, an operator would ask again; some may not have the edition yet.
                         Err(
                             OrderRefusal::Unsettled | OrderRefusal::NotHeldByAll | OrderRefusal::NotNewer,

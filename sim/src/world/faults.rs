@@ -160,6 +160,7 @@ impl World {
             Strike::Adjust(machine) => self.adjust_some_policy(*machine),
             Strike::Stage(machine) => self.stage_some_edition(*machine),
             Strike::Publish(machine, unit, edition) => self.publish(*machine, unit.clone(), *edition),
+            Strike::Look => self.look_after_shared_states(),
             Strike::GoOn(node, stop) => self.go_on(*node, *stop),
             Strike::Lower(barriers) => {
                 self.remark(|| format!("down: {barriers:?}"));
@@ -282,13 +283,13 @@ impl World {
         self.queue.plan(self.now + DRAIN_PATIENCE, Event::Strike(overdue));
     }
 
-    /// Processes that have ended in order. They start again like the dead.
+    /// Processes that have ended in order. They start again like the dead, and also in the end, when everybody is there.
     pub(super) fn bury_the_ended(&mut self) {
         for node in std::mem::take(&mut self.log.ended) {
             self.remark(|| format!("{node} ends"));
             self.net.leave(self.now, node, &mut self.queue);
             self.end_life(node);
-            if self.troubled {
+            if self.troubled || self.at_rest {
                 self.plan_restart(node);
             }
         }
@@ -325,6 +326,13 @@ impl World {
         self.remark(|| format!("an operator changes the policy of {unit}: {change:?}"));
         let Some(mut host) = self.servers[machine].host.take() else { return };
         host.order_adjustment(unit, change, &mut self.scene(Node::Server(machine)));
+        self.servers[machine].host = Some(host);
+    }
+
+    /// An operator has a session moved to whoever can serve it, by the server of a machine.
+    pub(super) fn order_move_away(&mut self, machine: usize, unit: UnitId, session: SessionId) {
+        let Some(mut host) = self.servers[machine].host.take() else { return };
+        host.order_move(unit, session, None, &mut self.scene(Node::Server(machine)));
         self.servers[machine].host = Some(host);
     }
 

@@ -1,16 +1,18 @@
 //! The end of a run: faults stop, everybody is there again, and everything must come to rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use gcs_core::Daemon;
 use model::trace::{Event, Record};
-use model::{GroupName, Member, ProcessId};
+use model::{GroupName, Member, ProcessId, SessionId, UnitId};
 use session_core::Rebuild;
+use session_core::names::Purpose;
+use session_core::server::SessionStatus;
 
 use crate::coverage::Fact;
-use crate::hosts::{DaemonHost, ProcessHost};
+use crate::hosts::{DaemonHost, ProcessHost, ServerHost};
 use crate::knobs::ms;
 use crate::net::Reach;
 use crate::packet::Node;
@@ -19,6 +21,9 @@ use crate::world::World;
 
 /// How long nothing may happen for the world to be at rest.
 const QUIET: Duration = ms(1500);
+
+/// After this time in which no fault happens an operator looks at what is left alone.
+const OPERATOR_COMES: Duration = Duration::from_secs(5);
 
 /// How long it may take to come to rest.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,13 +60,16 @@ impl World {
         self.calm_down();
     }
 
-    /// A session that its client gave up must be unknown to all servers.
+    /// A session that its client gave up must be unknown to all servers of its unit: those in its content group. Who
+    /// hangs, and has been parted from his daemon meanwhile, still has what he knew, and is to forget it.
     pub(super) fn doubt_the_lost(&mut self) {
         for session in std::mem::take(&mut self.log.lost) {
             let servers = self.servers.iter().filter_map(|slot| slot.host.as_ref());
             let staying = servers.filter(|host| !host.is_draining());
-            let knows = staying.flat_map(|host| host.server().sessions()).any(|known| known.id == session);
-            if knows {
+            let knows =
+                staying.flat_map(|host| host.server().sessions().map(|known| (host.server().me(), known)));
+            let mut knows = knows.filter(|(_, known)| known.id == session);
+            if knows.any(|(me, known)| me.is_some_and(|me| self.is_replica(me, known.unit))) {
                 self.log
                     .complaints
                     .push(format!("{session} was given up at {}, and some server has it", self.now));
@@ -69,12 +77,26 @@ impl World {
         }
     }
 
+    /// Whether its daemon has a process in the content group of a unit.
+    fn is_replica(&self, process: ProcessId, unit: &UnitId) -> bool {
+        let content = Purpose::Content(unit.clone()).group();
+        let daemons = self.daemons.iter().filter_map(|slot| slot.host.as_ref()).map(DaemonHost::daemon);
+        let mut groups = daemons.filter(|daemon| daemon.id() == process.daemon()).flat_map(Daemon::groups);
+        groups.any(|(group, members)| {
+            *group == content && members.iter().any(|member| member.process == process)
+        })
+    }
+
     /// Waits until nothing happens any more.
     pub fn calm_down(&mut self) {
-        let deadline = self.now + PATIENCE;
+        let (begin, deadline) = (self.now, self.now + PATIENCE);
         let (mut seen, mut since) = (self.log.records.len(), self.now);
+        let mut moved = BTreeSet::new();
         loop {
             self.pass(ms(50));
+            if self.now.since(begin) >= OPERATOR_COMES {
+                self.move_the_abandoned(&mut moved);
+            }
             if self.log.records.len() != seen || !self.is_at_rest() {
                 (seen, since) = (self.log.records.len(), self.now);
             }
@@ -89,6 +111,26 @@ impl World {
         }
         self.compare_tables();
         self.note_quiescence();
+    }
+
+    /// An operator moves the sessions that nobody is appointed for, since they were moved too often without any progress: each
+    /// of them once.
+    fn move_the_abandoned(&mut self, moved: &mut BTreeSet<SessionId>) {
+        for machine in 0..self.servers.len() {
+            let Some(host) = &self.servers[machine].host else { continue };
+            let is_abandoned = |known: &SessionStatus<'_>| {
+                known.session.primary.is_none()
+                    && known.session.stalls.is_over()
+                    && !moved.contains(&known.id)
+            };
+            let abandoned = host.server().sessions().filter(is_abandoned);
+            let abandoned: Vec<_> = abandoned.map(|known| (known.unit.clone(), known.id)).collect();
+            for (unit, session) in abandoned {
+                moved.insert(session);
+                self.remark(|| format!("an operator has {session} moved"));
+                self.order_move_away(machine, unit, session);
+            }
+        }
     }
 
     /// All daemons hold one group table, and it has every process in the groups that it wants to be in.
@@ -125,12 +167,18 @@ impl World {
     fn is_at_rest(&self) -> bool {
         let clients = self.clients.iter().filter_map(|slot| slot.host.as_ref());
         let mut busy = clients.filter(|client| client.is_winding_down() && !client.is_at_rest());
-        let mut daemons = self.daemons.iter().filter_map(|slot| slot.host.as_ref()).map(|host| host.daemon());
+        let mut daemons = self.daemons.iter().filter_map(|slot| slot.host.as_ref());
         let nothing_held = |daemon: &Daemon| {
             let windows = daemon.windows();
             windows.unstable + windows.waiting + windows.held + windows.unacknowledged == 0
         };
-        busy.next().is_none() && daemons.all(|daemon| daemon.phase() == "steady" && nothing_held(daemon))
+        // Who drains is gone soon, whether or not he could hand over what he serves.
+        let drains = self.servers.iter().filter_map(|slot| slot.host.as_ref()).any(ServerHost::is_draining);
+        // A link that has come and gone has to be up for a while before it counts again.
+        let living: Vec<_> = daemons.clone().map(|host| host.daemon().id()).collect();
+        let is_trusting = |host: &DaemonHost| !living.iter().any(|peer| host.doubts(*peer));
+        let is_steady = |daemon: &Daemon| daemon.phase() == "steady" && nothing_held(daemon);
+        !drains && busy.next().is_none() && daemons.all(|host| is_steady(host.daemon()) && is_trusting(host))
     }
 
     fn note_quiescence(&mut self) {

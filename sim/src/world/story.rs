@@ -120,6 +120,13 @@ impl World {
         self
     }
 
+    /// The sessions on the film share a state.
+    #[must_use]
+    pub fn shared(mut self) -> World {
+        self.knobs.units[0].shared = true;
+        self
+    }
+
     /// A new primary does this about responses that the one before it may have sent.
     #[must_use]
     pub fn uncertain(mut self, uncertain: Uncertain) -> World {
@@ -278,7 +285,7 @@ impl World {
         self.remark(|| format!("an operator moves the session to {to}"));
         let host = self.servers[asked].host.take();
         let mut host = host.expect("a primary lives");
-        host.order_move(unit, session, name(&to.to_string()), &mut self.scene(Node::Server(asked)));
+        host.order_move(unit, session, Some(name(&to.to_string())), &mut self.scene(Node::Server(asked)));
         self.servers[asked].host = Some(host);
         self.expect(|world| world.primary_of(player) == to);
     }
@@ -287,6 +294,13 @@ impl World {
     pub fn change_policy(&mut self, player: Player, machine: usize, change: PolicyChange) {
         let unit = self.client(player).unit().cloned().expect("an open session is on a unit");
         self.order_adjustment(machine, unit, change);
+    }
+
+    /// An operator has the state founded that a unit's sessions share, by those that the server of a machine is with.
+    pub fn found_state(&mut self, machine: usize, unit: &str) {
+        let unit = crate::knobs::unit(unit);
+        self.found(machine, unit.clone());
+        self.expect(|world| world.is_served_by(&unit, machine));
     }
 
     /// When this happens the next time, something else does too.

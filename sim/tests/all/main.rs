@@ -5,6 +5,7 @@ mod meta;
 mod partitions;
 mod rebuilds;
 mod scripts;
+mod shared;
 mod sides;
 mod stalls;
 mod stories;

@@ -57,7 +57,7 @@ fn different_seeds_give_different_traces() {
 #[test]
 fn some_runs_contain_what_they_are_for() {
     let (mut views, mut takeovers, mut requests, mut responses) = (0, 0, 0, 0);
-    for seed in 0..40 {
+    for seed in 0..50 {
         let outcome = World::new(Knobs::from_seed(seed)).run();
         assert!(outcome.is_good(), "{outcome}");
         views += outcome.report.tally.views;

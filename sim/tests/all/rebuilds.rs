@@ -35,6 +35,28 @@ fn a_client_plays_on_when_all_servers_and_its_gateway_start_again() {
 }
 
 #[test]
+fn a_client_plays_on_when_everything_but_its_gateway_starts_again_and_counts_from_the_beginning() {
+    let (mut world, player) = playing(World::seeded(45).made_anew());
+    // Views have a number that the next ones do not come to.
+    for _ in 0..3 {
+        let Node::Server(primary) = world.primary_of(player) else { unreachable!("a server is primary") };
+        world.crash_machine(primary);
+        world.play(player, 3);
+        world.restart_machine(primary);
+        world.play(player, 10);
+    }
+    world.crash(Node::Membership(0));
+    (0..3).for_each(|n| world.crash_machine(n));
+    world.pass(Duration::from_millis(100));
+    world.restart(Node::Membership(0));
+    (0..3).for_each(|n| world.restart_machine(n));
+    world.play(player, 20);
+    let tally = world.client(player).tally();
+    assert_eq!((tally.rebuilt, tally.lost, tally.requests_lost), (1, 0, 0));
+    end(world);
+}
+
+#[test]
 fn a_session_is_lost_where_the_unit_does_not_make_it_anew() {
     let (mut world, player) = playing(World::seeded(43));
     world.forget_all();

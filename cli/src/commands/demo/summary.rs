@@ -134,7 +134,7 @@ impl fmt::Display for Summary {
 mod tests {
     use super::*;
     use crate::commands::demo::viewer::Played;
-    use crate::player::Ledger;
+    use player::Ledger;
 
     fn played(numbers: &[u64], matches: bool) -> Played {
         let mut ledger = Ledger::default();

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use model::{Address, Name, UnitId};
+use svc_kit::dial::Wire;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use vod::{Film, Progress};
 
-use crate::player::lateness::Lateness;
-use crate::player::{Heard, Ledger, PlayError, Player, Recorder, Remote};
+use player::lateness::Lateness;
+use player::{Heard, Ledger, PlayError, Player, Recorder, Remote};
 
 /// How often a viewer sends a request.
 const REQUEST_PERIOD: Duration = Duration::from_secs(1);
@@ -82,7 +83,7 @@ async fn watch_again_and_again(
     let name: Name = format!("client-{}", seat.viewer + 1).parse()?;
     let mut recorder = Recorder::create(seat.trace.as_deref(), name)?;
     while !stop.is_cancelled() {
-        let player = Player::open(seat.gateways.clone(), &seat.unit, recorder).await?;
+        let player = Player::open(Wire::default(), seat.gateways.clone(), &seat.unit, recorder).await?;
         let (played, returned) = watch_once(seat, player, stop, notes).await?;
         recorder = returned;
         tell(notes, Note::Played { viewer: seat.viewer, result: Box::new(played) }).await;

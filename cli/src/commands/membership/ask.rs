@@ -3,10 +3,11 @@
 use model::Address;
 use proto::membership::v1 as pb;
 use proto::membership::v1::membership_service_client::MembershipServiceClient;
-use svc_kit::dial::{self, Keepalive};
+use svc_kit::tls::Role;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
+use crate::operator;
 use crate::snapshot::{ANSWER_MAX, limited};
 
 type Client = MembershipServiceClient<Channel>;
@@ -65,7 +66,8 @@ async fn ask_one<T>(
     address: &Address,
     question: &impl AsyncFn(Client) -> Result<Response<T>, Status>,
 ) -> Result<T, Status> {
-    let channel = tokio::time::timeout(ANSWER_MAX, dial::connect(address, &Keepalive::default()))
+    let wire = operator::wire().map_err(|error| Status::unavailable(error.to_string()))?;
+    let channel = tokio::time::timeout(ANSWER_MAX, wire.connect(address, Role::Membership))
         .await
         .map_err(|_| Status::deadline_exceeded("no connection in time"))?
         .map_err(|error| Status::unavailable(error.to_string()))?;

@@ -1,6 +1,7 @@
 //! Output commit: what is sent when, and what a server that takes over makes of it.
 
 use super::*;
+use crate::message::{Committed, Remembered, Standing};
 
 /// As [`Cluster::playing`], with numbers that go up by one at `a`, and by ten at `b`.
 fn playing() -> Cluster {
@@ -139,4 +140,265 @@ fn at_the_safe_level_nothing_is_sent_on_the_strength_of_less() {
         cluster.step("a", Input::Message { group, sender, payload, level });
         assert_eq!(core::mem::take(&mut cluster.seen), seen);
     }
+}
+
+#[test]
+fn a_client_that_is_elsewhere_is_served_after_what_is_under_way_and_not_before() {
+    let mut cluster = playing();
+    cluster.grant("a", 1, Resume::Beginning, 1);
+    assert_eq!(tell_alone(&mut cluster, "a", more_credit(2)), NOTHING);
+    let serve = ToServer::Serve {
+        session: SESSION,
+        fence: cluster.fence,
+        stream: 2,
+        resume: after(5, 0, 500),
+        credit: Credit::responses(1),
+        repeats_from: u64::MAX,
+    };
+    assert_eq!(tell_alone(&mut cluster, "a", Input::Gateway(gateway("g"), serve)), NOTHING);
+    assert_eq!(cluster.run(), ["a: start 2 after 5/0", "a: response 6 is 501"]);
+    assert_eq!((cluster.status("a").responses, cluster.status("b").responses), (6, 6));
+}
+
+/// Responses of another history, each with the context after it.
+fn elsewhere(numbers: &[u32]) -> Vec<Committed> {
+    let response = |number: &u32| Committed {
+        requests: 0,
+        context: context(*number),
+        payload: Bytes::from(number.to_string()),
+        last: false,
+    };
+    numbers.iter().map(response).collect()
+}
+
+/// `c` comes to `b` from the other side of a separation, where it has been primary. Returns its fence.
+fn joined_by_c(cluster: &mut Cluster) -> Fence {
+    cluster.views += 1;
+    let id = GroupViewId { configuration: ConfigurationId::new(1, 0), position: cluster.views };
+    let members = ["b", "c"].map(|it| Member { process: process(it), name: it.parse().unwrap() });
+    let view = GroupView {
+        group: Purpose::Session(unit(), SESSION).group(),
+        id,
+        members: members.into(),
+        joined: Vec::from([process("c")]),
+        left: Vec::from([process("a")]),
+        transitional: Vec::from([process("b")]),
+        primary: false,
+    };
+    cluster.step("b", Input::Views(Vec::from([view])));
+    Fence::new(id, 9)
+}
+
+/// It has 101, 102 and 103, committed under its fence.
+fn standing_of_c(fence: Fence) -> SessionMessage {
+    standing(fence, &[101, 102, 103])
+}
+
+/// Somebody has these responses, committed under this fence, and no others.
+fn standing(fence: Fence, numbers: &[u32]) -> SessionMessage {
+    let last = numbers.last().map_or(0, |last| *last);
+    SessionMessage::Standing(Standing {
+        knows: true,
+        reign: fence,
+        fence,
+        cursor: Cursor { responses: numbers.len() as u64, requests: 0, context: context(last) },
+        kept: elsewhere(numbers),
+        forgotten: 0,
+        requests: Vec::new(),
+    })
+}
+
+/// A message in the session's group, for one server alone.
+fn tell_in_session(cluster: &mut Cluster, name: &'static str, from: &str, message: &SessionMessage) {
+    let (group, sender) = (Purpose::Session(unit(), SESSION).group(), process(from));
+    let payload = encode(message);
+    cluster.step(name, Input::Message { group, sender, payload, level: Level::Agreed });
+}
+
+#[test]
+fn what_a_primary_from_elsewhere_commits_does_not_go_on_from_what_was_committed_here() {
+    for is_told_first in [false, true] {
+        let mut cluster = playing();
+        // Committed are 1, 2 and 3; where `c` was, 101 to 104.
+        cluster.grant("a", 1, Resume::Beginning, 3);
+        let fence = joined_by_c(&mut cluster);
+        let commit = SessionMessage::Commit { fence, first: 4, responses: elsewhere(&[104]) };
+        let in_turn =
+            if is_told_first { [standing_of_c(fence), commit] } else { [commit, standing_of_c(fence)] };
+        for message in in_turn {
+            tell_in_session(&mut cluster, "b", "c", &message);
+        }
+        cluster.multicasts.clear();
+        assert_eq!(
+            taken_over_by_b(&mut cluster, Resume::Beginning, 4),
+            [
+                "start 2 after 0/0",
+                "response 1 is 101",
+                "response 2 is 102",
+                "response 3 is 103",
+                "response 4 is 104"
+            ]
+            .map(|it| format!("b: {it}")),
+            "{is_told_first}"
+        );
+    }
+}
+
+#[test]
+fn a_client_goes_on_from_where_it_is_though_servers_have_another_response_of_that_number() {
+    // With and without a request after the response, applied on both sides.
+    for requests in [0, 1] {
+        let mut cluster = playing();
+        cluster.grant("a", 1, Resume::Beginning, 3);
+        if requests == 1 {
+            cluster.request(1, "50");
+        }
+        let elsewhere = if requests == 1 { 60 } else { 103 };
+        let sent = taken_over_by_b(&mut cluster, after(3, requests, elsewhere), 1);
+        let next = format!("b: response 4 is {}", elsewhere + 10);
+        assert_eq!(sent, [format!("b: start 2 after 3/{requests}"), next.clone()]);
+        // What there was of the other history is gone.
+        let again = cluster.grant("b", 3, after(3, requests, elsewhere), 1);
+        assert_eq!(again, [format!("b: start 3 after 3/{requests}"), next]);
+    }
+}
+
+#[test]
+fn who_has_what_was_committed_later_does_not_go_over_to_an_older_history() {
+    let mut cluster = playing();
+    cluster.grant("a", 1, Resume::Beginning, 3);
+    let fence = joined_by_c(&mut cluster);
+    tell_in_session(&mut cluster, "b", "c", &standing_of_c(fence));
+    // The database knows of as many responses at `a`, and of a request that did not come here.
+    let request = SessionMessage::Request { number: 1, operation: Bytes::from_static(b"50") };
+    tell_in_session(&mut cluster, "a", "g", &request);
+    cluster.multicasts.clear();
+    cluster.wait(PERIOD);
+    assert_eq!((cluster.status("b").session.requests, cluster.status("b").requests), (1, 0));
+    assert_eq!(
+        taken_over_by_b(&mut cluster, after(2, 0, 102), 2),
+        ["b: start 2 after 2/0", "b: response 3 is 103", "b: response 4 is 113"]
+    );
+}
+
+#[test]
+fn what_was_committed_here_after_a_reign_began_elsewhere_does_not_go_on_from_what_was_committed_there() {
+    let mut cluster = playing();
+    cluster.grant("a", 1, Resume::Beginning, 3);
+    let old = cluster.fence;
+    let fence = joined_by_c(&mut cluster);
+    // On its way before `c` came, and nothing to `c`.
+    let commit = SessionMessage::Commit { fence: old, first: 4, responses: elsewhere(&[4]) };
+    tell_in_session(&mut cluster, "b", "a", &commit);
+    assert_eq!(cluster.status("b").responses, 4);
+    tell_in_session(&mut cluster, "b", "c", &standing_of_c(fence));
+    cluster.multicasts.clear();
+    assert_eq!(
+        taken_over_by_b(&mut cluster, after(2, 0, 102), 2),
+        ["b: start 2 after 2/0", "b: response 3 is 103", "b: response 4 is 113"]
+    );
+}
+
+#[test]
+fn what_was_said_before_a_later_primary_committed_is_asked_again() {
+    let mut cluster = playing();
+    cluster.grant("a", 1, Resume::Beginning, 3);
+    let old = cluster.fence;
+    let fence = joined_by_c(&mut cluster);
+    let commit = SessionMessage::Commit { fence, first: 4, responses: elsewhere(&[104]) };
+    tell_in_session(&mut cluster, "b", "c", &commit);
+    cluster.multicasts.clear();
+    tell_in_session(&mut cluster, "b", "d", &standing(old, &[1, 2, 3]));
+    assert_eq!(cluster.multicasts.pop_front().map(|it| it.2), Some(encode(&SessionMessage::Ask)));
+    tell_in_session(&mut cluster, "b", "c", &standing_of_c(fence));
+    cluster.multicasts.clear();
+    assert_eq!(
+        taken_over_by_b(&mut cluster, after(2, 0, 102), 2),
+        ["b: start 2 after 2/0", "b: response 3 is 103", "b: response 4 is 104"]
+    );
+}
+
+/// b has three responses in common with its client, and has applied a request since that nobody remembers.
+fn served_by_b_alone() -> Cluster {
+    let mut cluster = playing();
+    cluster.grant("a", 1, Resume::Beginning, 3);
+    let fence = joined_by_c(&mut cluster);
+    let SessionMessage::Standing(standing) = standing_of_c(fence) else { unreachable!("it is one") };
+    let cursor = Cursor { responses: 3, requests: 1, context: context(150) };
+    let standing = SessionMessage::Standing(Standing { cursor, ..standing });
+    tell_in_session(&mut cluster, "b", "c", &standing);
+    cluster.multicasts.clear();
+    cluster.kill("a");
+    cluster.fence = cluster.status("b").session.fence;
+    cluster
+}
+
+#[test]
+fn a_client_that_sends_again_is_right_where_requests_are_not_remembered() {
+    for (repeats_from, next) in [(1, 113), (2, 160)] {
+        let mut cluster = served_by_b_alone();
+        let sent = cluster.grant_and_repeat("b", 2, after(3, 0, 103), 1, repeats_from);
+        assert_eq!(sent, ["b: start 2 after 3/0".into(), format!("b: response 4 is {next}")]);
+    }
+}
+
+#[test]
+fn a_client_that_is_right_may_go_back_to_what_was_committed_before() {
+    let mut cluster = served_by_b_alone();
+    cluster.grant_and_repeat("b", 2, after(3, 0, 103), 0, 1);
+    let sent = cluster.grant("b", 3, after(1, 0, 101), 2);
+    assert_eq!(sent, ["b: start 3 after 1/0", "b: response 2 is 102", "b: response 3 is 103"]);
+}
+
+#[test]
+fn who_goes_over_to_what_another_has_computes_from_that_and_not_from_where_it_was() {
+    let mut cluster = playing();
+    cluster.grant("a", 1, Resume::Beginning, 1);
+    cluster.tell("a", Input::GatewayDown(gateway("g")));
+    // Its backup was given a request that did not come here.
+    let SessionMessage::Standing(standing) = standing(cluster.fence, &[1]) else { unreachable!("it is one") };
+    let cursor = Cursor { responses: 1, requests: 1, context: context(50) };
+    let requests = Vec::from([Remembered { number: 1, operation: Bytes::from_static(b"50"), outcome: None }]);
+    let standing = SessionMessage::Standing(Standing { cursor, requests, ..standing });
+    tell_in_session(&mut cluster, "a", "b", &standing);
+    cluster.multicasts.clear();
+    cluster.tell("a", Input::GatewayUp(gateway("g")));
+    assert_eq!(
+        cluster.grant("a", 2, after(1, 0, 1), 1),
+        ["a: start 2 after 1/0", "a: response 2 is 51"],
+        "and not 2"
+    );
+}
+
+#[test]
+fn a_backup_that_is_told_of_a_request_that_it_missed_still_has_what_was_committed_before() {
+    let mut cluster = playing();
+    cluster.grant("a", 1, Resume::Beginning, 1);
+    let request = SessionMessage::Request { number: 1, operation: Bytes::from_static(b"50") };
+    tell_in_session(&mut cluster, "a", "g", &request);
+    cluster.wait(PERIOD);
+    assert_eq!((cluster.status("b").responses, cluster.status("b").requests), (1, 1), "it was propagated");
+    let sent = taken_over_by_b(&mut cluster, Resume::Beginning, 2);
+    assert_eq!(sent, ["b: start 2 after 0/0", "b: response 1 is 1", "b: response 2 is 60"]);
+}
+
+#[test]
+fn a_backup_that_is_told_of_another_history_forgets_what_was_committed_in_its_own() {
+    let mut cluster = playing();
+    for (name, stream, resume) in [("b", 2, Resume::Beginning), ("a", 3, after(3, 1, 103))] {
+        cluster.order("a", Some(name));
+        cluster.fence = cluster.status("b").session.fence;
+        cluster.grant(name, stream, resume, 0);
+        if name == "b" {
+            cluster.request(1, "500");
+            cluster.credit("b", 2, 3);
+            assert_eq!((cluster.status("a").responses, cluster.status("a").requests), (3, 1));
+        }
+    }
+    let request = SessionMessage::Request { number: 2, operation: Bytes::from_static(b"50") };
+    tell_in_session(&mut cluster, "a", "g", &request);
+    cluster.wait(PERIOD);
+    assert_eq!((cluster.status("b").responses, cluster.status("b").requests), (3, 2), "it was propagated");
+    let sent = taken_over_by_b(&mut cluster, Resume::Beginning, 1);
+    assert_eq!(sent, ["b: start 2, 2 lost", "b: response 1 is 10"], "and not 510");
 }

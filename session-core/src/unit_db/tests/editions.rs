@@ -102,6 +102,10 @@ fn contexts_are_merged_only_where_all_can_do_so() {
         fn merge(&self, _: &[u8], _: &[u8]) -> Option<Bytes> {
             Some(context("merged"))
         }
+
+        fn restore(&self, _: Edition, _: &[u8]) -> Option<Box<dyn SharedState>> {
+            None
+        }
     }
     for (held, merged) in [(&[Edition::ONLY][..], true), (&[edition(7)], false)] {
         let mut group = Group::running(&["a", "b"]);
@@ -126,4 +130,22 @@ fn contexts_are_merged_only_where_all_can_do_so() {
         both.agree();
         assert_eq!(both.session(1).context == context("merged"), merged);
     }
+}
+
+#[test]
+fn a_session_goes_to_who_holds_the_edition_that_its_client_is_on() {
+    let mut group = group(&[("a", &[edition(1)]), ("b", &[edition(2)])]);
+    group.start(1);
+    let Session { primary, fence, .. } = group.session(1).clone();
+    assert_eq!(primary, Some(server("b")), "the greater one counts");
+    let update = Update {
+        session: SessionId::new(1),
+        version: Version { fence, number: 1 },
+        context: unopened(edition(1)),
+        requests: 0,
+        responses: 3,
+    };
+    group.say("b", ContentMessage::Propagate { updates: Vec::from([update]) });
+    assert_eq!((group.session(1).primary, group.session(1).responses), (Some(server("a")), 3));
+    assert!(group.session(1).fence > fence);
 }

@@ -11,6 +11,10 @@ impl Contexts for Letters {
         let edition = unopened(Edition::ONLY).to_vec();
         Some(edition.into_iter().chain(letters).collect::<Vec<_>>().into())
     }
+
+    fn restore(&self, _: Edition, _: &[u8]) -> Option<Box<dyn SharedState>> {
+        None
+    }
 }
 
 /// What follows the edition.

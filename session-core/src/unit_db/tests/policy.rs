@@ -14,7 +14,9 @@ fn adjust(group: &mut Group, change: PolicyChange) -> (Result<Policy, OrderRefus
     assert_eq!(by, server("a"));
     let adjusted = |done| match done {
         Ordered::Adjusted(policy) => policy,
-        Ordered::Moved(_) | Ordered::Published(_) | Ordered::Held => panic!("nobody ordered this"),
+        Ordered::Moved(_) | Ordered::Published(_) | Ordered::Held | Ordered::Founded => {
+            panic!("nobody ordered this")
+        }
     };
     (outcome.map(adjusted), effects)
 }
@@ -69,7 +71,9 @@ fn a_newcomer_follows_the_policy_that_was_changed_last_whatever_its_settings() {
         commit: Some(model::Level::Safe),
         rebuild: Rebuild::Allowed,
     };
-    group.replicas.insert(0, ("a", Database::new(server("a"), settings, [Edition::ONLY].into(), LIMITS)));
+    group
+        .replicas
+        .insert(0, ("a", Database::new(server("a"), settings, [Edition::ONLY].into(), None, LIMITS)));
     group.view(2, &["a", "b", "c"], &["b", "c"]);
     let effects = group.settle();
     assert!(effects.contains(&Effect::PolicyChanged), "of the newcomer, which is told: {effects:?}");

@@ -4,9 +4,13 @@ use super::*;
 
 const SESSION: SessionId = SessionId::new(1);
 
-/// Three replicas and a session, of which this many messages were propagated.
+/// Three replicas and a session.
 fn playing() -> Group {
-    let mut group = Group::running(&["a", "b", "c"]);
+    playing_at(&["a", "b", "c"])
+}
+
+fn playing_at(names: &[&'static str]) -> Group {
+    let mut group = Group::running(names);
     group.start(1);
     group
 }
@@ -80,6 +84,39 @@ fn a_session_whose_servers_all_hung_is_left_alone_when_the_last_one_is_lost_unti
     group.say(rest[1], ContentMessage::Move { session: SESSION, to, ticket: 1 });
     assert_eq!(group.session(1).primary, to);
     assert!(!group.session(1).is_given_up());
+}
+
+#[test]
+fn of_two_servers_the_one_that_is_left_is_given_the_session_that_was_moved_back_and_nobody_after_it() {
+    let mut group = playing_at(&["a", "b"]);
+    let first = group.session(1).primary.unwrap();
+    for _ in 0..2 {
+        let fence = group.session(1).fence;
+        complain(&mut group, fence);
+    }
+    assert_eq!((group.session(1).primary, group.session(1).stalls.moves), (Some(first), 2));
+    // It hung, and is gone: the other one may have waited for it.
+    let left = if name(first) == "a" { "b" } else { "a" };
+    group.view(2, &[left], &[left]);
+    group.agree();
+    assert_eq!(group.session(1).primary, Some(server(left)));
+    assert!(group.session(1).is_given_up(), "should that be lost too");
+}
+
+#[test]
+fn who_was_replaced_is_not_asked_again_while_there_is_somebody_else() {
+    for backups in [0, 1] {
+        let mut group = playing();
+        let change = PolicyChange { backups: Some(backups), ..PolicyChange::default() };
+        group.say("a", ContentMessage::Adjust { change, ticket: 1 });
+        let mut primaries = BTreeSet::from([group.session(1).primary]);
+        for _ in 0..2 {
+            let fence = group.session(1).fence;
+            complain(&mut group, fence);
+            primaries.insert(group.session(1).primary);
+        }
+        assert_eq!(primaries.len(), 3, "with {backups} backups");
+    }
 }
 
 #[test]

@@ -2,8 +2,10 @@
 //! requests, and when its gateway goes away attaches at another one with the cursor of the last response that it has.
 //!
 //! Everything that servers do shows up as [`Heard::Serving`]; nothing here knows of servers or retries on their
-//! account. [`ledger`] counts what came, [`lateness`] how punctually.
+//! account. [`ledger`] counts what came, [`lateness`] how punctually; [`films`] has something to play.
+#![deny(missing_docs)]
 
+pub mod films;
 pub mod lateness;
 pub mod ledger;
 mod recorder;
@@ -18,14 +20,15 @@ use model::{Address, SessionId, UnitId};
 use proto::session::v1::attach_response::Event;
 use proto::session::v1::session_service_client::SessionServiceClient;
 use proto::session::v1::{AttachRequest, AttachResponse, CloseSessionRequest, CreateSessionRequest};
-use svc_kit::dial::{self, DialError, Keepalive};
+use svc_kit::dial::{DialError, Wire};
+use svc_kit::tls::Role;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
-pub use crate::player::ledger::{Ledger, Nonsense};
-pub use crate::player::recorder::Recorder;
-pub use crate::player::remote::Remote;
+pub use crate::ledger::{Ledger, Nonsense};
+pub use crate::recorder::Recorder;
+pub use crate::remote::Remote;
 
 /// How long a client keeps trying gateways before it gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -121,6 +124,7 @@ pub enum Heard {
 
 /// Gateways in the order in which they are tried, and the connection to the present one.
 struct Route {
+    wire: Wire,
     gateways: Vec<Address>,
     present: usize,
     client: watch::Sender<Option<Client>>,
@@ -136,7 +140,7 @@ impl Route {
         if let Some(client) = self.client.borrow().clone() {
             return Ok(client);
         }
-        let channel = dial::connect(self.gateway(), &Keepalive::default()).await?;
+        let channel = self.wire.connect(self.gateway(), Role::Gateway).await?;
         let client = SessionServiceClient::new(channel);
         self.client.send_replace(Some(client.clone()));
         Ok(client)
@@ -198,12 +202,13 @@ impl Player {
     /// # Errors
     /// If the unit does not exist, or no gateway helps in time.
     pub async fn open(
+        wire: Wire,
         gateways: Vec<Address>,
         unit: &UnitId,
         recorder: Recorder,
     ) -> Result<Player, PlayError> {
         assert!(!gateways.is_empty(), "a client knows a gateway");
-        let mut route = Route { gateways, present: 0, client: watch::Sender::new(None) };
+        let mut route = Route { wire, gateways, present: 0, client: watch::Sender::new(None) };
         let request = CreateSessionRequest { parent: format!("contentUnits/{unit}") };
         let create = |mut client: Client| -> Call<_> {
             let request = request.clone();

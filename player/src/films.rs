@@ -1,4 +1,4 @@
-//! The films that come with the binary, so that a demo needs nothing else. `content/make.sh` makes them.
+//! The films that come with the program, so that a demo needs nothing else. `content/make.sh` makes them.
 
 use bytes::Bytes;
 use vod::{Film, FilmError};
@@ -22,8 +22,8 @@ impl FilmFile {
     }
 }
 
-/// All of them.
-pub const ALL: [FilmFile; 3] = [
+/// All of them. Not a constant, of which every use would have the bytes once more.
+pub static ALL: [FilmFile; 3] = [
     FilmFile { unit: "mandelbrot", bytes: include_bytes!("../../content/mandelbrot.mp4") },
     FilmFile { unit: "life", bytes: include_bytes!("../../content/life.mp4") },
     FilmFile { unit: "gradients", bytes: include_bytes!("../../content/gradients.mp4") },
