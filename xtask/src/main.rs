@@ -1,5 +1,6 @@
 //! The automation of this repository: `cargo xtask ci` is what CI runs, locally.
 
+mod clients;
 mod engine;
 mod observability;
 mod steps;

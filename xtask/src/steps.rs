@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use crate::{engine, observability, tidy};
+use crate::{clients, engine, observability, tidy};
 
 const BUF: &str = "@bufbuild/buf@1.75.0";
-const PROTOC: &str = "grpcio-tools==1.85.1";
-const TOOLS: &str = "target/tools";
+/// Where tools of other languages are installed.
+pub const TOOLS: &str = "target/tools";
 
 /// Runs every step, and stops at the first that fails.
 pub fn ci() -> anyhow::Result<()> {
@@ -39,7 +39,7 @@ pub fn ci() -> anyhow::Result<()> {
     step("contracts", &contracts)?;
     step("alert rules", &observability::check_rules)?;
     step("end to end", &|| cargo(&["test", "--package", "e2e", "--quiet"]))?;
-    step("clients", &clients)?;
+    step("clients", &clients::check)?;
     step("chaos", &chaos)?;
     step("compose", &compose)?;
     step("main job", &|| handover(&["demo"]))?;
@@ -75,20 +75,6 @@ fn contracts() -> anyhow::Result<()> {
     }
     run(Command::new(&buf).args(["lint", "proto"]))?;
     run(Command::new(buf).args(["breaking", "proto", "--against", "proto/released.binpb"]))
-}
-
-/// The client in Python, as somebody installs it: its stubs generated, in an environment of its own.
-fn clients() -> anyhow::Result<()> {
-    let (environment, package) = (format!("{TOOLS}/python"), "sdk/python/src");
-    run(Command::new("python3").args(["-m", "venv", &environment]))?;
-    let python = || Command::new(format!("{environment}/bin/python"));
-    run(python().args(["-m", "pip", "install", "--quiet", PROTOC]))?;
-    let outputs = ["--python_out", "--pyi_out", "--grpc_python_out"].map(|flag| format!("{flag}={package}"));
-    let stubs = ["-m", "grpc_tools.protoc", "-I", "proto", "proto/handover/session/v1/session.proto"];
-    run(python().args(stubs).args(outputs))?;
-    run(python().args(["-m", "pip", "install", "--quiet", "./sdk/python"]))?;
-    let handover = std::path::absolute("target/release/handover")?;
-    run(python().args(["-m", "unittest", "discover", "sdk/python/tests"]).env("HANDOVER_BIN", handover))
 }
 
 /// Five minutes of faults on real networks, by a new seed each time, and the drills. Installs what that needs, where it is
