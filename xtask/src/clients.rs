@@ -33,7 +33,7 @@ fn typescript() -> anyhow::Result<()> {
         npm.args(["--prefix", TYPESCRIPT]).args(args);
         npm
     };
-    run(&mut npm(&["ci", "--silent", "--no-fund", "--no-audit"]))?;
+    run(&mut npm(&["install", "--silent", "--no-fund", "--no-audit", "--no-package-lock"]))?;
     run(&mut npm(&["run", "--silent", "build"]))?;
     run(npm(&["test", "--silent"]).env("HANDOVER_BIN", handover()?))
 }
