@@ -18,10 +18,10 @@ use crate::plan::Who;
 use crate::report::Report;
 
 /// How long a service may take until it listens, or until it has ended. Much longer than it does.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often to look whether it listens.
-const LOOK: Duration = Duration::from_millis(5);
+/// How often to look whether it listens, or has ended.
+pub const LOOK: Duration = Duration::from_millis(5);
 
 /// Where reports of group processes go.
 pub type Reports = mpsc::UnboundedSender<(Who, Report)>;
@@ -161,6 +161,16 @@ impl Process {
             running.asked = true;
         }
         Ok(())
+    }
+
+    /// How it ended, if it was asked to and has.
+    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        let Some(running) = self.running.as_mut().filter(|it| it.asked) else { return Ok(None) };
+        let status = running.child.try_wait()?;
+        if status.is_some() {
+            self.running = None;
+        }
+        Ok(status)
     }
 
     /// Asks it to end, unless it was asked before, and waits until it has.

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::plan::{Edge, Plan};
 use crate::rest;
 use crate::stage::{Places, Stage};
-use crate::verdict::Verdict;
+use crate::verdict::{Told, Verdict};
 use crate::viewers::{Seen, Viewers};
 
 /// Plays `plan`, and judges what came of it.
@@ -22,20 +22,17 @@ pub async fn run(plan: &Plan, places: &Places) -> anyhow::Result<Verdict> {
         _ = terminated.recv() => anyhow::bail!("terminated"),
         _ = interrupted.recv() => anyhow::bail!("interrupted"),
     };
-    let (mut troubles, mut seen) = (Vec::new(), Seen::default());
-    match played {
-        Ok(watched) => {
-            seen = watched;
-            troubles.extend(stage.strike().await?);
-        }
-        Err(error) => troubles.push(format!("{error:#}")),
-    }
+    let (seen, troubles) = match played {
+        Ok(seen) => (Some(seen), stage.strike().await?),
+        Err(error) => (None, vec![format!("{error:#}")]),
+    };
     let packets = stage.network.packets().await?;
     stage.listen();
-    let reports = std::mem::take(&mut stage.reports);
+    let (reports, undrained) = (std::mem::take(&mut stage.reports), stage.undrained);
     // Whoever is still there is killed, so that traces do not grow while they are read.
     drop(stage);
-    Ok(Verdict::new(plan, packets, &reports, seen, &places.traces(), troubles))
+    let told = Told { packets, reports, undrained, seen, troubles };
+    Ok(Verdict::new(plan, told, &places.traces()))
 }
 
 /// All incidents, and the time until the cluster is at rest.
@@ -43,6 +40,7 @@ async fn play(stage: &mut Stage, viewers: Viewers) -> anyhow::Result<Seen> {
     let start = Instant::now();
     for (at, edge, place) in stage.plan().steps() {
         sleep_until(start + at).await;
+        stage.bring_back().await?;
         stage.all_run()?;
         stage.listen();
         if edge == Edge::Begin {
@@ -50,6 +48,7 @@ async fn play(stage: &mut Stage, viewers: Viewers) -> anyhow::Result<Seen> {
         }
         stage.perform(edge, place).await?;
     }
+    stage.all_back().await?;
     stage.rest().await?;
     let healed = Instant::now();
     let seen = viewers.finish().await?;

@@ -13,13 +13,15 @@ use model::{Address, Boot, Name};
 use nix::sys::signal::Signal;
 use player::films;
 use svc_kit::driver::Clock;
+use svc_kit::shutdown::Exit;
 use svc_kit::trace::TraceWriter;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
 
 use crate::member::REST;
 use crate::network::{Ground, Network, Weather};
 use crate::plan::{Edge, Fault, Node, Plan, Who};
-use crate::process::Process;
+use crate::process::{LOOK, PATIENCE, Process};
 use crate::report::{Report, Rest};
 
 const CLUSTER: &str = "chaos";
@@ -47,6 +49,10 @@ pub struct Stage {
     processes: BTreeMap<Who, Process>,
     /// Incidents that go on.
     present: BTreeSet<usize>,
+    /// Who was asked to end, and is started again as soon as it has.
+    leaving: BTreeSet<Who>,
+    /// How many drains were cut short: there may be nobody to hand a session to while faults go on.
+    pub undrained: usize,
     inbox: mpsc::UnboundedReceiver<(Who, Report)>,
     /// What members have reported, in the order in which it came.
     pub reports: Vec<Report>,
@@ -112,10 +118,24 @@ impl Stage {
             (who, Process::new(who, command, &places.dir, reports.clone()))
         };
         let processes = whos.map(process).collect();
-        let (present, reports, rests) = (BTreeSet::new(), Vec::new(), BTreeMap::new());
+        let (present, leaving) = (BTreeSet::new(), BTreeSet::new());
+        let (reports, rests) = (Vec::new(), BTreeMap::new());
         let (plan, clock) = (plan.clone(), Clock::start());
         let trace = TraceWriter::create(Some(&places.traces()), NAME, Boot::new(clock.now().as_micros()))?;
-        let mut stage = Stage { plan, network, clock, trace, processes, present, inbox, reports, rests };
+        let undrained = 0;
+        let mut stage = Stage {
+            plan,
+            network,
+            clock,
+            trace,
+            processes,
+            present,
+            leaving,
+            undrained,
+            inbox,
+            reports,
+            rests,
+        };
         for process in stage.processes.values_mut() {
             process.start().await?;
         }
@@ -138,6 +158,7 @@ impl Stage {
             (Fault::Kill(who), Edge::Begin) => {
                 for who in who {
                     self.process(*who)?.kill().await?;
+                    self.leaving.remove(who);
                     self.rests.remove(who);
                     self.note_end_of(*who)?;
                 }
@@ -151,17 +172,41 @@ impl Stage {
             }
             (Fault::Drain(who), Edge::Begin) => self.each(who, |process| process.ask_to_end()),
             (Fault::Drain(who), Edge::End) => {
-                for who in who {
-                    let process = self.process(*who)?;
-                    if let Some(status) = process.end().await?.filter(|status| !status.success()) {
-                        anyhow::bail!("{who}, drained, ended with {status}");
-                    }
-                    self.note_end_of(*who)?;
-                    self.process(*who)?.start().await?;
-                }
+                self.leaving.extend(who);
                 Ok(())
             }
         }
+    }
+
+    /// Starts those again who have ended since they were asked to. A drain takes as long as it takes, and other faults come
+    /// and go in the meantime.
+    pub async fn bring_back(&mut self) -> anyhow::Result<()> {
+        for who in self.leaving.clone() {
+            let Some(status) = self.process(who)?.ended()? else { continue };
+            match status.code() {
+                Some(0) => {}
+                Some(code) if code == Exit::Undrained as i32 => self.undrained += 1,
+                Some(_) | None => anyhow::bail!("{who}, drained, ended with {status}"),
+            }
+            self.note_end_of(who)?;
+            self.process(who)?.start().await?;
+            self.leaving.remove(&who);
+        }
+        Ok(())
+    }
+
+    /// Waits until nobody is about to end any more.
+    pub async fn all_back(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.leaving.is_empty() {
+            if Instant::now() > deadline {
+                let who: Vec<_> = self.leaving.iter().map(Who::to_string).collect();
+                anyhow::bail!("{}, drained, do not end", who.join(", "));
+            }
+            sleep(LOOK).await;
+            self.bring_back().await?;
+        }
+        Ok(())
     }
 
     /// The checkers have to know which gateways forgot everything.

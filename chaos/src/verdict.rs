@@ -21,29 +21,38 @@ pub struct Verdict {
     tally: Tally,
     lives: usize,
     moves: usize,
-    seen: Seen,
+    undrained: usize,
+    seen: Option<Seen>,
     /// What may not have happened.
     pub violations: Vec<String>,
 }
 
+/// What is known of a run beside its traces.
+#[derive(Debug)]
+pub struct Told {
+    /// How many packets met which fate by the hand of the network.
+    pub packets: BTreeMap<&'static str, u64>,
+    /// What members reported.
+    pub reports: Vec<Report>,
+    /// How many drains were cut short.
+    pub undrained: usize,
+    /// What viewers have seen, if the run came to its end.
+    pub seen: Option<Seen>,
+    /// Violations already known.
+    pub troubles: Vec<String>,
+}
+
 impl Verdict {
-    /// Judges what members reported and all traces in `traces`. `packets` met a fate by the hand of the network, and viewers
-    /// have `seen` this; `troubles` are violations already known.
-    pub fn new(
-        plan: &Plan,
-        packets: BTreeMap<&'static str, u64>,
-        reports: &[Report],
-        seen: Seen,
-        traces: &Path,
-        troubles: Vec<String>,
-    ) -> Verdict {
-        let mut verdict = Verdict { packets, violations: troubles, ..Verdict::default() };
-        verdict.violations.extend(seen.wrong.iter().cloned());
+    /// Judges what is told and all traces in `traces`.
+    pub fn new(plan: &Plan, told: Told, traces: &Path) -> Verdict {
+        let Told { packets, reports, undrained, seen, troubles } = told;
+        let mut verdict = Verdict { packets, undrained, violations: troubles, ..Verdict::default() };
+        verdict.violations.extend(seen.iter().flat_map(|seen| seen.wrong.iter().cloned()));
         verdict.seen = seen;
         for incident in &plan.incidents {
             *verdict.faults.entry(incident.kind).or_default() += 1;
         }
-        verdict.hear(reports);
+        verdict.hear(&reports);
         match Trace::open(traces).and_then(Trace::judge) {
             Ok(report) => {
                 verdict.tally = report.tally;
@@ -59,7 +68,7 @@ impl Verdict {
 
     /// A verdict on a run in which nothing happened is worth nothing.
     fn demand_substance(&mut self, plan: &Plan) {
-        if self.seen.films == 0 {
+        if self.seen.as_ref().is_some_and(|seen| seen.films == 0) {
             self.violations.push("no film was seen to its end".to_owned());
         }
         if self.tally.messages == 0 || self.moves == 0 {
@@ -72,7 +81,7 @@ impl Verdict {
 
     /// What a drill is for has to have happened.
     pub fn demand(&mut self, drill: Drill) {
-        self.violations.extend(drill.missed(&self.seen));
+        self.violations.extend(self.seen.iter().flat_map(|seen| drill.missed(seen)));
     }
 
     /// All who went from one view to the next were given the same messages in the same order.
@@ -125,12 +134,14 @@ impl fmt::Display for Verdict {
             "{} attachments of members, which went from view to view {} times",
             self.lives, self.moves
         )?;
-        let Seen { films, takeovers, gateways, merges, forgotten, unreached, .. } = &self.seen;
-        writeln!(
-            f,
-            "{films} films seen to their end: {takeovers} takeovers, {gateways} times another gateway, {merges} merged; \
-             {forgotten} sessions forgotten with all their servers, {unreached} given up for want of a gateway"
-        )?;
+        writeln!(f, "{} drains cut short", self.undrained)?;
+        if let Some(Seen { films, takeovers, gateways, merges, forgotten, unreached, .. }) = &self.seen {
+            writeln!(
+                f,
+                "{films} films seen to their end: {takeovers} takeovers, {gateways} times another gateway, {merges} \
+                 merged; {forgotten} sessions forgotten with all their servers, {unreached} given up for want of a gateway"
+            )?;
+        }
         for violation in &self.violations {
             writeln!(f, "violation: {violation}")?;
         }
