@@ -6,8 +6,10 @@
 FROM scratch AS nothing
 WORKDIR /state
 
+# Volumes that are mounted here belong to whom the directories belong to.
 FROM scratch AS base
 COPY --from=nothing --chown=65532:65532 /state /state
+COPY --from=nothing --chown=65532:65532 /state /tls
 COPY content /content
 USER 65532:65532
 ENTRYPOINT ["/handover"]

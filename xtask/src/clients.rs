@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use crate::steps::{TOOLS, run};
+use crate::steps::{self, handover_path, run};
 
 const PROTOC: &str = "grpcio-tools==1.85.1";
 const TYPESCRIPT: &str = "sdk/typescript";
@@ -15,16 +15,13 @@ pub fn check() -> anyhow::Result<()> {
 }
 
 fn python() -> anyhow::Result<()> {
-    let (environment, package) = (format!("{TOOLS}/python"), "sdk/python/src");
-    run(Command::new("python3").args(["-m", "venv", &environment]))?;
-    let python = || Command::new(format!("{environment}/bin/python"));
-    run(python().args(["-m", "pip", "install", "--quiet", PROTOC]))?;
+    let (python, package) = (steps::python(&[PROTOC])?, "sdk/python/src");
     let outputs = ["--python_out", "--pyi_out", "--grpc_python_out"].map(|flag| format!("{flag}={package}"));
     let stubs = ["-m", "grpc_tools.protoc", "-I", "proto", "proto/handover/session/v1/session.proto"];
     run(python().args(stubs).args(outputs))?;
     run(python().args(["-m", "pip", "install", "--quiet", "./sdk/python"]))?;
     let tests = ["-m", "unittest", "discover", "sdk/python/tests"];
-    run(python().args(tests).env("HANDOVER_BIN", handover()?))
+    run(python().args(tests).env("HANDOVER_BIN", handover_path()?))
 }
 
 fn typescript() -> anyhow::Result<()> {
@@ -35,9 +32,5 @@ fn typescript() -> anyhow::Result<()> {
     };
     run(&mut npm(&["install", "--silent", "--no-fund", "--no-audit", "--no-package-lock"]))?;
     run(&mut npm(&["run", "--silent", "build"]))?;
-    run(npm(&["test", "--silent"]).env("HANDOVER_BIN", handover()?))
-}
-
-fn handover() -> std::io::Result<std::path::PathBuf> {
-    std::path::absolute("target/release/handover")
+    run(npm(&["test", "--silent"]).env("HANDOVER_BIN", handover_path()?))
 }

@@ -29,7 +29,7 @@ pub fn beside(work: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
     if !runs() && !is_there("dockerd", &["--version"]) {
         missing.extend(["docker.io", "iptables", "iproute2"]);
     }
-    if !is_there("docker-compose", &["version"]) && !is_there("docker", &["compose", "version"]) {
+    if !has_compose() {
         missing.push("docker-compose");
     }
     if !missing.is_empty() {
@@ -72,6 +72,11 @@ fn await_start(engine: &mut Child) -> anyhow::Result<()> {
         sleep(Duration::from_millis(100));
     }
     Ok(())
+}
+
+/// Whether there is docker-compose, the old or the new one.
+pub fn has_compose() -> bool {
+    is_there("docker-compose", &["version"]) || is_there("docker", &["compose", "version"])
 }
 
 /// Whether an engine answers.

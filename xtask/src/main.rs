@@ -1,6 +1,7 @@
 //! The automation of this repository: `cargo xtask ci` is what CI runs, locally.
 
 mod clients;
+mod deployment;
 mod engine;
 mod observability;
 mod steps;
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask <command>
 
-  ci     format, lints, unit tests, scripts, simulation, mutants, contracts, alert rules, end-to-end tests,
+  ci     format, lints, unit tests, scripts, simulation, mutants, contracts, deployment, end-to-end tests, clients,
          chaos on real networks (needs root), drills on the compose cluster (needs root), the main job
   compose
          of these, the drills on the compose cluster alone

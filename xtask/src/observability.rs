@@ -64,7 +64,9 @@ pub fn check_rules() -> anyhow::Result<()> {
     if Command::new("promtool").arg("--version").output().is_err() {
         install(&["prometheus"])?;
     }
-    run(Command::new("promtool").args(["check", "config", "deploy/observability/prometheus.yml"]))?;
+    let configurations = ["prometheus.yml", "compose/prometheus.yml"];
+    let configurations = configurations.map(|it| format!("deploy/observability/{it}"));
+    run(Command::new("promtool").args(["check", "config"]).args(configurations))?;
     run(Command::new("promtool").args(["test", "rules", "deploy/observability/alerts.test.yml"]))
 }
 

@@ -1,16 +1,16 @@
 //! The steps of CI, the quickest to fail first.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use crate::{clients, engine, observability, tidy};
+use crate::{clients, deployment, engine, tidy};
 
 const BUF: &str = "@bufbuild/buf@1.75.0";
 /// Where tools of other languages are installed.
-pub const TOOLS: &str = "target/tools";
+const TOOLS: &str = "target/tools";
 
 /// Runs every step, and stops at the first that fails.
 pub fn ci() -> anyhow::Result<()> {
@@ -37,7 +37,7 @@ pub fn ci() -> anyhow::Result<()> {
     })?;
     step("mutants", &|| cargo(&["run", "--release", "--quiet", "--package", "sim", "--bin", "mutants"]))?;
     step("contracts", &contracts)?;
-    step("alert rules", &observability::check_rules)?;
+    step("deployment", &deployment::check)?;
     step("end to end", &|| cargo(&["test", "--package", "e2e", "--quiet"]))?;
     step("clients", &clients::check)?;
     step("chaos", &chaos)?;
@@ -99,6 +99,20 @@ pub fn compose() -> anyhow::Result<()> {
 pub fn drills() -> anyhow::Result<()> {
     let mut command = Command::new("target/release/handover");
     run(command.args(["chaos", "compose"]).env("HANDOVER_IMAGE_FROM", "host"))
+}
+
+/// The program that the tests of other languages run.
+pub fn handover_path() -> std::io::Result<PathBuf> {
+    std::path::absolute("target/release/handover")
+}
+
+/// Python in an environment of its own, in which these packages are installed.
+pub fn python(packages: &[&str]) -> anyhow::Result<impl Fn() -> Command> {
+    let environment = format!("{TOOLS}/python");
+    run(Command::new("python3").args(["-m", "venv", &environment]))?;
+    let python = move || Command::new(format!("{environment}/bin/python"));
+    run(python().args(["-m", "pip", "install", "--quiet"]).args(packages))?;
+    Ok(python)
 }
 
 /// Installs packages of Debian.
