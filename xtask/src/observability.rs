@@ -11,10 +11,11 @@ use anyhow::Context;
 use crate::steps::{install, run};
 
 const PAGE: &str = "docs/observability.md";
+const RUNBOOK: &str = "docs/operations.md";
 const RULES: &str = "deploy/observability/alerts.yml";
 const DASHBOARD: &str = "deploy/observability/dashboard.json";
 
-/// Metrics that are named where no process has them, and alerts of which the page does not say what to do.
+/// Metrics that are named where no process has them, and alerts of which the runbook does not say what to do.
 pub fn breaches() -> anyhow::Result<Vec<String>> {
     let read = |path: &str| fs::read_to_string(path).context(path.to_owned());
     let page = read(PAGE)?;
@@ -30,10 +31,27 @@ pub fn breaches() -> anyhow::Result<Vec<String>> {
         let unknown = named.into_iter().filter(|name| !known.contains(name));
         breaches.extend(unknown.map(|name| format!("{path}: {PAGE} does not list `{name}`")));
     }
-    let alerts = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
-    let silent = alerts.filter(|alert| !page.contains(&format!("| `{alert}` |")));
-    breaches.extend(silent.map(|alert| format!("{PAGE}: says nothing of the alert `{alert}`")));
+    breaches.extend(runbook(&rules, &read(RUNBOOK)?));
     Ok(breaches)
+}
+
+/// Alerts that do not lead to a section of the runbook that is called by their name, and sections of no alert.
+fn runbook(rules: &str, page: &str) -> Vec<String> {
+    let alerts: Vec<_> = rules
+        .split("- alert: ")
+        .skip(1)
+        .map(|rule| (rule.lines().next().unwrap_or_default().trim(), rule))
+        .collect();
+    let sections = page.split_once("\n## Runbook\n").map_or("", |(_, rest)| rest);
+    let sections: Vec<_> = sections.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    let astray = alerts.iter().filter(|(name, rule)| {
+        let link = format!("runbook: {RUNBOOK}#{}", name.to_lowercase());
+        !sections.contains(name) || !rule.lines().any(|line| line.trim() == link)
+    });
+    let idle = sections.iter().filter(|section| !alerts.iter().any(|(name, _)| name == *section));
+    let astray =
+        astray.map(|(name, _)| format!("{RULES}: `{name}` does not lead to its section in {RUNBOOK}"));
+    astray.chain(idle.map(|section| format!("{RUNBOOK}: there is no alert `{section}`"))).collect()
 }
 
 /// The names under which the metrics of the page are stored.
@@ -73,6 +91,16 @@ pub fn check_rules() -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_alert_leads_to_its_section_and_every_section_is_an_alerts() {
+        let page = "# Operating\n### Down\n\n## Runbook\n\n### Down\n### Slow\n";
+        let rule = |name: &str, link: &str| format!("- alert: {name}\n  annotations:\n    runbook: {link}\n");
+        let rules = rule("Down", "docs/operations.md#down") + &rule("Slow", "docs/operations.md#slow");
+        assert_eq!(runbook(&rules, page), [""; 0]);
+        let rules = rule("Down", "docs/operations.md#slow") + &rule("Late", "docs/operations.md#late");
+        assert_eq!(runbook(&rules, page).len(), 3, "one leads astray, one nowhere, and nobody is slow");
+    }
 
     #[test]
     fn metrics_are_known_by_the_names_under_which_they_are_stored() {

@@ -5,7 +5,7 @@
 //! - Every claim cited in code, such as `[KK:cut]`, is defined in `docs/papers.toml`, and every claim there is cited.
 //! - Crates depend on each other in one direction.
 //! - Diagrams in `docs/protocol.md` are the outputs of the scripts that they name.
-//! - Alert rules and the dashboard are about metrics that there are.
+//! - Alert rules and the dashboard are about metrics that there are, and each alert leads to its section of the runbook.
 //! - Code in `docs/writing-a-service.md` is the file that it names.
 
 use std::collections::{BTreeMap, BTreeSet};
