@@ -66,7 +66,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         addresses: vec![Address::new(&args.daemon)],
         cluster: svc_kit::settings::default_cluster(),
         name: "member".parse()?,
-        wire: Wire { keepalive: Keepalive { timeout: SILENCE, ..Keepalive::default() }, tls: None },
+        wire: Wire { keepalive: Keepalive { timeout: SILENCE, ..Keepalive::default() }, ..Wire::default() },
     };
     let Attachment { commands, events, .. } = Attachment::connect(&target).await?;
     let mut member = Member { commands, events };

@@ -69,7 +69,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         addresses: vec![Address::new(&args.daemon)],
         cluster: args.cluster,
         name: args.name,
-        wire: Wire { keepalive: Keepalive { interval: silence / 2, timeout: silence / 2 }, tls: None },
+        wire: Wire {
+            keepalive: Keepalive { interval: silence / 2, timeout: silence / 2 },
+            ..Wire::default()
+        },
     };
     let groups = args.groups.iter().filter_map(|name| GroupName::new(name)).collect();
     let mut mode = orders();

@@ -39,6 +39,7 @@ use crate::certs::{Authority, Terms};
 use child::{Child, Program, Spec};
 use player::films::{self, FilmFile};
 use state::{Home, Process, State};
+use svc_kit::auth::Bearer;
 use svc_kit::dial::Wire;
 use svc_kit::tls::{Role, TlsFiles};
 
@@ -90,6 +91,10 @@ pub struct Options {
     pub trace: Option<PathBuf>,
     /// Whether processes show each other who they are, with certificates by an authority in the directory.
     pub tls: bool,
+    /// A list of tokens: clients and operators are asked for one.
+    pub tokens: Option<PathBuf>,
+    /// What is shown to the processes in return.
+    pub token: Option<Bearer>,
     /// Further flags for all processes of a kind.
     pub flags: BTreeMap<Service, Vec<String>>,
 }
@@ -116,6 +121,8 @@ impl Options {
             log_format: "text",
             trace: None,
             tls: false,
+            tokens: None,
+            token: None,
             flags: BTreeMap::new(),
         }
     }
@@ -159,7 +166,7 @@ impl Cluster {
         let home = Home::take(&options.dir)?;
         let authority =
             options.tls.then(|| Authority::open(&options.dir.join("tls"), options.name)).transpose()?;
-        let mut wire = Wire::default();
+        let mut wire = Wire { token: options.token.clone(), ..Wire::default() };
         if let Some(authority) = &authority {
             wire.tls = authority.issue(Role::Operator, OPERATOR, &Terms::default())?.open_as_named()?;
         }
@@ -257,6 +264,9 @@ impl Cluster {
             {
                 flags.extend(file.into_iter().flat_map(|file| [flag.to_owned(), file.display().to_string()]));
             }
+        }
+        if let Some(file) = &options.tokens {
+            flags.extend(["--auth-tokens".to_owned(), file.display().to_string()]);
         }
         flags.extend(options.flags.get(&service).into_iter().flatten().cloned());
         let program = match &options.server {

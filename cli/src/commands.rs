@@ -15,6 +15,7 @@ mod shape;
 mod signals;
 mod status;
 mod talk;
+mod token;
 mod up;
 mod watch;
 
@@ -79,6 +80,8 @@ enum Command {
     Content(content::Args),
     #[command(about = "Issue certificates for the processes of a cluster")]
     Certs(certs::Args),
+    #[command(about = "Draw a token for a client or an operator, and add it to a list")]
+    Token(token::Args),
     #[command(about = "Judge the traces of a run: does every property that Handover promises hold?")]
     Check(check::Args),
     #[command(about = "Run the protocols in a simulated world full of faults, and judge every run")]
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Sim(args) => sim::cli::run(args),
         Command::Check(args) => exit(check::run(&args)),
         Command::Certs(args) => exit(certs::run(&args)),
+        Command::Token(args) => exit(token::run(&args)),
         Command::Chaos(args) => exit(chaos::run(args)),
         Command::Kill(args) => exit(kill::run(&args).map(|()| Exit::Ok.into())),
         Command::Demo(args) => exit(on_runtime(demo::run(args))),

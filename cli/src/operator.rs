@@ -1,15 +1,27 @@
-//! As whom commands call the processes of a cluster: as the operator whose certificate the environment names, in the
-//! variables that services read too.
+//! As whom commands call the processes of a cluster: as the operator whose certificate or token the environment names, in
+//! the variables that services read too.
 
+use anyhow::Context;
+use svc_kit::auth::Bearer;
 use svc_kit::dial::{Keepalive, Wire};
+use svc_kit::process::TOKEN_VARIABLE;
 use svc_kit::tls::TlsFiles;
 
 /// How commands connect.
 ///
 /// # Errors
-/// If the environment names files that are of no use.
+/// If the environment names files that are of no use, or a token that cannot be one.
 pub fn wire() -> anyhow::Result<Wire> {
     let file = |name: &str| std::env::var_os(format!("HANDOVER_TLS__{name}")).map(Into::into);
     let files = TlsFiles { ca: file("CA"), cert: file("CERT"), key: file("KEY") };
-    Ok(Wire { keepalive: Keepalive::default(), tls: files.open_as_named()? })
+    Ok(Wire { keepalive: Keepalive::default(), tls: files.open_as_named()?, token: token()? })
+}
+
+/// What commands show with each call.
+///
+/// # Errors
+/// If it cannot be a token.
+pub fn token() -> anyhow::Result<Option<Bearer>> {
+    let Ok(token) = std::env::var(TOKEN_VARIABLE) else { return Ok(None) };
+    Bearer::new(&token).map(Some).with_context(|| format!("{TOKEN_VARIABLE} is not a token"))
 }

@@ -19,6 +19,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::cluster::Service;
 use crate::cluster::state::State;
+use crate::operator;
 
 /// How long a process has for an answer.
 pub const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -296,9 +297,13 @@ impl Probe {
     }
 }
 
-/// A request that is not waited for forever.
+/// A request of an operator, which is not waited for forever.
 pub fn limited<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(ANSWER_MAX);
+    // Whoever connects has looked whether it is one.
+    if let Ok(Some(token)) = operator::token() {
+        token.show(&mut request);
+    }
     request
 }

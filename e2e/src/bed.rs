@@ -14,6 +14,7 @@ use model::{Address, DaemonId, Name};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use player::Recorder;
+use svc_kit::auth::Bearer;
 use svc_kit::dial::Wire;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -63,6 +64,8 @@ pub struct Plan {
     pub further: Vec<ContentFile>,
     /// Whether processes show each other who they are.
     pub tls: bool,
+    /// A list of tokens, and the one of the clients of this bed: everybody is asked for one.
+    pub tokens: Option<(String, Bearer)>,
     /// How processes write their logs: `text` or `json`.
     pub log_format: &'static str,
     /// Further flags of gateways.
@@ -84,6 +87,7 @@ impl Default for Plan {
             server: None,
             further: Vec::new(),
             tls: false,
+            tokens: None,
             log_format: "text",
             gateway_flags: Vec::new(),
             server_flags: Vec::new(),
@@ -125,6 +129,11 @@ impl Bed {
         options.server = plan.server;
         options.further = plan.further;
         options.tls = plan.tls;
+        if let Some((list, own)) = plan.tokens {
+            let file = dir.join("tokens.toml");
+            std::fs::write(&file, list).unwrap();
+            (options.tokens, options.token) = (Some(file), Some(own));
+        }
         options.log_format = plan.log_format;
         options.trace = Some(dir.join("trace"));
         let gateway_flags = plan.gateway_flags.into_iter().map(str::to_owned).collect();

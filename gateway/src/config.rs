@@ -7,6 +7,7 @@ use std::time::Duration;
 use model::{Address, Name};
 use serde::{Deserialize, Serialize};
 use session_core::{Credit, GatewayParams};
+use svc_kit::auth::{Auth, AuthError, AuthFiles};
 use svc_kit::dial::{Keepalive, Wire};
 use svc_kit::ops::Ops;
 use svc_kit::process::{Arguments, CommonArgs};
@@ -56,6 +57,9 @@ pub struct Config {
     /// Who this process is, and who says who others are.
     #[serde(default)]
     pub tls: TlsFiles,
+    /// Which clients and operators are known by a token.
+    #[serde(default)]
+    pub auth: AuthFiles,
     /// Whether others than this computer may connect without TLS.
     #[serde(default)]
     pub insecure: bool,
@@ -83,6 +87,10 @@ pub struct Limits {
     pub window_bytes: u64,
     /// How many bytes all servers may be ahead of all clients together: windows shrink where there are many sessions.
     pub buffer_bytes: u64,
+    /// How many calls a second one principal may make, or one host where clients have no names; 0: as many as it likes.
+    pub calls_per_second: u32,
+    /// How many of them at once, after a while without any; 0: as many as in a second.
+    pub calls_at_once: u32,
 }
 
 impl Default for Limits {
@@ -96,6 +104,8 @@ impl Default for Limits {
             window: window.responses,
             window_bytes: window.bytes,
             buffer_bytes,
+            calls_per_second: 0,
+            calls_at_once: 0,
         }
     }
 }
@@ -204,7 +214,7 @@ impl Settings for Config {
         ];
         match rules.into_iter().find(|(holds, ..)| !holds) {
             Some((_, key, reason)) => Err(Invalid { key, reason: reason.to_owned() }),
-            None => self.tls.check(self.listen, self.insecure),
+            None => self.tls.check(self.listen, self.insecure).and_then(|()| self.auth.check()),
         }
     }
 
@@ -218,7 +228,11 @@ impl Settings for Config {
 
     fn wire(&self) -> Result<Wire, TlsError> {
         let own = Identity { cluster: self.cluster, role: Config::ROLE, name: self.name };
-        Ok(Wire { keepalive: self.keepalive, tls: self.tls.open(own)? })
+        Ok(Wire { keepalive: self.keepalive, tls: self.tls.open(own)?, token: None })
+    }
+
+    fn auth(&self) -> Result<Option<Auth>, AuthError> {
+        self.auth.open()
     }
 
     fn listen(&self) -> SocketAddr {
@@ -236,9 +250,23 @@ pub struct Args {
     /// Addresses of group communication daemons, the preferred one first
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     pub gcs: Option<Vec<String>>,
+    /// Limits.
+    #[command(flatten)]
+    pub limits: LimitsArgs,
     /// Patience.
     #[command(flatten)]
     pub sessions: SessionsArgs,
+}
+
+/// The flags of the table `limits`.
+#[derive(Clone, Debug, Default, clap::Args, Serialize)]
+pub struct LimitsArgs {
+    /// How many calls a second one principal may make, or one host where clients have no names; 0: no limit
+    #[arg(long = "calls-per-second", value_name = "N")]
+    pub calls_per_second: Option<u32>,
+    /// How many of them at once; 0: as many as in a second
+    #[arg(long = "calls-at-once", value_name = "N")]
+    pub calls_at_once: Option<u32>,
 }
 
 /// The flags of the table `sessions`.

@@ -14,9 +14,9 @@ use proto::gateway::v1::{DeliverRequest, DeliverResponse, GatewayHello, deliver_
 use session_core::Gateway;
 use session_core::gateway::Input;
 use session_core::message::{GatewayId, ToServer};
+use svc_kit::access::Caller;
 use svc_kit::driver::Handle;
 use svc_kit::status::because;
-use svc_kit::tls::Caller;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};

@@ -16,6 +16,7 @@ mod groups;
 mod mailbox;
 mod metrics;
 mod operation;
+mod principal;
 mod rpc;
 pub mod seal;
 mod status;
@@ -32,6 +33,7 @@ use proto::gateway::v1::gateway_service_server::GatewayServiceServer;
 use proto::session::v1::session_service_server::SessionServiceServer;
 use session_core::Gateway;
 use session_core::message::GatewayId;
+use svc_kit::access::Access;
 use svc_kit::dial::MESSAGE_BYTES_MAX;
 use svc_kit::driver::{self, Clock};
 use svc_kit::metrics::Metrics;
@@ -39,7 +41,7 @@ use svc_kit::process::{self, Workers};
 use svc_kit::serve::{self, Health, Listener, Services};
 use svc_kit::settings::Settings;
 use svc_kit::shutdown::Failure;
-use svc_kit::tls::{Access, Role};
+use svc_kit::tls::Role;
 use svc_kit::trace::TraceWriter;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -53,6 +55,7 @@ use crate::desk::Desk;
 use crate::effects::Effects;
 use crate::groups::Groups;
 use crate::metrics::Measures;
+use crate::principal::Rates;
 use crate::rpc::Sessions;
 use crate::seal::Seals;
 
@@ -104,7 +107,7 @@ struct Running {
 
 impl Running {
     async fn start(config: Config, listener: Listener) -> Result<Running, Failure> {
-        let wire = config.wire()?;
+        let (wire, auth) = (config.wire()?, config.auth()?);
         let clock = Clock::start();
         let boot = Boot::new(clock.now().as_micros());
         let id = GatewayId { name: config.name, boot, address: listener.advertised().clone() };
@@ -133,6 +136,7 @@ impl Running {
             calls: calls.clone(),
             measures: measures.clone(),
             seals: seals.clone(),
+            rates: Arc::new(Rates::new(config.limits.calls_per_second, config.limits.calls_at_once)),
         };
         let delivery = Delivery {
             cluster: config.cluster,
@@ -151,12 +155,13 @@ impl Running {
         };
         let (server, health) = Services::new()
             .with(SessionServiceServer::new(sessions).max_decoding_message_size(MESSAGE_BYTES_MAX), |_| {
-                Access::Anybody
+                Access::Clients
             })
             .with(DeliveryServiceServer::new(delivery).max_decoding_message_size(MESSAGE_BYTES_MAX), |_| {
                 Access::Roles(&[Role::Server])
             })
             .with(GatewayServiceServer::new(admin), |_| Access::Cluster)
+            .asking(auth)
             .server(&wire, proto::FILE_DESCRIPTOR_SET)
             .await?;
         let effects = Effects { desk, machine: machine.clone(), commands, measures: measures.clone(), trace };

@@ -25,6 +25,7 @@ use crate::cursor::Holder;
 use crate::desk::{Call, Desk};
 use crate::mailbox::mailbox;
 use crate::metrics::Measures;
+use crate::principal::{Principal, Rates, bound};
 use crate::seal::Seals;
 use crate::{operation, status, wire};
 
@@ -42,6 +43,7 @@ pub(crate) struct Sessions {
     pub(crate) measures: Arc<Measures>,
     /// What cursors are sealed with.
     pub(crate) seals: Arc<Seals>,
+    pub(crate) rates: Arc<Rates>,
 }
 
 impl Sessions {
@@ -56,9 +58,9 @@ impl Sessions {
     }
 
     /// Attaches a client. If it is gone by the time of the answer, its stream is dropped, and that detaches it.
-    async fn attach(&self, request: AttachRequest) -> Result<Client, Status> {
+    async fn attach(&self, principal: Option<Principal>, request: AttachRequest) -> Result<Client, Status> {
         let (unit, session) = wire::session("name", &request.name)?;
-        let secret = wire::secret("secret", &request.secret)?;
+        let secret = bound(wire::secret("secret", &request.secret)?, principal.as_ref());
         let holder = Holder { unit: unit.clone(), session, secret };
         let (resume, sealed) = self.seals.read(&holder, &request.cursor).map_err(status::bad_cursor)?;
         let (slot, mailbox) = mailbox(self.queue_max);
@@ -98,8 +100,9 @@ impl SessionService for Sessions {
 
     async fn list_content_units(
         &self,
-        _: Request<ListContentUnitsRequest>,
+        request: Request<ListContentUnitsRequest>,
     ) -> Result<Response<ListContentUnitsResponse>, Status> {
+        self.rates.admit(&request)?;
         let reply = self.ask(self.desk.call(None), Input::List).await?;
         let Reply::Units(units) = reply else { unreachable!("a list is answered by {reply:?}") };
         let content_units = units.into_iter().map(wire::content_unit).collect();
@@ -110,18 +113,21 @@ impl SessionService for Sessions {
         &self,
         request: Request<CreateSessionRequest>,
     ) -> Result<Response<CreateSessionResponse>, Status> {
+        let principal = self.rates.admit(&request)?;
         let unit = wire::unit("parent", &request.into_inner().parent)?;
         let session = model::SessionId::new(Uuid::now_v7().as_u128());
-        let secret = Secret::new(Uuid::new_v4().as_u128());
+        let shown = Secret::new(Uuid::new_v4().as_u128());
+        let secret = bound(shown, principal.as_ref());
         let name = wire::session_name(&unit, session);
         let cursor = self.seals.beginning(&Holder { unit: unit.clone(), session, secret });
         self.ask(self.desk.call(None), |ticket| Input::Open { ticket, unit, session, secret }).await?;
-        Ok(Response::new(CreateSessionResponse { name, secret: wire::secret_text(secret), cursor }))
+        Ok(Response::new(CreateSessionResponse { name, secret: wire::secret_text(shown), cursor }))
     }
 
     async fn attach(&self, request: Request<AttachRequest>) -> Result<Response<Self::AttachStream>, Status> {
+        let principal = self.rates.admit(&request)?;
         let (sessions, request) = (self.clone(), request.into_inner());
-        let attaching = tokio::spawn(async move { Sessions::attach(&sessions, request).await });
+        let attaching = tokio::spawn(async move { Sessions::attach(&sessions, principal, request).await });
         let client = attaching.await.map_err(|_| status::draining())??;
         Ok(Response::new(Box::pin(client.responses())))
     }
@@ -130,9 +136,10 @@ impl SessionService for Sessions {
         &self,
         request: Request<SendRequestRequest>,
     ) -> Result<Response<SendRequestResponse>, Status> {
+        let principal = self.rates.admit(&request)?;
         let SendRequestRequest { name, secret, number, operation } = request.into_inner();
         let (_, session) = wire::session("name", &name)?;
-        let secret = wire::secret("secret", &secret)?;
+        let secret = bound(wire::secret("secret", &secret)?, principal.as_ref());
         let operation = operation.ok_or_else(|| bad_field("operation", "is missing"))?;
         let operation = operation::json(operation).map_err(status::malformed_operation)?.into();
         let number = (number > 0).then_some(number);
@@ -146,9 +153,10 @@ impl SessionService for Sessions {
         &self,
         request: Request<CloseSessionRequest>,
     ) -> Result<Response<CloseSessionResponse>, Status> {
+        let principal = self.rates.admit(&request)?;
         let CloseSessionRequest { name, secret } = request.into_inner();
         let (unit, session) = wire::session("name", &name)?;
-        let secret = wire::secret("secret", &secret)?;
+        let secret = bound(wire::secret("secret", &secret)?, principal.as_ref());
         self.ask(self.desk.call(None), |ticket| Input::Close { ticket, unit, session, secret }).await?;
         Ok(Response::new(CloseSessionResponse {}))
     }

@@ -57,6 +57,11 @@ pub(crate) fn of(failure: Failure) -> Status {
     }
 }
 
+/// The status for a client that calls more often than it may.
+pub(crate) fn too_many_calls(wait: Duration) -> Status {
+    exhausted("TOO_MANY_CALLS", "more calls in a short time than this client may make", wait)
+}
+
 /// Why a call failed or a stream ended, in the contract's word for it.
 pub(crate) fn reason_of(failure: &Failure) -> &'static str {
     match failure {

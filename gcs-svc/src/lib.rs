@@ -42,6 +42,7 @@ use model::trace::Event;
 use model::{Address, Boot, DaemonId};
 use proto::gcs::v1::group_service_server::GroupServiceServer;
 use proto::gcs::v1::link_service_server::LinkServiceServer;
+use svc_kit::access::Access;
 use svc_kit::aside;
 use svc_kit::dial::MESSAGE_BYTES_MAX;
 use svc_kit::driver::{self, Clock, Handle};
@@ -50,7 +51,7 @@ use svc_kit::process::{self, Workers};
 use svc_kit::serve::{self, Listener, Services};
 use svc_kit::settings::Settings;
 use svc_kit::shutdown::Failure;
-use svc_kit::tls::{Access, Role};
+use svc_kit::tls::Role;
 use svc_kit::trace::TraceWriter;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -157,7 +158,7 @@ where
     trace.flush();
 
     let (machine, inbox) = driver::inbox(INBOX_MAX);
-    let wire = config.wire()?;
+    let (wire, auth) = (config.wire()?, config.auth()?);
     let links = Arc::new(Links::new(me, &config, wire.clone(), machine.clone()));
     let inbound = Arc::new(Inbound::default());
     let processes = Arc::new(Processes::new(config.limits));
@@ -223,6 +224,7 @@ where
         .with(LinkServiceServer::new(inbound_links).max_decoding_message_size(MESSAGE_BYTES_MAX), |_| {
             Access::Roles(&[Role::Machine])
         })
+        .asking(auth)
         .server(&wire, proto::FILE_DESCRIPTOR_SET)
         .await?;
     let look = move || Arc::clone(&measures).look(sights.clone());

@@ -9,6 +9,7 @@ pub use membership_core::Protocol;
 use membership_core::{Params, Rule};
 use model::{Address, Name};
 use serde::{Deserialize, Deserializer, Serialize};
+use svc_kit::auth::{Auth, AuthError, AuthFiles};
 use svc_kit::detection::{Detection, DetectionArgs};
 use svc_kit::dial::{Keepalive, Wire};
 use svc_kit::ops::Ops;
@@ -74,6 +75,9 @@ pub struct Config {
     /// Who this process is, and who says who others are.
     #[serde(default)]
     pub tls: TlsFiles,
+    /// Which clients and operators are known by a token.
+    #[serde(default)]
+    pub auth: AuthFiles,
     /// Whether others than this computer may connect without TLS.
     #[serde(default)]
     pub insecure: bool,
@@ -195,7 +199,7 @@ impl Settings for Config {
         ];
         match rules.into_iter().find(|(holds, ..)| !holds) {
             Some((_, key, reason)) => Err(Invalid { key, reason: reason.to_owned() }),
-            None => self.tls.check(self.listen, self.insecure),
+            None => self.tls.check(self.listen, self.insecure).and_then(|()| self.auth.check()),
         }
     }
 
@@ -209,7 +213,15 @@ impl Settings for Config {
 
     fn wire(&self) -> Result<Wire, TlsError> {
         let own = Identity { cluster: self.cluster, role: Config::ROLE, name: self.name };
-        Ok(Wire { keepalive: self.detection.backstop(&self.keepalive), tls: self.tls.open(own)? })
+        Ok(Wire {
+            keepalive: self.detection.backstop(&self.keepalive),
+            tls: self.tls.open(own)?,
+            token: None,
+        })
+    }
+
+    fn auth(&self) -> Result<Option<Auth>, AuthError> {
+        self.auth.open()
     }
 
     fn listen(&self) -> SocketAddr {

@@ -42,6 +42,7 @@ use std::sync::atomic::AtomicU64;
 use model::{Address, Boot, ServerId};
 use proto::membership::v1::membership_service_server::MembershipServiceServer;
 use proto::membership::v1::peer_service_server::PeerServiceServer;
+use svc_kit::access::Access;
 use svc_kit::dial::MESSAGE_BYTES_MAX;
 use svc_kit::driver::{self, Clock};
 use svc_kit::metrics::Metrics;
@@ -49,7 +50,7 @@ use svc_kit::process::{self, Workers};
 use svc_kit::serve::{self, Listener, Services};
 use svc_kit::settings::Settings;
 use svc_kit::shutdown::Failure;
-use svc_kit::tls::{Access, Role};
+use svc_kit::tls::Role;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -101,7 +102,7 @@ impl Service {
         let Service { config, listener } = self;
         let clock = Clock::start();
         let started = clock.now();
-        let wire = config.wire()?;
+        let (wire, auth) = (config.wire()?, config.auth()?);
         let boot = Boot::new(started.as_micros());
         let boot = predecessors::next_boot(config.name, boot, config.others(), &wire).await;
         let id = ServerId::new(config.name, boot);
@@ -150,12 +151,14 @@ impl Service {
         let (server, health) = Services::new()
             .with(MembershipServiceServer::new(MembershipServer(Arc::clone(&line))), |method| match method {
                 "Register" => Access::Roles(&[Role::Machine]),
-                "Evict" | "SetMaintenance" => Access::Operators,
+                "Evict" => Access::Admins,
+                "SetMaintenance" => Access::Operators,
                 _ => Access::Cluster,
             })
             .with(PeerServiceServer::new(peer_server).max_decoding_message_size(MESSAGE_BYTES_MAX), |_| {
                 Access::Roles(&[Role::Membership])
             })
+            .asking(auth)
             .server(&wire, proto::FILE_DESCRIPTOR_SET)
             .await?;
         let seen = Arc::clone(&line);

@@ -9,7 +9,7 @@ use membership_core::{Leave, Term};
 use model::{Name, ServerId};
 use proto::membership::v1 as pb;
 use proto::membership::v1::membership_service_server::MembershipService;
-use svc_kit::tls::Caller;
+use svc_kit::access::Caller;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};

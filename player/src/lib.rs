@@ -210,8 +210,9 @@ impl Player {
         assert!(!gateways.is_empty(), "a client knows a gateway");
         let mut route = Route { wire, gateways, present: 0, client: watch::Sender::new(None) };
         let request = CreateSessionRequest { parent: format!("contentUnits/{unit}") };
+        let wire = route.wire.clone();
         let create = |mut client: Client| -> Call<_> {
-            let request = request.clone();
+            let request = wire.request(request.clone());
             async move { client.create_session(request).await }.boxed()
         };
         let created = route.call(create).await?;
@@ -239,7 +240,7 @@ impl Player {
 
     /// Sends requests in this session, through whatever gateway the player uses.
     pub fn remote(&self) -> Remote {
-        Remote::new(self.session.clone(), self.route.client.subscribe())
+        Remote::new(self.session.clone(), self.route.wire.clone(), self.route.client.subscribe())
     }
 
     /// Waits for what comes next. Attaches if need be. If this future is dropped, nothing is lost.
@@ -273,8 +274,9 @@ impl Player {
     async fn attach(&mut self) -> Result<(), PlayError> {
         let Session { name, secret, .. } = self.session.clone();
         let request = AttachRequest { name, secret, cursor: self.cursor.clone(), resends: false };
+        let wire = self.route.wire.clone();
         let attach = |mut client: Client| -> Call<_> {
-            let request = request.clone();
+            let request = wire.request(request.clone());
             async move { client.attach(request).await }.boxed()
         };
         // Before the call, for whoever drops this future may have been attached.
@@ -318,8 +320,9 @@ impl Player {
         self.stream = None;
         let Session { name, secret, .. } = self.session.clone();
         let request = CloseSessionRequest { name, secret };
+        let wire = self.route.wire.clone();
         let close = |mut client: Client| -> Call<_> {
-            let request = request.clone();
+            let request = wire.request(request.clone());
             async move { client.close_session(request).await }.boxed()
         };
         self.route.call(close).await?;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use proto::session::v1::SendRequestRequest;
+use svc_kit::dial::Wire;
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
@@ -15,13 +16,14 @@ use super::{Client, PATIENCE, PAUSE, PlayError, Session, is_transient};
 /// Sends requests in a session, one after the other.
 pub struct Remote {
     session: Session,
+    wire: Wire,
     client: watch::Receiver<Option<Client>>,
     last: u64,
 }
 
 impl Remote {
-    pub(super) fn new(session: Session, client: watch::Receiver<Option<Client>>) -> Remote {
-        Remote { session, client, last: 0 }
+    pub(super) fn new(session: Session, wire: Wire, client: watch::Receiver<Option<Client>>) -> Remote {
+        Remote { session, wire, client, last: 0 }
     }
 
     /// Goes on from another position.
@@ -93,7 +95,7 @@ impl Remote {
     async fn try_send(&self, mut client: Client, operation: Struct) -> Result<(), Status> {
         let (name, secret) = (self.session.name.clone(), self.session.secret.clone());
         let request = SendRequestRequest { name, secret, number: self.last, operation: Some(operation) };
-        client.send_request(request).await.map(drop)
+        client.send_request(self.wire.request(request)).await.map(drop)
     }
 }
 

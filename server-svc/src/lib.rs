@@ -32,6 +32,7 @@ use model::Boot;
 use proto::server::v1::server_service_server::ServerServiceServer;
 use session_core::server::Input;
 use session_core::{ContentService, Server};
+use svc_kit::access::Access;
 use svc_kit::driver::{self, Clock, Handle};
 use svc_kit::metrics::Metrics;
 use svc_kit::parent;
@@ -39,7 +40,6 @@ use svc_kit::process::{self, Workers};
 use svc_kit::serve::{self, Health, Listener, Services};
 use svc_kit::settings::{Settings, SettingsError};
 use svc_kit::shutdown::Failure;
-use svc_kit::tls::Access;
 use svc_kit::trace::TraceWriter;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -152,7 +152,7 @@ impl<S: Service> Running<S> {
         let (commands, queued_commands) = mpsc::channel(COMMANDS_MAX);
         let overflow = Arc::new(Notify::new());
         let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
-        let wire = config.wire()?;
+        let (wire, auth) = (config.wire()?, config.auth()?);
         let Config { cluster, name, gcs: addresses, .. } = config;
         let operators = Operators {
             name,
@@ -166,8 +166,10 @@ impl<S: Service> Running<S> {
         let (server, health) = Services::new()
             .with(ServerServiceServer::new(operators), |method| match method {
                 "GetStatus" => Access::Cluster,
+                "ChangePolicy" | "PublishEdition" | "FoundState" => Access::Admins,
                 _ => Access::Operators,
             })
+            .asking(auth)
             .server(&wire, proto::FILE_DESCRIPTOR_SET)
             .await?;
         let effects = Effects {

@@ -6,6 +6,7 @@ use model::Address;
 use serde::{Deserialize, Serialize};
 use tonic::transport::{Channel, Endpoint};
 
+use crate::auth::Bearer;
 use crate::tls::{Role, Tls};
 
 /// The largest message that any service takes or sends, in bytes.
@@ -49,13 +50,16 @@ pub struct KeepaliveArgs {
 #[error("{0} is not of the form host:port")]
 pub struct BadAddress(pub Address);
 
-/// How connections of a process are made, both ways: with what care for silence, and as whom.
+/// How connections of a process are made, both ways: with what care for silence, and as whom. Clients show a token with each
+/// call.
 #[derive(Clone, Debug, Default)]
 pub struct Wire {
     /// When a silent connection counts as broken.
     pub keepalive: Keepalive,
     /// Who this process is, where connections are TLS.
     pub tls: Option<Tls>,
+    /// Who calls, where that is asked for.
+    pub token: Option<Bearer>,
 }
 
 impl Wire {
@@ -79,6 +83,15 @@ impl Wire {
             Some(tls) => endpoint.tls_config(tls.client(role)).map_err(unreachable),
             None => Ok(endpoint),
         }
+    }
+
+    /// A call of a client.
+    pub fn request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        if let Some(token) = &self.token {
+            token.show(&mut request);
+        }
+        request
     }
 
     /// Connects to the process of that role at `address`, once.

@@ -4,7 +4,10 @@
 //! A service is `process::main` around its own `run(config, shutdown)`; whatever only some services need stays out.
 #![deny(missing_docs)]
 
+mod accept;
+pub mod access;
 pub mod aside;
+pub mod auth;
 pub mod detection;
 pub mod dial;
 pub mod driver;
@@ -20,3 +23,4 @@ pub mod status;
 pub mod telemetry;
 pub mod tls;
 pub mod trace;
+mod watched;

@@ -11,6 +11,9 @@ use crate::settings::{self, Settings};
 use crate::shutdown::{self, Exit, Failure};
 use crate::telemetry;
 
+/// Where commands of operators and clients find the token that they show; no service has a setting of that name.
+pub const TOKEN_VARIABLE: &str = "HANDOVER_TOKEN";
+
 /// The flags that every service has. A service flattens them into its own `Args`, for clap and for serde.
 #[derive(Clone, Debug, Default, clap::Args, Serialize)]
 pub struct CommonArgs {
@@ -59,6 +62,9 @@ pub struct CommonArgs {
     /// Mutual TLS.
     #[command(flatten)]
     pub tls: crate::tls::TlsArgs,
+    /// Tokens of clients.
+    #[command(flatten)]
+    pub auth: crate::auth::AuthArgs,
     /// Let others than this computer connect without TLS: the network is trusted
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -104,7 +110,7 @@ where
         }
     };
     let ended = if common.check_config {
-        config.wire().map(drop).map_err(Failure::from)
+        config.wire().map(drop).map_err(Failure::from).and_then(|()| Ok(config.auth().map(drop)?))
     } else if common.healthcheck {
         healthcheck::ask(&config)
     } else {
@@ -143,7 +149,7 @@ where
 }
 
 fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars().filter(|(name, _)| name != "HANDOVER_CONFIG")
+    std::env::vars().filter(|(name, _)| name != "HANDOVER_CONFIG" && name != TOKEN_VARIABLE)
 }
 
 fn end_on_panic() {

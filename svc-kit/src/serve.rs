@@ -13,19 +13,21 @@ use std::time::Duration;
 
 use model::Address;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::{Request, Response};
 use tonic::server::NamedService;
 use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::accept::accept;
+use crate::access::{Access, Gate, Guard};
+use crate::auth::Auth;
 use crate::dial::{FRAME_BYTES_MAX, Wire};
 use crate::shutdown::Failure;
-use crate::tls::{self, Access, Gate, Guard};
 
 /// A bound listener, and the address that others use.
 pub struct Listener {
@@ -104,6 +106,7 @@ impl Health {
 pub struct Services {
     routes: Routes,
     gates: Vec<(&'static str, Gate)>,
+    auth: Option<Auth>,
 }
 
 impl Services {
@@ -129,6 +132,13 @@ impl Services {
         self.gates.iter().map(|(name, _)| *name)
     }
 
+    /// Asks clients and operators for tokens, if `auth` knows any.
+    #[must_use]
+    pub fn asking(mut self, auth: Option<Auth>) -> Services {
+        self.auth = auth;
+        self
+    }
+
     /// The server of these services, with health (not serving yet) and with reflection, v1 and v1alpha, as
     /// `descriptors` describe the services.
     pub async fn server(self, wire: &Wire, descriptors: &[u8]) -> Result<(Server, Health), Failure> {
@@ -145,7 +155,7 @@ impl Services {
         let routes = self.routes.add_service(health_service).add_service(v1).add_service(v1alpha).prepare();
         let health = Health { reporter, services: names, serves: Arc::default() };
         health.not_serving().await;
-        let guard = Guard::new(wire.tls.as_ref(), self.gates);
+        let guard = Guard::new(wire.tls.as_ref(), self.auth, self.gates);
         Ok((Server { wire: wire.clone(), guard, routes }, health))
     }
 }
@@ -163,7 +173,7 @@ impl Server {
     pub async fn serve(self, listener: Listener, stop: CancellationToken) -> Result<(), Failure> {
         const GRACE: Duration = Duration::from_secs(1);
         tracing::info!(advertised = %listener.advertised, "listening on {}", listener.bound);
-        let Wire { keepalive, tls } = self.wire;
+        let Wire { keepalive, tls, .. } = self.wire;
         let router = tonic::transport::Server::builder()
             .max_frame_size(Some(FRAME_BYTES_MAX))
             .http2_keepalive_interval(Some(keepalive.interval))
@@ -174,11 +184,12 @@ impl Server {
         let serving = async {
             match tls {
                 Some(tls) => {
-                    let connections = tls::accept(listener.tcp, tls);
+                    let connections =
+                        accept(listener.tcp, move |stream| TlsAcceptor::from(tls.server()).accept(stream));
                     router.serve_with_incoming_shutdown(connections, stopped).await
                 }
                 None => {
-                    let connections = TcpIncoming::from(listener.tcp).with_nodelay(Some(true));
+                    let connections = accept(listener.tcp, |stream| std::future::ready(Ok(stream)));
                     router.serve_with_incoming_shutdown(connections, stopped).await
                 }
             }

@@ -20,6 +20,7 @@ use model::Name;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::auth::{Auth, AuthError};
 use crate::dial::Wire;
 use crate::tls::{Role, TlsError};
 
@@ -54,6 +55,12 @@ pub trait Settings: DeserializeOwned {
     /// # Errors
     /// If the files that show who this process is are of no use.
     fn wire(&self) -> Result<Wire, TlsError>;
+
+    /// Which tokens of clients are good, if they are asked for them.
+    ///
+    /// # Errors
+    /// If the files that say so are of no use.
+    fn auth(&self) -> Result<Option<Auth>, AuthError>;
 }
 
 /// A setting whose value has the right type and is wrong nevertheless.
@@ -346,6 +353,10 @@ mod tests {
 
         fn wire(&self) -> Result<Wire, TlsError> {
             Ok(Wire::default())
+        }
+
+        fn auth(&self) -> Result<Option<Auth>, AuthError> {
+            Ok(None)
         }
     }
 

@@ -45,6 +45,9 @@ pub enum Failure {
     /// Who this process is cannot be shown.
     #[error("no TLS: {0}")]
     Tls(#[from] crate::tls::TlsError),
+    /// Who clients are cannot be known.
+    #[error("no tokens: {0}")]
+    Auth(#[from] crate::auth::AuthError),
     /// What was written down before is damaged, or belongs to another.
     #[error("cannot go on from {}: {reason}", path.display())]
     State {
@@ -104,7 +107,7 @@ impl Failure {
     /// The status with which the process ends.
     pub fn exit(&self) -> Exit {
         match self {
-            Failure::Settings(_) | Failure::Tls(_) => Exit::Settings,
+            Failure::Settings(_) | Failure::Tls(_) | Failure::Auth(_) => Exit::Settings,
             Failure::Unreachable(_) => Exit::Unreachable,
             Failure::State { .. } => Exit::State,
             Failure::Superseded(_) => Exit::Superseded,

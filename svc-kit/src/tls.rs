@@ -8,13 +8,10 @@
 //! Files that change are read again for the connections that come after; those that are open stay. What cannot be
 //! read is told, and what was read before stays in force.
 
-mod accept;
-mod access;
 mod identity;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
 
 use model::Name;
 use rustls::pki_types::pem::PemObject;
@@ -24,15 +21,10 @@ use rustls::{RootCertStore, ServerConfig};
 use serde::{Deserialize, Serialize};
 use tonic::transport::{Certificate, ClientTlsConfig};
 
-pub(crate) use accept::accept;
-pub use access::{Access, Caller};
-pub(crate) use access::{Gate, Guard};
 pub use identity::{Identity, Role};
 
 use crate::settings::Invalid;
-
-/// How often to look whether files have changed, at most.
-const LOOK: Duration = Duration::from_secs(1);
+use crate::watched::Watched;
 
 /// The table `tls`: all files or none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -136,9 +128,9 @@ impl TlsFiles {
 
 impl Tls {
     fn new(files: Files, own: Identity) -> Result<Tls, TlsError> {
-        let loaded = files.load(own)?;
-        let watched = Watched { stamps: files.stamps(), looked: Instant::now(), loaded };
-        Ok(Tls(Arc::new(Inner { own, files, watched: Mutex::new(watched) })))
+        let paths = vec![files.ca.clone(), files.cert.clone(), files.key.clone()];
+        let loaded = Watched::new("certificates", paths, move || files.load(own))?;
+        Ok(Tls(Arc::new(Inner { own, loaded })))
     }
 }
 
@@ -149,8 +141,7 @@ pub struct Tls(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     own: Identity,
-    files: Files,
-    watched: Mutex<Watched>,
+    loaded: Watched<Loaded, TlsError>,
 }
 
 #[derive(Debug)]
@@ -158,13 +149,6 @@ struct Files {
     ca: PathBuf,
     cert: PathBuf,
     key: PathBuf,
-}
-
-#[derive(Debug)]
-struct Watched {
-    stamps: [Option<SystemTime>; 3],
-    looked: Instant,
-    loaded: Loaded,
 }
 
 /// What connections are made with.
@@ -182,39 +166,16 @@ impl Tls {
 
     /// With what a connection is taken.
     pub(crate) fn server(&self) -> Arc<ServerConfig> {
-        self.current().server
+        self.0.loaded.current().server
     }
 
     /// With what a process of this role is called.
     pub(crate) fn client(&self, role: Role) -> ClientTlsConfig {
-        self.current().client.domain_name(role.dns_name(self.cluster()))
-    }
-
-    fn current(&self) -> Loaded {
-        let mut watched = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        if watched.looked.elapsed() > LOOK {
-            watched.looked = Instant::now();
-            let stamps = self.0.files.stamps();
-            if stamps != watched.stamps {
-                watched.stamps = stamps;
-                match self.0.files.load(self.0.own) {
-                    Ok(loaded) => {
-                        watched.loaded = loaded;
-                        tracing::info!("certificates were read again");
-                    }
-                    Err(error) => tracing::warn!(%error, "certificates have changed and are of no use"),
-                }
-            }
-        }
-        watched.loaded.clone()
+        self.0.loaded.current().client.domain_name(role.dns_name(self.cluster()))
     }
 }
 
 impl Files {
-    fn stamps(&self) -> [Option<SystemTime>; 3] {
-        [&self.ca, &self.cert, &self.key].map(|file| std::fs::metadata(file).ok()?.modified().ok())
-    }
-
     fn load(&self, own: Identity) -> Result<Loaded, TlsError> {
         let chain = certificates(&self.cert)?;
         let theirs = chain.first().and_then(Identity::of);

@@ -15,6 +15,7 @@ use super::{found, program};
 use crate::bundle;
 use crate::cluster::state;
 use crate::cluster::{Cluster, Death, Options, Protocol};
+use crate::operator;
 use crate::snapshot::Addresses;
 
 /// Start a cluster of real processes on loopback ports that the system chooses: membership servers, machines (a group
@@ -55,6 +56,10 @@ pub struct Args {
     /// Have all processes show who they are, by certificates, and talk in TLS; commands need an operator's certificate then
     #[arg(long)]
     tls: bool,
+    /// Ask clients and operators for tokens of this list, made by `handover token`; HANDOVER_TOKEN has to be an
+    /// administrator's then
+    #[arg(long, value_name = "FILE")]
+    auth_tokens: Option<PathBuf>,
     /// Write the trace of every process to a file in this directory, for `handover check`
     #[arg(long, value_name = "DIR")]
     trace: Option<PathBuf>,
@@ -79,6 +84,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     options.server = args.server.clone();
     options.trace = args.trace.clone();
     options.tls = args.tls;
+    options.tokens = args.auth_tokens.clone();
+    options.token = operator::token()?;
     args.shape.apply(&mut options);
     let mut cluster = tokio::select! {
         cluster = Cluster::start(options) => cluster?,

@@ -1,5 +1,8 @@
 //! Who comes in where processes show each other who they are, and who does not.
 
+use std::future::poll_fn;
+
+use bytes::Bytes;
 use e2e::deadline::{until, within};
 use e2e::rpc::assert_refused;
 use e2e::{Bed, Plan};
@@ -130,16 +133,84 @@ async fn without_a_certificate_of_the_cluster_that_is_still_good_nothing_is_open
     end(bed).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn connections_that_say_nothing_hold_up_nobody_and_are_closed() {
-    let bed = bed().await;
+/// Many connections on which nothing happens.
+async fn silence(bed: Bed) {
     let address = bed.address(Service::Gateway.name(1));
     let silent = join_all((0..200).map(|_| TcpStream::connect(address.as_str()))).await;
     within("an answer beside them", can_call(bed.wire(), &address, Role::Gateway)).await.unwrap();
     for stream in silent {
         let mut stream = stream.unwrap();
-        assert_eq!(within("the end of a connection", stream.read(&mut [0])).await.unwrap_or(0), 0);
+        // Without TLS the other end has said how it speaks, before it gave up.
+        drop(within("the end of a connection", stream.read_to_end(&mut Vec::new())).await);
     }
+    end(bed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_show_nothing_hold_up_nobody_and_are_closed() {
+    silence(bed().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_say_nothing_hold_up_nobody_and_are_closed() {
+    silence(Bed::start().await).await;
+}
+
+/// What comes of a call of CreateSession, over a connection of its own, whose body is `chunk` again and again until the other end
+/// has had enough, or does not take any more.
+async fn flood(address: &Address, headers: usize, chunk: &'static [u8]) -> Result<Option<String>, h2::Error> {
+    let stream = TcpStream::connect(address.as_str()).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await?;
+    let connection = tokio::spawn(connection);
+    let request = tonic::codegen::http::Request::post(format!(
+        "http://{address}/handover.session.v1.SessionService/CreateSession"
+    ))
+    .header("content-type", "application/grpc")
+    .header("te", "trailers")
+    .header("x-padding", "x".repeat(headers));
+    let (response, mut body) = client.send_request(request.body(()).unwrap(), false)?;
+    let flooding = tokio::spawn(async move {
+        loop {
+            body.reserve_capacity(chunk.len());
+            let Some(Ok(_)) = poll_fn(|cx| body.poll_capacity(cx)).await else { return };
+            if body.send_data(Bytes::from_static(chunk), false).is_err() {
+                return;
+            }
+        }
+    });
+    let response = response.await?;
+    let status = match response.headers().get("grpc-status") {
+        Some(status) => Some(status.clone()),
+        None => response.into_body().trailers().await?.and_then(|it| it.get("grpc-status").cloned()),
+    };
+    flooding.abort();
+    connection.abort();
+    Ok(status.map(|status| status.to_str().unwrap().to_owned()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_and_headers_without_end_are_refused_and_cost_no_memory() {
+    /// The beginning of a message of 4 GiB, less one byte, and what may be any part of it.
+    const ENDLESS: &[u8] = &{
+        let mut chunk = [0xff; 16 * 1024];
+        chunk[0] = 0;
+        chunk
+    };
+    /// An empty message, and so one after the other.
+    const EMPTY: &[u8] = &[0; 5];
+    let bed = Bed::start().await;
+    let (gateway, name) = (bed.address(Service::Gateway.name(1)), Service::Gateway.name(1));
+    let before = bed.memory(name);
+    let out_of_range = Some((Code::OutOfRange as i32).to_string());
+    for _ in 0..20 {
+        assert_eq!(within("an answer", flood(&gateway, 0, ENDLESS)).await.unwrap(), out_of_range);
+        // There is one message in a call: whoever sends more is told what is wrong with the first, or is cut off.
+        let refused = within("an answer", flood(&gateway, 0, EMPTY)).await;
+        assert_ne!(refused.ok().flatten().as_deref(), Some("0"));
+        within("an answer", flood(&gateway, 64 * 1024, EMPTY)).await.unwrap_err();
+    }
+    let grown = bed.memory(name).saturating_sub(before);
+    assert!(grown < 16 << 20, "{grown} bytes more");
     end(bed).await;
 }
 

@@ -12,6 +12,7 @@ mod command;
 mod conversations;
 #[cfg(test)]
 mod daemons;
+#[cfg(test)]
 mod doors;
 #[cfg(test)]
 mod drain;
@@ -29,6 +30,8 @@ mod moves;
 mod observability;
 #[cfg(test)]
 mod policies;
+#[cfg(test)]
+mod principals;
 #[cfg(test)]
 mod rebuilds;
 #[cfg(test)]

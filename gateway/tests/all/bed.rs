@@ -13,6 +13,7 @@ use proto::gateway::v1::gateway_service_client::GatewayServiceClient;
 use proto::session::v1::attach_response::Event;
 use proto::session::v1::session_service_client::SessionServiceClient;
 use proto::session::v1::{self as session, AttachRequest, CreateSessionRequest, SendRequestRequest};
+use svc_kit::auth::AuthFiles;
 use svc_kit::dial::{Keepalive, Wire};
 use svc_kit::ops::Ops;
 use svc_kit::serve::Listener;
@@ -58,6 +59,7 @@ pub fn config() -> Config {
         cursors: Cursors::default(),
         keepalive: Keepalive::default(),
         tls: TlsFiles::default(),
+        auth: AuthFiles::default(),
         insecure: false,
         ops: Ops::default(),
         log: Log::default(),

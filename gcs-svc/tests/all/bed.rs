@@ -11,6 +11,7 @@ use gcs_svc::Enrolment;
 use gcs_svc::config::{Config, Limits};
 use model::{Address, Configuration, DaemonId, GroupName, GroupView, Name, StartId};
 use proto::gcs::v1::group_service_client::GroupServiceClient;
+use svc_kit::auth::AuthFiles;
 use svc_kit::detection::Detection;
 use svc_kit::dial::{Keepalive, Wire};
 use svc_kit::driver::Handle;
@@ -134,6 +135,7 @@ pub fn config(name: &str) -> Config {
         detection: Detection::default(),
         keepalive: Keepalive::default(),
         tls: TlsFiles::default(),
+        auth: AuthFiles::default(),
         insecure: false,
         ops: Ops::default(),
         log: Log::default(),

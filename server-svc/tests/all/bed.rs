@@ -7,6 +7,7 @@ use model::Address;
 use proto::server::v1 as pb;
 use proto::server::v1::server_service_client::ServerServiceClient;
 use server_svc::config::{Config, Sessions};
+use svc_kit::auth::AuthFiles;
 use svc_kit::dial::{Keepalive, Wire};
 use svc_kit::ops::Ops;
 use svc_kit::serve::Listener;
@@ -53,6 +54,7 @@ pub fn config(daemon: &Address, content: &Path) -> Config {
         drain_timeout: Duration::from_millis(100),
         keepalive: Keepalive::default(),
         tls: TlsFiles::default(),
+        auth: AuthFiles::default(),
         insecure: false,
         ops: Ops::default(),
         log: Log::default(),
