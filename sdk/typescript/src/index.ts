@@ -1,22 +1,23 @@
 /**
  * Sessions of Handover: streams that go on when their servers die.
  *
- * Servers come and go unseen. A gateway that goes away is replaced by the next one of those given, and the session goes on
- * after the last response that the program was given: nothing is lost, and nothing comes twice. Calls that may be made
- * again elsewhere are, after pauses that grow; what is refused is thrown, as an error of its own class.
+ * A gateway that goes away is replaced by the next one of those given, and the session goes on after the last response that
+ * the program was given. Calls that may be made again elsewhere are; what is refused is thrown, as an error of its own class.
  */
 import type { SecureClientSessionOptions } from "node:http2";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { JsonObject } from "@bufbuild/protobuf";
 import { BinaryReader } from "@bufbuild/protobuf/wire";
-import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
-import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { type Client, Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 import * as pb from "./stubs/handover/session/v1/session_pb.js";
 
 type Stub = Client<typeof pb.SessionService>;
 const [FIRST_PAUSE_MS, LONGEST_PAUSE_MS] = [50, 1000];
-const KEEPALIVE = { pingIntervalMs: 2000, pingTimeoutMs: 2000 };
-const TRANSIENT = [Code.Unavailable, Code.ResourceExhausted, Code.Unknown, Code.Internal, Code.Canceled];
+/** Longer than a gateway looks for a server before it says that there is none. */
+const ANSWER_MAX_MS = 15_000;
+const LIMITS = { pingIntervalMs: 2000, pingTimeoutMs: 2000, idleConnectionTimeoutMs: 10_000, defaultTimeoutMs: ANSWER_MAX_MS };
+const TRANSIENT = [Code.Unavailable, Code.ResourceExhausted, Code.DeadlineExceeded, Code.Unknown, Code.Internal, Code.Canceled];
 /** A request that the service refused has had its number; one that the gateway refused has not. */
 const BY_THE_SERVICE = ["MALFORMED_REQUEST", "REQUEST_OUT_OF_RANGE", "REQUEST_REFUSED"];
 
@@ -36,13 +37,10 @@ export class Refused extends HandoverError {}
 export class Unreachable extends HandoverError {}
 
 /** The word of an `ErrorInfo`, which is its first field. */
-function reasonOf(error: ConnectError): string {
-  for (const detail of error.details) {
-    if (!("type" in detail) || detail.type !== "google.rpc.ErrorInfo") continue;
-    const reader = new BinaryReader(detail.value);
-    if (reader.len > 0 && reader.tag()[0] === 1) return reader.string();
-  }
-  return "";
+function reasonOf({ details }: ConnectError): string {
+  const info = details.find((it) => "type" in it && it.type === "google.rpc.ErrorInfo")?.value;
+  const reader = new BinaryReader(info instanceof Uint8Array ? info : new Uint8Array());
+  return reader.len > 0 && reader.tag()[0] === 1 ? reader.string() : "";
 }
 
 /** Whether another gateway may help. A connection that breaks is `Aborted`, too, and gives no reason. */
@@ -77,22 +75,22 @@ export type Options = { patienceMs?: number; tls?: SecureClientSessionOptions };
 /** The gateways that a program knows, and the one in use. */
 class Gateways {
   stub!: Stub;
-  #connection!: Http2SessionManager;
+  #left!: AbortController;
   readonly #addresses: string[];
+  readonly patienceMs: number;
 
   constructor(addresses: readonly string[], private readonly options: Options) {
     this.#addresses = [...addresses];
+    this.patienceMs = options.patienceMs ?? 30_000;
     this.#open();
   }
 
   #open(): void {
     const baseUrl = `${this.options.tls ? "https" : "http"}://${this.#addresses[0]}`;
-    this.#connection = new Http2SessionManager(baseUrl, KEEPALIVE, this.options.tls);
-    this.stub = createClient(pb.SessionService, createGrpcTransport({ baseUrl, sessionManager: this.#connection }));
-  }
-
-  patience(): Patience {
-    return new Patience(this.options.patienceMs ?? 30_000);
+    const left = (this.#left = new AbortController());
+    const leaving: Interceptor = (next) => (call) => next({ ...call, signal: AbortSignal.any([call.signal, left.signal]) });
+    const options = { ...LIMITS, baseUrl, nodeOptions: this.options.tls ?? {}, interceptors: [leaving] };
+    this.stub = createClient(pb.SessionService, createGrpcTransport(options));
   }
 
   /** Goes on at the next gateway, unless another call has left this one already. */
@@ -104,12 +102,12 @@ class Gateways {
   }
 
   close(): void {
-    this.#connection.abort();
+    this.#left.abort();
   }
 
   /** Makes a call until a gateway answers it. A refusal for the reason `passing` may be none a moment later. */
   async call<T>(what: (stub: Stub) => Promise<T>, passing?: string): Promise<T> {
-    for (const patience = this.patience(); ; ) {
+    for (const patience = new Patience(this.patienceMs); ; ) {
       const stub = this.stub;
       try {
         return await what(stub);
@@ -147,12 +145,13 @@ export class Session implements AsyncIterable<pb.Response> {
 
   /** Responses, and who serves. Ends after the last response; begin again after a request that goes back. */
   async *events(): AsyncGenerator<pb.AttachResponse["event"], void> {
-    for (let patience = this.gateways.patience(); ; ) {
-      const [stub, left] = [this.gateways.stub, new AbortController()];
-      const { name, secret, cursor } = this.created;
+    for (let patience = new Patience(this.gateways.patienceMs); ; ) {
+      const [stub, left, { name, secret, cursor }] = [this.gateways.stub, new AbortController(), this.created];
+      const late = setTimeout(() => left.abort(), ANSWER_MAX_MS);
       try {
-        for await (const { event } of stub.attach({ name, secret, cursor }, { signal: left.signal })) {
-          patience = this.gateways.patience();
+        for await (const { event } of stub.attach({ name, secret, cursor }, { signal: left.signal, timeoutMs: 0 })) {
+          clearTimeout(late);
+          patience = new Patience(this.gateways.patienceMs);
           if (event.case === "response") this.created.cursor = event.value.cursor;
           yield event;
         }
@@ -163,6 +162,7 @@ export class Session implements AsyncIterable<pb.Response> {
         this.gateways.leave(stub);
         await patience.wait(error);
       } finally {
+        clearTimeout(late);
         left.abort();
       }
     }

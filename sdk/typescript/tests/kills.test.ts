@@ -1,5 +1,6 @@
 /**
- * A film, while a server and then a gateway are killed: every byte once. Refusals have their classes and reasons.
+ * A film, while a server and then a gateway are killed: every byte once; so when a gateway stands still. Refusals have their
+ * classes and reasons.
  *
  * The command is the program in the variable HANDOVER_BIN.
  */
@@ -34,10 +35,16 @@ class Cluster {
     assert.equal(this.#up.exitCode, null, "the cluster came up");
   }
 
+  #processes(): { service: string; address: string; pid: number }[] {
+    return JSON.parse(readFileSync(join(this.home, "handover/local/cluster.json"), "utf8")).processes;
+  }
+
   gateways(): string[] {
-    const state = readFileSync(join(this.home, "handover/local/cluster.json"), "utf8");
-    const { processes } = JSON.parse(state) as { processes: { service: string; address: string }[] };
-    return processes.filter((it) => it.service === "gateway").map((it) => it.address);
+    return this.#processes().filter((it) => it.service === "gateway").map((it) => it.address);
+  }
+
+  pid(address: string): number {
+    return this.#processes().find((it) => it.address === address)?.pid ?? 0;
   }
 
   kill(kind: string, name: string): void {
@@ -55,6 +62,28 @@ class Cluster {
 const cluster = new Cluster();
 before(() => cluster.start());
 after(() => cluster.stop());
+
+test("a gateway that stands still is left, by responses and requests", async () => {
+  const gateways = cluster.gateways();
+  const session = await Session.open(gateways, "life");
+  const [still, numbers, sent] = [cluster.pid(gateways[0] ?? ""), [] as bigint[], [] as Promise<bigint>[]];
+  assert(still > 0);
+  try {
+    for await (const { number, last } of session) {
+      numbers.push(number);
+      if (number === 5n) {
+        process.kill(still, "SIGSTOP");
+        sent.push(session.send(HURRY));
+      }
+      if (last) break;
+    }
+    assert.deepEqual(await Promise.all(sent), [1n]);
+    assert.deepEqual(numbers, numbers.map((_, index) => BigInt(index + 1)));
+  } finally {
+    process.kill(still, "SIGCONT");
+  }
+  await session.close();
+});
 
 test("a film is whole though its server and its gateway are killed", async () => {
   const session = await Session.open(cluster.gateways(), "life");
