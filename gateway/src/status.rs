@@ -113,7 +113,7 @@ pub(crate) fn bad_cursor(error: CursorError) -> Status {
 
 /// The client's request has no JSON.
 pub(crate) fn malformed_operation(error: crate::operation::OperationError) -> Status {
-    bad_field("MALFORMED_REQUEST", "operation", error.to_string())
+    svc_kit::status::bad_field("operation", error.to_string())
 }
 
 /// `INVALID_ARGUMENT` for a reason of its own.

@@ -76,6 +76,8 @@ impl Remote {
                 Some(client) => match self.try_send(client, operation.clone()).await {
                     Ok(()) => return Ok(()),
                     Err(status) if !is_transient(&status) && !is_unattached(&status) => {
+                        // What the gateway itself refuses has no number, and the next request gets it.
+                        self.last -= u64::from(!is_the_services(&status));
                         return Err(status.into());
                     }
                     Err(status) => status.message().to_owned(),
@@ -97,6 +99,12 @@ impl Remote {
         let request = SendRequestRequest { name, secret, number: self.last, operation: Some(operation) };
         client.send_request(self.wire.request(request)).await.map(drop)
     }
+}
+
+/// Whether the service refused a request, which has had its number then.
+fn is_the_services(status: &Status) -> bool {
+    let reason = svc_kit::status::reason(status);
+    matches!(reason.as_deref(), Some("MALFORMED_REQUEST" | "REQUEST_OUT_OF_RANGE" | "REQUEST_REFUSED"))
 }
 
 /// The gateway does not know the session: the player is on its way there.

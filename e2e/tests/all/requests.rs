@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use e2e::deadline::within;
-use e2e::rpc::{Client, operation, response, responses};
+use e2e::rpc::{Client, json, operation, response, responses};
 use e2e::{Bed, seek_target};
 use handover_cli::cluster::Service;
 
@@ -27,6 +27,29 @@ async fn a_seek_in_the_middle_of_a_takeover_is_applied_once_and_the_stream_goes_
     assert_eq!(came, target);
     assert!(left < target, "the seek was acknowledged before the film came there by itself");
     assert_eq!((seen.applied, seen.takeovers()), (2, 1), "{seen:?}");
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_gateway_or_the_service_refuses_leaves_no_gap_before_the_next_request() {
+    let mut bed = Bed::start().await;
+    let mut viewer = bed.viewer("life", 1).await;
+    viewer.goes_on(1).await;
+    let remote = viewer.remote();
+    let number = |it| operation("seek", &[("position_ms", it)]);
+    let long = json(serde_json::json!({ "seek": "x".repeat(70_000) }));
+    for (wrong, reason) in [
+        (number(f64::NAN), "BAD_FIELD"),
+        (long, "REQUEST_TOO_LARGE"),
+        (number(-1.0), "MALFORMED_REQUEST"),
+        (number(1e9), "REQUEST_OUT_OF_RANGE"),
+    ] {
+        let refused = within("an answer", remote.send(wrong)).await.unwrap_err();
+        assert!(refused.to_string().ends_with(&format!("({reason})")), "{refused}");
+    }
+    within("an acknowledgement", remote.seek(FAR)).await.unwrap();
+    viewer.until("the film to go on there", |seen| seen.fragments.last() >= Some(&seek_target("life", FAR))).await;
+    viewer.close().await;
     bed.finish().await;
 }
 

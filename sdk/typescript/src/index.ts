@@ -48,10 +48,8 @@ function isTransient(error: ConnectError): boolean {
   return TRANSIENT.includes(error.code) || (error.code === Code.Aborted && !reasonOf(error));
 }
 
-function typed(error: ConnectError): HandoverError {
-  const kind = error.code === Code.NotFound ? NotFound : Refused;
-  return new kind(error.rawMessage, reasonOf(error), error);
-}
+const typed = (error: ConnectError): HandoverError =>
+  new (error.code === Code.NotFound ? NotFound : Refused)(error.rawMessage, reasonOf(error), error);
 
 /** For how long to try again. */
 class Patience {
@@ -69,8 +67,8 @@ class Patience {
   }
 }
 
-/** For how many milliseconds gateways are tried (30,000), and with TLS, what Node is to know for it, such as `ca`. */
-export type Options = { patienceMs?: number; tls?: SecureClientSessionOptions };
+/** For how many milliseconds gateways are tried (30,000); with TLS, what Node is to know for it, such as `ca`; a token. */
+export type Options = { patienceMs?: number; tls?: SecureClientSessionOptions; token?: string };
 
 /** The gateways that a program knows, and the one in use. */
 class Gateways {
@@ -86,10 +84,13 @@ class Gateways {
   }
 
   #open(): void {
-    const baseUrl = `${this.options.tls ? "https" : "http"}://${this.#addresses[0]}`;
-    const left = (this.#left = new AbortController());
-    const leaving: Interceptor = (next) => (call) => next({ ...call, signal: AbortSignal.any([call.signal, left.signal]) });
-    const options = { ...LIMITS, baseUrl, nodeOptions: this.options.tls ?? {}, interceptors: [leaving] };
+    const { tls, token } = this.options;
+    const [baseUrl, left] = [`${tls ? "https" : "http"}://${this.#addresses[0]}`, (this.#left = new AbortController())];
+    const leaving: Interceptor = (next) => (call) => {
+      if (token) call.header.set("authorization", `Bearer ${token}`);
+      return next({ ...call, signal: AbortSignal.any([call.signal, left.signal]) });
+    };
+    const options = { ...LIMITS, baseUrl, nodeOptions: tls ?? {}, interceptors: [leaving] };
     this.stub = createClient(pb.SessionService, createGrpcTransport(options));
   }
 
@@ -173,8 +174,7 @@ export class Session implements AsyncIterable<pb.Response> {
     for await (const event of this.events()) if (event.case === "response") yield event.value;
   }
 
-  /** Has the service do something, and returns the request's number once it is applied: once, however often it has to be
-   * sent. The session has to be read meanwhile. */
+  /** Has the service do something, once, and returns the request's number then. The session has to be read meanwhile. */
   send(operation: JsonObject): Promise<bigint> {
     const sent = this.#turn.then(async () => {
       const [{ name, secret }, number] = [this.created, this.#requests + 1n];

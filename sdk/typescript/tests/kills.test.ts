@@ -5,7 +5,7 @@
  * The command is the program in the variable HANDOVER_BIN.
  */
 import assert from "node:assert/strict";
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn, type SpawnOptions } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -25,9 +25,11 @@ const HURRY = { rate: { factor: 8 } };
 class Cluster {
   readonly home = mkdtempSync(join(tmpdir(), "handover-"));
   readonly #env = { ...process.env, XDG_STATE_HOME: this.home };
-  readonly #up: ChildProcess = spawn(HANDOVER, ["up"], { env: this.#env, stdio: ["ignore", "pipe", "inherit"] });
+  #up!: ChildProcess;
 
-  async start(): Promise<void> {
+  async start(flags: string[] = [], env: Record<string, string> = {}): Promise<void> {
+    const options: SpawnOptions = { env: { ...this.#env, ...env }, stdio: ["ignore", "pipe", "inherit"] };
+    this.#up = spawn(HANDOVER, ["up", ...flags], options);
     const { stdout } = this.#up;
     assert(stdout);
     for await (const line of createInterface({ input: stdout })) if (line.startsWith("Next")) break;
@@ -141,4 +143,22 @@ test("what is refused has its class and its reason", async () => {
   assert.equal(await session.send({ pause: {} }), 3n);
   await events.return();
   await session.close();
+});
+
+test("where clients are asked for a token, who shows a good one is let in", async () => {
+  const asking = new Cluster();
+  const draw = (name: string, rank: string) =>
+    execFileSync(HANDOVER, ["token", list, name, "--rank", rank], { encoding: "utf8" }).trim();
+  const list = join(asking.home, "tokens.toml");
+  const [admin, token] = [draw("ada", "admin"), draw("alice", "viewer")];
+  await asking.start(["--auth-tokens", list], { HANDOVER_TOKEN: admin });
+  try {
+    const [one = "", other = ""] = asking.gateways();
+    await assert.rejects(units([one]), (error) => error instanceof Refused && error.reason === "NO_TOKEN");
+    const session = await Session.open([one, other], "life", { token });
+    for await (const response of session) if (response.number === 3n) break;
+    await session.close();
+  } finally {
+    await asking.stop();
+  }
 });
