@@ -48,7 +48,9 @@ async fn what_a_gateway_or_the_service_refuses_leaves_no_gap_before_the_next_req
         assert!(refused.to_string().ends_with(&format!("({reason})")), "{refused}");
     }
     within("an acknowledgement", remote.seek(FAR)).await.unwrap();
-    viewer.until("the film to go on there", |seen| seen.fragments.last() >= Some(&seek_target("life", FAR))).await;
+    viewer
+        .until("the film to go on there", |seen| seen.fragments.last() >= Some(&seek_target("life", FAR)))
+        .await;
     viewer.close().await;
     bed.finish().await;
 }
