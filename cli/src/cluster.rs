@@ -97,6 +97,8 @@ pub struct Options {
     pub token: Option<Bearer>,
     /// Further flags for all processes of a kind.
     pub flags: BTreeMap<Service, Vec<String>>,
+    /// Further variables in the environment of all processes.
+    pub variables: Vec<(String, String)>,
 }
 
 impl Options {
@@ -124,6 +126,7 @@ impl Options {
             tokens: None,
             token: None,
             flags: BTreeMap::new(),
+            variables: Vec::new(),
         }
     }
 }
@@ -275,9 +278,10 @@ impl Cluster {
         };
         let (name, dir) = (service.name(number), options.dir.clone());
         let keys = ("HANDOVER_CURSORS__KEYS".to_owned(), self.home.cursor_key().to_owned());
-        let secrets = if service == Service::Gateway { vec![keys] } else { Vec::new() };
+        let keys = (service == Service::Gateway).then_some(keys);
+        let variables = options.variables.iter().cloned().chain(keys).collect();
         let log_format = options.log_format;
-        Ok(Child::new(Spec { name, service, program, dir, log_format, flags, secrets }))
+        Ok(Child::new(Spec { name, service, program, dir, log_format, flags, variables }))
     }
 
     /// Starts `count` processes of a kind at the same time.

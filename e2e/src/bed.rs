@@ -68,6 +68,8 @@ pub struct Plan {
     pub tokens: Option<(String, Bearer)>,
     /// How processes write their logs: `text` or `json`.
     pub log_format: &'static str,
+    /// Further variables in the environment of all processes.
+    pub variables: Vec<(String, String)>,
     /// Further flags of gateways.
     pub gateway_flags: Vec<&'static str>,
     /// Further flags of content servers.
@@ -89,6 +91,7 @@ impl Default for Plan {
             tls: false,
             tokens: None,
             log_format: "text",
+            variables: Vec::new(),
             gateway_flags: Vec::new(),
             server_flags: Vec::new(),
         }
@@ -135,6 +138,7 @@ impl Bed {
             (options.tokens, options.token) = (Some(file), Some(own));
         }
         options.log_format = plan.log_format;
+        options.variables = plan.variables;
         options.trace = Some(dir.join("trace"));
         let gateway_flags = plan.gateway_flags.into_iter().map(str::to_owned).collect();
         options.flags.insert(Service::Gateway, gateway_flags);

@@ -9,8 +9,10 @@ use session_core::Gateway;
 use session_core::gateway::{Attachment, ClientEvent, Failure, Input, LinkId, Output, Reply, Ticket};
 use session_core::message::ToServer;
 use svc_kit::driver::{self, Handle};
+use svc_kit::telemetry::sessions::{self, Step};
 use svc_kit::trace::TraceWriter;
 use tokio::sync::mpsc;
+use tracing::field::display;
 
 use crate::desk::{Caller, Desk, Waiting};
 use crate::mailbox::{Put, Slot};
@@ -65,7 +67,12 @@ impl driver::Effects<Output> for Effects {
                 }
                 Output::TakenOver { session, server, fence, why, gap, requests_lost } => {
                     let (reason, duration_ms) = (metrics::cause(why), gap.as_secs_f64() * 1e3);
-                    tracing::info!(%session, peer = %server, %fence, reason, duration_ms, requests_lost, "taken over");
+                    let span = sessions::span(Step::Switch(fence), session);
+                    span.record("fence", display(fence))
+                        .record("to", display(server))
+                        .record("reason", reason);
+                    span.record("duration_ms", duration_ms).record("requests_lost", requests_lost);
+                    span.in_scope(|| tracing::info!(%session, peer = %server, %fence, reason, duration_ms, requests_lost, "taken over"));
                     self.measures.take_over(why, gap, requests_lost);
                 }
                 Output::Stale { link, session } => {

@@ -162,7 +162,7 @@ impl Running {
             })
             .with(GatewayServiceServer::new(admin), |_| Access::Cluster)
             .asking(auth)
-            .server(&wire, proto::FILE_DESCRIPTOR_SET)
+            .server(&wire, proto::FILE_DESCRIPTOR_SET, &mut metrics)
             .await?;
         let effects = Effects { desk, machine: machine.clone(), commands, measures: measures.clone(), trace };
         let seen = machine.clone();

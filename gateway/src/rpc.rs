@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
+use model::{SessionId, UnitId};
 use proto::session::v1::session_service_server::SessionService;
 use proto::session::v1::{
     AttachRequest, AttachResponse, CloseSessionRequest, CloseSessionResponse, CreateSessionRequest,
@@ -14,10 +15,13 @@ use session_core::Gateway;
 use session_core::gateway::{Input, Position, Reply, Ticket};
 use session_core::message::{Resume, Secret};
 use svc_kit::driver::Handle;
-use svc_kit::status::bad_field;
+use svc_kit::status::{bad_field, reason};
+use svc_kit::telemetry::sessions::{self, Step};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
+use tracing::Instrument;
+use tracing::field::display;
 use uuid::Uuid;
 
 use crate::client::{Client, Progress};
@@ -57,6 +61,23 @@ impl Sessions {
         call.answer().await.ok_or_else(status::draining)?.map_err(status::of)
     }
 
+    /// As [`Sessions::ask`], as a step in the life of a session.
+    async fn take(
+        &self,
+        step: Step,
+        (unit, session): (&UnitId, SessionId),
+        call: Call,
+        fact: impl FnOnce(Ticket) -> Input,
+    ) -> Result<Reply, Status> {
+        let span = sessions::span(step, session);
+        span.record("unit", display(unit));
+        let reply = self.ask(call, fact).instrument(span.clone()).await;
+        if let Err(status) = &reply {
+            span.record("otel.status_code", "ERROR").record("error.type", reason(status));
+        }
+        reply
+    }
+
     /// Attaches a client. If it is gone by the time of the answer, its stream is dropped, and that detaches it.
     async fn attach(&self, principal: Option<Principal>, request: AttachRequest) -> Result<Client, Status> {
         let (unit, session) = wire::session("name", &request.name)?;
@@ -67,7 +88,8 @@ impl Sessions {
         let attached = self.measures.attaches.get_or_create_owned(&[("from", place(&resume))]);
         let from = Position { resume, resends: request.resends, sealed };
         let fact = |ticket| Input::Attach { ticket, unit, session, secret, from };
-        let reply = self.ask(self.desk.call(Some(slot)), fact).await?;
+        let call = self.desk.call(Some(slot));
+        let reply = self.take(Step::Attach, (&holder.unit, session), call, fact).await?;
         let Reply::Attached(attachment) = reply else { unreachable!("an attach is answered by {reply:?}") };
         attached.inc();
         Ok(Client {
@@ -115,19 +137,22 @@ impl SessionService for Sessions {
     ) -> Result<Response<CreateSessionResponse>, Status> {
         let principal = self.rates.admit(&request)?;
         let unit = wire::unit("parent", &request.into_inner().parent)?;
-        let session = model::SessionId::new(Uuid::now_v7().as_u128());
+        let session = SessionId::new(Uuid::now_v7().as_u128());
         let shown = Secret::new(Uuid::new_v4().as_u128());
         let secret = bound(shown, principal.as_ref());
         let name = wire::session_name(&unit, session);
-        let cursor = self.seals.beginning(&Holder { unit: unit.clone(), session, secret });
-        self.ask(self.desk.call(None), |ticket| Input::Open { ticket, unit, session, secret }).await?;
+        let holder = Holder { unit: unit.clone(), session, secret };
+        let cursor = self.seals.beginning(&holder);
+        let fact = |ticket| Input::Open { ticket, unit, session, secret };
+        self.take(Step::Open, (&holder.unit, session), self.desk.call(None), fact).await?;
         Ok(Response::new(CreateSessionResponse { name, secret: wire::secret_text(shown), cursor }))
     }
 
     async fn attach(&self, request: Request<AttachRequest>) -> Result<Response<Self::AttachStream>, Status> {
         let principal = self.rates.admit(&request)?;
         let (sessions, request) = (self.clone(), request.into_inner());
-        let attaching = tokio::spawn(async move { Sessions::attach(&sessions, principal, request).await });
+        let attaching = async move { Sessions::attach(&sessions, principal, request).await };
+        let attaching = tokio::spawn(attaching.in_current_span());
         let client = attaching.await.map_err(|_| status::draining())??;
         Ok(Response::new(Box::pin(client.responses())))
     }
@@ -157,7 +182,9 @@ impl SessionService for Sessions {
         let CloseSessionRequest { name, secret } = request.into_inner();
         let (unit, session) = wire::session("name", &name)?;
         let secret = bound(wire::secret("secret", &secret)?, principal.as_ref());
-        self.ask(self.desk.call(None), |ticket| Input::Close { ticket, unit, session, secret }).await?;
+        let closed = unit.clone();
+        let fact = |ticket| Input::Close { ticket, unit, session, secret };
+        self.take(Step::Close, (&closed, session), self.desk.call(None), fact).await?;
         Ok(Response::new(CloseSessionResponse {}))
     }
 }

@@ -141,7 +141,7 @@ fn measures(config: &Config) -> (Metrics, Arc<Measures>) {
 
 async fn run_life<M>(
     config: Config,
-    (metrics, measures): (Metrics, Arc<Measures>),
+    (mut metrics, measures): (Metrics, Arc<Measures>),
     clock: Clock,
     boot: Boot,
     shutdown: CancellationToken,
@@ -225,7 +225,7 @@ where
             Access::Roles(&[Role::Machine])
         })
         .asking(auth)
-        .server(&wire, proto::FILE_DESCRIPTOR_SET)
+        .server(&wire, proto::FILE_DESCRIPTOR_SET, &mut metrics)
         .await?;
     let look = move || Arc::clone(&measures).look(sights.clone());
     config.ops.serve(metrics, health.clone(), end.clone(), look).await?;

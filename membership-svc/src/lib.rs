@@ -159,7 +159,7 @@ impl Service {
                 Access::Roles(&[Role::Membership])
             })
             .asking(auth)
-            .server(&wire, proto::FILE_DESCRIPTOR_SET)
+            .server(&wire, proto::FILE_DESCRIPTOR_SET, &mut metrics)
             .await?;
         let seen = Arc::clone(&line);
         let look = move || Arc::clone(&measures).look(Arc::clone(&seen));

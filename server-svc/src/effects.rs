@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gcs_client::Command;
+use model::trace::Role;
 use model::{GroupName, Terms, Time};
 use session_core::message::{GatewayId, ToGateway};
 use session_core::server::Output;
@@ -14,6 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::Service;
+use crate::beginnings::Beginnings;
 use crate::gateways::{Dialler, Door};
 use crate::metrics::Measures;
 use crate::orders::Orders;
@@ -32,6 +34,7 @@ pub(crate) struct Effects<S: Service> {
     pub(crate) drained: CancellationToken,
     pub(crate) measures: Arc<Measures>,
     pub(crate) orders: Arc<Orders>,
+    pub(crate) beginnings: Beginnings,
     pub(crate) trace: TraceWriter,
 }
 
@@ -54,13 +57,31 @@ impl<S: Service> driver::Effects<Output> for Effects<S> {
                 }
                 Output::Hangup(gateway) => drop(self.doors.remove(&gateway)),
                 Output::Send(gateway, message) => {
-                    responses += u64::from(matches!(message, ToGateway::Response { .. }));
+                    match &message {
+                        ToGateway::Response { .. } => responses += 1,
+                        ToGateway::Started { session, requests_lost, .. } => {
+                            self.beginnings.end(*session, *requests_lost);
+                        }
+                        ToGateway::Claim { .. }
+                        | ToGateway::Applied { .. }
+                        | ToGateway::Rests { .. }
+                        | ToGateway::Suspended { .. }
+                        | ToGateway::Ended { .. }
+                        | ToGateway::Refused { .. }
+                        | ToGateway::Moved { .. }
+                        | ToGateway::Units { .. } => {}
+                    }
                     if let Some(door) = self.doors.get(&gateway) {
                         door.send(message);
                     }
                 }
-                Output::RoleChanged { unit, session, fence, role } => {
+                Output::RoleChanged { unit, session, fence, role, before } => {
                     tracing::debug!(%unit, %session, %fence, ?role, "role");
+                    if role == Role::Primary {
+                        self.beginnings.begin(&unit, session, fence, before);
+                    } else {
+                        self.beginnings.give_up(session);
+                    }
                     self.measures.change_role(role);
                 }
                 Output::Stalled { unit, session, from, to } => {

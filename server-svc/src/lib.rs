@@ -7,6 +7,7 @@
 //! gateway that has clients of ours keeps a stream to it. At shutdown the sessions are handed over first.
 #![deny(missing_docs)]
 
+mod beginnings;
 pub mod bundled;
 pub mod config;
 pub mod content;
@@ -45,6 +46,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::beginnings::Beginnings;
 use crate::config::Config;
 use crate::drain::Ending;
 use crate::effects::Effects;
@@ -170,7 +172,7 @@ impl<S: Service> Running<S> {
                 _ => Access::Operators,
             })
             .asking(auth)
-            .server(&wire, proto::FILE_DESCRIPTOR_SET)
+            .server(&wire, proto::FILE_DESCRIPTOR_SET, &mut metrics)
             .await?;
         let effects = Effects {
             dialler: Arc::new(Dialler {
@@ -186,6 +188,7 @@ impl<S: Service> Running<S> {
             drained: drained.clone(),
             measures: measures.clone(),
             orders,
+            beginnings: Beginnings::of(name),
             trace,
         };
         let groups = Groups {

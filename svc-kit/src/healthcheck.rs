@@ -60,6 +60,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::metrics::Metrics;
     use crate::serve::{Listener, Services};
     use crate::shutdown::Exit;
 
@@ -78,7 +79,8 @@ mod tests {
     async fn only_a_process_that_serves_is_healthy() {
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), None).await.unwrap();
         let address = listener.advertised().clone();
-        let (server, health) = Services::new().server(&Wire::default(), &[]).await.unwrap();
+        let mut metrics = Metrics::new("test", "test".parse().unwrap(), "a".parse().unwrap());
+        let (server, health) = Services::new().server(&Wire::default(), &[], &mut metrics).await.unwrap();
         let stop = CancellationToken::new();
         let served = tokio::spawn(server.serve(listener, stop.clone()));
         let failed = check(&Wire::default(), Role::Server, &address).await.unwrap_err();

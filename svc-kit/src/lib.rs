@@ -8,6 +8,7 @@ mod accept;
 pub mod access;
 pub mod aside;
 pub mod auth;
+mod calls;
 pub mod detection;
 pub mod dial;
 pub mod driver;

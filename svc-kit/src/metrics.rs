@@ -71,6 +71,17 @@ impl Metrics {
         metric
     }
 
+    /// Adds a metric under a name that others have for it as well.
+    pub(crate) fn add_common<M: Metric + Clone + 'static>(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        metric: M,
+    ) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
     /// Adds a counter.
     pub fn counter(&mut self, name: &'static str, help: &'static str) -> Counter {
         self.add(name, help, Counter::default())
@@ -104,7 +115,7 @@ impl Metrics {
 
     /// Adds a histogram of times in seconds.
     pub fn seconds(&mut self, name: &'static str, help: &'static str) -> Histogram {
-        self.add(name, help, Histogram::new(SECONDS))
+        self.add(name, help, of_seconds())
     }
 
     /// All of them, as the text that collectors read.
@@ -113,6 +124,11 @@ impl Metrics {
         prometheus_client::encoding::text::encode(&mut text, &self.0)?;
         Ok(text)
     }
+}
+
+/// A histogram of times in seconds.
+pub(crate) fn of_seconds() -> Histogram {
+    Histogram::new(SECONDS)
 }
 
 /// A number as gauges have it.

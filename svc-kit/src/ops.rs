@@ -140,8 +140,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("ops");
         let ops = Ops { listen: Some("127.0.0.1:0".parse().unwrap()), ready_file: Some(file.clone()) };
-        let (_server, health) = Services::new().server(&Wire::default(), &[]).await.unwrap();
         let mut metrics = Metrics::new("test", "test".parse().unwrap(), "a".parse().unwrap());
+        let (_server, health) = Services::new().server(&Wire::default(), &[], &mut metrics).await.unwrap();
         let looks = metrics.gauge("looks", "How often it was looked at");
         let (seen, stop) = (looks.clone(), CancellationToken::new());
         let look = move || {
@@ -169,8 +169,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("ops");
         let ops = Ops { listen: None, ready_file: Some(file.clone()) };
-        let (_server, health) = Services::new().server(&Wire::default(), &[]).await.unwrap();
-        let metrics = Metrics::new("test", "test".parse().unwrap(), "a".parse().unwrap());
+        let mut metrics = Metrics::new("test", "test".parse().unwrap(), "a".parse().unwrap());
+        let (_server, health) = Services::new().server(&Wire::default(), &[], &mut metrics).await.unwrap();
         ops.serve(metrics, health, CancellationToken::new(), async || ()).await.unwrap();
         assert!(!file.exists());
     }

@@ -26,7 +26,9 @@ use tonic_health::server::HealthReporter;
 use crate::accept::accept;
 use crate::access::{Access, Gate, Guard};
 use crate::auth::Auth;
+use crate::calls::{self, Calls};
 use crate::dial::{FRAME_BYTES_MAX, Wire};
+use crate::metrics::Metrics;
 use crate::shutdown::Failure;
 
 /// A bound listener, and the address that others use.
@@ -140,8 +142,13 @@ impl Services {
     }
 
     /// The server of these services, with health (not serving yet) and with reflection, v1 and v1alpha, as
-    /// `descriptors` describe the services.
-    pub async fn server(self, wire: &Wire, descriptors: &[u8]) -> Result<(Server, Health), Failure> {
+    /// `descriptors` describe the services. How long calls take is among `metrics`.
+    pub async fn server(
+        self,
+        wire: &Wire,
+        descriptors: &[u8],
+        metrics: &mut Metrics,
+    ) -> Result<(Server, Health), Failure> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let reflection = || {
             let names = self.names().chain(["grpc.health.v1.Health"]);
@@ -150,19 +157,27 @@ impl Services {
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
             names.fold(described, tonic_reflection::server::Builder::with_service_name)
         };
-        let names = self.names().collect();
+        let names: Arc<[&'static str]> = self.names().collect();
         let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
         let routes = self.routes.add_service(health_service).add_service(v1).add_service(v1alpha).prepare();
+        let described = [
+            descriptors,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ];
+        let calls = Calls::new(&described, &names, calls::durations(metrics))?;
         let health = Health { reporter, services: names, serves: Arc::default() };
         health.not_serving().await;
         let guard = Guard::new(wire.tls.as_ref(), self.auth, self.gates);
-        Ok((Server { wire: wire.clone(), guard, routes }, health))
+        Ok((Server { wire: wire.clone(), calls, guard, routes }, health))
     }
 }
 
 /// A server that is ready to run.
 pub struct Server {
     wire: Wire,
+    calls: Calls,
     guard: Guard,
     routes: Routes,
 }
@@ -178,6 +193,7 @@ impl Server {
             .max_frame_size(Some(FRAME_BYTES_MAX))
             .http2_keepalive_interval(Some(keepalive.interval))
             .http2_keepalive_timeout(Some(keepalive.timeout))
+            .layer(self.calls)
             .layer(self.guard)
             .add_routes(self.routes);
         let stopped = stop.clone().cancelled_owned();
@@ -214,6 +230,10 @@ mod tests {
     use super::*;
     use crate::tls::Role;
 
+    fn metrics() -> Metrics {
+        Metrics::new("test", "test".parse().unwrap(), "a".parse().unwrap())
+    }
+
     #[tokio::test]
     async fn a_server_on_port_0_announces_itself_reports_health_and_stops() {
         let dir = tempfile::tempdir().unwrap();
@@ -224,7 +244,7 @@ mod tests {
         assert_eq!(&address, listener.advertised());
 
         let wire = Wire::default();
-        let (server, health) = Services::new().server(&wire, &[]).await.unwrap();
+        let (server, health) = Services::new().server(&wire, &[], &mut metrics()).await.unwrap();
         let stop = CancellationToken::new();
         let served = tokio::spawn(server.serve(listener, stop.clone()));
         let mut client = HealthClient::new(wire.connect(&address, Role::Server).await.unwrap());

@@ -3,14 +3,19 @@
 //! What is logged: TRACE a message, DEBUG a branch, INFO a view, a session that another server takes over, a step of a
 //! drain, WARN what a human may look at, ERROR the process ends. Never payloads, never secrets.
 
+mod export;
 mod lines;
+pub mod sessions;
 
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use model::Name;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
@@ -80,6 +85,17 @@ pub struct Who {
     pub name: Name,
 }
 
+/// Whether there is somebody who collects spans.
+static EXPORTS_SPANS: AtomicBool = AtomicBool::new(false);
+
+/// Whether spans are exported. Where they are not, none need be made.
+pub(crate) fn exports_spans() -> bool {
+    EXPORTS_SPANS.load(Ordering::Relaxed)
+}
+
+/// How long a collector may take at the end. What it has not taken by then is lost.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
+
 /// Sends what is buffered when it is dropped.
 #[must_use]
 pub struct Telemetry(Option<SdkTracerProvider>);
@@ -87,51 +103,39 @@ pub struct Telemetry(Option<SdkTracerProvider>);
 impl Drop for Telemetry {
     fn drop(&mut self) {
         if let Some(provider) = self.0.take()
-            && let Err(error) = provider.shutdown()
+            && let Err(error) = provider.shutdown_with_timeout(FLUSH_MAX)
         {
             eprintln!("the last spans were not exported: {error}");
         }
     }
 }
 
-/// Starts logging for the whole process, and exports spans if `OTEL_EXPORTER_OTLP_ENDPOINT` is set. A second call
+/// Starts logging for the whole process, and exports spans if OpenTelemetry's variables name a collector. A second call
 /// changes nothing. Needs a runtime.
 pub fn init(who: Who, log: &Log) -> Telemetry {
-    let service = who.role;
     let text = std::env::var("RUST_LOG").unwrap_or_else(|_| log.level.0.clone());
     let (filter, complaint) = match EnvFilter::builder().parse(&text) {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new(&log.level.0), Some(error)),
     };
-    let json = match log.format {
-        Format::Auto => !std::io::stderr().is_terminal(),
-        Format::Text => false,
-        Format::Json => true,
-    };
-    let lines: Box<dyn Layer<Registry> + Send + Sync> = if json {
-        Box::new(
-            fmt::layer().event_format(lines::Lines(who)).with_writer(std::io::stderr).with_filter(filter),
-        )
-    } else {
-        Box::new(
-            fmt::layer()
-                .with_writer(std::io::stderr)
-                .with_ansi(std::io::stderr().is_terminal())
-                .with_filter(filter),
-        )
-    };
-    let exporter =
-        std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").map(|_| span_exporter(service)).transpose();
-    let (provider, export_error) = match exporter {
+    let (provider, export_error) = match export::is_wanted().then(|| export::provider(&who)).transpose() {
         Ok(provider) => (provider, None),
         Err(error) => (None, Some(error)),
     };
-    let spans = provider.as_ref().map(|it| {
-        tracing_opentelemetry::layer().with_tracer(it.tracer(service)).with_filter(EnvFilter::new("info"))
+    let spans = provider.as_ref().map(|provider| {
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer(who.role))
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
+            .with_filter(LevelFilter::INFO)
     });
+    let lines = lines(who, log.format, filter);
     if tracing_subscriber::registry().with(lines).with(spans).try_init().is_err() {
         return Telemetry(None);
     }
+    EXPORTS_SPANS.store(provider.is_some(), Ordering::Relaxed);
     if let Some(error) = complaint {
         tracing::warn!(%error, value = text, "RUST_LOG is not a filter; it is not used");
     }
@@ -141,8 +145,17 @@ pub fn init(who: Who, log: &Log) -> Telemetry {
     Telemetry(provider)
 }
 
-fn span_exporter(service: &'static str) -> Result<SdkTracerProvider, opentelemetry_otlp::ExporterBuildError> {
-    let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().build()?;
-    let resource = opentelemetry_sdk::Resource::builder().with_service_name(service).build();
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+fn lines(who: Who, format: Format, filter: EnvFilter) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let is_terminal = std::io::stderr().is_terminal();
+    let json = match format {
+        Format::Auto => !is_terminal,
+        Format::Text => false,
+        Format::Json => true,
+    };
+    let layer = fmt::layer().with_writer(std::io::stderr);
+    if json {
+        layer.event_format(lines::Lines(who)).with_filter(filter).boxed()
+    } else {
+        layer.with_ansi(is_terminal).with_filter(filter).boxed()
+    }
 }

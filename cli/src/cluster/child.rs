@@ -53,8 +53,8 @@ pub(super) struct Spec {
     /// How it writes its log: `text` or `json`.
     pub(super) log_format: &'static str,
     pub(super) flags: Vec<String>,
-    /// Settings that are not for everybody who can list processes.
-    pub(super) secrets: Vec<(String, String)>,
+    /// In its environment: settings that are not for everybody who can list processes, among others.
+    pub(super) variables: Vec<(String, String)>,
 }
 
 /// A child process, or the place of one that is not running now.
@@ -213,7 +213,7 @@ impl Child {
         {
             command.env_remove(name);
         }
-        command.envs(self.spec.secrets.iter().map(|(name, value)| (name, value)));
+        command.envs(self.spec.variables.iter().map(|(name, value)| (name, value)));
         let mut process = command.spawn()?;
         let pid = process.id().ok_or_else(|| io::Error::other("the process has no id"))?;
         // Waiting for a process closes its standard input, unless somebody else holds it.
@@ -317,7 +317,7 @@ mod tests {
             dir,
             log_format: "text",
             flags: Vec::new(),
-            secrets: Vec::new(),
+            variables: Vec::new(),
         })
     }
 

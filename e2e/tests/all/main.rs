@@ -44,3 +44,5 @@ mod settings;
 mod slow;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+mod traces;

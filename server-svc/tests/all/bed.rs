@@ -9,8 +9,9 @@ use proto::server::v1::server_service_client::ServerServiceClient;
 use server_svc::config::{Config, Sessions};
 use svc_kit::auth::AuthFiles;
 use svc_kit::dial::{Keepalive, Wire};
+use svc_kit::metrics::Metrics;
 use svc_kit::ops::Ops;
-use svc_kit::serve::Listener;
+use svc_kit::serve::{Listener, Server, Services};
 use svc_kit::shutdown::Failure;
 use svc_kit::telemetry::Log;
 use svc_kit::tls::{Role, TlsFiles};
@@ -21,6 +22,13 @@ use tonic::transport::Channel;
 /// Waits for what has to happen soon.
 pub async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), what).await.expect("it has to happen soon")
+}
+
+/// A server of these services.
+pub async fn server(services: Services) -> Server {
+    let mut metrics = Metrics::new("test", "test".parse().unwrap(), "test".parse().unwrap());
+    let server = services.server(&Wire::default(), proto::FILE_DESCRIPTOR_SET, &mut metrics).await;
+    server.unwrap().0
 }
 
 /// A film of this repository.

@@ -16,7 +16,6 @@ use proto::gcs::v1::event::Event;
 use proto::gcs::v1::group_service_server::{GroupService, GroupServiceServer};
 use serde::Serialize;
 use svc_kit::access::Access;
-use svc_kit::dial::Wire;
 use svc_kit::serve::{Listener, Services};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -50,7 +49,7 @@ impl Daemon {
         let (attaches, attached) = mpsc::channel(8);
         let service = Service { attaches, connections: Arc::default() };
         let services = Services::new().with(GroupServiceServer::new(service), |_| Access::Anybody);
-        let (server, _) = services.server(&Wire::default(), proto::FILE_DESCRIPTOR_SET).await.unwrap();
+        let server = crate::bed::server(services).await;
         tokio::spawn(server.serve(listener, stop.clone()));
         Daemon { address, attached, _stop: stop.drop_guard() }
     }

@@ -10,7 +10,6 @@ use proto::gateway::v1::deliver_response::Message as Say;
 use proto::gateway::v1::delivery_service_server::{DeliveryService, DeliveryServiceServer};
 use session_core::message::GatewayId;
 use svc_kit::access::Access;
-use svc_kit::dial::Wire;
 use svc_kit::serve::{Listener, Services};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -40,7 +39,7 @@ impl Gateway {
         let (opened, streams) = mpsc::channel(8);
         let services =
             Services::new().with(DeliveryServiceServer::new(Service { opened }), |_| Access::Anybody);
-        let (server, _) = services.server(&Wire::default(), proto::FILE_DESCRIPTOR_SET).await.unwrap();
+        let server = crate::bed::server(services).await;
         tokio::spawn(server.serve(listener, stop.clone()));
         Gateway { address, streams, _stop: stop.drop_guard() }
     }

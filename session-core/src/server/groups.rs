@@ -8,7 +8,7 @@ use model::{Fence, GroupName, GroupView, Level, ProcessId, SessionId, Time, Unit
 
 use super::Server;
 use super::commits::Place;
-use super::interface::Output;
+use super::interface::{Output, Predecessor};
 use crate::edition::{ContentId, Edition, decode_context};
 use crate::held::{Held, Serving};
 use crate::message::{ContentMessage, GatewayId, ServiceMessage, ToGateway, decode, encode};
@@ -339,10 +339,22 @@ impl<S: ContentService> Server<S> {
         role: Role,
         out: &mut Vec<Output>,
     ) {
-        out.push(Output::RoleChanged { unit: unit.clone(), session, fence, role });
+        let before = if role == Role::Primary { self.predecessor(unit, session, fence) } else { None };
+        out.push(Output::RoleChanged { unit: unit.clone(), session, fence, role, before });
         if let (true, Some(server)) = (self.params.trace, self.me) {
             out.push(Output::Trace(Event::Role { server, unit: unit.clone(), session, fence, role }));
         }
+    }
+
+    /// Who had the session before the primary that it has now: whom that replaced, or, where nobody was left for a while,
+    /// who propagated last.
+    fn predecessor(&self, unit: &UnitId, session: SessionId, now: Fence) -> Option<Predecessor> {
+        let database = &self.units.get(unit)?.database;
+        let known = database.sessions().get(&session)?;
+        let server = known.replaced.map(|replaced| replaced.server);
+        let fence = known.replaced.map_or(known.version.fence, |replaced| replaced.fence);
+        let is_here = server.is_some_and(|server| database.members().contains(&server));
+        (Fence::NONE < fence && fence < now).then_some(Predecessor { server, fence, is_here })
     }
 
     /// The gateway asked again for a session that is there: perhaps the claim was lost.

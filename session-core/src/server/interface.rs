@@ -118,6 +118,8 @@ pub enum Output {
         fence: Fence,
         /// What this server is in it now.
         role: Role,
+        /// If it is primary: who was before, as far as that is known.
+        before: Option<Predecessor>,
     },
     /// A gateway heard nothing from the primary of a session for too long: for the log.
     Stalled {
@@ -150,6 +152,17 @@ pub enum Output {
     Drained,
     /// For observers.
     Trace(Event),
+}
+
+/// Whom a primary takes a session over from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Predecessor {
+    /// The server, if the unit database still knows.
+    pub server: Option<ProcessId>,
+    /// Its fence.
+    pub fence: Fence,
+    /// Whether it is still in the group of the unit, and could go on.
+    pub is_here: bool,
 }
 
 impl Output {

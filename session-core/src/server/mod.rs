@@ -36,7 +36,7 @@ use crate::unit_db::{self, Database, Session};
 use content::editions_of;
 use doors::Doors;
 use groups::{Delivery, tell};
-pub use interface::{Input, Output, SessionStatus};
+pub use interface::{Input, Output, Predecessor, SessionStatus};
 use unit::Unit;
 
 /// Whether this server goes on.

@@ -4,9 +4,11 @@
 use std::fmt;
 use std::time::SystemTime;
 
+use opentelemetry::trace::TraceContextExt;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
@@ -43,8 +45,22 @@ where
             line.0.insert(name.to_owned(), value.into());
         }
         event.record(&mut line);
+        line.0.extend(span_of_event());
         writeln!(writer, "{}", Value::Object(line.0))
     }
+}
+
+/// The span in which something is logged, if it is one of those that are exported.
+fn span_of_event() -> Vec<(String, Value)> {
+    let context = tracing::Span::current().context();
+    let span = context.span();
+    let ids = span.span_context();
+    if !ids.is_valid() {
+        return Vec::new();
+    }
+    [("trace_id", ids.trace_id().to_string()), ("span_id", ids.span_id().to_string())]
+        .map(|(name, id)| (name.to_owned(), id.into()))
+        .into()
 }
 
 /// What is gathered of an event.
