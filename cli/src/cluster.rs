@@ -39,7 +39,7 @@ use crate::certs::{Authority, Terms};
 use child::{Child, Program, Spec};
 use player::films::{self, FilmFile};
 use state::{Home, Process, State};
-use svc_kit::auth::Bearer;
+use svc_kit::auth::{AuthArgs, Bearer};
 use svc_kit::dial::Wire;
 use svc_kit::tls::{Role, TlsFiles};
 
@@ -91,8 +91,8 @@ pub struct Options {
     pub trace: Option<PathBuf>,
     /// Whether processes show each other who they are, with certificates by an authority in the directory.
     pub tls: bool,
-    /// A list of tokens: clients and operators are asked for one.
-    pub tokens: Option<PathBuf>,
+    /// Which tokens are good: if any are, clients and operators are asked for one.
+    pub auth: AuthArgs,
     /// What is shown to the processes in return.
     pub token: Option<Bearer>,
     /// Further flags for all processes of a kind.
@@ -123,7 +123,7 @@ impl Options {
             log_format: "text",
             trace: None,
             tls: false,
-            tokens: None,
+            auth: AuthArgs::default(),
             token: None,
             flags: BTreeMap::new(),
             variables: Vec::new(),
@@ -268,9 +268,7 @@ impl Cluster {
                 flags.extend(file.into_iter().flat_map(|file| [flag.to_owned(), file.display().to_string()]));
             }
         }
-        if let Some(file) = &options.tokens {
-            flags.extend(["--auth-tokens".to_owned(), file.display().to_string()]);
-        }
+        flags.extend(auth_flags(&options.auth));
         flags.extend(options.flags.get(&service).into_iter().flatten().cloned());
         let program = match &options.server {
             Some(server) if service == Service::Server => Program::Own(server.clone()),
@@ -508,6 +506,22 @@ fn content_dir(dir: &Path, number: usize) -> PathBuf {
 /// The process of a kind on machine `number`, if machines have that kind.
 fn service_of(service: Service, number: usize) -> Option<Name> {
     matches!(service, Service::Daemon | Service::Server).then(|| service.name(number))
+}
+
+/// The flags with which every process is told the same.
+fn auth_flags(auth: &AuthArgs) -> Vec<String> {
+    let AuthArgs { tokens, jwks, issuer, audience } = auth.clone();
+    let file = |path: Option<PathBuf>| path.map(|path| path.display().to_string());
+    [
+        ("--auth-tokens", file(tokens)),
+        ("--auth-jwks", file(jwks)),
+        ("--auth-issuer", issuer),
+        ("--auth-audience", audience),
+    ]
+    .into_iter()
+    .filter_map(|(flag, value)| Some([flag.to_owned(), value?]))
+    .flatten()
+    .collect()
 }
 
 fn flags<const N: usize>(pairs: [(&str, String); N]) -> Vec<String> {

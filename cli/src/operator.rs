@@ -6,6 +6,7 @@ use svc_kit::auth::Bearer;
 use svc_kit::dial::{Keepalive, Wire};
 use svc_kit::process::TOKEN_VARIABLE;
 use svc_kit::tls::TlsFiles;
+use tonic::Request;
 
 /// How commands connect.
 ///
@@ -15,6 +16,16 @@ pub fn wire() -> anyhow::Result<Wire> {
     let file = |name: &str| std::env::var_os(format!("HANDOVER_TLS__{name}")).map(Into::into);
     let files = TlsFiles { ca: file("CA"), cert: file("CERT"), key: file("KEY") };
     Ok(Wire { keepalive: Keepalive::default(), tls: files.open_as_named()?, token: token()? })
+}
+
+/// A call that may take as long as it takes; most are [`limited`](crate::snapshot::limited).
+pub fn unlimited<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    // Whoever connects has looked whether it is one.
+    if let Ok(Some(token)) = token() {
+        token.show(&mut request);
+    }
+    request
 }
 
 /// What commands show with each call.

@@ -299,11 +299,7 @@ impl Probe {
 
 /// A request of an operator, which is not waited for forever.
 pub fn limited<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
+    let mut request = operator::unlimited(message);
     request.set_timeout(ANSWER_MAX);
-    // Whoever connects has looked whether it is one.
-    if let Ok(Some(token)) = operator::token() {
-        token.show(&mut request);
-    }
     request
 }

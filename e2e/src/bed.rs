@@ -135,7 +135,7 @@ impl Bed {
         if let Some((list, own)) = plan.tokens {
             let file = dir.join("tokens.toml");
             std::fs::write(&file, list).unwrap();
-            (options.tokens, options.token) = (Some(file), Some(own));
+            (options.auth.tokens, options.token) = (Some(file), Some(own));
         }
         options.log_format = plan.log_format;
         options.variables = plan.variables;

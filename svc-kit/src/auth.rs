@@ -81,10 +81,10 @@ pub struct AuthFiles {
 /// The flags of the table `auth`.
 #[derive(Clone, Debug, Default, clap::Args, Serialize)]
 pub struct AuthArgs {
-    /// Ask clients for tokens: those whose digests are in this file
+    /// Ask clients and operators for tokens: those whose digests are in this file, as `handover token` puts them there
     #[arg(long = "auth-tokens", id = "auth_tokens", value_name = "FILE")]
     pub tokens: Option<PathBuf>,
-    /// Ask clients for tokens: JSON Web Tokens signed with one of the keys in this JWKS file
+    /// Ask clients and operators for tokens: JSON Web Tokens signed with one of the keys in this JWKS file
     #[arg(long = "auth-jwks", id = "auth_jwks", value_name = "FILE")]
     pub jwks: Option<PathBuf>,
     /// The issuer of JSON Web Tokens

@@ -35,7 +35,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { name, output, .. } = args;
     let snapshot = args.asked.snapshot().await?;
     let channel = operator::wire()?.connect(find(&snapshot, name)?, Role::Server).await?;
-    let drained = ServerServiceClient::new(channel).drain(DrainRequest {}).await;
+    let drained = ServerServiceClient::new(channel).drain(operator::unlimited(DrainRequest {})).await;
     let mut progress = drained.map_err(OrderError::Refused)?.into_inner();
     let mut last = None;
     while let Some(now) = progress.message().await.map_err(OrderError::Refused)? {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use model::Name;
+use svc_kit::auth::AuthArgs;
 use svc_kit::shutdown::Exit;
 use svc_kit::tls::TlsFiles;
 use tokio::time::{Instant, sleep_until};
@@ -56,10 +57,9 @@ pub struct Args {
     /// Have all processes show who they are, by certificates, and talk in TLS; commands need an operator's certificate then
     #[arg(long)]
     tls: bool,
-    /// Ask clients and operators for tokens of this list, made by `handover token`; HANDOVER_TOKEN has to be an
-    /// administrator's then
-    #[arg(long, value_name = "FILE")]
-    auth_tokens: Option<PathBuf>,
+    /// Where tokens are asked for, HANDOVER_TOKEN has to be an administrator's.
+    #[command(flatten)]
+    auth: AuthArgs,
     /// Write the trace of every process to a file in this directory, for `handover check`
     #[arg(long, value_name = "DIR")]
     trace: Option<PathBuf>,
@@ -84,7 +84,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     options.server = args.server.clone();
     options.trace = args.trace.clone();
     options.tls = args.tls;
-    options.tokens = args.auth_tokens.clone();
+    options.auth = args.auth.clone();
     options.token = operator::token()?;
     args.shape.apply(&mut options);
     let mut cluster = tokio::select! {

@@ -5,7 +5,7 @@ use proto::membership::v1 as pb;
 use proto::membership::v1::membership_service_client::MembershipServiceClient;
 use svc_kit::tls::Role;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Response, Status};
 
 use crate::operator;
 use crate::snapshot::{ANSWER_MAX, limited};
@@ -51,7 +51,8 @@ impl Servers {
     pub async fn watch(&self, mut show: impl FnMut(&pb::View) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let mut last = Vec::new();
         loop {
-            let question = async |mut client: Client| client.watch(Request::new(pb::WatchRequest {})).await;
+            let question =
+                async |mut client: Client| client.watch(operator::unlimited(pb::WatchRequest {})).await;
             let mut views = self.ask(question).await?;
             while let Ok(Some(response)) = views.message().await {
                 let Some(view) = response.view.filter(|view| view.configurations != last) else { continue };
