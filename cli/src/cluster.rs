@@ -171,7 +171,8 @@ impl Cluster {
             options.tls.then(|| Authority::open(&options.dir.join("tls"), options.name)).transpose()?;
         let mut wire = Wire { token: options.token.clone(), ..Wire::default() };
         if let Some(authority) = &authority {
-            wire.tls = authority.issue(Role::Operator, OPERATOR, &Terms::default())?.open_as_named()?;
+            wire.tls =
+                authority.issue(Role::Operator, OPERATOR, &Terms::default())?.open_as_named(options.name)?;
         }
         let mut cluster = Cluster { options, home, authority, wire, children: Vec::new() };
         cluster.lay_out_content()?;

@@ -1,10 +1,11 @@
 //! As whom commands call the processes of a cluster: as the operator whose certificate or token the environment names, in
-//! the variables that services read too.
+//! the variables that services read too. With TLS, authorities and a token will do.
 
 use anyhow::Context;
 use svc_kit::auth::Bearer;
 use svc_kit::dial::{Keepalive, Wire};
 use svc_kit::process::TOKEN_VARIABLE;
+use svc_kit::settings;
 use svc_kit::tls::TlsFiles;
 use tonic::Request;
 
@@ -15,7 +16,11 @@ use tonic::Request;
 pub fn wire() -> anyhow::Result<Wire> {
     let file = |name: &str| std::env::var_os(format!("HANDOVER_TLS__{name}")).map(Into::into);
     let files = TlsFiles { ca: file("CA"), cert: file("CERT"), key: file("KEY") };
-    Ok(Wire { keepalive: Keepalive::default(), tls: files.open_as_named()?, token: token()? })
+    let cluster = match std::env::var("HANDOVER_CLUSTER") {
+        Ok(name) => name.parse().with_context(|| format!("HANDOVER_CLUSTER: {name:?} is not a name"))?,
+        Err(_) => settings::default_cluster(),
+    };
+    Ok(Wire { keepalive: Keepalive::default(), tls: files.open_as_named(cluster)?, token: token()? })
 }
 
 /// A call that may take as long as it takes; most are [`limited`](crate::snapshot::limited).

@@ -200,8 +200,12 @@ impl Server {
         let serving = async {
             match tls {
                 Some(tls) => {
-                    let connections =
-                        accept(listener.tcp, move |stream| TlsAcceptor::from(tls.server()).accept(stream));
+                    // Without a certificate to show, nobody is let in.
+                    let shake = move |stream| {
+                        let config = tls.server();
+                        async move { TlsAcceptor::from(config?).accept(stream).await }
+                    };
+                    let connections = accept(listener.tcp, shake);
                     router.serve_with_incoming_shutdown(connections, stopped).await
                 }
                 None => {

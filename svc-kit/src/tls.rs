@@ -106,11 +106,15 @@ impl TlsFiles {
         self.files()?.map(|files| Tls::new(files, own)).transpose()
     }
 
-    /// What is in the files, if any are given, for whomever the certificate is for.
+    /// What is in the files, if any are given, for whomever the certificate is for. Authorities alone will do for somebody who
+    /// only calls, without being known by a certificate, processes of `cluster`.
     ///
     /// # Errors
     /// If they cannot be read, do not fit each other, or are not those of a process.
-    pub fn open_as_named(&self) -> Result<Option<Tls>, TlsError> {
+    pub fn open_as_named(&self, cluster: Name) -> Result<Option<Tls>, TlsError> {
+        if let TlsFiles { ca: Some(ca), cert: None, key: None } = self.clone() {
+            return Tls::anonymous(ca, cluster).map(Some);
+        }
         let Some(files) = self.files()? else { return Ok(None) };
         let own = certificates(&files.cert)?.first().and_then(Identity::of);
         let own = own.ok_or_else(|| wrong(&files.cert, "it is nobody's in particular"))?;
@@ -130,7 +134,13 @@ impl Tls {
     fn new(files: Files, own: Identity) -> Result<Tls, TlsError> {
         let paths = vec![files.ca.clone(), files.cert.clone(), files.key.clone()];
         let loaded = Watched::new("certificates", paths, move || files.load(own))?;
-        Ok(Tls(Arc::new(Inner { own, loaded })))
+        Ok(Tls(Arc::new(Inner { cluster: own.cluster, loaded })))
+    }
+
+    fn anonymous(ca: PathBuf, cluster: Name) -> Result<Tls, TlsError> {
+        let load = move |ca: &Path| Ok(Loaded { server: None, client: client(ca)? });
+        let loaded = Watched::new("certificates", vec![ca.clone()], move || load(&ca))?;
+        Ok(Tls(Arc::new(Inner { cluster, loaded })))
     }
 }
 
@@ -140,7 +150,7 @@ pub struct Tls(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    own: Identity,
+    cluster: Name,
     loaded: Watched<Loaded, TlsError>,
 }
 
@@ -154,19 +164,24 @@ struct Files {
 /// What connections are made with.
 #[derive(Clone, Debug)]
 struct Loaded {
-    server: Arc<ServerConfig>,
+    /// Nothing, for somebody who only calls.
+    server: Option<Arc<ServerConfig>>,
     client: ClientTlsConfig,
 }
 
 impl Tls {
     /// The cluster whose processes are known here.
     pub(crate) fn cluster(&self) -> Name {
-        self.0.own.cluster
+        self.0.cluster
     }
 
     /// With what a connection is taken.
-    pub(crate) fn server(&self) -> Arc<ServerConfig> {
-        self.0.loaded.current().server
+    ///
+    /// # Errors
+    /// If there is no certificate to show.
+    pub(crate) fn server(&self) -> std::io::Result<Arc<ServerConfig>> {
+        let nothing_to_show = || std::io::Error::other("there is no certificate of this process");
+        self.0.loaded.current().server.ok_or_else(nothing_to_show)
     }
 
     /// With what a process of this role is called.
@@ -190,11 +205,19 @@ impl Files {
         }
         let server =
             server(authorities, chain, key).map_err(|error| TlsError::Mismatch(error.to_string()))?;
-        let text = |path: &Path| std::fs::read(path).map_err(|error| wrong(path, error));
         let identity = tonic::transport::Identity::from_pem(text(&self.cert)?, text(&self.key)?);
-        let client = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(text(&self.ca)?));
-        Ok(Loaded { server: Arc::new(server), client: client.identity(identity) })
+        Ok(Loaded { server: Some(Arc::new(server)), client: client(&self.ca)?.identity(identity) })
     }
+}
+
+/// Whom somebody believes who calls.
+fn client(ca: &Path) -> Result<ClientTlsConfig, TlsError> {
+    certificates(ca)?;
+    Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(text(ca)?)))
+}
+
+fn text(path: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(path).map_err(|error| wrong(path, error))
 }
 
 /// Clients may come without a certificate: what they may do then is for [`Access`] to say. Nobody takes up an old

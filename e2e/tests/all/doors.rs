@@ -35,7 +35,7 @@ fn authority(bed: &Bed) -> Authority {
 }
 
 fn wire(files: &TlsFiles) -> Wire {
-    let tls = files.open_as_named().unwrap_or_else(|error| panic!("{error}"));
+    let tls = files.open_as_named(CLUSTER).unwrap_or_else(|error| panic!("{error}"));
     Wire { tls, ..Wire::default() }
 }
 

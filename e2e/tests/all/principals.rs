@@ -5,6 +5,9 @@ use e2e::deadline::{until, within};
 use e2e::rpc::{assert_refused, channel, response};
 use e2e::{Bed, Plan};
 use handover_cli::cluster::Service;
+use model::Name;
+use proto::gcs::v1 as gcs;
+use proto::gcs::v1::group_service_client::GroupServiceClient;
 use proto::server::v1 as server;
 use proto::server::v1::server_service_client::ServerServiceClient;
 use proto::session::v1::session_service_client::SessionServiceClient;
@@ -15,6 +18,7 @@ use proto::session::v1::{
 use svc_kit::auth::tokens::Token;
 use svc_kit::auth::{Bearer, Rank};
 use svc_kit::dial::Wire;
+use svc_kit::tls::{Role, TlsFiles};
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status, Streaming};
 
@@ -48,8 +52,11 @@ impl People {
 
     /// A cluster that knows them, on which alice watches.
     async fn bed(&self, gateway_flags: Vec<&'static str>) -> Bed {
-        let tokens = Some((self.entries.concat(), self.alice.clone()));
-        Bed::plan(Plan { tokens, gateway_flags, ..Plan::default() }).await
+        Bed::plan(Plan { tokens: self.known(), gateway_flags, ..Plan::default() }).await
+    }
+
+    fn known(&self) -> Option<(String, Bearer)> {
+        Some((self.entries.concat(), self.alice.clone()))
     }
 }
 
@@ -211,5 +218,26 @@ async fn who_calls_too_often_waits_and_holds_up_nobody_else() {
     };
     assert_refused::<()>(Err(refused), (Code::ResourceExhausted, "TOO_MANY_CALLS"));
     alice.list().await.unwrap();
+    end(bed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_connections_are_tls_a_token_will_do_for_an_operator_and_for_no_process() {
+    let people = People::new();
+    let bed = Bed::plan(Plan { tokens: people.known(), tls: true, ..Plan::default() }).await;
+    let ca = TlsFiles { ca: Some(bed.dir().join("tls/ca.pem")), ..TlsFiles::default() };
+    let tls = ca.open_as_named(Name::literal("e2e")).unwrap();
+    let wire = |token: Option<&Bearer>| Wire { tls: tls.clone(), token: token.cloned(), ..Wire::default() };
+    let (server, daemon) = (bed.address(Service::Server.name(1)), bed.address(Service::Daemon.name(1)));
+    let connected = wire(None).connect(&server, Role::Server).await.unwrap();
+    let mut stub = ServerServiceClient::new(connected);
+    let mut status = async |wire: Wire| stub.get_status(wire.request(server::GetStatusRequest {})).await;
+    assert_refused(status(wire(None)).await, NO_TOKEN);
+    assert_refused(status(wire(Some(&people.alice))).await, FORBIDDEN);
+    status(wire(Some(&people.operator))).await.unwrap();
+
+    let admin = wire(Some(&people.admin));
+    let mut stub = GroupServiceClient::new(admin.connect(&daemon, Role::Machine).await.unwrap());
+    assert_refused(stub.multicast(admin.request(gcs::MulticastRequest::default())).await, FORBIDDEN);
     end(bed).await;
 }
