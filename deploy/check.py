@@ -48,7 +48,9 @@ def kubernetes() -> Iterator[dict[str, Any]]:
 
 def pods(manifests: list[dict[str, Any]]) -> Iterator[tuple[str, str, list[str], dict[str, str]]]:
     """The processes of all pods. What they refer to has to be there."""
-    of_kind = lambda kind: [it for it in manifests if it["kind"] == kind]
+    def of_kind(kind: str) -> list[dict[str, Any]]:
+        return [it for it in manifests if it["kind"] == kind]
+
     maps = {it["metadata"]["name"]: it["data"] for it in of_kind("ConfigMap")}
     sets = of_kind("StatefulSet")
     labels = [it["spec"]["template"]["metadata"]["labels"].items() for it in sets]
