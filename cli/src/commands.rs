@@ -11,6 +11,7 @@ mod membership;
 mod order;
 mod policy;
 mod relocate;
+mod session;
 mod shape;
 mod signals;
 mod status;
@@ -66,6 +67,8 @@ enum Command {
     Status(status::Args),
     #[command(about = "Show which machines are in the cluster and why, and keep machines out")]
     Membership(membership::Args),
+    #[command(about = "Show the sessions of a cluster: which there are, and how each of them is")]
+    Session(session::Args),
     #[command(about = "Move a session to another server while it goes on")]
     Move(relocate::Args),
     #[command(about = "Show the policy of a content unit, or change it while it is served")]
@@ -126,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::Talk(args) => exit(on_runtime(talk::run(args))),
         Command::Status(args) => exit(on_runtime(status::run(args))),
         Command::Membership(args) => exit(on_runtime(membership::run(args))),
+        Command::Session(args) => exit(on_runtime(session::run(args))),
         Command::Move(args) => exit(on_runtime(relocate::run(args))),
         Command::Policy(args) => exit(on_runtime(policy::run(args))),
         Command::Found(args) => exit(on_runtime(found::run(args))),

@@ -1,4 +1,6 @@
-//! Numbers and names in sentences.
+//! Numbers, names and times, as people read them.
+
+use std::time::{Duration, SystemTime};
 
 /// A count and its noun: `1 session`, `2 sessions`.
 pub fn counted(count: usize, noun: &str) -> String {
@@ -12,6 +14,14 @@ pub fn listed(items: &[&str]) -> String {
         [only] => (*only).to_owned(),
         [others @ .., last] => format!("{} and {last}", others.join(", ")),
     }
+}
+
+/// A time, to the millisecond, as RFC 3339 has it.
+pub fn time(it: &prost_types::Timestamp) -> String {
+    let seconds = Duration::from_secs(it.seconds.try_into().unwrap_or_default());
+    let nanos = Duration::from_nanos(it.nanos.try_into().unwrap_or_default());
+    let Some(time) = SystemTime::UNIX_EPOCH.checked_add(seconds + nanos) else { return "?".to_owned() };
+    humantime::format_rfc3339_millis(time).to_string()
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Service;
 use crate::beginnings::Beginnings;
 use crate::gateways::{Dialler, Door};
+use crate::journal::{Journal, Subject};
 use crate::metrics::Measures;
 use crate::orders::Orders;
 
@@ -35,6 +36,7 @@ pub(crate) struct Effects<S: Service> {
     pub(crate) measures: Arc<Measures>,
     pub(crate) orders: Arc<Orders>,
     pub(crate) beginnings: Beginnings,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) trace: TraceWriter,
 }
 
@@ -97,6 +99,10 @@ impl<S: Service> driver::Effects<Output> for Effects<S> {
                 Output::Refused { group, sender, error } => {
                     self.measures.refused.inc();
                     tracing::warn!(%group, %sender, %error, "a message is refused");
+                }
+                Output::Happened { unit, session, place, happening } => {
+                    tracing::debug!(%unit, %session, ?happening, "session");
+                    self.journal.write(now, Subject { unit, session }, place, &happening);
                 }
                 Output::Ordered { ticket, outcome } => self.orders.answer(ticket, outcome),
                 Output::Drained => self.drained.cancel(),

@@ -13,11 +13,16 @@ pub mod config;
 pub mod content;
 mod drain;
 mod effects;
+mod filter;
 mod gateways;
 mod groups;
+mod journal;
 mod metrics;
 mod orders;
+mod policy;
 mod rpc;
+mod sessions;
+mod status;
 pub mod store;
 mod wire;
 
@@ -52,6 +57,7 @@ use crate::drain::Ending;
 use crate::effects::Effects;
 use crate::gateways::Dialler;
 use crate::groups::Groups;
+use crate::journal::Journal;
 use crate::metrics::Measures;
 use crate::orders::Orders;
 use crate::rpc::{Library, Load, Operators};
@@ -151,6 +157,7 @@ impl<S: Service> Running<S> {
         let (machine, inbox) = driver::inbox::<Server<S>>(INBOX_MAX);
         let mut metrics = Metrics::new("server-svc", config.cluster, config.name);
         let (measures, orders) = (Arc::new(Measures::new(&mut metrics)), Arc::new(Orders::default()));
+        let journal = Arc::new(Journal::new(config.name));
         let (commands, queued_commands) = mpsc::channel(COMMANDS_MAX);
         let overflow = Arc::new(Notify::new());
         let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
@@ -162,12 +169,13 @@ impl<S: Service> Running<S> {
             machine: machine.clone(),
             measures: measures.clone(),
             orders: orders.clone(),
+            journal: journal.clone(),
             library,
             ending: Ending { asked: shutdown.clone(), drained: drained.clone(), stop: stop.clone() },
         };
         let (server, health) = Services::new()
             .with(ServerServiceServer::new(operators), |method| match method {
-                "GetStatus" => Access::Cluster,
+                "GetStatus" | "ListSessions" | "GetSession" | "ListSessionEvents" => Access::Cluster,
                 "ChangePolicy" | "PublishEdition" | "FoundState" => Access::Admins,
                 _ => Access::Operators,
             })
@@ -189,6 +197,7 @@ impl<S: Service> Running<S> {
             measures: measures.clone(),
             orders,
             beginnings: Beginnings::of(name),
+            journal,
             trace,
         };
         let groups = Groups {

@@ -4,23 +4,23 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::trace::Role;
-use model::{Level, Name, ProcessId, Time, UnitId};
+use model::{Name, ProcessId, UnitId};
 use proto::server::v1 as pb;
 use proto::server::v1::server_service_server::ServerService;
 use session_core::server::Input;
-use session_core::{
-    Components, Database, OrderRefusal, Ordered, Policy, PolicyChange, Rebuild, Server, SessionStatus,
-    SharedStatus, Uncertain,
-};
+use session_core::{OrderRefusal, Ordered, Server};
 use svc_kit::driver::{Clock, Handle};
-use svc_kit::status::{bad_field, because, unavailable};
+use svc_kit::status::{because, unavailable};
 use tonic::{Code, Request, Response, Status};
 
 use crate::config::Config;
 use crate::drain::{Ending, Progress};
+use crate::journal::Journal;
 use crate::metrics::Measures;
 use crate::orders::Orders;
+use crate::policy::{commit_level, components, policy_change, rebuild, uncertain};
+use crate::sessions::Page;
+use crate::status::{session_status, shared_state, unit_status};
 use crate::wire;
 use crate::{LoadError, Service};
 
@@ -31,6 +31,7 @@ pub(crate) struct Operators<S: Service> {
     pub(crate) machine: Handle<Server<S>>,
     pub(crate) measures: Arc<Measures>,
     pub(crate) orders: Arc<Orders>,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) library: Arc<Library<S>>,
     pub(crate) ending: Ending,
 }
@@ -70,14 +71,51 @@ impl<S: Service> ServerService for Operators<S> {
         Ok(Response::new(pb::GetStatusResponse { name, process, units, refused_messages }))
     }
 
+    async fn list_sessions(
+        &self,
+        request: Request<pb::ListSessionsRequest>,
+    ) -> Result<Response<pb::ListSessionsResponse>, Status> {
+        let (page, clock) = (Page::of(request.get_ref())?, self.clock);
+        let seen = self.machine.ask(move |server| {
+            let is_held = page.unit.as_ref().is_none_or(|unit| holds(server, unit));
+            is_held.then(|| page.look(server, clock)).ok_or(OrderRefusal::UnknownUnit)
+        });
+        seen.await.map_err(|_| stopping())?.map(Response::new).map_err(refused)
+    }
+
+    async fn get_session(
+        &self,
+        request: Request<pb::GetSessionRequest>,
+    ) -> Result<Response<pb::GetSessionResponse>, Status> {
+        let (unit, session) = wire::session("name", &request.get_ref().name).map_err(wire::malformed)?;
+        let now = self.clock.now();
+        let seen = self.machine.ask(move |server| match server.session(&unit, session) {
+            Some(status) => Ok(session_status(now, &status)),
+            None if holds(server, &unit) => Err(OrderRefusal::UnknownSession),
+            None => Err(OrderRefusal::UnknownUnit),
+        });
+        let session = seen.await.map_err(|_| stopping())?.map_err(refused)?;
+        Ok(Response::new(pb::GetSessionResponse { session: Some(session) }))
+    }
+
+    async fn list_session_events(
+        &self,
+        request: Request<pb::ListSessionEventsRequest>,
+    ) -> Result<Response<pb::ListSessionEventsResponse>, Status> {
+        let page = self.journal.page(request.get_ref())?;
+        page.map(Response::new).ok_or(OrderRefusal::UnknownSession).map_err(refused)
+    }
+
     async fn move_session(
         &self,
         request: Request<pb::MoveSessionRequest>,
     ) -> Result<Response<pb::MoveSessionResponse>, Status> {
         let pb::MoveSessionRequest { name, server } = request.into_inner();
-        let (unit, session) = wire::session("name", &name).map_err(malformed)?;
-        let to =
-            (!server.is_empty()).then(|| wire::server("server", &server)).transpose().map_err(malformed)?;
+        let (unit, session) = wire::session("name", &name).map_err(wire::malformed)?;
+        let to = (!server.is_empty())
+            .then(|| wire::server("server", &server))
+            .transpose()
+            .map_err(wire::malformed)?;
         let ordered = self.order(|ticket| Input::Move { ticket, unit, session, to }).await?;
         let Ordered::Moved(moved) = ordered else { return Err(confused()) };
         tracing::info!(session = name, to = %moved.to, fence = %moved.fence, "an operator moves a session");
@@ -94,7 +132,7 @@ impl<S: Service> ServerService for Operators<S> {
         request: Request<pb::ChangePolicyRequest>,
     ) -> Result<Response<pb::ChangePolicyResponse>, Status> {
         let request = request.into_inner();
-        let unit = wire::unit("name", &request.name).map_err(malformed)?;
+        let unit = wire::unit("name", &request.name).map_err(wire::malformed)?;
         let change = policy_change(&request)?;
         let ordered = self.order(|ticket| Input::Adjust { ticket, unit, change }).await?;
         let Ordered::Adjusted(policy) = ordered else { return Err(confused()) };
@@ -114,7 +152,7 @@ impl<S: Service> ServerService for Operators<S> {
         request: Request<pb::PublishEditionRequest>,
     ) -> Result<Response<pb::PublishEditionResponse>, Status> {
         let pb::PublishEditionRequest { name, edition } = request.into_inner();
-        let unit = wire::unit("name", &name).map_err(malformed)?;
+        let unit = wire::unit("name", &name).map_err(wire::malformed)?;
         let ordered = self.order(|ticket| Input::Publish { ticket, unit, edition }).await?;
         let Ordered::Published(published) = ordered else { return Err(confused()) };
         tracing::info!(unit = name, edition = %published, "an operator publishes an edition");
@@ -126,7 +164,7 @@ impl<S: Service> ServerService for Operators<S> {
         request: Request<pb::FoundStateRequest>,
     ) -> Result<Response<pb::FoundStateResponse>, Status> {
         let pb::FoundStateRequest { name, anew } = request.into_inner();
-        let unit = wire::unit("name", &name).map_err(malformed)?;
+        let unit = wire::unit("name", &name).map_err(wire::malformed)?;
         let ordered = self.order(|ticket| Input::Found { ticket, unit: unit.clone(), anew }).await?;
         let Ordered::Founded = ordered else { return Err(confused()) };
         let shared = move |server: &Server<S>| {
@@ -171,81 +209,8 @@ impl<S: Service> Operators<S> {
     }
 }
 
-fn policy_change(request: &pb::ChangePolicyRequest) -> Result<PolicyChange, Status> {
-    let too_many = |_| bad_field("backups", "must be at most 255");
-    let backups = request.backups.map(u8::try_from).transpose().map_err(too_many)?;
-    let bounds = Policy::PERIOD_MIN..=Policy::PERIOD_MAX;
-    let period = |given| std::time::Duration::try_from(given).ok().filter(|it| bounds.contains(it));
-    let period = match request.period {
-        None => None,
-        Some(given) => {
-            let odd = || bad_field("period", "must be at least 1 ms and at most an hour");
-            Some(period(given).ok_or_else(odd)?)
-        }
-    };
-    let components = match request.components() {
-        pb::Components::Unspecified if request.components == 0 => None,
-        pb::Components::Unspecified => return Err(bad_field("components", "is not a value of its enum")),
-        pb::Components::Any => Some(Components::Any),
-        pb::Components::Primary => Some(Components::Primary),
-    };
-    let uncertain = match request.uncertain() {
-        pb::Uncertain::Unspecified if request.uncertain == 0 => None,
-        pb::Uncertain::Unspecified => return Err(bad_field("uncertain", "is not a value of its enum")),
-        pb::Uncertain::Ask => Some(Uncertain::Ask),
-        pb::Uncertain::Resend => Some(Uncertain::Resend),
-        pb::Uncertain::Skip => Some(Uncertain::Skip),
-        pb::Uncertain::Essential => Some(Uncertain::Essential),
-    };
-    let commit = match request.commit() {
-        pb::CommitLevel::Unspecified if request.commit == 0 => None,
-        pb::CommitLevel::Unspecified => return Err(bad_field("commit", "is not a value of its enum")),
-        pb::CommitLevel::None => Some(None),
-        pb::CommitLevel::Agreed => Some(Some(Level::Agreed)),
-        pb::CommitLevel::Safe => Some(Some(Level::Safe)),
-    };
-    let rebuild = match request.rebuild() {
-        pb::Rebuild::Unspecified if request.rebuild == 0 => None,
-        pb::Rebuild::Unspecified => return Err(bad_field("rebuild", "is not a value of its enum")),
-        pb::Rebuild::Never => Some(Rebuild::Never),
-        pb::Rebuild::Allowed => Some(Rebuild::Allowed),
-    };
-    Ok(PolicyChange { backups, period, components, uncertain, commit, rebuild })
-}
-
-fn rebuild(rebuild: Rebuild) -> pb::Rebuild {
-    match rebuild {
-        Rebuild::Never => pb::Rebuild::Never,
-        Rebuild::Allowed => pb::Rebuild::Allowed,
-    }
-}
-
-fn commit_level(commit: Option<Level>) -> pb::CommitLevel {
-    match commit {
-        None => pb::CommitLevel::None,
-        Some(Level::Agreed) => pb::CommitLevel::Agreed,
-        Some(Level::Safe) => pb::CommitLevel::Safe,
-    }
-}
-
-fn components(components: Components) -> pb::Components {
-    match components {
-        Components::Any => pb::Components::Any,
-        Components::Primary => pb::Components::Primary,
-    }
-}
-
-fn uncertain(uncertain: Uncertain) -> pb::Uncertain {
-    match uncertain {
-        Uncertain::Ask => pb::Uncertain::Ask,
-        Uncertain::Resend => pb::Uncertain::Resend,
-        Uncertain::Skip => pb::Uncertain::Skip,
-        Uncertain::Essential => pb::Uncertain::Essential,
-    }
-}
-
-fn malformed(it: wire::Malformed) -> Status {
-    bad_field(it.field, "is missing or malformed")
+fn holds<S: Service>(server: &Server<S>, unit: &UnitId) -> bool {
+    server.databases().any(|(held, _)| held == unit)
 }
 
 /// An order is answered by another kind of answer: a mistake of this server.
@@ -274,58 +239,4 @@ fn refused(refusal: OrderRefusal) -> Status {
         }
     };
     because(code, reason, refusal.to_string())
-}
-
-fn unit_status<S: Service>(
-    server: &Server<S>,
-    now: Time,
-    unit: &UnitId,
-    database: &Database,
-) -> pb::UnitStatus {
-    let policy = database.policy();
-    pb::UnitStatus {
-        name: wire::unit_name(unit),
-        view: database.view().to_string(),
-        members: database.members().iter().map(ProcessId::to_string).collect(),
-        agreed: database.is_agreed(),
-        backups: policy.backups.into(),
-        period: prost_types::Duration::try_from(policy.period).ok(),
-        components: components(policy.components).into(),
-        uncertain: uncertain(policy.uncertain).into(),
-        commit: commit_level(policy.commit).into(),
-        rebuild: rebuild(policy.rebuild).into(),
-        may_serve: server.may_serve(unit),
-        shared_state: shared_state(database),
-        edition: database.edition().number,
-        editions: server.editions(unit).map(|edition| edition.number).collect(),
-        sessions: server.sessions().filter(|it| it.unit == unit).map(|it| session_status(now, &it)).collect(),
-    }
-}
-
-fn shared_state(database: &Database) -> Option<pb::SharedState> {
-    let SharedStatus { live, voters, updates } = database.shared_status()?;
-    Some(pb::SharedState { live, voters: voters.iter().map(Name::to_string).collect(), updates })
-}
-
-fn session_status(now: Time, status: &SessionStatus<'_>) -> pb::SessionStatus {
-    let role = match status.role {
-        Role::Primary => pb::Role::Primary,
-        Role::Backup => pb::Role::Backup,
-        Role::None => pb::Role::None,
-    };
-    let age = status.heard.and_then(|heard| prost_types::Duration::try_from(now.since(heard)).ok());
-    pb::SessionStatus {
-        name: wire::session_name(status.unit, status.id),
-        role: role.into(),
-        primary: status.session.primary.map(|it| it.to_string()).unwrap_or_default(),
-        backups: status.session.backups.iter().map(ProcessId::to_string).collect(),
-        fence: status.session.fence.to_string(),
-        gateway: status.session.gateway.name.to_string(),
-        responses: status.responses,
-        requests: status.requests,
-        context_age: age,
-        placed: status.session.placed,
-        edition: status.session.edition().map_or(0, |edition| edition.number),
-        stalls: status.session.stalls.moves,
-    }
 }

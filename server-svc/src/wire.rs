@@ -2,18 +2,25 @@
 //! malformed in it is named.
 
 use bytes::Bytes;
-use model::{ConfigurationId, Fence, GroupViewId, Name, SessionId, UnitId};
+use model::{ConfigurationId, Fence, GroupViewId, Name, SessionId, Time, UnitId};
 use proto::gateway::v1 as pb;
 use proto::gateway::v1::deliver_request::Message as ForGateway;
 use proto::gateway::v1::deliver_response::Message as FromGateway;
 use session_core::message::{AttachRefusal, Cursor, GatewayId, Resume, ToGateway, ToServer};
 use session_core::{Credit, Refusal, RefusalKind, UnitInfo};
+use svc_kit::status::bad_field;
+use tonic::Status;
 
 /// A field that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} is missing or malformed")]
 pub(crate) struct Malformed {
     pub(crate) field: &'static str,
+}
+
+/// What a caller is told of it.
+pub(crate) fn malformed(it: Malformed) -> Status {
+    bad_field(it.field, "is missing or malformed")
 }
 
 /// The resource name of a unit.
@@ -38,6 +45,23 @@ pub(crate) fn session(field: &'static str, name: &str) -> Result<(UnitId, Sessio
         Some((UnitId::new(unit)?, session.parse().ok()?))
     };
     read().ok_or(Malformed { field })
+}
+
+/// As [`session`], or the session alone if the unit is `-`.
+pub(crate) fn session_of_any(
+    field: &'static str,
+    name: &str,
+) -> Result<(Option<UnitId>, SessionId), Malformed> {
+    match name.strip_prefix("contentUnits/-/sessions/") {
+        Some(id) => Ok((None, id.parse().map_err(|_| Malformed { field })?)),
+        None => session(field, name).map(|(unit, session)| (Some(unit), session)),
+    }
+}
+
+/// A time of the wall clock.
+pub(crate) fn timestamp(time: Time) -> prost_types::Timestamp {
+    let since = std::time::Duration::from_micros(time.as_micros());
+    prost_types::Timestamp::from(std::time::UNIX_EPOCH + since)
 }
 
 /// The name of the server that `servers/{server}` names.

@@ -171,16 +171,22 @@ impl Assignment<'_> {
     }
 
     /// Moves sessions from the busiest to the idlest server until that helps no more, at most `moves_max` of them
-    /// [FK:balance]. Those that an operator put somewhere stay there. Returns how many are moved.
-    pub(crate) fn balance(&mut self, sessions: &mut BTreeMap<SessionId, Session>, moves_max: usize) -> usize {
-        for moves in 0..moves_max {
+    /// [FK:balance]. Those that an operator put somewhere stay there. Returns which are moved.
+    pub(crate) fn balance(
+        &mut self,
+        sessions: &mut BTreeMap<SessionId, Session>,
+        moves_max: usize,
+    ) -> Vec<SessionId> {
+        let mut moved = Vec::new();
+        while moved.len() < moves_max {
             let movable = sessions.values().filter(|session| !session.placed);
             let givers = movable.filter_map(|session| session.primary).collect();
-            let Some((busiest, idlest)) = self.loads.imbalance(&givers) else { return moves };
-            let Some(session) = self.candidate(sessions, busiest, idlest) else { return moves };
+            let Some((busiest, idlest)) = self.loads.imbalance(&givers) else { break };
+            let Some((id, session)) = self.candidate(sessions, busiest, idlest) else { break };
             self.hand_over(session, idlest);
+            moved.push(id);
         }
-        moves_max
+        moved
     }
 
     /// The session to move: one whose backup is the target already, if there is one.
@@ -189,14 +195,14 @@ impl Assignment<'_> {
         sessions: &'b mut BTreeMap<SessionId, Session>,
         from: ProcessId,
         to: ProcessId,
-    ) -> Option<&'b mut Session> {
+    ) -> Option<(SessionId, &'b mut Session)> {
         let movable = |session: &Session| {
             session.primary == Some(from) && !session.placed && self.can_serve(to, session)
         };
         let served = || sessions.iter().filter(|(_, session)| movable(session));
         let prepared = served().find(|(_, session)| session.backups.contains(&to));
         let id = *prepared.or_else(|| served().next())?.0;
-        sessions.get_mut(&id)
+        Some((id, sessions.get_mut(&id)?))
     }
 
     /// Who could serve the session in place of its primary: the member that does least.

@@ -58,6 +58,8 @@ pub(crate) struct Held<C> {
     pub(crate) rest: Rest,
     /// Whether this server has seen itself in the session group.
     pub(crate) joined: bool,
+    /// At the primary: whether its gateway has a client for the session, as far as it has said.
+    pub(crate) attached: bool,
     /// What was committed.
     pub(crate) ledger: Ledger,
     /// At the primary: what is to be committed, or to be sent.
@@ -155,6 +157,7 @@ impl<C> Held<C> {
             serving: Serving::Nothing,
             rest: Rest::No,
             joined: false,
+            attached: false,
             ledger: Ledger::new(),
             pipeline: Pipeline::new(),
             is_ahead: false,
@@ -172,6 +175,7 @@ impl<C> Held<C> {
         self.role = role;
         self.fence = fence;
         self.propagations = 0;
+        self.attached = false;
         self.pipeline.reset();
         self.begun = None;
         self.serving = match role {
@@ -179,6 +183,11 @@ impl<C> Held<C> {
             Role::Backup | Role::None => Serving::Nothing,
         };
         true
+    }
+
+    /// Whether the gateway has a client for the session; nothing at a server that does not serve it.
+    pub(crate) fn client(&self) -> Option<bool> {
+        matches!(self.serving, Serving::Streaming { .. } | Serving::Reigning { .. }).then_some(self.attached)
     }
 
     /// The next thing that time alone will bring about.

@@ -36,6 +36,6 @@ pub use params::Params;
 pub use server::{Server, SessionStatus};
 pub use service::{ContentService, Next, Refusal, RefusalKind, SharedState, UnitInfo};
 pub use unit_db::{
-    Components, Database, OrderRefusal, Ordered, Policy, PolicyChange, Rebuild, Relocation, Replaced,
-    Session, Share, SharedStatus, Stalls, Tomb, Uncertain, Update, Version,
+    Components, Database, Happening, OrderRefusal, Ordered, Policy, PolicyChange, Rebuild, Relocation,
+    Replaced, Session, Share, SharedStatus, Stage, Stalls, Tomb, Uncertain, Update, Version, Why,
 };

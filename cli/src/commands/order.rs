@@ -19,15 +19,23 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// Where they are.
+    ///
+    /// # Errors
+    /// If there is no such cluster.
+    pub fn addresses(&self) -> anyhow::Result<Vec<Address>> {
+        Ok(match &self.server[..] {
+            [] => self.cluster.find()?.addresses(Service::Server),
+            named => named.to_vec(),
+        })
+    }
+
     /// What they say about themselves.
     ///
     /// # Errors
     /// If there is no such cluster, or an address makes no sense.
     pub async fn snapshot(&self) -> anyhow::Result<Snapshot> {
-        let servers = match &self.server[..] {
-            [] => self.cluster.find()?.addresses(Service::Server),
-            named => named.to_vec(),
-        };
+        let servers = self.addresses()?;
         Ok(Probe::new(operator::wire()?).snapshot(&Addresses { servers, ..Addresses::default() }).await?)
     }
 }

@@ -1,6 +1,8 @@
 //! End-to-end tests, each named by what it claims. See the crate `e2e` for how they are made.
 
 #[cfg(test)]
+mod administration;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod by_hand;

@@ -8,11 +8,13 @@ use model::{SessionId, Time, UnitId};
 use super::Server;
 use super::interface::Output;
 use super::unit::Unit;
+use crate::credit::Credit;
 use crate::edition::edition_of;
 use crate::held::{Grant, Serving};
 use crate::message::{ContentMessage, Cursor, GatewayId, Resume, ToGateway, ToServer, encode};
 use crate::names::Purpose;
 use crate::service::ContentService;
+use crate::unit_db::Happening;
 
 impl<S: ContentService> Server<S> {
     /// Asks the gateway of a session how far its client got.
@@ -66,6 +68,12 @@ impl<S: ContentService> Server<S> {
                 if held.fence != fence || apart {
                     return;
                 }
+                let is_attached = credit != Credit::NONE;
+                let was_attached = core::mem::replace(&mut held.attached, is_attached);
+                if was_attached != is_attached && matches!(held.serving, Serving::Streaming { .. }) {
+                    let news = if is_attached { Happening::ClientCame } else { Happening::ClientLeft };
+                    self.report(&unit, session, news, out);
+                }
                 if let Some(cursor) = self.of_edition_elsewhere(&unit, &resume) {
                     self.leave_to_holders(&unit, session, cursor, out);
                 } else {
@@ -76,6 +84,7 @@ impl<S: ContentService> Server<S> {
                 if let Serving::Streaming { stream: current, room, .. } = &mut held.serving
                     && *current == stream
                 {
+                    held.attached = true;
                     room.grow(up_to);
                 }
             }
@@ -102,16 +111,27 @@ impl<S: ContentService> Server<S> {
         if self.waits_to_reign(unit, session, &grant, out) {
             return;
         }
+        let goes_on =
+            matches!(self.held(unit, session).map(|held| &held.serving), Some(Serving::Streaming { .. }));
         let serves =
             self.with_held(unit, session, out, |held, known, scene| held.serve(now, grant, known, scene));
         if serves == Some(true) {
             if let Some(state) = self.units.get_mut(unit) {
                 state.propagate_soon(now, session);
             }
+            if let Some(held) = self.held(unit, session).filter(|_| !goes_on) {
+                let served = Happening::Served { responses: held.replica.responses, attached: held.attached };
+                self.report(unit, session, served, out);
+            }
         } else {
             let again = now + self.params.claim_retry;
             self.set_serving(unit, session, Serving::Claiming { since: now, again });
         }
+    }
+
+    /// Something happened to a session that only this server, its primary, knows.
+    fn report(&self, unit: &UnitId, session: SessionId, happening: Happening, out: &mut Vec<Output>) {
+        out.extend(self.units.get(unit).map(|state| state.report(unit, session, happening)));
     }
 
     /// The client's position, if that is of an edition that is not held here. Servers that could not talk to each other may

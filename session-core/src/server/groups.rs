@@ -67,6 +67,7 @@ impl<S: ContentService> Server<S> {
                 let Some(state) = self.units.get_mut(&unit) else { return };
                 state.position = 0;
                 let effects = state.database.on_view(view);
+                self.tell_news(&unit, out);
                 self.act(now, &unit, effects, out);
                 self.observe_database(&unit, out);
                 self.leave_to_others(&unit, out);
@@ -161,9 +162,17 @@ impl<S: ContentService> Server<S> {
                 Level::Agreed => state.database.settle_later(view),
             });
         }
+        self.tell_news(unit, out);
         self.act(now, unit, effects, out);
         self.observe_database(unit, out);
         self.leave_to_others(unit, out);
+    }
+
+    /// What happened to sessions in the unit database.
+    fn tell_news(&mut self, unit: &UnitId, out: &mut Vec<Output>) {
+        let Some(state) = self.units.get_mut(unit) else { return };
+        let news = state.database.news();
+        out.extend(news.into_iter().map(|(session, happening)| state.report(unit, session, happening)));
     }
 
     fn observe_database(&self, unit: &UnitId, out: &mut Vec<Output>) {

@@ -4,10 +4,10 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use model::trace::{Event, Role};
-use model::{Fence, GroupName, GroupView, Level, Name, ProcessId, SessionId, Time, UnitId};
+use model::{Fence, GroupName, GroupView, GroupViewId, Level, Name, ProcessId, SessionId, Time, UnitId};
 
 use crate::message::{DecodeError, GatewayId, ToGateway, ToServer};
-use crate::unit_db::{OrderRefusal, Ordered, PolicyChange, Session};
+use crate::unit_db::{Happening, OrderRefusal, Ordered, PolicyChange, Session};
 
 /// A fact.
 #[derive(Clone, Debug)]
@@ -132,6 +132,17 @@ pub enum Output {
         /// Who serves the session from here on, if anybody does: nobody else can, or enough have been tried.
         to: Option<ProcessId>,
     },
+    /// Something happened to a session on a unit held here: for operators.
+    Happened {
+        /// The unit.
+        unit: UnitId,
+        /// The session.
+        session: SessionId,
+        /// The view of the content group, and after how many events in it.
+        place: (GroupViewId, u64),
+        /// What.
+        happening: Happening,
+    },
     /// A member of a group sent something that is not a message of ours; it was ignored.
     Refused {
         /// Where.
@@ -181,8 +192,14 @@ pub struct SessionStatus<'a> {
     pub id: SessionId,
     /// What the unit database knows.
     pub session: &'a Session,
+    /// The name of its primary.
+    pub primary: Option<Name>,
+    /// The names of its backups, of those that are known.
+    pub backups: Vec<Name>,
     /// What this server is in it.
     pub role: Role,
+    /// At the server that serves it: whether its gateway has a client for it.
+    pub client: Option<bool>,
     /// How many responses this server's context reflects: its own if it has a role, else the database's.
     pub responses: u64,
     /// Likewise for requests.

@@ -102,19 +102,14 @@ impl<S: ContentService> Server<S> {
     /// Every session of the units held here.
     pub fn sessions(&self) -> impl Iterator<Item = SessionStatus<'_>> {
         self.units.iter().flat_map(|(unit, state)| {
-            state.database.sessions().iter().map(move |(id, session)| {
-                let held = state.held.get(id);
-                SessionStatus {
-                    unit,
-                    id: *id,
-                    session,
-                    role: held.map_or(Role::None, |held| held.role),
-                    responses: held.map_or(session.responses, |held| held.replica.responses),
-                    requests: held.map_or(session.requests, |held| held.replica.requests),
-                    heard: state.heard.get(id).copied(),
-                }
-            })
+            state.database.sessions().iter().map(move |(id, session)| status_of(unit, state, *id, session))
         })
+    }
+
+    /// A session on a unit held here.
+    pub fn session(&self, unit: &UnitId, id: SessionId) -> Option<SessionStatus<'_>> {
+        let (unit, state) = self.units.get_key_value(unit)?;
+        Some(status_of(unit, state, id, state.database.sessions().get(&id)?))
     }
 
     fn attached(&mut self, me: ProcessId, out: &mut Vec<Output>) {
@@ -293,6 +288,28 @@ impl<S: ContentService> Server<S> {
             Some(Serving::Streaming { .. }) => self.go_on(now, unit, session, out),
             Some(Serving::Nothing | Serving::Joining | Serving::Reigning { .. }) | None => {}
         }
+    }
+}
+
+fn status_of<'a, C>(
+    unit: &'a UnitId,
+    state: &Unit<C>,
+    id: SessionId,
+    session: &'a Session,
+) -> SessionStatus<'a> {
+    let held = state.held.get(&id);
+    let name = |server: ProcessId| state.database.name_of(server);
+    SessionStatus {
+        primary: session.primary.and_then(name),
+        backups: session.backups.iter().filter_map(|backup| name(*backup)).collect(),
+        unit,
+        id,
+        session,
+        role: held.map_or(Role::None, |held| held.role),
+        client: held.and_then(Held::client),
+        responses: held.map_or(session.responses, |held| held.replica.responses),
+        requests: held.map_or(session.requests, |held| held.replica.requests),
+        heard: state.heard.get(&id).copied(),
     }
 }
 

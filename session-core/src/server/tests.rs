@@ -90,6 +90,7 @@ impl ContentService for Counter {
 mod claims;
 mod commit;
 mod sides;
+mod told;
 mod uncertain;
 
 /// Of two idle servers, the tie for this session falls to `a`.
@@ -228,7 +229,7 @@ impl Cluster {
                     });
                     self.seen.push(format!("{name}: order {ticket}: {outcome:?}"));
                 }
-                Output::Trace(_) => {}
+                Output::Trace(_) | Output::Happened { .. } => {}
             }
         }
     }

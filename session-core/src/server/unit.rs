@@ -11,7 +11,7 @@ use crate::edition::Edition;
 use crate::held::{Held, Serving};
 use crate::message::{ContentMessage, Cursor, encode};
 use crate::names::Purpose;
-use crate::unit_db::{Database, Update};
+use crate::unit_db::{Database, Happening, Update};
 
 /// One held unit.
 #[derive(Debug)]
@@ -43,6 +43,12 @@ impl<C> Unit<C> {
             heard: BTreeMap::new(),
             has_left: false,
         }
+    }
+
+    /// Something that happened to a session, at this place of the order.
+    pub(super) fn report(&self, unit: &UnitId, session: SessionId, happening: Happening) -> Output {
+        let place = (self.database.view(), self.position);
+        Output::Happened { unit: unit.clone(), session, place, happening }
     }
 
     /// The context of a session served here is ahead of the database. While it is claimed, whoever served it before may

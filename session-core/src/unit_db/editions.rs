@@ -78,7 +78,7 @@ impl Database {
             return Vec::new();
         }
         self.holdings.set(member, editions);
-        let mut effects = self.reassign(&BTreeSet::new());
+        let mut effects = self.reassign();
         effects.push(Effect::Ordered { by: member, ticket, outcome: Ok(Ordered::Held) });
         effects
     }

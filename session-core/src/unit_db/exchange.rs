@@ -119,13 +119,14 @@ impl Database {
             shared.merge(copies, self.edition, contexts);
         }
         self.synced = self.members.clone();
-        self.reassign(&disputed);
+        self.redistribute(&disputed);
         let moves_max = self.limits.moves_max;
         let (mut assignment, sessions) = self.assignment();
-        let moves = assignment.balance(sessions, moves_max);
+        let moved = assignment.balance(sessions, moves_max);
         let mut effects = self.review_shared();
-        effects.extend((moves > 0).then_some(Effect::Balanced(moves)));
+        effects.extend((!moved.is_empty()).then_some(Effect::Balanced(moved.len())));
         effects.extend(self.differences(&before));
+        self.tell_differences(&before, &disputed, &moved);
         effects.extend((self.policy != policy).then_some(Effect::PolicyChanged));
         effects.extend((self.edition != edition).then_some(Effect::Published));
         for (from, message) in waiting {

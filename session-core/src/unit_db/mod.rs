@@ -8,6 +8,7 @@
 
 mod editions;
 mod exchange;
+mod happening;
 mod order;
 mod policy;
 mod rebuild;
@@ -32,10 +33,12 @@ use crate::service::SharedState;
 pub(crate) use editions::Holdings;
 use exchange::Parts;
 pub use exchange::Share;
+use happening::{Cast, Chronicle};
+pub use happening::{Happening, Why};
 pub use order::{OrderRefusal, Ordered};
 pub use policy::{Components, Policy, PolicyChange, Rebuild, Uncertain};
 pub use relocation::Relocation;
-pub use session::{Replaced, Session, Tomb, Update, Version};
+pub use session::{Replaced, Session, Stage, Tomb, Update, Version};
 pub use shared::SharedStatus;
 pub(crate) use shared::{Carried, Shared};
 pub use stalls::Stalls;
@@ -123,6 +126,7 @@ pub struct Database {
     phase: Phase,
     loads: Loads,
     limits: Limits,
+    chronicle: Chronicle,
 }
 
 /// Bounds of one database.
@@ -163,6 +167,7 @@ impl Database {
             phase: Phase::Running,
             loads: Loads::default(),
             limits,
+            chronicle: Chronicle::default(),
         }
     }
 
@@ -204,6 +209,7 @@ impl Database {
     /// A view of the content group.
     pub(crate) fn on_view(&mut self, view: &GroupView) -> Vec<Effect> {
         let mut effects = self.abandon_exchange();
+        self.meet(view);
         self.view = view.id;
         self.members = view.members.iter().map(|member| member.process).collect();
         self.holdings.retain(&self.members);
@@ -215,7 +221,7 @@ impl Database {
         if self.members.is_subset(&self.synced) {
             self.synced = self.members.clone();
             effects.extend(self.review_shared());
-            effects.extend(self.reassign(&BTreeSet::new()));
+            effects.extend(self.reassign());
         } else {
             self.phase = Phase::Exchanging { shares: BTreeMap::new(), waiting: Vec::new() };
             effects.extend(self.tell());
@@ -250,7 +256,7 @@ impl Database {
     fn apply(&mut self, from: ProcessId, message: ContentMessage) -> Vec<Effect> {
         match message {
             ContentMessage::Start { session, secret, gateway } => {
-                let effects = self.insert(session, secret, gateway);
+                let effects = self.start(session, secret, gateway);
                 if effects.is_empty() { self.assign(session) } else { effects }
             }
             ContentMessage::Attach { session, secret, gateway } => self.attach(session, secret, gateway),
@@ -269,7 +275,9 @@ impl Database {
             ContentMessage::End { session, secret, gateway } => self.end(session, secret, gateway),
             ContentMessage::Expire { session, gateway } => self.expire(session, gateway),
             ContentMessage::Move { session, to, ticket } => {
+                let cast = self.cast_of(session);
                 let outcome = self.relocate(session, to);
+                self.tell_changes(session, cast, Some(Why::Ordered));
                 let answer = Effect::Ordered { by: from, ticket, outcome: outcome.map(Ordered::Moved) };
                 outcome.ok().map(|_| Effect::Assigned(session)).into_iter().chain([answer]).collect()
             }
@@ -282,6 +290,16 @@ impl Database {
             }
             ContentMessage::Settle { .. } | ContentMessage::State { .. } => Vec::new(),
         }
+    }
+
+    /// A client opens a session. Returns an effect only if there is nothing to open.
+    fn start(&mut self, id: SessionId, secret: Secret, gateway: GatewayId) -> Vec<Effect> {
+        let name = gateway.name;
+        let effects = self.insert(id, secret, gateway);
+        if effects.is_empty() {
+            self.tell_of(id, Happening::Opened { gateway: name });
+        }
+        effects
     }
 
     /// Inserts a session without a primary. Returns an effect only if there is nothing to insert.
@@ -315,9 +333,11 @@ impl Database {
     }
 
     fn assign(&mut self, id: SessionId) -> Vec<Effect> {
+        let cast = self.cast_of(id);
         let (mut assignment, sessions) = self.assignment();
         let Some(session) = sessions.get_mut(&id) else { return Vec::new() };
         assignment.assign(id, session);
+        self.tell_changes(id, cast, None);
         Vec::from([Effect::Assigned(id)])
     }
 
@@ -329,7 +349,9 @@ impl Database {
             Some(session) if session.secret != secret => refused(AttachRefusal::WrongSecret),
             Some(session) if session.gateway == gateway => Vec::from([Effect::Repeated(id)]),
             Some(session) => {
+                let to = gateway.name;
                 let before = core::mem::replace(&mut session.gateway, gateway);
+                self.tell_of(id, Happening::Attached { from: before.name, to });
                 Vec::from([Effect::Attached { session: id, before }])
             }
         }
@@ -424,6 +446,7 @@ impl Database {
         if let Some(shared) = &mut self.shared {
             shared.forget(id);
         }
+        self.tell_of(id, if expired_at.is_some() { Happening::Expired } else { Happening::Closed });
         self.buried += 1;
         self.tombs.insert(id, Tomb { order: self.buried, requests: last.requests, expired_at });
         self.trim_tombs();
@@ -450,21 +473,31 @@ impl Database {
         (assignment, &mut self.sessions)
     }
 
-    /// Assigns every session anew among the members. Sessions in `disputed` get a new fence in any case.
-    fn reassign(&mut self, disputed: &BTreeSet<SessionId>) -> Vec<Effect> {
+    /// Assigns every session anew among the members.
+    fn reassign(&mut self) -> Vec<Effect> {
+        let changed = self.redistribute(&BTreeSet::new());
+        let effects = changed.iter().map(|(id, _)| Effect::Assigned(*id)).collect();
+        changed.into_iter().for_each(|(id, cast)| self.tell_changes(id, cast, None));
+        effects
+    }
+
+    /// Assigns every session anew among the members. Sessions in `disputed` get a new fence in any case. Returns those
+    /// that are different, with who had which part in them.
+    fn redistribute(&mut self, disputed: &BTreeSet<SessionId>) -> Vec<(SessionId, Cast)> {
         self.loads = Loads::of(&self.members, self.sessions.values());
         let (mut assignment, sessions) = self.assignment();
-        let mut effects = Vec::new();
+        let mut changed = Vec::new();
         for (id, session) in sessions.iter_mut() {
             let fence = session.fence;
-            let changed = assignment.assign(*id, session);
+            let cast = (session.primary, session.backups.clone());
+            let is_recast = assignment.assign(*id, session);
             if disputed.contains(id) && session.fence == fence {
                 assignment.refence(session);
             }
-            if changed || session.fence != fence {
-                effects.push(Effect::Assigned(*id));
+            if is_recast || session.fence != fence {
+                changed.push((*id, cast));
             }
         }
-        effects
+        changed
     }
 }

@@ -122,6 +122,6 @@ impl Database {
         self.changes += 1;
         let outcome = Ok(Ordered::Adjusted(self.policy));
         let answers = [Effect::PolicyChanged, Effect::Ordered { by, ticket, outcome }];
-        self.reassign(&[].into()).into_iter().chain(answers).collect()
+        self.reassign().into_iter().chain(answers).collect()
     }
 }

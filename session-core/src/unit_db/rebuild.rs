@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use model::SessionId;
 
-use super::{Database, Effect, Rebuild};
+use super::{Database, Effect, Happening, Rebuild};
 use crate::message::{AttachRefusal, Cursor, GatewayId, Secret};
 
 impl Database {
@@ -26,6 +26,7 @@ impl Database {
                 AttachRefusal::Forgotten
             }
             None => {
+                self.tell_of(id, Happening::Rebuilt { gateway: gateway.name });
                 self.insert(id, secret, gateway);
                 self.begin_at(id, cursor);
                 return self.assign(id);

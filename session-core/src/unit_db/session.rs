@@ -54,6 +54,15 @@ impl Session {
         edition_of(&self.context)
     }
 
+    /// How far it is.
+    pub fn stage(&self) -> Stage {
+        match self.primary {
+            None => Stage::Unserved,
+            Some(_) if self.version.fence < self.fence => Stage::Claimed,
+            Some(_) => Stage::Active,
+        }
+    }
+
     /// Where its client is, as far as is known.
     pub(crate) fn position(&self) -> Cursor {
         Cursor { responses: self.responses, requests: self.requests, context: self.context.clone() }
@@ -79,6 +88,17 @@ impl Session {
         let reached = |here: &Version| here.fence == version.fence && here.number >= version.number;
         came_through.any(reached) || self.past.first().is_some_and(|oldest| version.fence < oldest.fence)
     }
+}
+
+/// How far a session is, as all servers of its unit know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Nobody is there to serve it.
+    Unserved,
+    /// It has a primary, which has not said yet that it serves.
+    Claimed,
+    /// Its primary serves it.
+    Active,
 }
 
 /// A former primary of a session.

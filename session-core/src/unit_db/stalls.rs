@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use model::{Fence, ProcessId, SessionId};
 use serde::{Deserialize, Serialize};
 
-use super::{Database, Effect, Session};
+use super::{Database, Effect, Session, Why};
 use crate::message::{GatewayId, Secret};
 
 /// How often a session is moved in a row while nothing comes of it.
@@ -77,6 +77,7 @@ impl Database {
             self.stalls_of(id, |stalls| stalls.missed = newest);
             return Vec::from([Effect::Missed(id)]);
         }
+        let cast = self.cast_of(id);
         let (mut assignment, sessions) = self.assignment();
         let Some(session) = sessions.get_mut(&id) else { return Vec::new() };
         let from = session.primary;
@@ -85,6 +86,7 @@ impl Database {
         }
         session.stalls.count(from);
         let to = session.primary;
+        self.tell_changes(id, cast, Some(Why::Stalled));
         Vec::from([Effect::Assigned(id), Effect::Stalled { session: id, from, to }])
     }
 

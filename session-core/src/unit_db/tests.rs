@@ -7,6 +7,7 @@ use model::{Address, Boot, ConfigurationId, DaemonId, Member};
 
 mod corrupt;
 mod editions;
+mod happening;
 mod merge;
 mod policy;
 mod rebuild;

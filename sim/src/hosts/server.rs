@@ -119,7 +119,7 @@ impl ServerHost {
                         scene.happens(Happens::Takeover);
                     }
                 }
-                Output::Stalled { .. } => {}
+                Output::Stalled { .. } | Output::Happened { .. } => {}
                 Output::Refused { group, sender, error } => {
                     scene.complain(|| format!("refused what {sender} said in {group}: {error}"));
                 }

@@ -1,14 +1,13 @@
 //! How configurations came about.
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
 
 use proto::membership::v1 as pb;
 use serde::Serialize;
 
 use super::ask::without_boot;
 use crate::table::Table;
-use crate::words::listed;
+use crate::words::{listed, time};
 
 /// The configurations that a server remembers, the newest last.
 #[derive(Debug, Serialize)]
@@ -64,7 +63,7 @@ impl Change {
             goodbye: it.goodbye,
         });
         Change {
-            time: time(view.time.unwrap_or_default()),
+            time: time(&view.time.unwrap_or_default()),
             configurations: view.configurations.clone(),
             members: members.collect(),
             joined: view.joined.clone(),
@@ -143,13 +142,6 @@ impl fmt::Display for History {
         }
         write!(f, "{table}")
     }
-}
-
-fn time(it: prost_types::Timestamp) -> String {
-    let seconds = Duration::from_secs(it.seconds.try_into().unwrap_or_default());
-    let nanos = Duration::from_nanos(it.nanos.try_into().unwrap_or_default());
-    let Some(time) = SystemTime::UNIX_EPOCH.checked_add(seconds + nanos) else { return "?".to_owned() };
-    humantime::format_rfc3339_millis(time).to_string()
 }
 
 #[cfg(test)]

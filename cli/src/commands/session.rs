@@ -1,0 +1,102 @@
+//! `handover session`: the sessions of a cluster, one by one.
+
+mod ask;
+mod events;
+mod shown;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::order::Asked;
+use super::status::Format;
+use ask::Sessions;
+use shown::Roll;
+
+/// Show the sessions of a cluster: which there are, and how each of them is.
+///
+/// Asks all content servers, and shows each session as its primary knows it; as another server does if the primary does
+/// not answer. Exits with 69 if no server answers.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// List sessions, all of them or those that a filter admits
+    Ls(LsArgs),
+    /// Show one session
+    Get(GetArgs),
+    /// Show what happened to a session, and why
+    Events(GetArgs),
+}
+
+/// List sessions by unit and id.
+///
+/// A filter is a comparison, or several with AND between: `unit = life AND primary = server-2 AND responses >= 100`.
+/// Texts are compared with = or !=: session, unit, primary, backup, gateway, state (ACTIVE, CLAIMED, UNSERVED), client
+/// (ATTACHED, DETACHED) and role; numbers also with <, <=, > and >=: requests, responses, edition, stalls.
+/// Exits with 67 (64 + INVALID_ARGUMENT) if the filter makes no sense, and says where.
+#[derive(Clone, Debug, clap::Args)]
+struct LsArgs {
+    /// Only those that this filter admits
+    #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true)]
+    filter: String,
+    #[command(flatten)]
+    asked: Asked,
+    /// How to show it
+    #[arg(long, short, value_name = "FORMAT", default_value = "table")]
+    output: Format,
+}
+
+/// One session. Exits with 69 (64 + NOT_FOUND) if there is none.
+#[derive(Clone, Debug, clap::Args)]
+struct GetArgs {
+    /// The session: its id, as many of the first digits as tell it from others, or
+    /// contentUnits/UNIT/sessions/SESSION
+    session: String,
+    #[command(flatten)]
+    asked: Asked,
+    /// How to show it
+    #[arg(long, short, value_name = "FORMAT", default_value = "table")]
+    output: Format,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::Ls(args) => ls(args).await?,
+        Command::Get(args) => get(args).await?,
+        Command::Events(args) => events(args).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn ls(args: LsArgs) -> anyhow::Result<()> {
+    let roll = Roll::of(&Sessions::ask(&args.asked.addresses()?, &args.filter).await?);
+    match args.output {
+        Format::Table => print!("{roll}"),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&roll)?),
+    }
+    Ok(())
+}
+
+async fn get(args: GetArgs) -> anyhow::Result<()> {
+    let sessions = Sessions::ask(&args.asked.addresses()?, "").await?;
+    let session = shown::Row::of(sessions.find(&args.session)?);
+    match args.output {
+        Format::Table => print!("{}", session.in_full()),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&session)?),
+    }
+    Ok(())
+}
+
+async fn events(args: GetArgs) -> anyhow::Result<()> {
+    let history = events::History::ask(&args.asked.addresses()?, &args.session).await?;
+    match args.output {
+        Format::Table => print!("{history}"),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&history)?),
+    }
+    Ok(())
+}

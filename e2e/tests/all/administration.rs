@@ -1,0 +1,153 @@
+//! What operators see and do, by gRPC and at a terminal, while sessions go on.
+
+use e2e::deadline::{until, within};
+use e2e::program::{Ended, run};
+use e2e::rpc::{Client, assert_refused, channel, responses};
+use e2e::{Bed, programs};
+use handover_cli::cluster::Service;
+use proto::server::v1 as pb;
+use proto::server::v1::server_service_client::ServerServiceClient;
+use serde_json::Value;
+use tonic::Code;
+use tonic::transport::Channel;
+
+const BAD_FIELD: (Code, &str) = (Code::InvalidArgument, "BAD_FIELD");
+
+/// As an operator at a terminal, who knows where the servers are.
+async fn handover(bed: &Bed, args: &[&str]) -> Ended {
+    let addresses: Vec<_> = (1..=3).map(|n| bed.address(Service::Server.name(n)).to_string()).collect();
+    run(programs::handover(), |command| {
+        command.args(args);
+        for address in &addresses {
+            command.args(["--server", address]);
+        }
+    })
+    .await
+}
+
+async fn shown(bed: &Bed, args: &[&str]) -> Value {
+    let ended = handover(bed, &[args, &["--output", "json"]].concat()).await;
+    assert_eq!(ended.status.code(), Some(0), "{args:?}: {ended:?}");
+    serde_json::from_str(&ended.output.join("\n")).unwrap()
+}
+
+async fn server(bed: &Bed, number: usize) -> ServerServiceClient<Channel> {
+    ServerServiceClient::new(channel(&bed.address(Service::Server.name(number))).await)
+}
+
+fn list(parent: &str, page_size: i32, page_token: &str, filter: &str) -> pb::ListSessionsRequest {
+    pb::ListSessionsRequest {
+        parent: parent.into(),
+        page_size,
+        page_token: page_token.into(),
+        filter: filter.into(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_listed_in_pages_and_filtered_and_known_by_whether_their_client_is_there() {
+    let bed = Bed::start().await;
+    let mut client = Client::of(&bed.address(Service::Gateway.name(1))).await;
+    let (mut sessions, mut streams) = (Vec::new(), Vec::new());
+    for unit in ["mandelbrot", "mandelbrot", "life", "mandelbrot"] {
+        let session = client.create(unit).await;
+        let mut stream = client.attach(&session, "").await.unwrap();
+        responses(&mut stream, 1).await;
+        sessions.push(session);
+        streams.push(stream);
+    }
+    let mut names: Vec<_> = sessions.iter().map(|session| session.name.clone()).collect();
+    names.sort();
+
+    let mut operator = server(&bed, 1).await;
+    let (mut paged, mut token) = (Vec::new(), String::new());
+    loop {
+        let page =
+            within("a page", operator.list_sessions(list("", 1, &token, ""))).await.unwrap().into_inner();
+        assert_eq!(page.sessions.len(), 1);
+        paged.extend(page.sessions.into_iter().map(|it| it.name));
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(paged, names);
+    let films = operator.list_sessions(list("contentUnits/life", 0, "", "state != UNSERVED")).await.unwrap();
+    let film = films.into_inner().sessions.remove(0);
+    assert_eq!(film.name, names[0]);
+    let served = format!("unit = \"life\" AND primary = \"{}\" AND gateway = gateway-1", film.primary_server);
+    let found = operator.list_sessions(list("", 0, "", &served)).await.unwrap().into_inner();
+    assert_eq!(found.sessions.len(), 1, "{served}");
+
+    let bad = assert_refused(
+        operator.list_sessions(list("", 0, "", "unit = life AND primry = x")).await,
+        BAD_FIELD,
+    );
+    assert!(bad.message().contains("filter: at character 17: expected a field"), "{bad}");
+    assert_refused(operator.list_sessions(list("", 1001, "", "")).await, BAD_FIELD);
+    let nowhere = operator.list_sessions(list("contentUnits/nothing", 0, "", "")).await;
+    assert_refused(nowhere, (Code::NotFound, "UNKNOWN_UNIT"));
+    let name = format!("contentUnits/life/sessions/{:032x}", 1);
+    let unknown = operator.get_session(pb::GetSessionRequest { name }).await;
+    assert_refused(unknown, (Code::NotFound, "UNKNOWN_SESSION"));
+
+    let id = film.name.rsplit('/').next().unwrap().to_owned();
+    let listed = shown(&bed, &["session", "ls", "--filter", "client = ATTACHED AND state = ACTIVE"]).await;
+    assert_eq!(listed["sessions"].as_array().map(Vec::len), Some(4), "{listed}");
+    drop(streams.remove(sessions.iter().position(|session| session.name == film.name).unwrap()));
+    until("the client to be missed", async || {
+        let now = shown(&bed, &["session", "get", &id[..12]]).await;
+        (now["client"] == "detached" && now["state"] == "active").then_some(()).ok_or(now.to_string())
+    })
+    .await;
+    let mistake = handover(&bed, &["session", "ls", "--filter", "unit >"]).await;
+    assert_eq!(mistake.status.code(), Some(67), "{mistake:?}");
+    assert!(mistake.errors.contains("at character 6: expected = or !="), "{mistake:?}");
+    assert_eq!(handover(&bed, &["session", "get", "x"]).await.status.code(), Some(69));
+    for session in &sessions {
+        client.close(session).await.unwrap();
+    }
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happened_to_a_session_is_told_with_its_reasons_even_when_it_is_over() {
+    let mut bed = Bed::start().await;
+    let mut viewer = bed.viewer("mandelbrot", 1).await;
+    viewer.goes_on(2).await;
+    let (first, name) = (viewer.server().await, viewer.session.name.clone());
+    let id = name.rsplit('/').next().unwrap().to_owned();
+    let moved = handover(&bed, &["move", &id]).await;
+    assert_eq!(moved.status.code(), Some(0), "{moved:?}");
+    let second = viewer.until("another server", |seen| seen.server() != Some(first)).await.server().unwrap();
+    viewer.goes_on(2).await;
+    bed.kill(&[second]).await;
+    let third = viewer.until("a third one", |seen| seen.server() != Some(second)).await.server().unwrap();
+    viewer.hurry().await;
+    viewer.end().await;
+    viewer.close().await;
+
+    let told = shown(&bed, &["session", "events", &id]).await;
+    let events = told["events"].as_array().unwrap();
+    let primaries: Vec<_> = events.iter().filter(|it| it["event"] == "primary").collect();
+    let passed: Vec<_> = primaries.iter().map(|it| [&it["from"], &it["to"], &it["reason"]]).collect();
+    let (first, second, third) = (first.as_str(), second.as_str(), third.as_str());
+    let expected: [[Value; 3]; 3] = [
+        [Value::Null, first.into(), "vacant".into()],
+        [first.into(), second.into(), "ordered".into()],
+        [second.into(), third.into(), "lost".into()],
+    ];
+    assert_eq!(passed, expected.iter().map(|it| it.each_ref()).collect::<Vec<_>>(), "{told:#}");
+    let kinds: Vec<_> = events.iter().map(|it| it["event"].as_str().unwrap()).collect();
+    assert_eq!((kinds.first(), kinds.last()), (Some(&"opened"), Some(&"closed")), "{told:#}");
+    assert!(kinds.contains(&"serving") && kinds.contains(&"backups"), "{told:#}");
+    let table = handover(&bed, &["session", "events", &name]).await;
+    assert!(
+        table.output.iter().any(|line| line.ends_with(&format!("{second} -> {third}, lost"))),
+        "{table:?}"
+    );
+    let unknown = handover(&bed, &["session", "events", &format!("{:032x}", 1)]).await;
+    assert_eq!(unknown.status.code(), Some(69), "{unknown:?}");
+    bed.start_again(&[second.parse().unwrap()]).await;
+    bed.finish().await;
+}
