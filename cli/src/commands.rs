@@ -10,6 +10,7 @@ mod kill;
 mod membership;
 mod order;
 mod policy;
+mod process;
 mod relocate;
 mod session;
 mod shape;
@@ -77,6 +78,10 @@ enum Command {
     Found(found::Args),
     #[command(about = "Have a content server hand its sessions over and end")]
     Drain(drain::Args),
+    #[command(about = "Show the settings that a process runs with, and what set them")]
+    Config(process::ConfigArgs),
+    #[command(about = "Show what a process logs, or change it while it runs")]
+    LogLevel(process::LogLevelArgs),
     #[command(about = "Kill a process of the cluster on this computer with SIGKILL")]
     Kill(kill::Args),
     #[command(about = "Add content units, and list them")]
@@ -134,6 +139,8 @@ pub fn main() -> ExitCode {
         Command::Policy(args) => exit(on_runtime(policy::run(args))),
         Command::Found(args) => exit(on_runtime(found::run(args))),
         Command::Drain(args) => exit(on_runtime(drain::run(args))),
+        Command::Config(args) => exit(on_runtime(process::config(args))),
+        Command::LogLevel(args) => exit(on_runtime(process::log_level(args))),
         Command::Content(args) => exit(on_runtime(content::run(args))),
     }
 }

@@ -18,7 +18,7 @@ use svc_kit::tls::{Identity, Role, TlsError, TlsFiles};
 use crate::seal::Key;
 
 /// What the gateway runs with.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The cluster: servers of other clusters are refused.
@@ -72,7 +72,7 @@ pub struct Config {
 }
 
 /// The table `limits`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// The most sessions.
@@ -111,7 +111,7 @@ impl Default for Limits {
 }
 
 /// The table `cursors`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cursors {
     /// The keys, the same at all gateways, each of 64 hexadecimal digits. The first one seals, all of them open: a new key
@@ -122,7 +122,7 @@ pub struct Cursors {
 }
 
 /// The table `sessions`: how long things wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sessions {
     /// How long a session waits for its client before it is ended.

@@ -8,8 +8,9 @@ use std::fmt;
 
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use sha2::{Digest, Sha256};
+use svc_kit::settings;
 
 /// How a sealed text names its key.
 pub(crate) const KEY_ID_BYTES: usize = 4;
@@ -56,6 +57,13 @@ impl Key {
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Key(..)")
+    }
+}
+
+/// Whoever is shown the settings sees that there is one.
+impl Serialize for Key {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(settings::HIDDEN)
     }
 }
 

@@ -16,7 +16,7 @@ use svc_kit::telemetry::Log;
 use svc_kit::tls::{Identity, Role, TlsError, TlsFiles};
 
 /// What the daemon runs with.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The cluster: daemons and processes of other clusters are refused.
@@ -69,7 +69,7 @@ pub struct Config {
 }
 
 /// The table `limits`. Daemons of one cluster are meant to have the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// The longest payload of a process, in bytes.

@@ -19,7 +19,7 @@ use svc_kit::telemetry::Log;
 use svc_kit::tls::{Identity, Role, TlsError, TlsFiles};
 
 /// What the server runs with.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The cluster: daemons and servers of other clusters are refused.
@@ -37,7 +37,7 @@ pub struct Config {
     #[serde(default, deserialize_with = "settings::list")]
     pub peers: Vec<Peer>,
     /// How membership servers agree: `moshe` or `wombat`. All of a cluster have to do it alike.
-    #[serde(default, deserialize_with = "protocol")]
+    #[serde(default, deserialize_with = "protocol", serialize_with = "settings::text")]
     pub protocol: Protocol,
     /// Where to put the address that was bound.
     pub ready_file: Option<PathBuf>,
@@ -90,7 +90,7 @@ pub struct Config {
 }
 
 /// Who has to be in the primary component.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Voting {
     /// A majority of the voters, always.
@@ -122,6 +122,12 @@ impl FromStr for Peer {
         let (name, address) = text.split_once('=').ok_or(BadPeer)?;
         let address = settings::address::parse(address).ok_or(BadPeer)?;
         Ok(Peer { name: name.parse().map_err(|_| BadPeer)?, address })
+    }
+}
+
+impl Serialize for Peer {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}={}", self.name, self.address))
     }
 }
 

@@ -19,7 +19,7 @@ use svc_kit::tls::{Identity, Role, TlsError, TlsFiles};
 use crate::store::Selection;
 
 /// What the content server runs with.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The cluster: daemons and gateways of other clusters refuse this server.
@@ -78,7 +78,7 @@ pub struct Config {
 }
 
 /// The table `sessions`. Where replicas of a unit are running already, their policy holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sessions {
     /// Servers beside the primary that apply every request.

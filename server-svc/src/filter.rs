@@ -332,7 +332,7 @@ mod tests {
             ("unit =", 7, "a value"),
             ("unit = life OR unit = gradients", 13, "AND, or the end"),
             ("unit = life AND", 16, FIELDS),
-            ("unit = \"größe\" AND responses = many", 31, "a whole number"),
+            ("unit = \"größe\" AND responses = many", 32, "a whole number"),
             ("responses ~ 3", 11, RELATIONS),
             ("responses => 3", 11, RELATIONS),
             ("responses = 99999999999999999999", 13, "a whole number"),

@@ -65,7 +65,7 @@ impl fmt::Display for Principal {
 }
 
 /// The table `auth`: without any of it, nobody is asked for a token.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthFiles {
     /// A list of tokens, as their digests.

@@ -8,11 +8,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::dial::Keepalive;
 
 /// The table `detection`. All members of a cluster are meant to have the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Detection {
     /// `fast`, `lan` or `wan`.
-    #[serde(deserialize_with = "profile")]
+    #[serde(deserialize_with = "profile", serialize_with = "crate::settings::text")]
     pub profile: Profile,
 }
 

@@ -17,7 +17,7 @@ pub(crate) const FRAME_BYTES_MAX: u32 = 128 * 1024;
 
 /// The table `keepalive`: when a silent connection counts as broken. The cost is one small frame each way for each
 /// connection and interval.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Keepalive {
     /// How often the other end is asked for a sign of life.

@@ -6,6 +6,7 @@
 
 mod accept;
 pub mod access;
+mod administration;
 pub mod aside;
 pub mod auth;
 mod calls;

@@ -27,7 +27,7 @@ const LOOK_MAX: Duration = Duration::from_secs(2);
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The table `ops`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ops {
     /// Where metrics and health are served over HTTP. Nowhere, if it is not set; port 0 picks a free one.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::administration;
 use crate::healthcheck;
 use crate::settings::{self, Settings};
 use crate::shutdown::{self, Exit, Failure};
@@ -102,8 +103,9 @@ where
     F: AsyncFnOnce(C, CancellationToken) -> Result<(), Failure>,
 {
     let common = args.common();
-    let config: C = match settings::load(common.config.as_deref(), environment(), args) {
-        Ok(config) => config,
+    let loaded = settings::load_with_origins(common.config.as_deref(), environment(), args);
+    let (config, settings): (C, _) = match loaded {
+        Ok(loaded) => loaded,
         Err(error) => {
             eprintln!("{service}: {error}");
             return Exit::Settings.into();
@@ -114,6 +116,7 @@ where
     } else if common.healthcheck {
         healthcheck::ask(&config)
     } else {
+        administration::run_with(settings);
         start(service, workers, config, run)
     };
     match ended {

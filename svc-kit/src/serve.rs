@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::Address;
+use proto::process::v1::process_service_server::ProcessServiceServer;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::accept::accept;
 use crate::access::{Access, Gate, Guard};
+use crate::administration::Process;
 use crate::auth::Auth;
 use crate::calls::{self, Calls};
 use crate::dial::{FRAME_BYTES_MAX, Wire};
@@ -141,25 +143,26 @@ impl Services {
         self
     }
 
-    /// The server of these services, with health (not serving yet) and with reflection, v1 and v1alpha, as
-    /// `descriptors` describe the services. How long calls take is among `metrics`.
+    /// The server of these services, and of the one that every process has for operators, with health (not serving yet) and
+    /// with reflection, v1 and v1alpha, as `descriptors` describe the services.
     pub async fn server(
         self,
         wire: &Wire,
         descriptors: &[u8],
         metrics: &mut Metrics,
     ) -> Result<(Server, Health), Failure> {
+        let this = self.with(ProcessServiceServer::new(Process), |_| Access::Operators);
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let reflection = || {
-            let names = self.names().chain(["grpc.health.v1.Health"]);
+            let names = this.names().chain(["grpc.health.v1.Health"]);
             let described = tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(descriptors)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
             names.fold(described, tonic_reflection::server::Builder::with_service_name)
         };
-        let names: Arc<[&'static str]> = self.names().collect();
+        let names: Arc<[&'static str]> = this.names().collect();
         let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
-        let routes = self.routes.add_service(health_service).add_service(v1).add_service(v1alpha).prepare();
+        let routes = this.routes.add_service(health_service).add_service(v1).add_service(v1alpha).prepare();
         let described = [
             descriptors,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
@@ -169,7 +172,7 @@ impl Services {
         let calls = Calls::new(&described, &names, calls::durations(metrics))?;
         let health = Health { reporter, services: names, serves: Arc::default() };
         health.not_serving().await;
-        let guard = Guard::new(wire.tls.as_ref(), self.auth, self.gates);
+        let guard = Guard::new(wire.tls.as_ref(), this.auth, this.gates);
         Ok((Server { wire: wire.clone(), calls, guard, routes }, health))
     }
 }

@@ -8,6 +8,7 @@
 //! Every error names the setting, its value, and where the value came from.
 
 pub mod address;
+mod effective;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::auth::{Auth, AuthError};
 use crate::dial::Wire;
 use crate::tls::{Role, TlsError};
+pub use effective::{HIDDEN, Setting, text};
 
 const ENV_PREFIX: &str = "HANDOVER_";
 
@@ -32,7 +34,7 @@ pub fn default_cluster() -> Name {
 }
 
 /// The settings of one service.
-pub trait Settings: DeserializeOwned {
+pub trait Settings: DeserializeOwned + Serialize {
     /// What processes with these settings are there for.
     const ROLE: Role;
 
@@ -120,6 +122,15 @@ pub fn load<C: Settings>(
     env: impl IntoIterator<Item = (String, String)>,
     flags: &impl Serialize,
 ) -> Result<C, SettingsError> {
+    load_with_origins(file, env, flags).map(|(config, _)| config)
+}
+
+/// As [`load`], with all settings one by one, and where each of them comes from.
+pub(crate) fn load_with_origins<C: Settings>(
+    file: Option<&Path>,
+    env: impl IntoIterator<Item = (String, String)>,
+    flags: &impl Serialize,
+) -> Result<(C, Vec<Setting>), SettingsError> {
     let mut layers = Figment::new();
     if let Some(path) = file {
         if !path.is_file() {
@@ -130,7 +141,8 @@ pub fn load<C: Settings>(
     layers = layers.merge(Environment::of(env)).merge(Flags::of(flags)?);
     let config: C = layers.extract_lossy().map_err(|error| explain(&layers, &error))?;
     config.check().map_err(|invalid| invalid_value(&layers, invalid.key.to_owned(), invalid.reason))?;
-    Ok(config)
+    let settings = effective::effective(&config, &layers);
+    Ok((config, settings))
 }
 
 /// Reads a list that may also be written as one text with commas, which is what an environment variable can hold.
@@ -312,7 +324,7 @@ mod tests {
     use crate::dial::{Keepalive, KeepaliveArgs};
     use crate::telemetry::{Format, Log, LogArgs};
 
-    #[derive(Debug, Deserialize)]
+    #[derive(Debug, Deserialize, Serialize)]
     #[serde(deny_unknown_fields)]
     struct Config {
         name: Name,
@@ -393,6 +405,30 @@ mod tests {
         let env = [("HANDOVER_PORT", "2"), ("HANDOVER_NAME", "7"), ("HANDOVER_LOG__LEVEL", "debug")];
         let config = read(file, &env, flags).unwrap();
         assert_eq!((config.name.as_str(), config.port, config.log.format), ("7", 3, Format::Json));
+    }
+
+    #[test]
+    fn each_setting_is_told_with_what_set_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gcs.toml");
+        std::fs::write(&path, "name = 'a'\nport = 1\n[keepalive]\ninterval = '250ms'\n").unwrap();
+        let env = [("HANDOVER_PORT", "2"), ("HANDOVER_MEMBERSHIP", "a:1,b:2")];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let flags = Args { log: LogArgs { format: Some(Format::Json), level: None }, ..Args::default() };
+        let (_, settings) = load_with_origins::<Config>(Some(&path), env, &flags).unwrap();
+        let file = path.display().to_string();
+        let told: Vec<_> =
+            settings.iter().map(|it| (it.key.as_str(), it.value.as_str(), it.origin.as_str())).collect();
+        let expected = [
+            ("keepalive.interval", "\"250ms\"", file.as_str()),
+            ("keepalive.timeout", "\"2s\"", "default"),
+            ("log.format", "\"json\"", "--log-format"),
+            ("log.level", "\"info\"", "default"),
+            ("membership", "[\"a:1\",\"b:2\"]", "HANDOVER_MEMBERSHIP"),
+            ("name", "\"a\"", file.as_str()),
+            ("port", "2", "HANDOVER_PORT"),
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! drain, WARN what a human may look at, ERROR the process ends. Never payloads, never secrets.
 
 mod export;
+mod level;
 mod lines;
 pub mod sessions;
 
@@ -20,8 +21,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
+pub(crate) use level::{Levels, levels};
+
 /// The table `log`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// What to log, as a level or in the syntax of `RUST_LOG`, which overrides it.
@@ -37,7 +40,7 @@ impl Default for Log {
 }
 
 /// A filter for logs: `info`, or `warn,gcs_svc=debug`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String")]
 pub struct Level(String);
 
@@ -118,6 +121,8 @@ pub fn init(who: Who, log: &Log) -> Telemetry {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new(&log.level.0), Some(error)),
     };
+    let used = if complaint.is_some() { log.level.0.clone() } else { text.clone() };
+    let (filter, levels) = level::changeable(filter, used);
     let (provider, export_error) = match export::is_wanted().then(|| export::provider(&who)).transpose() {
         Ok(provider) => (provider, None),
         Err(error) => (None, Some(error)),
@@ -136,6 +141,7 @@ pub fn init(who: Who, log: &Log) -> Telemetry {
         return Telemetry(None);
     }
     EXPORTS_SPANS.store(provider.is_some(), Ordering::Relaxed);
+    level::keep(levels);
     if let Some(error) = complaint {
         tracing::warn!(%error, value = text, "RUST_LOG is not a filter; it is not used");
     }
@@ -145,7 +151,7 @@ pub fn init(who: Who, log: &Log) -> Telemetry {
     Telemetry(provider)
 }
 
-fn lines(who: Who, format: Format, filter: EnvFilter) -> Box<dyn Layer<Registry> + Send + Sync> {
+fn lines(who: Who, format: Format, filter: level::Changeable) -> Box<dyn Layer<Registry> + Send + Sync> {
     let is_terminal = std::io::stderr().is_terminal();
     let json = match format {
         Format::Auto => !is_terminal,

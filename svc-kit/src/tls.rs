@@ -27,7 +27,7 @@ use crate::settings::Invalid;
 use crate::watched::Watched;
 
 /// The table `tls`: all files or none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsFiles {
     /// The certificates of the authorities that may say who somebody is.

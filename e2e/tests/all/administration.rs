@@ -3,7 +3,7 @@
 use e2e::deadline::{until, within};
 use e2e::program::{Ended, run};
 use e2e::rpc::{Client, assert_refused, channel, responses};
-use e2e::{Bed, programs};
+use e2e::{Bed, Plan, programs};
 use handover_cli::cluster::Service;
 use proto::server::v1 as pb;
 use proto::server::v1::server_service_client::ServerServiceClient;
@@ -149,5 +149,53 @@ async fn what_happened_to_a_session_is_told_with_its_reasons_even_when_it_is_ove
     let unknown = handover(&bed, &["session", "events", &format!("{:032x}", 1)]).await;
     assert_eq!(unknown.status.code(), Some(69), "{unknown:?}");
     bed.start_again(&[second.parse().unwrap()]).await;
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_process_shows_its_settings_with_their_origins_and_logs_more_for_a_while() {
+    let gateway_flags = vec!["--detach-ttl", "33s"];
+    let bed = Bed::plan(Plan { gateway_flags, ..Plan::default() }).await;
+    let ask = async |args: &[&str], of: Service| {
+        let address = bed.address(of.name(1)).to_string();
+        let args = [args, &["--of", &address]].concat();
+        run(programs::handover(), |command| _ = command.args(args)).await
+    };
+    for service in [Service::Membership, Service::Daemon, Service::Server, Service::Gateway] {
+        let shown = ask(&["config", "show", "--output", "json"], service).await;
+        assert_eq!(shown.status.code(), Some(0), "{service}: {shown:?}");
+        let shown: Value = serde_json::from_str(&shown.output.join("\n")).unwrap();
+        let settings = shown["settings"].as_array().unwrap();
+        let setting = |key: &str| settings.iter().find(|it| it["key"] == key).cloned().unwrap_or_default();
+        assert_eq!(setting("name")["origin"], "--name", "{shown:#}");
+        assert_eq!(setting("log.level")["origin"], "default", "{shown:#}");
+        if service == Service::Gateway {
+            let ttl = setting("sessions.detach_ttl");
+            assert_eq!((&ttl["value"], &ttl["origin"]), (&"33s".into(), &"--detach-ttl".into()), "{shown:#}");
+            let keys = setting("cursors.keys");
+            assert_eq!(keys["value"], serde_json::json!(["(hidden)"]), "{shown:#}");
+        }
+    }
+    let level = async |args: &[&str]| {
+        let ended = ask(&[&["log-level"], args].concat(), Service::Gateway).await;
+        (ended.status.code(), ended.output.join("\n"))
+    };
+    let configured = level(&[]).await;
+    assert_eq!(level(&["warn,gateway=debug"]).await, (Some(0), "warn,gateway=debug".to_owned()));
+    assert_eq!(level(&[]).await, (Some(0), "warn,gateway=debug".to_owned()));
+    assert_eq!(level(&["trace", "--for", "1ms"]).await.0, Some(0));
+    until("the level to go back", async || {
+        let now = level(&[]).await;
+        (now == configured).then_some(()).ok_or(format!("{now:?}"))
+    })
+    .await;
+    assert_eq!(level(&["=,="]).await.0, Some(67));
+    assert_eq!(level(&["info", "--for", "25h"]).await.0, Some(67));
+
+    let mut client = Client::of(&bed.address(Service::Gateway.name(1))).await;
+    let session = client.create("life").await;
+    let mut stream = client.attach(&session, "").await.unwrap();
+    responses(&mut stream, 1).await;
+    client.close(&session).await.unwrap();
     bed.finish().await;
 }
