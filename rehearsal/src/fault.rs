@@ -42,6 +42,14 @@ pub enum What {
         /// The limit.
         max: usize,
     },
+    /// A response is too long.
+    #[error("a response takes {bytes} bytes, and may take {max}")]
+    TooLong {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
     /// A server that took over, or did again what had been done before, came to something else.
     #[error(
         "a server that took the session over came to something else:\n  undisturbed:       {expected}\n  after a \

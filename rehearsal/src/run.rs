@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use model::Time;
-use session_core::{ContentId, ContentService, Next, Refusal};
+use session_core::{ContentId, ContentService, Next, Refusal, response_bytes_max};
 
 use crate::Rehearsal;
 use crate::fault::{Fault, What};
@@ -85,7 +85,11 @@ impl<S: ContentService> Server<S> {
             let before = context.clone();
             let next = self.service.next(content, context, self.now);
             match next {
-                Next::Respond { payload, last } => return Ok(Outcome::Response(payload.to_vec(), last)),
+                Next::Respond { payload, last } => {
+                    let (bytes, max) = (payload.len(), response_bytes_max(self.service.commit(content)));
+                    let response = Outcome::Response(payload.to_vec(), last);
+                    return if bytes > max { Err(What::TooLong { bytes, max }) } else { Ok(response) };
+                }
                 Next::At(_) | Next::Idle if *context != before => return Err(What::SilentChange),
                 Next::At(time) => self.now = time.max(self.now + Duration::from_millis(1)),
                 Next::Idle => return Ok(Outcome::Nothing),

@@ -8,7 +8,7 @@ use crate::{Fault, Rehearsal, What, rehearse};
 use bytes::Bytes;
 use model::{Time, UnitId};
 use serde::{Deserialize, Serialize};
-use session_core::{ContentId, ContentService, Next, Refusal, SharedState, UnitInfo};
+use session_core::{ContentId, ContentService, Next, Refusal, SharedState, UnitInfo, response_bytes_max};
 
 /// What is wrong with the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ enum Plant {
     NeverComes,
     /// Keeps whatever it hears.
     Hoarder,
+    /// Tells more in a response than fits one.
+    Chatter,
     /// Trusts a position in the context.
     Trust,
     /// Opens each session in another way.
@@ -110,6 +112,8 @@ impl ContentService for Board {
             payload += &context.skipped.to_string();
         } else if self.plant == Plant::Clock {
             payload += &format!("{now:?}");
+        } else if self.plant == Plant::Chatter {
+            payload = "x".repeat(response_bytes_max(None) + 1);
         }
         context.told += 1;
         Next::Respond { payload: payload.into(), last: false }
@@ -171,6 +175,12 @@ fn a_context_without_bounds_is_found() {
     assert_eq!(narrow.run(|| board(Plant::Nothing), &requests()), Ok(()));
     let fault = narrow.run(|| board(Plant::Hoarder), &requests()).expect_err("it is there to be found");
     assert!(matches!(fault.what, What::TooLarge { max: 100, .. }), "{fault}");
+}
+
+#[test]
+fn a_response_that_is_too_long_is_found() {
+    let max = response_bytes_max(None);
+    assert_eq!(found(Plant::Chatter).what, What::TooLong { bytes: max + 1, max });
 }
 
 #[test]

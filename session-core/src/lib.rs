@@ -34,7 +34,7 @@ pub use edition::{ContentId, Edition};
 pub use gateway::{Gateway, GatewayParams};
 pub use params::Params;
 pub use server::{Server, SessionStatus};
-pub use service::{ContentService, Next, Refusal, RefusalKind, SharedState, UnitInfo};
+pub use service::{ContentService, Next, Refusal, RefusalKind, SharedState, UnitInfo, response_bytes_max};
 pub use unit_db::{
     Components, Database, Happening, OrderRefusal, Ordered, Policy, PolicyChange, Rebuild, Relocation,
     Replaced, Session, Share, SharedStatus, Stage, Stalls, Tomb, Uncertain, Update, Version, Why,

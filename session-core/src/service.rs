@@ -100,12 +100,21 @@ pub trait SharedState: fmt::Debug + Send + DynClone {
 
 dyn_clone::clone_trait_object!(SharedState);
 
+/// How long a response may be, in bytes. A server sends a gateway several in one message, and one that is committed goes
+/// through the group first, where messages are shorter.
+pub const fn response_bytes_max(commit: Option<Level>) -> usize {
+    match commit {
+        None => 1 << 20,
+        Some(_) => 1 << 19,
+    }
+}
+
 /// What a primary does next in a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Sends this response at once. `last`: nothing follows unless a request changes that.
     Respond {
-        /// The response, as the client gets it.
+        /// The response, as the client gets it. At most [`response_bytes_max`] bytes.
         payload: Bytes,
         /// Whether the content is at its end.
         last: bool,
