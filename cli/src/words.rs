@@ -16,6 +16,17 @@ pub fn listed(items: &[&str]) -> String {
     }
 }
 
+/// How many digits of each of these ids are shown: so many that no two look alike, and eight at least. Ids of sessions that
+/// were opened within a minute begin alike.
+pub fn digits_of<'a>(ids: impl IntoIterator<Item = &'a str>) -> usize {
+    const DIGITS_MIN: usize = 8;
+    let mut ids: Vec<&str> = ids.into_iter().collect();
+    ids.sort_unstable();
+    let alike = |one: &str, other: &str| one.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+    let longest = ids.windows(2).map(|pair| alike(pair[0], pair[1])).max();
+    longest.map_or(DIGITS_MIN, |digits| DIGITS_MIN.max(digits + 1))
+}
+
 /// A time, to the millisecond, as RFC 3339 has it.
 pub fn time(it: &prost_types::Timestamp) -> String {
     let seconds = Duration::from_secs(it.seconds.try_into().unwrap_or_default());
@@ -33,6 +44,14 @@ mod tests {
         assert_eq!(counted(1, "view"), "1 view");
         assert_eq!(counted(0, "view"), "0 views");
         assert_eq!(counted(2, "view"), "2 views");
+    }
+
+    #[test]
+    fn no_two_ids_look_alike() {
+        assert_eq!(digits_of([]), 8);
+        assert_eq!(digits_of(["0123456789abcdef"]), 8);
+        assert_eq!(digits_of(["0123456789abcdef", "0123456789ffffff", "1"]), 11);
+        assert_eq!(digits_of(["02", "01"]), 8);
     }
 
     #[test]

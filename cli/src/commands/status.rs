@@ -16,7 +16,7 @@ use crate::cluster::state::State;
 use crate::operator;
 use crate::snapshot::{Addresses, Probe, Snapshot};
 use crate::table::Table;
-use crate::words::counted;
+use crate::words::{counted, digits_of};
 
 /// Show the configuration of the cluster, its groups, and for each session who serves it and how fresh its context is.
 ///
@@ -282,8 +282,6 @@ pub fn milliseconds(duration: Option<&PbDuration>) -> u64 {
 
 impl std::fmt::Display for Status {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        /// As many digits of a session's id tell it from others.
-        const ID_DIGITS: usize = 8;
         let mut daemons = Table::new(["DAEMON", "CONFIGURATION", "PHASE", "MEMBERS", "PROCESSES", "GROUPS"]);
         for it in &self.daemons {
             let members: Vec<&str> = it.members.iter().map(|daemon| without_boot(daemon)).collect();
@@ -329,9 +327,10 @@ impl std::fmt::Display for Status {
             "REQUESTS",
             "CONTEXT AGE",
         ]);
+        let digits = digits_of(self.sessions.iter().map(|it| it.session.as_str()));
         for it in &self.sessions {
             sessions.row([
-                it.session.chars().take(ID_DIGITS).collect(),
+                it.session.chars().take(digits).collect(),
                 it.unit.clone(),
                 it.primary.clone(),
                 it.backups.join(" "),

@@ -8,9 +8,7 @@ use serde::Serialize;
 use super::ask::{Sessions, id_of, unit_of};
 use crate::commands::status::milliseconds;
 use crate::table::Table;
-
-/// As many digits of a session's id tell it from others.
-const ID_DIGITS: usize = 8;
+use crate::words::digits_of;
 
 /// A list of sessions.
 #[derive(Debug, Serialize)]
@@ -120,9 +118,10 @@ impl fmt::Display for Roll {
             "RESPONSES",
             "EDITION",
         ]);
+        let digits = digits_of(self.sessions.iter().map(|it| it.session.as_str()));
         for it in &self.sessions {
             table.row([
-                it.session.chars().take(ID_DIGITS).collect(),
+                it.session.chars().take(digits).collect(),
                 it.unit.clone(),
                 it.state.to_owned(),
                 it.primary().to_owned(),
