@@ -75,6 +75,10 @@ impl driver::Effects<Output> for Effects {
                     span.in_scope(|| tracing::info!(%session, peer = %server, %fence, reason, duration_ms, requests_lost, "taken over"));
                     self.measures.take_over(why, gap, requests_lost);
                 }
+                Output::Displaced { session, before, after } => {
+                    tracing::debug!(%session, before, after, "responses are left out, or come again");
+                    self.measures.displace(before, after);
+                }
                 Output::Stale { link, session } => {
                     self.measures.stale.inc();
                     tracing::debug!(link = link.0, %session, "out of date: ignored");

@@ -26,6 +26,8 @@ pub(crate) struct Measures {
     pub(crate) attaches: Counters,
     /// Streams of clients that this gateway ended, by reason.
     pub(crate) stream_ends: Counters,
+    skipped: Counter,
+    resent: Counter,
     replies: Counters,
     refusals: Counters,
     rejections: Counters,
@@ -57,6 +59,8 @@ impl Measures {
             fenced: to
                 .counter("primary_conflicts", "Servers that were told that a session has another primary"),
             responses: to.counter("responses_delivered", "Responses that clients were passed"),
+            skipped: to.counter("responses_skipped", "Responses that were left out when a server took over"),
+            resent: to.counter("responses_resent", "Responses that came again when a server took over"),
             late_multicasts: to.counter("gateway_late_multicasts", "Multicasts that have to be repeated"),
             attaches: to.counters(
                 "gateway_attaches",
@@ -133,6 +137,12 @@ impl Measures {
         self.stream_ends.get_or_create(&[("reason", reason_of(failure))]).inc();
     }
 
+    /// A stream goes on after another response than the last one.
+    pub(crate) fn displace(&self, before: u64, after: u64) {
+        self.skipped.inc_by(after.saturating_sub(before));
+        self.resent.inc_by(before.saturating_sub(after));
+    }
+
     /// Another server serves a client.
     pub(crate) fn take_over(&self, why: Change, gap: std::time::Duration, requests_lost: u64) {
         let outcome = if requests_lost > 0 { "requests_lost" } else { "complete" };
@@ -194,5 +204,19 @@ pub(crate) fn cause(why: Change) -> &'static str {
         Change::Suspended => "suspended",
         Change::Stalled => "stalled",
         Change::Moved => "moved",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_and_what_comes_again_are_counted_apart() {
+        let mut metrics = Metrics::new("gateway", "test".parse().unwrap(), "gateway-1".parse().unwrap());
+        let measures = Measures::new(&mut metrics);
+        measures.displace(4, 1);
+        measures.displace(2, 4);
+        assert_eq!((measures.resent.get(), measures.skipped.get()), (3, 2));
     }
 }

@@ -210,7 +210,7 @@ impl<S: Service> Running<S> {
             measures: measures.clone(),
         };
         let seen = machine.clone();
-        let look = move || measures.clone().look(seen.clone());
+        let look = move || measures.clone().look(seen.clone(), clock);
         config.ops.serve(metrics, health.clone(), stop.clone(), look).await?;
         let bound = listener.bound();
         let running = Running {

@@ -1,11 +1,12 @@
 //! What a content server counts, and what it looks up when somebody wants to see its metrics.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::trace::Role;
 use session_core::Server;
-use svc_kit::driver::Handle;
-use svc_kit::metrics::{Counter, Counters, Gauge, Gauges, Metrics, whole};
+use svc_kit::driver::{Clock, Handle};
+use svc_kit::metrics::{Counter, Counters, Gauge, Gauges, Metrics, SecondsGauge, whole};
 
 use crate::Service;
 
@@ -27,6 +28,7 @@ pub(crate) struct Measures {
     sessions: Gauges,
     units: Gauge,
     attached: Gauge,
+    context_age: SecondsGauge,
 }
 
 /// All roles, so that one that nobody has is seen as a zero.
@@ -60,6 +62,11 @@ impl Measures {
             sessions: to.gauges("sessions", "Sessions of the units held here, by this server's role"),
             units: to.gauge("units", "Content units held here"),
             attached: to.gauge("server_attached", "Whether it is attached to its daemon: 1 or 0"),
+            context_age: to.add(
+                "context_age_seconds",
+                "For how long contexts have changed of which other servers do not know",
+                SecondsGauge::default(),
+            ),
         }
     }
 
@@ -75,23 +82,25 @@ impl Measures {
     }
 
     /// Looks up how the machine is.
-    pub(crate) async fn look<S: Service>(self: Arc<Self>, machine: Handle<Server<S>>) {
-        let seen = machine.ask(|server| {
+    pub(crate) async fn look<S: Service>(self: Arc<Self>, machine: Handle<Server<S>>, clock: Clock) {
+        let seen = machine.ask(move |server| {
             let mut by_role = ROLES.map(|_| 0);
             for session in server.sessions() {
                 if let Some(at) = ROLES.iter().position(|role| *role == session.role) {
                     by_role[at] += 1;
                 }
             }
-            (by_role, server.databases().count(), server.me().is_some())
+            let context_age = server.untold_since().map_or(Duration::ZERO, |since| clock.now().since(since));
+            (by_role, server.databases().count(), server.me().is_some(), context_age)
         });
         // One that has stopped is about to end.
-        let Ok((by_role, units, is_attached)) = seen.await else { return };
+        let Ok((by_role, units, is_attached, context_age)) = seen.await else { return };
         for (role, count) in ROLES.into_iter().zip(by_role) {
             self.sessions.get_or_create(&[("role", word(role))]).set(whole(count));
         }
         self.units.set(whole(units));
         self.attached.set(is_attached.into());
+        self.context_age.set(context_age.as_secs_f64());
     }
 }
 

@@ -7,6 +7,8 @@
 //! [`docs/observability.md`]: ../../docs/observability.md
 
 use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use model::Name;
 use prometheus_client::collector::Collector;
@@ -15,11 +17,15 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Metric, Registry};
+use tokio::runtime::RuntimeMetrics;
 
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::family::Family;
 pub use prometheus_client::metrics::gauge::Gauge;
 pub use prometheus_client::metrics::histogram::Histogram;
+
+/// A gauge of a time in seconds.
+pub type SecondsGauge = Gauge<f64, AtomicU64>;
 
 /// What every metric of this project begins with.
 const PREFIX: &str = "handover";
@@ -46,6 +52,9 @@ impl Metrics {
     pub fn new(service: &'static str, cluster: Name, name: Name) -> Metrics {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Process));
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            registry.register_collector(Box::new(Runtime(runtime.metrics())));
+        }
         let who = vec![
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("service", service.to_owned()),
@@ -169,6 +178,35 @@ impl Collector for Process {
     }
 }
 
+/// What the runtime says of itself, which carries out all tasks of this process.
+#[derive(Debug)]
+struct Runtime(RuntimeMetrics);
+
+impl Collector for Runtime {
+    #[allow(clippy::cast_precision_loss, reason = "metrics are floating point numbers")]
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let workers = self.0.num_workers();
+        let busy: Duration = (0..workers).map(|worker| self.0.worker_total_busy_duration(worker)).sum();
+        let busy = ConstCounter::new(busy.as_secs_f64());
+        let described = "Time for which workers had something to do.";
+        busy.encode(encoder.encode_descriptor(
+            "tokio_busy_seconds",
+            described,
+            None,
+            MetricType::Counter,
+        )?)?;
+        for (name, help, value) in [
+            ("tokio_workers", "Threads that carry out tasks.", workers),
+            ("tokio_alive_tasks", "Tasks that have not ended.", self.0.num_alive_tasks()),
+            ("tokio_global_queue_depth", "Tasks that wait for a worker.", self.0.global_queue_depth()),
+        ] {
+            let gauge = ConstGauge::new(value as f64);
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        Ok(())
+    }
+}
+
 /// [`EncodeMetric`] in a form that can be passed by reference, whatever is encoded.
 trait Encode {
     fn encode_into(&self, encoder: prometheus_client::encoding::MetricEncoder<'_>) -> fmt::Result;
@@ -237,6 +275,15 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_runtime_tells_what_it_has_to_do() {
+        let text = metrics().text().unwrap();
+        for line in ["tokio_workers 1.0", "tokio_alive_tasks 0.0", "tokio_global_queue_depth 0.0"] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        assert!(text.contains("tokio_busy_seconds_total "), "{text}");
     }
 
     #[test]

@@ -133,6 +133,9 @@ pub enum Output {
         /// Acknowledged requests that were lost with the servers before.
         requests_lost: u64,
     },
+    /// A stream goes on after response `after`, and not after `before`, the last one that the client has: the unit has it so
+    /// when a server takes over. What is left out, or comes again, is counted.
+    Displaced { session: SessionId, before: u64, after: u64 },
     /// A server spoke out of turn, on a stream that is not its own any more; it was ignored.
     Stale { link: LinkId, session: SessionId },
     /// For observers.

@@ -165,11 +165,13 @@ impl Gateway {
         let Start { requests_lost, cursor, uncertain, merged, rebuilt } = start;
         let server = self.links.get(&link).copied();
         let Some(entry) = self.served(place, out) else { return };
-        let elsewhere = entry.position.responses().is_some_and(|responses| responses != cursor.responses);
-        if elsewhere && !uncertain {
+        let after = cursor.responses;
+        let elsewhere = entry.position.responses().filter(|before| *before != after);
+        if elsewhere.is_some() && !uncertain {
             out.push(Output::Stale { link, session });
             return;
         }
+        out.extend(elsewhere.map(|before| Output::Displaced { session, before, after }));
         let begins = entry.expected.is_none();
         entry.watch.hear(now);
         entry.start_stream(cursor);

@@ -220,6 +220,7 @@ fn shown(output: Output) -> String {
             format!("stalled by {}", server.map_or_else(|| "nobody".into(), |it| format!("{it}")))
         }
         Output::Stale { link, .. } => format!("stale {}", link.0),
+        Output::Displaced { before, after, .. } => format!("after {after} instead of {before}"),
         Output::TakenOver { why, gap, .. } => format!("taken over: {why:?}, after {} ms", gap.as_millis()),
         Output::Trace(event) => format!("{event:?}"),
     }
@@ -657,9 +658,10 @@ fn a_stream_that_nobody_asked_for_starts_where_the_server_is_and_the_window_move
     bench.claim(B, 2, 0);
     bench.started(B, 3, 1);
     assert_eq!(bench.respond(B, 3, 2), ["stale 2"], "this one was asked for");
-    assert_eq!(bench.server(B, uncertain(1)), [MOVED, "client 1: taken over by b", "client 1: merged"]);
+    let told = ["after 1 instead of 4", MOVED, "client 1: taken over by b", "client 1: merged"];
+    assert_eq!(bench.server(B, uncertain(1)), told);
     assert_eq!(bench.respond(B, 3, 2).len(), 1, "the client has it already, and gets it again");
-    assert_eq!(bench.server(B, uncertain(3)), NOTHING, "one is left out: nothing new about who serves");
+    assert_eq!(bench.server(B, uncertain(3)), ["after 3 instead of 2"], "nothing new about who serves");
     assert_eq!(bench.respond(B, 3, 3), ["stale 2"]);
     assert_eq!(bench.respond(B, 3, 4).len(), 1);
     assert_eq!(bench.consume(9), NOTHING, "it cannot have taken that yet");

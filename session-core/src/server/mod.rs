@@ -112,6 +112,12 @@ impl<S: ContentService> Server<S> {
         Some(status_of(unit, state, id, state.database.sessions().get(&id)?))
     }
 
+    /// Since when there is something in sessions served here that the others have not been told: what a takeover now would
+    /// have to do without.
+    pub fn untold_since(&self) -> Option<Time> {
+        self.units.values().filter_map(|state| state.dirty_since).min()
+    }
+
     fn attached(&mut self, me: ProcessId, out: &mut Vec<Output>) {
         self.detached(out);
         if self.drain != Drain::No {

@@ -432,12 +432,14 @@ fn contexts_are_propagated_at_the_start_and_then_each_period() {
     let mut cluster = Cluster::playing();
     cluster.grant("a", 1, Resume::Beginning, 1);
     cluster.wait(Duration::ZERO);
-    assert_eq!(cluster.status("b").responses, 1);
+    assert_eq!((cluster.status("b").responses, cluster.servers["a"].untold_since()), (1, None));
+    let since = cluster.now;
     cluster.credit("a", 1, 4);
     cluster.wait(PERIOD - Duration::from_millis(1));
     assert_eq!((cluster.status("a").responses, cluster.status("b").responses), (4, 1));
+    assert_eq!(cluster.servers["a"].untold_since(), Some(since));
     cluster.wait(Duration::from_millis(1));
-    assert_eq!(cluster.status("b").responses, 4);
+    assert_eq!((cluster.status("b").responses, cluster.servers["a"].untold_since()), (4, None));
 }
 
 #[test]

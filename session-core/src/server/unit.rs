@@ -25,6 +25,8 @@ pub(super) struct Unit<C> {
     /// Sessions served here whose context changed since it was last propagated.
     pub(super) dirty: BTreeSet<SessionId>,
     pub(super) propagate_at: Option<Time>,
+    /// Since when the others have not been told of some of them.
+    pub(super) dirty_since: Option<Time>,
     /// When the database last heard of each session's context.
     pub(super) heard: BTreeMap<SessionId, Time>,
     /// Whether this server has left the content group, to be gone soon.
@@ -40,6 +42,7 @@ impl<C> Unit<C> {
             held: BTreeMap::new(),
             dirty: BTreeSet::new(),
             propagate_at: None,
+            dirty_since: None,
             heard: BTreeMap::new(),
             has_left: false,
         }
@@ -57,6 +60,7 @@ impl<C> Unit<C> {
         let serves = |held: &Held<C>| matches!(held.serving, Serving::Streaming { .. });
         if self.held.get(&session).is_some_and(serves) {
             self.dirty.insert(session);
+            self.dirty_since.get_or_insert(now);
             let due = now + self.database.policy().period;
             self.propagate_at = self.propagate_at.or(Some(due));
         }
@@ -71,6 +75,7 @@ impl<C> Unit<C> {
     /// A new primary propagates at once: until then a second failure would go back to what the first one left.
     pub(super) fn propagate_soon(&mut self, now: Time, session: SessionId) {
         self.dirty.insert(session);
+        self.dirty_since.get_or_insert(now);
         self.propagate_at = Some(now);
     }
 }
@@ -84,6 +89,7 @@ where
     pub(super) fn propagate(&mut self, unit: &UnitId, bytes_max: usize, out: &mut Vec<Output>) {
         const UPDATE_OVERHEAD: usize = 128;
         self.propagate_at = None;
+        self.dirty_since = None;
         let (mut batch, mut size) = (Vec::new(), 0);
         for session in core::mem::take(&mut self.dirty) {
             let Some(held) = self.held.get_mut(&session).filter(|held| held.role == Role::Primary) else {

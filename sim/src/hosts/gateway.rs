@@ -108,7 +108,7 @@ impl GatewayHost {
                     }
                 }
                 Output::Stalled { .. } => scene.happens(Happens::Stall),
-                Output::Stale { .. } | Output::TakenOver { .. } => {}
+                Output::Stale { .. } | Output::TakenOver { .. } | Output::Displaced { .. } => {}
                 Output::Trace(event) => scene.trace(event),
             }
         }
