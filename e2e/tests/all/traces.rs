@@ -66,7 +66,13 @@ async fn a_trace_goes_on_when_the_primary_is_killed() {
     assert_eq!(takeover.attribute("to"), Some(second.as_str()));
     assert!(takeover.attribute("from").is_some_and(|from| from.starts_with(daemon_of(first).as_str())));
     let switch = collector.span("the gateway's part", |span| is_of(span, &trace, "session.switch")).await;
-    assert_eq!((&switch.by, &switch.links), (&open.by, &vec![takeover.id]));
+    assert_eq!((&switch.by, &switch.links), (&open.by, &vec![takeover.id.clone()]));
+
+    assert!(bed.terminate(second).await.success());
+    let third = serving(&mut stream, true).await;
+    let by_third = |span: &Span| is_of(span, &trace, "session.takeover") && span.by.ends_with(third.as_str());
+    let next = collector.span("a second takeover", by_third).await;
+    assert_eq!(next.links, [takeover.id], "and so on");
 
     client.close(&session).await.unwrap();
     let close = collector.span("the end", |span| is_of(span, &trace, "session.close")).await;
@@ -77,7 +83,7 @@ async fn a_trace_goes_on_when_the_primary_is_killed() {
     let log = std::fs::read_to_string(bed.dir().join("logs/gateway-1.log")).unwrap();
     let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let told: Vec<_> = lines.filter(|line| line["msg"] == "taken over").collect();
-    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told.len(), 2, "{told:?}");
     assert_eq!((&told[0]["trace_id"], &told[0]["span_id"]), (&trace.into(), &switch.id.into()));
     bed.finish().await;
 }
