@@ -7,7 +7,7 @@ use session_core::gateway::{Change, Failure, Reply};
 use svc_kit::driver::Handle;
 use svc_kit::metrics::{Counter, Counters, Family, Gauge, Gauges, Histogram, Labels, Metrics, whole};
 
-use crate::status::reason_of;
+use crate::status::{TOO_MANY_CALLS, reason_of};
 
 /// The metrics of a gateway.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(crate) struct Measures {
     pub(crate) attaches: Counters,
     /// Streams of clients that this gateway ended, by reason.
     pub(crate) stream_ends: Counters,
+    /// Calls beyond what a client may make.
+    pub(crate) too_many_calls: Counter,
     skipped: Counter,
     resent: Counter,
     replies: Counters,
@@ -52,6 +54,12 @@ impl Measures {
                 drop(migrations.get_or_create(&[("reason", cause(why)), ("outcome", outcome)]));
             }
         }
+        let rejections = to.counters(
+            "admission_rejected",
+            "Calls that were refused at a limit, by reason",
+            "reason",
+            &["TOO_MANY_SESSIONS", "TOO_MANY_REQUESTS", TOO_MANY_CALLS],
+        );
         Measures {
             stale: to
                 .counter("responses_deduplicated", "Messages of servers that were out of date, and ignored"),
@@ -99,12 +107,8 @@ impl Measures {
                     "REQUEST_REFUSED",
                 ],
             ),
-            rejections: to.counters(
-                "admission_rejected",
-                "Calls that were refused at a limit, by reason",
-                "reason",
-                &["TOO_MANY_SESSIONS", "TOO_MANY_REQUESTS"],
-            ),
+            too_many_calls: rejections.get_or_create_owned(&[("reason", TOO_MANY_CALLS)]),
+            rejections,
             migrations,
             gap: to
                 .seconds("migration_gap_seconds", "How long a client heard nothing when its server changed"),

@@ -78,6 +78,13 @@ impl Sessions {
         reply
     }
 
+    /// Who calls, if that is known and it may.
+    fn admit<T>(&self, request: &Request<T>) -> Result<Option<Principal>, Status> {
+        self.rates.admit(request).inspect_err(|_| {
+            self.measures.too_many_calls.inc();
+        })
+    }
+
     /// Attaches a client. If it is gone by the time of the answer, its stream is dropped, and that detaches it.
     async fn attach(&self, principal: Option<Principal>, request: AttachRequest) -> Result<Client, Status> {
         let (unit, session) = wire::session("name", &request.name)?;
@@ -124,7 +131,7 @@ impl SessionService for Sessions {
         &self,
         request: Request<ListContentUnitsRequest>,
     ) -> Result<Response<ListContentUnitsResponse>, Status> {
-        self.rates.admit(&request)?;
+        self.admit(&request)?;
         let reply = self.ask(self.desk.call(None), Input::List).await?;
         let Reply::Units(units) = reply else { unreachable!("a list is answered by {reply:?}") };
         let content_units = units.into_iter().map(wire::content_unit).collect();
@@ -135,7 +142,7 @@ impl SessionService for Sessions {
         &self,
         request: Request<CreateSessionRequest>,
     ) -> Result<Response<CreateSessionResponse>, Status> {
-        let principal = self.rates.admit(&request)?;
+        let principal = self.admit(&request)?;
         let unit = wire::unit("parent", &request.into_inner().parent)?;
         let session = SessionId::new(Uuid::now_v7().as_u128());
         let shown = Secret::new(Uuid::new_v4().as_u128());
@@ -149,7 +156,7 @@ impl SessionService for Sessions {
     }
 
     async fn attach(&self, request: Request<AttachRequest>) -> Result<Response<Self::AttachStream>, Status> {
-        let principal = self.rates.admit(&request)?;
+        let principal = self.admit(&request)?;
         let (sessions, request) = (self.clone(), request.into_inner());
         let attaching = async move { Sessions::attach(&sessions, principal, request).await };
         let attaching = tokio::spawn(attaching.in_current_span());
@@ -161,7 +168,7 @@ impl SessionService for Sessions {
         &self,
         request: Request<SendRequestRequest>,
     ) -> Result<Response<SendRequestResponse>, Status> {
-        let principal = self.rates.admit(&request)?;
+        let principal = self.admit(&request)?;
         let SendRequestRequest { name, secret, number, operation } = request.into_inner();
         let (_, session) = wire::session("name", &name)?;
         let secret = bound(wire::secret("secret", &secret)?, principal.as_ref());
@@ -178,7 +185,7 @@ impl SessionService for Sessions {
         &self,
         request: Request<CloseSessionRequest>,
     ) -> Result<Response<CloseSessionResponse>, Status> {
-        let principal = self.rates.admit(&request)?;
+        let principal = self.admit(&request)?;
         let CloseSessionRequest { name, secret } = request.into_inner();
         let (unit, session) = wire::session("name", &name)?;
         let secret = bound(wire::secret("secret", &secret)?, principal.as_ref());

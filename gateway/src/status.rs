@@ -57,9 +57,12 @@ pub(crate) fn of(failure: Failure) -> Status {
     }
 }
 
-/// The status for a client that calls more often than it may.
+/// Why a client is refused that calls more often than it may.
+pub(crate) const TOO_MANY_CALLS: &str = "TOO_MANY_CALLS";
+
+/// The status for such a client.
 pub(crate) fn too_many_calls(wait: Duration) -> Status {
-    exhausted("TOO_MANY_CALLS", "more calls in a short time than this client may make", wait)
+    exhausted(TOO_MANY_CALLS, "more calls in a short time than this client may make", wait)
 }
 
 /// Why a call failed or a stream ended, in the contract's word for it.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use e2e::deadline::{until, within};
 use e2e::rpc::{assert_refused, channel, response};
+use e2e::scrape::metrics;
 use e2e::{Bed, Plan};
 use handover_cli::cluster::Service;
 use model::Name;
@@ -218,6 +219,8 @@ async fn who_calls_too_often_waits_and_holds_up_nobody_else() {
     };
     assert_refused::<()>(Err(refused), (Code::ResourceExhausted, "TOO_MANY_CALLS"));
     alice.list().await.unwrap();
+    let metrics = metrics(&bed.ops(Service::Gateway.name(1))).await;
+    assert_eq!(metrics.sum("handover_admission_rejected_total", &["reason=\"TOO_MANY_CALLS\""]), 1.0);
     end(bed).await;
 }
 
