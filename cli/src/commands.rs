@@ -3,6 +3,7 @@
 mod certs;
 mod check;
 mod content;
+mod cordon;
 mod demo;
 mod drain;
 mod found;
@@ -76,6 +77,10 @@ enum Command {
     Policy(policy::Args),
     #[command(about = "Found the state that the sessions on a unit share")]
     Found(found::Args),
+    #[command(about = "Have a content server take no new sessions, and keep those that it has")]
+    Cordon(cordon::Args),
+    #[command(about = "Have a content server take its share of sessions again")]
+    Uncordon(cordon::Args),
     #[command(about = "Have a content server hand its sessions over and end")]
     Drain(drain::Args),
     #[command(about = "Show the settings that a process runs with, and what set them")]
@@ -138,6 +143,8 @@ pub fn main() -> ExitCode {
         Command::Move(args) => exit(on_runtime(relocate::run(args))),
         Command::Policy(args) => exit(on_runtime(policy::run(args))),
         Command::Found(args) => exit(on_runtime(found::run(args))),
+        Command::Cordon(args) => exit(on_runtime(cordon::cordon(args))),
+        Command::Uncordon(args) => exit(on_runtime(cordon::uncordon(args))),
         Command::Drain(args) => exit(on_runtime(drain::run(args))),
         Command::Config(args) => exit(on_runtime(process::config(args))),
         Command::LogLevel(args) => exit(on_runtime(process::log_level(args))),

@@ -125,6 +125,7 @@ fn event(server: Name, happening: &Happening) -> pb::SessionEvent {
         Happening::ClientLeft => plain(Kind::Detached),
         Happening::Closed => plain(Kind::Closed),
         Happening::Expired => plain(Kind::Expired),
+        Happening::Dismissed => plain(Kind::Dismissed),
     }
 }
 
@@ -132,6 +133,7 @@ fn reason(why: Why) -> pb::HandoverReason {
     match why {
         Why::Vacant => pb::HandoverReason::Vacant,
         Why::Lost => pb::HandoverReason::Lost,
+        Why::Drained => pb::HandoverReason::Drained,
         Why::Unable => pb::HandoverReason::Unable,
         Why::Ordered => pb::HandoverReason::Ordered,
         Why::Balance => pb::HandoverReason::Balance,

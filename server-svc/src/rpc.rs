@@ -64,11 +64,11 @@ impl<S: Service> ServerService for Operators<S> {
         let seen = self.machine.ask(move |server| {
             let process = server.me().as_ref().map(ProcessId::to_string).unwrap_or_default();
             let unit = |(unit, database)| unit_status(server, now, unit, database);
-            (process, server.databases().map(unit).collect())
+            (process, server.databases().map(unit).collect(), server.is_cordoned())
         });
-        let (process, units) = seen.await.map_err(|_| stopping())?;
+        let (process, units, cordoned) = seen.await.map_err(|_| stopping())?;
         let (name, refused_messages) = (self.name.to_string(), self.measures.refused.get());
-        Ok(Response::new(pb::GetStatusResponse { name, process, units, refused_messages }))
+        Ok(Response::new(pb::GetStatusResponse { name, process, units, refused_messages, cordoned }))
     }
 
     async fn list_sessions(
@@ -175,6 +175,32 @@ impl<S: Service> ServerService for Operators<S> {
         let voters = shared.map(|it| it.voters).unwrap_or_default();
         tracing::info!(unit = name, anew, ?voters, "an operator founds the shared state");
         Ok(Response::new(pb::FoundStateResponse { voters }))
+    }
+
+    async fn cordon(&self, _: Request<pb::CordonRequest>) -> Result<Response<pb::CordonResponse>, Status> {
+        self.order(|ticket| Input::Cordon { ticket, on: true }).await?;
+        tracing::info!("an operator cordons this server");
+        Ok(Response::new(pb::CordonResponse {}))
+    }
+
+    async fn uncordon(
+        &self,
+        _: Request<pb::UncordonRequest>,
+    ) -> Result<Response<pb::UncordonResponse>, Status> {
+        self.order(|ticket| Input::Cordon { ticket, on: false }).await?;
+        tracing::info!("an operator uncordons this server");
+        Ok(Response::new(pb::UncordonResponse {}))
+    }
+
+    async fn close_session(
+        &self,
+        request: Request<pb::CloseSessionRequest>,
+    ) -> Result<Response<pb::CloseSessionResponse>, Status> {
+        let name = request.into_inner().name;
+        let (unit, session) = wire::session("name", &name).map_err(wire::malformed)?;
+        self.order(|ticket| Input::Dismiss { ticket, unit, session }).await?;
+        tracing::info!(session = name, "an operator closes a session");
+        Ok(Response::new(pb::CloseSessionResponse {}))
     }
 
     type DrainStream = Progress;

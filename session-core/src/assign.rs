@@ -10,7 +10,7 @@ use core::cmp::Reverse;
 
 use model::{Digest, Fence, GroupViewId, ProcessId, SessionId};
 
-use crate::unit_db::{Holdings, Policy, Replaced, Session};
+use crate::unit_db::{Holdings, Intents, Policy, Replaced, Session};
 
 /// How much each member does for the sessions of one unit. Counted from the database, never measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,11 +83,16 @@ impl Loads {
     }
 
     /// The servers with the most and the least sessions to serve, if a move from one to the other helps. Only
-    /// `givers` have a session that may be moved.
-    fn imbalance(&self, givers: &BTreeSet<ProcessId>) -> Option<(ProcessId, ProcessId)> {
+    /// `givers` have a session that may be moved, and only `takers` take one.
+    fn imbalance(
+        &self,
+        givers: &BTreeSet<ProcessId>,
+        takers: impl Fn(ProcessId) -> bool,
+    ) -> Option<(ProcessId, ProcessId)> {
         let giving = self.0.iter().filter(|(id, _)| givers.contains(id));
         let (busiest, most) = giving.max_by_key(|(id, load)| (load.primaries, Reverse(**id)))?;
-        let (idlest, least) = self.0.iter().min_by_key(|(id, load)| (load.primaries, **id))?;
+        let taking = self.0.iter().filter(|(id, _)| takers(**id));
+        let (idlest, least) = taking.min_by_key(|(id, load)| (load.primaries, **id))?;
         (most.primaries > least.primaries + 1).then_some((*busiest, *idlest))
     }
 }
@@ -104,6 +109,8 @@ pub(crate) struct Assignment<'a> {
     pub(crate) members: &'a BTreeSet<ProcessId>,
     /// Which editions each of them holds.
     pub(crate) holdings: &'a Holdings,
+    /// What each of them means to take on.
+    pub(crate) intents: &'a Intents,
     pub(crate) policy: Policy,
     /// The view in which fences are given out.
     pub(crate) view: GroupViewId,
@@ -133,7 +140,7 @@ impl Assignment<'_> {
             return before != (None, Vec::new());
         }
         if is_lost {
-            let lightest = || self.loads.lightest_primary(id, |server| able.contains(&server));
+            let lightest = || self.best_primary(id, |server| able.contains(&server));
             let heir = session.backups.first().copied().or_else(lightest);
             if heir != session.primary {
                 self.appoint(session, heir);
@@ -141,13 +148,31 @@ impl Assignment<'_> {
         }
         session.backups.truncate(usize::from(self.policy.backups));
         while session.backups.len() < usize::from(self.policy.backups) {
-            let Some(backup) = self.loads.lightest_backup(id, session, |it| able.contains(&it)) else {
+            let Some(backup) = self.best_backup(id, session, |it| able.contains(&it)) else {
                 break;
             };
             session.backups.push(backup);
         }
         self.loads.add(session);
         before != (session.primary, session.backups.clone())
+    }
+
+    /// Who does least of those who `can`: of those who take their share, or else of all.
+    fn best_primary(&self, id: SessionId, can: impl Fn(ProcessId) -> bool) -> Option<ProcessId> {
+        let takes = |server| self.intents.is_open(server) && can(server);
+        self.loads.lightest_primary(id, takes).or_else(|| self.loads.lightest_primary(id, &can))
+    }
+
+    /// As [`Assignment::best_primary`], the best further backup.
+    fn best_backup(
+        &self,
+        id: SessionId,
+        session: &Session,
+        can: impl Fn(ProcessId) -> bool,
+    ) -> Option<ProcessId> {
+        let takes = |server| self.intents.is_open(server) && can(server);
+        let best = self.loads.lightest_backup(id, session, takes);
+        best.or_else(|| self.loads.lightest_backup(id, session, &can))
     }
 
     /// The members that can serve the session.
@@ -181,7 +206,9 @@ impl Assignment<'_> {
         while moved.len() < moves_max {
             let movable = sessions.values().filter(|session| !session.placed);
             let givers = movable.filter_map(|session| session.primary).collect();
-            let Some((busiest, idlest)) = self.loads.imbalance(&givers) else { break };
+            let Some((busiest, idlest)) = self.loads.imbalance(&givers, |it| self.intents.is_open(it)) else {
+                break;
+            };
             let Some((id, session)) = self.candidate(sessions, busiest, idlest) else { break };
             self.hand_over(session, idlest);
             moved.push(id);
@@ -208,7 +235,7 @@ impl Assignment<'_> {
     /// Who could serve the session in place of its primary: the member that does least.
     pub(crate) fn elsewhere(&self, id: SessionId, session: &Session) -> Option<ProcessId> {
         let can = |server| Some(server) != session.primary && self.can_serve(server, session);
-        self.loads.lightest_primary(id, can)
+        self.best_primary(id, can)
     }
 
     /// Replaces a primary of which nothing comes, if anybody else is there: by the first backup, or whoever has least to
@@ -222,7 +249,7 @@ impl Assignment<'_> {
         };
         let heir = backup
             .filter(|backup| !is_suspect(*backup))
-            .or_else(|| self.loads.lightest_primary(id, unsuspected))
+            .or_else(|| self.best_primary(id, unsuspected))
             .or(backup)
             .or_else(|| self.elsewhere(id, session));
         let Some(heir) = heir else { return false };
@@ -232,7 +259,7 @@ impl Assignment<'_> {
         let wanted = usize::from(self.policy.backups);
         while session.backups.len() < wanted {
             let can = |server| Some(server) != before && self.can_serve(server, session);
-            let Some(backup) = self.loads.lightest_backup(id, session, can) else { break };
+            let Some(backup) = self.best_backup(id, session, can) else { break };
             session.backups.push(backup);
         }
         session.backups.extend(before.filter(|_| session.backups.len() < wanted));
@@ -306,6 +333,7 @@ mod tests {
         all: BTreeMap<SessionId, Session>,
         fences: u64,
         backups: u8,
+        intents: Intents,
     }
 
     impl Sessions {
@@ -314,6 +342,7 @@ mod tests {
                 all: (1..=count).map(|id| (SessionId::new(id), session())).collect(),
                 fences: 0,
                 backups,
+                intents: Intents::default(),
             }
         }
 
@@ -324,6 +353,7 @@ mod tests {
             let mut assignment = Assignment {
                 members,
                 holdings: &holdings(members),
+                intents: &self.intents,
                 policy,
                 view: GroupViewId::NONE,
                 fences: &mut self.fences,
@@ -377,7 +407,8 @@ mod tests {
             let policy = Policy { backups: 0, ..Policy::default() };
             let (view, fences) = (GroupViewId::NONE, &mut 0);
             let (holdings, loads) = (&holdings(&members), &mut loads);
-            let mut assignment = Assignment { members: &members, holdings, policy, view, fences, loads };
+            let (members, intents) = (&members, &Intents::default());
+            let mut assignment = Assignment { members, holdings, intents, policy, view, fences, loads };
             assignment.assign(SessionId::new(id), &mut alone);
             alone.primary
         });

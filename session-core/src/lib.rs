@@ -36,6 +36,6 @@ pub use params::Params;
 pub use server::{Server, SessionStatus};
 pub use service::{ContentService, Next, Refusal, RefusalKind, SharedState, UnitInfo, response_bytes_max};
 pub use unit_db::{
-    Components, Database, Happening, OrderRefusal, Ordered, Policy, PolicyChange, Rebuild, Relocation,
-    Replaced, Session, Share, SharedStatus, Stage, Stalls, Tomb, Uncertain, Update, Version, Why,
+    Components, Database, Happening, Intent, OrderRefusal, Ordered, Policy, PolicyChange, Rebuild,
+    Relocation, Replaced, Session, Share, SharedStatus, Stage, Stalls, Tomb, Uncertain, Update, Version, Why,
 };

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::credit::{Credit, response_bytes};
 use crate::edition::{Edition, unopened};
 use crate::service::{Refusal, UnitInfo};
-use crate::unit_db::{PolicyChange, Share, Update};
+use crate::unit_db::{Intent, PolicyChange, Share, Update};
 
 /// One life of a gateway, and where servers reach it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -254,6 +254,20 @@ pub enum ContentMessage {
         parts: u32,
         /// The part.
         share: Share,
+    },
+    /// The sender means to take on this much from here on.
+    Intend {
+        /// How much.
+        intent: Intent,
+        /// Which order of the sender's this is, for its answer.
+        ticket: u64,
+    },
+    /// An operator closes the session.
+    Dismiss {
+        /// The session.
+        session: SessionId,
+        /// Which order of the sender's this is, for its answer.
+        ticket: u64,
     },
 }
 

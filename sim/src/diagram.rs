@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use model::trace::{Event, Role};
 use model::{Configuration, Fence, GroupName, GroupView, Name, ProcessId, SessionId, Time};
+use session_core::Intent;
 use session_core::gateway::ClientEvent;
 use session_core::message::{
     ContentMessage, Cursor, Resume, ServiceMessage, SessionMessage, ToGateway, ToServer, decode,
@@ -201,6 +202,12 @@ impl Diagram {
                 let numbers: Vec<String> = editions.iter().map(ToString::to_string).collect();
                 format!("holds editions {}", numbers.join(", "))
             }
+            ContentMessage::Intend { intent, .. } => match intent {
+                Intent::Open => "takes its share".into(),
+                Intent::Cordoned => "takes nothing new".into(),
+                Intent::Leaving => "leaves".into(),
+            },
+            ContentMessage::Dismiss { session, .. } => format!("dismiss {}", self.session(*session)),
             ContentMessage::State { class, .. } => format!("the database of {{{}}}", self.processes(class)),
         }
     }

@@ -51,7 +51,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn find(snapshot: &Snapshot, name: Name) -> anyhow::Result<&Address> {
+/// Where the server of this name is.
+pub(super) fn find(snapshot: &Snapshot, name: Name) -> anyhow::Result<&Address> {
     let mut is_silent = true;
     for (at, answer) in &snapshot.servers {
         if let Ok(status) = answer {

@@ -7,13 +7,19 @@ mod shown;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use proto::server::v1::CloseSessionRequest;
+use proto::server::v1::server_service_client::ServerServiceClient;
+use serde_json::json;
+use svc_kit::tls::Role;
 
-use super::order::Asked;
+use super::order::{Asked, OrderError};
 use super::status::Format;
+use crate::operator;
+use crate::snapshot::limited;
 use ask::Sessions;
 use shown::Roll;
 
-/// Show the sessions of a cluster: which there are, and how each of them is.
+/// Show the sessions of a cluster: which there are, and how each of them is; and close them.
 ///
 /// Asks all content servers, and shows each session as its primary knows it; as another server does if the primary does
 /// not answer. Exits with 69 if no server answers.
@@ -31,6 +37,8 @@ enum Command {
     Get(GetArgs),
     /// Show what happened to a session, and why
     Events(GetArgs),
+    /// Close a session, for good: its client is told that it has ended
+    Close(GetArgs),
 }
 
 /// List sessions by unit and id.
@@ -69,6 +77,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Ls(args) => ls(args).await?,
         Command::Get(args) => get(args).await?,
         Command::Events(args) => events(args).await?,
+        Command::Close(args) => close(args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -97,6 +106,22 @@ async fn events(args: GetArgs) -> anyhow::Result<()> {
     match args.output {
         Format::Table => print!("{history}"),
         Format::Json => println!("{}", serde_json::to_string_pretty(&history)?),
+    }
+    Ok(())
+}
+
+async fn close(args: GetArgs) -> anyhow::Result<()> {
+    let sessions = Sessions::ask(&args.asked.addresses()?, "").await?;
+    let (at, session) = sessions.find_with_server(&args.session)?;
+    let name = session.name.clone();
+    let channel = operator::wire()?.connect(at, Role::Server).await?;
+    let request = CloseSessionRequest { name: name.clone() };
+    let closed = ServerServiceClient::new(channel).close_session(limited(request)).await;
+    closed.map_err(OrderError::Refused)?;
+    let (session, unit) = (ask::id_of(&name), ask::unit_of(&name));
+    match args.output {
+        Format::Table => println!("session {session} of {unit} is closed"),
+        Format::Json => println!("{}", json!({ "session": session, "unit": unit })),
     }
     Ok(())
 }

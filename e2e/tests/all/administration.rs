@@ -2,7 +2,7 @@
 
 use e2e::deadline::{until, within};
 use e2e::program::{Ended, run};
-use e2e::rpc::{Client, assert_refused, channel, responses};
+use e2e::rpc::{Client, assert_refused, channel, end, responses};
 use e2e::{Bed, Plan, programs};
 use handover_cli::cluster::Service;
 use proto::server::v1 as pb;
@@ -197,5 +197,82 @@ async fn every_process_shows_its_settings_with_their_origins_and_logs_more_for_a
     let mut stream = client.attach(&session, "").await.unwrap();
     responses(&mut stream, 1).await;
     client.close(&session).await.unwrap();
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cordoned_server_keeps_its_sessions_and_gets_no_others_and_an_operator_closes_some() {
+    let mut bed = Bed::start().await;
+    let mut client = Client::of(&bed.address(Service::Gateway.name(1))).await;
+    let (mut sessions, mut streams) = (Vec::new(), Vec::new());
+    let mut open = async |count: usize| {
+        for _ in 0..count {
+            let session = client.create("mandelbrot").await;
+            let mut stream = client.attach(&session, "").await.unwrap();
+            responses(&mut stream, 1).await;
+            sessions.push(session);
+            streams.push(stream);
+        }
+    };
+    open(3).await;
+    let cordoned = Service::Server.name(1);
+    let served = async |bed: &Bed, filter: &str| {
+        let filter = format!("{filter} = {cordoned}");
+        let listed = shown(bed, &["session", "ls", "--filter", &filter]).await;
+        listed["sessions"].as_array().unwrap().iter().map(|it| it["session"].clone()).collect::<Vec<_>>()
+    };
+    let before = (served(&bed, "primary").await, served(&bed, "backup").await);
+    assert_eq!(before.0.len(), 1, "they are spread evenly");
+    for _ in 0..2 {
+        let ended = handover(&bed, &["cordon", cordoned.as_str()]).await;
+        assert_eq!(ended.output, ["server-1 takes no new sessions"], "{ended:?}");
+    }
+    open(4).await;
+    assert_eq!((served(&bed, "primary").await, served(&bed, "backup").await), before);
+
+    // Another one comes back, and sessions are moved for balance: not to the one that is cordoned.
+    let other = Service::Server.name(2);
+    bed.kill(&[other]).await;
+    bed.start_again(&[other]).await;
+    bed.until("load for who came back", |snapshot| {
+        let mut servers = snapshot.up_servers();
+        let back = servers.find(|it| it.name == other.as_str())?;
+        let serves = |it: &&pb::SessionStatus| it.primary_server == other.as_str();
+        (back.units.iter().flat_map(|unit| &unit.sessions).filter(serves).count() > 1).then_some(())
+    })
+    .await;
+    let first = before.0[0].as_str().unwrap();
+    assert!(served(&bed, "primary").await.contains(&first.into()), "it keeps what it had");
+    let snapshot = bed.snapshot().await;
+    let is_cordoned = |it: &&pb::GetStatusResponse| it.cordoned;
+    assert_eq!(
+        snapshot.up_servers().filter(is_cordoned).map(|it| &it.name).collect::<Vec<_>>(),
+        [cordoned.as_str()]
+    );
+    assert_eq!(handover(&bed, &["uncordon", cordoned.as_str()]).await.status.code(), Some(0));
+
+    let at = sessions.iter().position(|session| session.name.ends_with(first)).unwrap();
+    let (closed, stream) = (sessions.remove(at), streams.remove(at));
+    let ended = handover(&bed, &["session", "close", first]).await;
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    assert_refused(end(stream).await, (Code::NotFound, "SESSION_ENDED"));
+    assert_refused(client.attach(&closed, "").await.map(drop), (Code::NotFound, "SESSION_ENDED"));
+    assert_eq!(handover(&bed, &["session", "close", first]).await.status.code(), Some(69));
+    let told = shown(&bed, &["session", "events", first]).await;
+    assert_eq!(told["events"].as_array().unwrap().last().unwrap()["event"], "dismissed", "{told:#}");
+
+    // Who drains says so, and what it served is not called lost.
+    let session = sessions[0].name.rsplit('/').next().unwrap().to_owned();
+    let primary = shown(&bed, &["session", "get", &session]).await["primary"].as_str().unwrap().to_owned();
+    assert_eq!(handover(&bed, &["drain", &primary]).await.status.code(), Some(0));
+    let drained = primary.parse().unwrap();
+    assert_eq!(bed.ended(drained).await.code(), Some(0));
+    let told = shown(&bed, &["session", "events", &session]).await;
+    let is_drain = |it: &Value| it["from"] == primary.as_str() && it["reason"] == "drained";
+    assert!(told["events"].as_array().unwrap().iter().any(is_drain), "{told:#}");
+    bed.start_again(&[drained]).await;
+    for session in &sessions {
+        client.close(session).await.unwrap();
+    }
     bed.finish().await;
 }

@@ -247,11 +247,11 @@ fn shown_multicast(purpose: &Purpose, payload: &Bytes) -> String {
                 | ContentMessage::Publish { .. }
                 | ContentMessage::Holds { .. }
                 | ContentMessage::Found { .. }
+                | ContentMessage::Intend { .. }
+                | ContentMessage::Dismiss { .. }
                 | ContentMessage::Settle { .. }
                 | ContentMessage::Update { .. }
-                | ContentMessage::State { .. } => {
-                    panic!("gateways know nothing")
-                }
+                | ContentMessage::State { .. } => panic!("gateways know nothing"),
             };
             format!("content/{unit}: {what}")
         }

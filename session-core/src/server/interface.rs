@@ -82,6 +82,22 @@ pub enum Input<S> {
         /// Whether it is founded already, and goes on with these servers whoever else has it.
         anew: bool,
     },
+    /// An operator wants this server to take nothing new, or its share again.
+    Cordon {
+        /// A number that this server was given for no other order.
+        ticket: u64,
+        /// Whether it is to take nothing new.
+        on: bool,
+    },
+    /// An operator closes a session.
+    Dismiss {
+        /// A number that this server was given for no other order.
+        ticket: u64,
+        /// The unit.
+        unit: UnitId,
+        /// The session.
+        session: SessionId,
+    },
     /// Hand all sessions over and say when that is done.
     Drain,
 }

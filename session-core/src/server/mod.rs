@@ -32,7 +32,7 @@ use crate::params::Params;
 use crate::replica;
 use crate::service::ContentService;
 use crate::timers::Timers;
-use crate::unit_db::{self, Database, Session};
+use crate::unit_db::{self, Database, Intent, Session};
 use content::editions_of;
 use doors::Doors;
 use groups::{Delivery, tell};
@@ -68,6 +68,8 @@ pub struct Server<S: ContentService> {
     /// The last name given to a context.
     lineages: u64,
     drain: Drain,
+    /// Whether it takes nothing new.
+    is_cordoned: bool,
 }
 
 impl<S: ContentService> Server<S> {
@@ -86,12 +88,18 @@ impl<S: ContentService> Server<S> {
             orders: BTreeMap::new(),
             lineages: 0,
             drain: Drain::No,
+            is_cordoned: false,
         }
     }
 
     /// This server as a member of groups, while it is attached.
     pub fn me(&self) -> Option<ProcessId> {
         self.me
+    }
+
+    /// Whether an operator had it take nothing new.
+    pub fn is_cordoned(&self) -> bool {
+        self.is_cordoned
     }
 
     /// The unit databases.
@@ -141,7 +149,10 @@ impl<S: ContentService> Server<S> {
         };
         let latest = editions.last().map(|edition| ContentId { unit: unit.clone(), edition: *edition });
         let shared = latest.and_then(|content| self.service.shared(&content));
-        let database = Database::new(me, self.params.policy, editions.clone(), shared, limits);
+        let mut database = Database::new(me, self.params.policy, editions.clone(), shared, limits);
+        if self.is_cordoned {
+            database.begin_with(Intent::Cordoned);
+        }
         Unit::new(database, editions)
     }
 
@@ -175,6 +186,10 @@ impl<S: ContentService> Server<S> {
         let has_heirs = state.database.is_agreed() && state.database.members().len() > 1;
         if has_heirs && !core::mem::replace(&mut state.has_left, true) {
             state.propagate_all(unit, self.params.message_bytes_max, out);
+            out.push(tell(
+                unit,
+                &ContentMessage::Intend { intent: Intent::Leaving, ticket: orders::NOBODYS },
+            ));
             out.push(Output::Leave(Vec::from([Purpose::Content(unit.clone()).group()])));
         }
     }
@@ -340,6 +355,8 @@ impl<S: ContentService> Machine for Server<S> {
             Input::Adjust { ticket, unit, change } => self.order_adjustment(ticket, unit, change, out),
             Input::Publish { ticket, unit, edition } => self.order_publication(ticket, unit, edition, out),
             Input::Found { ticket, unit, anew } => self.order_foundation(ticket, unit, anew, out),
+            Input::Cordon { ticket, on } => self.order_cordon(ticket, on, out),
+            Input::Dismiss { ticket, unit, session } => self.order_dismissal(ticket, unit, session, out),
             Input::Drain => self.drain(out),
         }
         self.tell_if_drained(out);

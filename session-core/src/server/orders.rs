@@ -5,11 +5,15 @@ use alloc::vec::Vec;
 
 use model::{Name, SessionId, UnitId};
 
+use super::groups::tell;
 use super::{Drain, Output, Server};
 use crate::message::{ContentMessage, encode};
 use crate::names::Purpose;
 use crate::service::ContentService;
-use crate::unit_db::{OrderRefusal, Ordered, PolicyChange};
+use crate::unit_db::{Intent, OrderRefusal, Ordered, PolicyChange};
+
+/// The ticket of messages that nobody waits for; orders begin with 1.
+pub(super) const NOBODYS: u64 = 0;
 
 impl<S: ContentService> Server<S> {
     /// An operator wants a session elsewhere.
@@ -51,6 +55,34 @@ impl<S: ContentService> Server<S> {
     /// An operator founds the shared state of a unit.
     pub(super) fn order_foundation(&mut self, ticket: u64, unit: UnitId, anew: bool, out: &mut Vec<Output>) {
         self.order(ticket, unit, Ok(ContentMessage::Found { anew, ticket }), out);
+    }
+
+    /// An operator closes a session.
+    pub(super) fn order_dismissal(
+        &mut self,
+        ticket: u64,
+        unit: UnitId,
+        session: SessionId,
+        out: &mut Vec<Output>,
+    ) {
+        self.order(ticket, unit, Ok(ContentMessage::Dismiss { session, ticket }), out);
+    }
+
+    /// An operator has this server take nothing new, or its share again: answered when all servers of its units know.
+    pub(super) fn order_cordon(&mut self, ticket: u64, on: bool, out: &mut Vec<Output>) {
+        if self.drain != Drain::No {
+            out.push(Output::Ordered { ticket, outcome: Err(OrderRefusal::Unsettled) });
+            return;
+        }
+        self.is_cordoned = on;
+        let intent = if on { Intent::Cordoned } else { Intent::Open };
+        let units: BTreeSet<UnitId> = self.units.keys().cloned().collect();
+        out.extend(units.iter().map(|unit| tell(unit, &ContentMessage::Intend { intent, ticket })));
+        if units.is_empty() {
+            out.push(Output::Ordered { ticket, outcome: Ok(Ordered::Intended) });
+        } else {
+            self.orders.insert(ticket, units);
+        }
     }
 
     fn order(

@@ -225,6 +225,7 @@ impl Cluster {
                         Ordered::Published(edition) => edition.to_string(),
                         Ordered::Held => "held".into(),
                         Ordered::Founded => "founded".into(),
+                        Ordered::Intended | Ordered::Dismissed => "done".into(),
                         Ordered::Adjusted(Policy { backups, period, .. }) => format!("{backups}, {period:?}"),
                     });
                     self.seen.push(format!("{name}: order {ticket}: {outcome:?}"));

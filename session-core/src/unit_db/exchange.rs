@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::shared::Told;
 use super::{
-    Contexts, Database, Effect, Holdings, OrderRefusal, Ordered, Phase, Policy, Session, Shared, Tomb,
+    Contexts, Database, Effect, Holdings, Intent, OrderRefusal, Ordered, Phase, Policy, Session, Shared, Tomb,
 };
 use crate::edition::Edition;
 use crate::message::{ContentMessage, decode, encode};
@@ -24,6 +24,7 @@ pub struct Share {
     edition: Edition,
     changes: u64,
     holdings: Vec<(ProcessId, BTreeSet<Edition>)>,
+    intents: Vec<(ProcessId, Intent)>,
     fences: u64,
     buried: u64,
     sessions: Vec<(SessionId, Session)>,
@@ -62,7 +63,9 @@ impl Database {
     fn share(&self, sessions: Vec<(SessionId, Session)>, tombs: Vec<(SessionId, Tomb)>) -> Share {
         let Database { policy, edition, changes, fences, buried, .. } = *self;
         let holdings = self.holdings.told(self.synced.intersection(&self.members));
-        Share { policy, edition, changes, holdings, fences, buried, sessions, tombs, shared: Bytes::new() }
+        let intents = self.intents.told(self.synced.intersection(&self.members));
+        let shared = Bytes::new();
+        Share { policy, edition, changes, holdings, intents, fences, buried, sessions, tombs, shared }
     }
 
     fn entombed(&self) -> Vec<(SessionId, Tomb)> {
@@ -127,6 +130,7 @@ impl Database {
         effects.extend((!moved.is_empty()).then_some(Effect::Balanced(moved.len())));
         effects.extend(self.differences(&before));
         self.tell_differences(&before, &disputed, &moved);
+        self.intents.retain(&self.members);
         effects.extend((self.policy != policy).then_some(Effect::PolicyChanged));
         effects.extend((self.edition != edition).then_some(Effect::Published));
         for (from, message) in waiting {
@@ -222,6 +226,10 @@ impl Database {
             self.holdings.set(*member, editions.clone());
         }
         self.holdings.retain(&self.members);
+        self.intents.forget(&self.members);
+        for (member, intent) in shares.iter().flat_map(|share| &share.intents) {
+            self.intents.set(*member, *intent);
+        }
     }
 
     /// A new view while an exchange was under way: what waited is applied to the own database, as all replicas of
@@ -244,7 +252,8 @@ impl Database {
                 ContentMessage::Move { ticket, .. }
                 | ContentMessage::Adjust { ticket, .. }
                 | ContentMessage::Publish { ticket, .. }
-                | ContentMessage::Found { ticket, .. } => {
+                | ContentMessage::Found { ticket, .. }
+                | ContentMessage::Dismiss { ticket, .. } => {
                     let outcome = Err(OrderRefusal::Unsettled);
                     effects.push(Effect::Ordered { by: from, ticket, outcome });
                 }
@@ -258,6 +267,10 @@ impl Database {
                 ContentMessage::Holds { editions, ticket } => {
                     self.holdings.set(from, editions);
                     effects.push(Effect::Ordered { by: from, ticket, outcome: Ok(Ordered::Held) });
+                }
+                ContentMessage::Intend { intent, ticket } => {
+                    self.intents.set(from, intent);
+                    effects.push(Effect::Ordered { by: from, ticket, outcome: Ok(Ordered::Intended) });
                 }
             }
         }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use model::{Fence, GroupView, Name, ProcessId, SessionId};
 
-use super::{Database, Session};
+use super::{Database, Intent, Session};
 
 /// Something that happened to a session. Servers and gateways are told by their names; a server that this one never met
 /// has none.
@@ -49,6 +49,8 @@ pub enum Happening {
     },
     /// Its client closed it.
     Closed,
+    /// An operator closed it.
+    Dismissed,
     /// Nobody came for it in time.
     Expired,
     /// This server, its primary, serves it from here on.
@@ -71,6 +73,8 @@ pub enum Why {
     Vacant,
     /// The one before is gone: it crashed, or was cut off.
     Lost,
+    /// The one before left, as it was asked to: it had said so.
+    Drained,
     /// The one before cannot serve it any more: it does not hold the content.
     Unable,
     /// An operator wanted it elsewhere.
@@ -172,7 +176,10 @@ impl Database {
     fn why(&self, from: Option<ProcessId>, given: Option<Why>) -> Why {
         match (from, given) {
             (None, _) => Why::Vacant,
-            (Some(from), _) if !self.members.contains(&from) => Why::Lost,
+            (Some(from), _) if !self.members.contains(&from) => match self.intents.of(from) {
+                Intent::Leaving => Why::Drained,
+                Intent::Open | Intent::Cordoned => Why::Lost,
+            },
             (Some(_), Some(why)) => why,
             (Some(_), None) => Why::Unable,
         }

@@ -9,6 +9,7 @@
 mod editions;
 mod exchange;
 mod happening;
+mod intent;
 mod order;
 mod policy;
 mod rebuild;
@@ -35,6 +36,8 @@ use exchange::Parts;
 pub use exchange::Share;
 use happening::{Cast, Chronicle};
 pub use happening::{Happening, Why};
+pub use intent::Intent;
+pub(crate) use intent::Intents;
 pub use order::{OrderRefusal, Ordered};
 pub use policy::{Components, Policy, PolicyChange, Rebuild, Uncertain};
 pub use relocation::Relocation;
@@ -111,6 +114,7 @@ pub struct Database {
     /// How many times operators changed the policy, or the edition.
     changes: u64,
     holdings: Holdings,
+    intents: Intents,
     /// The state that all sessions share, if the unit has one.
     shared: Option<Shared>,
     /// The last fence counter given out.
@@ -156,6 +160,7 @@ impl Database {
             edition: editions.last().copied().unwrap_or(Edition::ONLY),
             changes: 0,
             holdings: Holdings::of(me, editions),
+            intents: Intents::default(),
             shared: shared.map(Shared::unfounded),
             fences: 0,
             buried: 0,
@@ -285,6 +290,8 @@ impl Database {
             ContentMessage::Publish { edition, ticket } => self.publish(from, edition, ticket),
             ContentMessage::Holds { editions, ticket } => self.hold(from, editions, ticket),
             ContentMessage::Found { anew, ticket } => self.found(from, anew, ticket),
+            ContentMessage::Intend { intent, ticket } => self.intend(from, intent, ticket),
+            ContentMessage::Dismiss { session, ticket } => self.dismiss(from, session, ticket),
             ContentMessage::Update { view, session, number, operation } => {
                 self.carry_out(view, session, number, &operation)
             }
@@ -426,8 +433,15 @@ impl Database {
             None if self.tombs.contains_key(&id) => refused(AttachRefusal::Ended),
             None => refused(AttachRefusal::Unknown),
             Some(session) if session.secret != secret => refused(AttachRefusal::WrongSecret),
-            Some(_) => self.bury(id, None).into_iter().collect(),
+            Some(_) => self.bury(id, Happening::Closed, None).into_iter().collect(),
         }
+    }
+
+    /// An operator closes a session.
+    fn dismiss(&mut self, by: ProcessId, id: SessionId, ticket: u64) -> Vec<Effect> {
+        let last = self.bury(id, Happening::Dismissed, None);
+        let outcome = last.as_ref().map(|_| Ordered::Dismissed).ok_or(OrderRefusal::UnknownSession);
+        last.into_iter().chain([Effect::Ordered { by, ticket, outcome }]).collect()
     }
 
     fn expire(&mut self, id: SessionId, gateway: GatewayId) -> Vec<Effect> {
@@ -435,18 +449,21 @@ impl Database {
             None if self.tombs.contains_key(&id) => AttachRefusal::Ended,
             None => AttachRefusal::Unknown,
             Some(session) if session.gateway != gateway => AttachRefusal::Elsewhere,
-            Some(_) => return self.bury(id, Some((gateway.name, gateway.boot))).into_iter().collect(),
+            Some(_) => {
+                let expired_at = Some((gateway.name, gateway.boot));
+                return self.bury(id, Happening::Expired, expired_at).into_iter().collect();
+            }
         };
         Vec::from([Effect::Refused { session: id, gateway, reason }])
     }
 
-    fn bury(&mut self, id: SessionId, expired_at: Option<(Name, Boot)>) -> Option<Effect> {
+    fn bury(&mut self, id: SessionId, end: Happening, expired_at: Option<(Name, Boot)>) -> Option<Effect> {
         let last = self.sessions.remove(&id)?;
         self.loads.remove(&last);
         if let Some(shared) = &mut self.shared {
             shared.forget(id);
         }
-        self.tell_of(id, if expired_at.is_some() { Happening::Expired } else { Happening::Closed });
+        self.tell_of(id, end);
         self.buried += 1;
         self.tombs.insert(id, Tomb { order: self.buried, requests: last.requests, expired_at });
         self.trim_tombs();
@@ -465,6 +482,7 @@ impl Database {
         let assignment = Assignment {
             members: &self.members,
             holdings: &self.holdings,
+            intents: &self.intents,
             policy: self.policy,
             view: self.view,
             fences: &mut self.fences,
@@ -478,6 +496,7 @@ impl Database {
         let changed = self.redistribute(&BTreeSet::new());
         let effects = changed.iter().map(|(id, _)| Effect::Assigned(*id)).collect();
         changed.into_iter().for_each(|(id, cast)| self.tell_changes(id, cast, None));
+        self.intents.retain(&self.members);
         effects
     }
 

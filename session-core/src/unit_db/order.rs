@@ -19,6 +19,10 @@ pub enum Ordered {
     Held,
     /// The unit's shared state is founded: those who are here vote on it from here on.
     Founded,
+    /// All know what the server means to take on.
+    Intended,
+    /// A session is closed.
+    Dismissed,
 }
 
 /// Why an order is not carried out.

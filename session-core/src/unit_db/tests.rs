@@ -8,6 +8,7 @@ use model::{Address, Boot, ConfigurationId, DaemonId, Member};
 mod corrupt;
 mod editions;
 mod happening;
+mod intent;
 mod merge;
 mod policy;
 mod rebuild;
@@ -336,7 +337,7 @@ fn tombs_are_bounded() {
     database.on_view(&view(1, &["a"], &[]));
     for id in 0..TOMBS_MAX as u128 + 10 {
         database.insert(SessionId::new(id), Secret::new(0), gateway("g"));
-        database.bury(SessionId::new(id), None);
+        database.bury(SessionId::new(id), Happening::Closed, None);
     }
     assert_eq!(database.tombs.len(), TOMBS_MAX);
     assert!(!database.tombs.contains_key(&SessionId::new(0)));
@@ -428,9 +429,12 @@ fn answer(effect: &Effect, by: &str) -> Option<Result<Relocation, OrderRefusal>>
     let Effect::Ordered { by: from, ticket: 7, outcome } = effect else { return None };
     let moved = |done| match done {
         Ordered::Moved(moved) => moved,
-        Ordered::Adjusted(_) | Ordered::Published(_) | Ordered::Held | Ordered::Founded => {
-            panic!("nobody ordered this")
-        }
+        Ordered::Adjusted(_)
+        | Ordered::Published(_)
+        | Ordered::Held
+        | Ordered::Founded
+        | Ordered::Intended
+        | Ordered::Dismissed => panic!("nobody ordered this"),
     };
     (*from == server(by)).then_some(outcome.map(moved))
 }

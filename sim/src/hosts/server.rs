@@ -126,7 +126,14 @@ impl ServerHost {
                 Output::Ordered { outcome, .. } => {
                     match outcome {
                         Ok(Ordered::Published(_)) => scene.happens(Happens::Publication),
-                        Ok(Ordered::Moved(_) | Ordered::Adjusted(_) | Ordered::Held | Ordered::Founded) => {}
+                        Ok(
+                            Ordered::Moved(_)
+                            | Ordered::Adjusted(_)
+                            | Ordered::Held
+                            | Ordered::Founded
+                            | Ordered::Intended
+                            | Ordered::Dismissed,
+                        ) => {}
                         // Of servers that are changing, an operator would ask again; some may not have the edition yet.
                         Err(
                             OrderRefusal::Unsettled | OrderRefusal::NotHeldByAll | OrderRefusal::NotNewer,

@@ -20,7 +20,7 @@ const PAGE: i32 = 1000;
 
 /// Every session by its name, as whoever knows it best told it.
 #[derive(Debug, Default)]
-pub(super) struct Sessions(BTreeMap<String, SessionStatus>);
+pub(super) struct Sessions(BTreeMap<String, (Address, SessionStatus)>);
 
 impl Sessions {
     /// Asks all these servers. Those that do not answer are named on standard error.
@@ -33,7 +33,7 @@ impl Sessions {
             match answer {
                 Ok(answered) => {
                     is_silent = false;
-                    answered.into_iter().for_each(|it| sessions.add(it));
+                    answered.into_iter().for_each(|it| sessions.add(at, it));
                 }
                 Err(refused) if refused.code() == Code::InvalidArgument => {
                     bail!(OrderError::Refused(refused))
@@ -47,28 +47,33 @@ impl Sessions {
         Ok(sessions)
     }
 
-    fn add(&mut self, session: SessionStatus) {
+    fn add(&mut self, at: &Address, session: SessionStatus) {
         let knowledge = |it: &SessionStatus| match it.role() {
             Role::Primary => 2,
             Role::Backup => 1,
             Role::None | Role::Unspecified => 0,
         };
-        let known = self.0.entry(session.name.clone()).or_insert_with(|| session.clone());
-        if knowledge(&session) > knowledge(known) {
-            *known = session;
+        let known = self.0.entry(session.name.clone()).or_insert_with(|| (at.clone(), session.clone()));
+        if knowledge(&session) > knowledge(&known.1) {
+            *known = (at.clone(), session);
         }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &SessionStatus> {
-        self.0.values()
+        self.0.values().map(|(_, session)| session)
     }
 
     /// The session that is called so, or whose id begins so.
     pub(super) fn find(&self, given: &str) -> anyhow::Result<&SessionStatus> {
-        let is_meant = |it: &&SessionStatus| it.name == given || id_of(&it.name).starts_with(given);
-        let found: Vec<_> = self.iter().filter(is_meant).collect();
+        self.find_with_server(given).map(|(_, session)| session)
+    }
+
+    /// Likewise, with who knows it best.
+    pub(super) fn find_with_server(&self, given: &str) -> anyhow::Result<(&Address, &SessionStatus)> {
+        let is_meant = |name: &str| name == given || id_of(name).starts_with(given);
+        let found: Vec<_> = self.0.values().filter(|(_, it)| is_meant(&it.name)).collect();
         match found[..] {
-            [session] => Ok(session),
+            [(at, session)] => Ok((at, session)),
             [] => bail!(OrderError::Refused(status::not_found("session", given))),
             _ => bail!("{} sessions begin with {given:?}: give more digits", found.len()),
         }
@@ -112,9 +117,9 @@ mod tests {
         let mut sessions = Sessions::default();
         let (first, second) = ("contentUnits/life/sessions/0123", "contentUnits/life/sessions/0145");
         for (role, responses) in [(Role::None, 1), (Role::Primary, 3), (Role::Backup, 2)] {
-            sessions.add(session(first, role, responses));
+            sessions.add(&Address::new("a:1"), session(first, role, responses));
         }
-        sessions.add(session(second, Role::None, 7));
+        sessions.add(&Address::new("b:1"), session(second, Role::None, 7));
         for given in ["0123", "012", first] {
             assert_eq!(sessions.find(given).unwrap().responses, 3, "{given}");
         }

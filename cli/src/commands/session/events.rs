@@ -169,6 +169,7 @@ fn word(kind: SessionEventKind) -> &'static str {
         SessionEventKind::Detached => "detached",
         SessionEventKind::Closed => "closed",
         SessionEventKind::Expired => "expired",
+        SessionEventKind::Dismissed => "dismissed",
         SessionEventKind::Unspecified => "unknown",
     }
 }
@@ -177,6 +178,7 @@ fn reason(reason: HandoverReason) -> Option<&'static str> {
     match reason {
         HandoverReason::Vacant => Some("vacant"),
         HandoverReason::Lost => Some("lost"),
+        HandoverReason::Drained => Some("drained"),
         HandoverReason::Unable => Some("unable"),
         HandoverReason::Ordered => Some("ordered"),
         HandoverReason::Balance => Some("balance"),

@@ -56,6 +56,8 @@ fn every_content_message() -> Vec<ContentMessage> {
         ContentMessage::Holds { editions: [Edition::ONLY].into(), ticket: 5 },
         ContentMessage::Found { anew: false, ticket: 6 },
         ContentMessage::Found { anew: true, ticket: 7 },
+        ContentMessage::Intend { intent: Intent::Cordoned, ticket: 8 },
+        ContentMessage::Dismiss { session, ticket: 9 },
         ContentMessage::Settle { view },
         ContentMessage::Update { view, session, number: 1, operation: Bytes::from_static(b"x") },
     ];

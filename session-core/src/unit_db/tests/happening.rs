@@ -65,6 +65,11 @@ fn a_primary_is_replaced_for_a_reason() {
     assert_eq!(lost.last(), Some(&Happening::Backed { backups: Vec::new() }));
 
     let mut group = playing(&["a", "b"]);
+    group.say("a", ContentMessage::Intend { intent: Intent::Leaving, ticket: 0 });
+    group.view(2, &["b"], &["b"]);
+    assert_eq!(appointed(&news(&mut group, 0)), Some((name("a"), name("b"), Why::Drained)));
+
+    let mut group = playing(&["a", "b"]);
     let (session, secret) = (SessionId::new(ID), Secret::new(ID));
     group.say("a", ContentMessage::Move { session, to: None, ticket: 1 });
     assert_eq!(appointed(&news(&mut group, 0)), Some((name("a"), name("b"), Why::Ordered)));
@@ -129,4 +134,17 @@ fn sides_that_meet_tell_of_the_merge_and_of_what_ended_elsewhere() {
     both.settle();
     // What expired on one side is over on the other too, unless more was known there.
     assert_eq!(news(&mut both, 0), [Happening::Expired]);
+}
+
+#[test]
+fn an_operator_closes_a_session_without_its_secret() {
+    let mut group = playing(&["a", "b"]);
+    let session = SessionId::new(ID);
+    let dismiss = ContentMessage::Dismiss { session, ticket: 7 };
+    let effects = group.say("b", dismiss.clone());
+    assert!(matches!(effects[..], [Effect::Ended { .. }, Effect::Ordered { ticket: 7, outcome: Ok(_), .. }]));
+    assert_eq!(news(&mut group, 0), [Happening::Dismissed]);
+    let outcome = Err(OrderRefusal::UnknownSession);
+    assert_eq!(group.say("b", dismiss), [Effect::Ordered { by: server("b"), ticket: 7, outcome }]);
+    assert!(matches!(group.start(ID)[..], [Effect::Refused { reason: AttachRefusal::Ended, .. }]));
 }

@@ -14,9 +14,12 @@ fn adjust(group: &mut Group, change: PolicyChange) -> (Result<Policy, OrderRefus
     assert_eq!(by, server("a"));
     let adjusted = |done| match done {
         Ordered::Adjusted(policy) => policy,
-        Ordered::Moved(_) | Ordered::Published(_) | Ordered::Held | Ordered::Founded => {
-            panic!("nobody ordered this")
-        }
+        Ordered::Moved(_)
+        | Ordered::Published(_)
+        | Ordered::Held
+        | Ordered::Founded
+        | Ordered::Intended
+        | Ordered::Dismissed => panic!("nobody ordered this"),
     };
     (outcome.map(adjusted), effects)
 }
