@@ -7,6 +7,7 @@ mod cordon;
 mod demo;
 mod drain;
 mod found;
+mod group;
 mod kill;
 mod membership;
 mod order;
@@ -69,6 +70,8 @@ enum Command {
     Status(status::Args),
     #[command(about = "Show which machines are in the cluster and why, and keep machines out")]
     Membership(membership::Args),
+    #[command(about = "Show the last views of a group: who came, who left and why")]
+    Group(group::Args),
     #[command(about = "Show the sessions of a cluster: which there are, and how each of them is")]
     Session(session::Args),
     #[command(about = "Move a session to another server while it goes on")]
@@ -139,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::Talk(args) => exit(on_runtime(talk::run(args))),
         Command::Status(args) => exit(on_runtime(status::run(args))),
         Command::Membership(args) => exit(on_runtime(membership::run(args))),
+        Command::Group(args) => exit(on_runtime(group::run(args))),
         Command::Session(args) => exit(on_runtime(session::run(args))),
         Command::Move(args) => exit(on_runtime(relocate::run(args))),
         Command::Policy(args) => exit(on_runtime(policy::run(args))),

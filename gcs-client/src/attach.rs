@@ -324,6 +324,13 @@ mod tests {
             Err(Status::unimplemented(""))
         }
 
+        async fn list_views(
+            &self,
+            _: Request<pb::ListViewsRequest>,
+        ) -> Result<Response<pb::ListViewsResponse>, Status> {
+            Err(Status::unimplemented(""))
+        }
+
         async fn get_group(
             &self,
             _: Request<pb::GetGroupRequest>,

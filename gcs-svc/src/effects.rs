@@ -11,6 +11,7 @@ use svc_kit::trace::TraceWriter;
 use tokio::sync::watch;
 
 use crate::frames;
+use crate::history::History;
 use crate::inbound::Inbound;
 use crate::links::Links;
 use crate::metrics::{Installed, Measures};
@@ -60,6 +61,8 @@ pub struct Performer {
     pub mode: watch::Sender<Mode>,
     /// What is counted.
     pub measures: Arc<Measures>,
+    /// The views that processes were told.
+    pub history: Arc<History>,
     /// How many daemons are in the configuration.
     pub members: usize,
     /// Of the orders of one batch.
@@ -94,7 +97,7 @@ impl Effects<Output> for Performer {
             if !matches!(order, Output::Deliver { .. } | Output::Send { .. }) {
                 self.tell();
             }
-            self.perform_one(order);
+            self.perform_one(now, order);
         }
         self.tell();
         self.gathered.sent = None;
@@ -134,7 +137,7 @@ impl Performer {
         }
     }
 
-    fn perform_one(&mut self, order: Output) {
+    fn perform_one(&mut self, now: Time, order: Output) {
         match order {
             Output::Connect { peer, address, epoch } => self.links.connect(peer, address, epoch),
             Output::Disconnect { peer } => self.links.disconnect(peer),
@@ -188,7 +191,12 @@ impl Performer {
                 self.mode.send_modify(|mode| mode.standing = Standing::Member);
             }
             // Done with already.
-            Output::Deliver { connections, event } => self.deliver(connections, event),
+            Output::Deliver { connections, event } => {
+                if let ProcessEvent::Views(views) = &event {
+                    self.history.note(now, views);
+                }
+                self.deliver(connections, event);
+            }
             Output::Send { peer, epoch, number, message } => {
                 let frame = self.encoded(message);
                 self.links.send(peer, epoch, number, frame);

@@ -20,6 +20,7 @@ pub mod config;
 mod effects;
 mod events;
 mod frames;
+mod history;
 mod inbound;
 mod links;
 mod membership;
@@ -59,6 +60,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Args, Config};
 use crate::effects::{Gathered, Mode, Performer, Standing};
+use crate::history::History;
 use crate::inbound::{Inbound, LinkServer};
 use crate::links::Links;
 use crate::metrics::{Measures, Sights};
@@ -162,6 +164,7 @@ where
     let links = Arc::new(Links::new(me, &config, wire.clone(), machine.clone()));
     let inbound = Arc::new(Inbound::default());
     let processes = Arc::new(Processes::new(config.limits));
+    let history = Arc::new(History::default());
     let refusals = Arc::new(Refusals::default());
     let (mode_set, mode) = watch::channel(Mode::START);
     let (reach_set, reach) = watch::channel(Report::new());
@@ -175,6 +178,7 @@ where
         reach: reach_set,
         mode: mode_set,
         measures: Arc::clone(&measures),
+        history: Arc::clone(&history),
         members: 0,
         gathered: Gathered::default(),
     };
@@ -201,6 +205,7 @@ where
         serving: serving.clone(),
         flight: Arc::new(Semaphore::new(rpc::FLIGHT_MAX)),
         links,
+        history,
         refusals: Arc::clone(&refusals),
         mode: mode.clone(),
         clock,

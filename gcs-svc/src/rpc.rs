@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::effects::{Mode, Standing};
+use crate::history::History;
 use crate::links::Links;
 use crate::processes::{Admitted, Call, Processes};
 use crate::refusals::{self, Refusals};
@@ -49,6 +50,8 @@ pub struct GroupServer {
     pub flight: Arc<Semaphore>,
     /// Our streams to other daemons.
     pub links: Arc<Links>,
+    /// The views that processes were told.
+    pub history: Arc<History>,
     /// What was refused.
     pub refusals: Arc<Refusals>,
     /// What the machine has ordered the whole process to be.
@@ -69,6 +72,19 @@ impl GroupServer {
         match self.mode.borrow().standing {
             Standing::Alone => Err(refusals::no_configuration()),
             Standing::Member => Ok(()),
+        }
+    }
+
+    fn page_size(&self, given: i32) -> Result<usize, Status> {
+        const DEFAULT: usize = 100;
+        const MAX: usize = 1000;
+        match usize::try_from(given) {
+            Ok(0) => Ok(DEFAULT),
+            Ok(size) if size <= MAX => Ok(size),
+            Ok(_) | Err(_) => {
+                let rule = format!("must be between 0 and {MAX}");
+                Err(self.malformed(Malformed::new("page_size", rule)))
+            }
         }
     }
 
@@ -251,17 +267,8 @@ impl GroupService for GroupServer {
         &self,
         request: Request<pb::ListGroupsRequest>,
     ) -> Result<Response<pb::ListGroupsResponse>, Status> {
-        const DEFAULT: usize = 100;
-        const MAX: usize = 1000;
         let request = request.into_inner();
-        let size = match usize::try_from(request.page_size) {
-            Ok(0) => DEFAULT,
-            Ok(size) if size <= MAX => size,
-            Ok(_) | Err(_) => {
-                let rule = format!("must be between 0 and {MAX}");
-                return Err(self.malformed(Malformed::new("page_size", rule)));
-            }
-        };
+        let size = self.page_size(request.page_size)?;
         let page = self.machine.ask(move |daemon| {
             let wanted = daemon
                 .groups()
@@ -295,6 +302,29 @@ impl GroupService for GroupServer {
             Some(group) => Ok(Response::new(pb::GetGroupResponse { group: Some(group) })),
             None => Err(status::not_found("group", name.as_str())),
         }
+    }
+
+    async fn list_views(
+        &self,
+        request: Request<pb::ListViewsRequest>,
+    ) -> Result<Response<pb::ListViewsResponse>, Status> {
+        let request = request.into_inner();
+        let size = self.page_size(request.page_size)?;
+        let group = wire::group_name(&request.group, "group").map_err(|it| self.malformed(it))?;
+        let before = match request.page_token.as_str() {
+            "" => None,
+            token => Some(wire::view_token(token, "page_token").map_err(|it| self.malformed(it))?),
+        };
+        let mut views = self.history.of(&group, before, size + 1);
+        if views.is_empty() && before.is_none() {
+            return Err(status::not_found("group", group.as_str()));
+        }
+        let has_more = views.len() > size;
+        views.truncate(size);
+        let last = views.last().filter(|_| has_more);
+        let next_page_token = last.map(|(_, view)| view.id.to_string()).unwrap_or_default();
+        let views = views.into_iter().map(|(time, view)| wire::past_view(time, &view)).collect();
+        Ok(Response::new(pb::ListViewsResponse { views, next_page_token }))
     }
 
     async fn get_status(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gcs_core::{Input, Params};
-use model::{Configuration, GroupName, GroupView, GroupViewId, Level, Member, Name, Outcome, Terms};
+use model::{Configuration, GroupName, GroupView, GroupViewId, Level, Member, Name, Outcome, Terms, Time};
 use proto::gcs::v1 as pb;
 use svc_kit::status;
 use tonic::Status;
@@ -207,6 +207,28 @@ pub fn group_view(view: &GroupView) -> pb::GroupView {
 /// Writes the id of a view.
 pub fn group_view_id(id: GroupViewId) -> pb::GroupViewId {
     pb::GroupViewId { configuration: id.configuration.to_string(), position: id.position }
+}
+
+/// Writes a view that was told at this time.
+pub fn past_view(time: Time, view: &GroupView) -> pb::PastView {
+    let since = std::time::Duration::from_micros(time.as_micros());
+    // Who comes or goes alone has a place in the order of the configuration.
+    let is_first = view.id.position == 0;
+    let cause = if is_first { pb::ViewCause::Configuration } else { pb::ViewCause::Processes };
+    pb::PastView {
+        time: Some(prost_types::Timestamp::from(std::time::UNIX_EPOCH + since)),
+        cause: cause.into(),
+        view: Some(group_view(view)),
+    }
+}
+
+/// The id of a view, as a page token has it.
+pub fn view_token(text: &str, field: &str) -> Result<GroupViewId, Malformed> {
+    let read = || {
+        let (configuration, position) = text.split_once('+')?;
+        Some(GroupViewId { configuration: configuration.parse().ok()?, position: position.parse().ok()? })
+    };
+    read().ok_or_else(|| Malformed::new(field, "must be of a page before"))
 }
 
 /// Writes a group as every daemon knows it.

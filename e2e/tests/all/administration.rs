@@ -5,6 +5,8 @@ use e2e::program::{Ended, run};
 use e2e::rpc::{Client, assert_refused, channel, end, responses};
 use e2e::{Bed, Plan, programs};
 use handover_cli::cluster::Service;
+use proto::gcs::v1::group_service_client::GroupServiceClient;
+use proto::gcs::v1::{ListViewsRequest, ListViewsResponse};
 use proto::server::v1 as pb;
 use proto::server::v1::server_service_client::ServerServiceClient;
 use serde_json::Value;
@@ -274,5 +276,54 @@ async fn a_cordoned_server_keeps_its_sessions_and_gets_no_others_and_an_operator
     for session in &sessions {
         client.close(session).await.unwrap();
     }
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_views_of_a_group_are_remembered_with_their_causes() {
+    let mut bed = Bed::start().await;
+    let viewer = bed.viewer("life", 1).await;
+    viewer.goes_on(2).await;
+    let views = async |bed: &Bed| {
+        let address = bed.address(Service::Daemon.name(2)).to_string();
+        let args = ["group", "views", "content/life", "--daemon", &address, "--output", "json"];
+        let ended = run(programs::handover(), |command| _ = command.args(args)).await;
+        assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+        let shown: Value = serde_json::from_str(&ended.output.join("\n")).unwrap();
+        shown["views"].as_array().unwrap().clone()
+    };
+    let last = async |bed: &Bed, what: &str, is_it: &dyn Fn(&Value) -> bool| {
+        until(what, async || {
+            let now = views(bed).await;
+            now.last().filter(|it| is_it(it)).map(|_| ()).ok_or(format!("{now:?}"))
+        })
+        .await;
+    };
+    let left = serde_json::json!(["server-1"]);
+    bed.kill(&[Service::Server.name(1)]).await;
+    last(&bed, "that a process ended", &|it| it["cause"] == "processes" && it["left"] == left).await;
+    bed.start_again(&[Service::Server.name(1)]).await;
+    last(&bed, "that it came back", &|it| it["cause"] == "processes" && it["joined"] == left).await;
+    bed.kill(&[Service::Daemon.name(1), Service::Server.name(1)]).await;
+    last(&bed, "that a machine is gone", &|it| {
+        it["left"] == left && it["members"].as_array().unwrap().len() == 2
+    })
+    .await;
+    bed.start_again(&[Service::Daemon.name(1), Service::Server.name(1)]).await;
+
+    let mut daemon = GroupServiceClient::new(channel(&bed.address(Service::Daemon.name(2))).await);
+    let ask = |group: &str, page_size, page_token: &str| ListViewsRequest {
+        group: group.into(),
+        page_size,
+        page_token: page_token.into(),
+    };
+    let first = daemon.list_views(ask("content/life", 1, "")).await.unwrap().into_inner();
+    let second =
+        daemon.list_views(ask("content/life", 1, &first.next_page_token)).await.unwrap().into_inner();
+    let when = |page: &ListViewsResponse| page.views[0].time.map(|time| (time.seconds, time.nanos));
+    assert!(when(&second) < when(&first), "the latest comes first");
+    assert_refused(daemon.list_views(ask("nobody", 0, "")).await, (Code::NotFound, "NOT_FOUND"));
+    assert_refused(daemon.list_views(ask("content/life", 0, "x")).await, BAD_FIELD);
+    viewer.close().await;
     bed.finish().await;
 }

@@ -215,6 +215,13 @@ impl GroupService for Service {
         Err(Status::unimplemented(""))
     }
 
+    async fn list_views(
+        &self,
+        _: Request<pb::ListViewsRequest>,
+    ) -> Result<Response<pb::ListViewsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn get_group(
         &self,
         _: Request<pb::GetGroupRequest>,

@@ -1,0 +1,195 @@
+//! `handover group`: what happened to groups.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Subcommand;
+use model::Address;
+use proto::gcs::v1 as pb;
+use proto::gcs::v1::group_service_client::GroupServiceClient;
+use serde::Serialize;
+use svc_kit::dial::Wire;
+use svc_kit::status;
+use svc_kit::tls::Role;
+use tonic::{Code, Status};
+
+use super::ClusterChoice;
+use super::order::OrderError;
+use super::status::Format;
+use crate::cluster::Service;
+use crate::operator;
+use crate::snapshot::limited;
+use crate::table::Table;
+use crate::words::time;
+
+/// Show what happened to groups.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// Show the last views of a group, the newest last: who came, who left and why
+    Views(ViewsArgs),
+}
+
+/// The views that processes of the daemons were told. Exits with 69 if no daemon remembers one.
+#[derive(Clone, Debug, clap::Args)]
+struct ViewsArgs {
+    /// The group, such as content/mandelbrot
+    group: String,
+    #[command(flatten)]
+    cluster: ClusterChoice,
+    /// Ask this daemon; can be repeated
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "HANDOVER_DAEMONS", value_parser = super::status::address)]
+    daemon: Vec<Address>,
+    /// How to show it
+    #[arg(long, short, value_name = "FORMAT", default_value = "table")]
+    output: Format,
+}
+
+#[derive(Debug, Serialize)]
+struct View {
+    time: String,
+    view: String,
+    cause: &'static str,
+    members: Vec<String>,
+    joined: Vec<String>,
+    left: Vec<String>,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Command::Views(ViewsArgs { group, cluster, daemon, output }) = args.command;
+    let daemons = if daemon.is_empty() { cluster.find()?.addresses(Service::Daemon) } else { daemon };
+    let wire = operator::wire()?;
+    let mut told = Vec::new();
+    for at in &daemons {
+        match pages(&wire, at, &group).await {
+            Ok(views) => told.extend(views),
+            Err(error) if error.code() == Code::NotFound => {}
+            Err(error) if error.code() == Code::InvalidArgument => bail!(OrderError::Refused(error)),
+            Err(error) => eprintln!("handover: {at} does not answer: {}", error.message()),
+        }
+    }
+    if told.is_empty() {
+        bail!(OrderError::Refused(status::not_found("group", group)));
+    }
+    let views = once(told);
+    match output {
+        Format::Table => {
+            let mut table = Table::new(["TIME", "VIEW", "CAUSE", "MEMBERS", "JOINED", "LEFT"]);
+            for it in views {
+                let [members, joined, left] = [it.members, it.joined, it.left].map(|names| names.join(" "));
+                table.row([it.time, it.view, it.cause.to_owned(), members, joined, left]);
+            }
+            print!("{table}");
+        }
+        Format::Json => {
+            println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "views": views }))?);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Each view once, as the daemon tells it that saw most processes come along into it, in the order of time.
+fn once(mut told: Vec<pb::PastView>) -> Vec<View> {
+    told.sort_by_key(|it| it.time.map(|time| (time.seconds, time.nanos)));
+    let names: BTreeMap<String, String> = told
+        .iter()
+        .flat_map(|it| it.view.iter().flat_map(|view| &view.members))
+        .map(|member| (member.process.clone(), member.name.clone()))
+        .collect();
+    let newcomers =
+        |it: &pb::PastView| it.view.iter().flat_map(|it| &it.members).filter(|it| it.joined).count();
+    let mut best = Vec::<pb::PastView>::new();
+    for view in told {
+        let id = |it: &pb::PastView| it.view.as_ref().and_then(|view| view.id.clone());
+        match best.iter_mut().find(|known| id(known) == id(&view)) {
+            None => best.push(view),
+            Some(known) if newcomers(&view) < newcomers(known) => *known = view,
+            Some(_) => {}
+        }
+    }
+    best.into_iter().map(|it| shown(it, &names)).collect()
+}
+
+fn shown(it: pb::PastView, names: &BTreeMap<String, String>) -> View {
+    let cause = match it.cause() {
+        pb::ViewCause::Configuration => "configuration",
+        pb::ViewCause::Processes => "processes",
+        pb::ViewCause::Unspecified => "unknown",
+    };
+    let view = it.view.unwrap_or_default();
+    let id = view.id.unwrap_or_default();
+    let joined = view.members.iter().filter(|member| member.joined);
+    View {
+        time: time(&it.time.unwrap_or_default()),
+        view: format!("{}+{}", id.configuration, id.position),
+        cause,
+        joined: joined.map(|member| member.name.clone()).collect(),
+        members: view.members.iter().map(|member| member.name.clone()).collect(),
+        left: view.left.iter().map(|process| names.get(process).unwrap_or(process).clone()).collect(),
+    }
+}
+
+async fn pages(wire: &Wire, at: &Address, group: &str) -> Result<Vec<pb::PastView>, Status> {
+    let channel = wire.endpoint(at, Role::Machine).map_err(|it| Status::unavailable(it.to_string()))?;
+    let mut client = GroupServiceClient::new(channel.connect_lazy());
+    let (mut views, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = pb::ListViewsRequest { group: group.to_owned(), page_size: 1000, page_token };
+        let page = client.list_views(limited(request)).await?.into_inner();
+        views.extend(page.views);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(views);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(seconds: i64, position: u64, members: &[(&str, bool)], left: &[&str]) -> pb::PastView {
+        let member = |(name, joined): &(&str, bool)| pb::Member {
+            process: format!("p/{name}"),
+            name: (*name).to_owned(),
+            joined: *joined,
+            ..pb::Member::default()
+        };
+        pb::PastView {
+            time: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+            cause: pb::ViewCause::Processes.into(),
+            view: Some(pb::GroupView {
+                id: Some(pb::GroupViewId { configuration: "v1.0".into(), position }),
+                members: members.iter().map(member).collect(),
+                left: left.iter().map(|name| format!("p/{name}")).collect(),
+                ..pb::GroupView::default()
+            }),
+        }
+    }
+
+    #[test]
+    fn views_that_several_daemons_tell_are_shown_once_as_those_who_were_there_before_saw_them() {
+        let told = vec![
+            view(2, 2, &[("a", false), ("b", true)], &[]),
+            view(3, 3, &[("a", false)], &["b"]),
+            view(1, 1, &[("a", true)], &[]),
+            view(2, 2, &[("a", true), ("b", true)], &[]),
+        ];
+        let shown: Vec<_> = once(told).into_iter().map(|it| (it.view, it.joined, it.left)).collect();
+        let names = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            shown,
+            [
+                ("v1.0+1".to_owned(), names(&["a"]), names(&[])),
+                ("v1.0+2".to_owned(), names(&["b"]), names(&[])),
+                ("v1.0+3".to_owned(), names(&[]), names(&["b"])),
+            ]
+        );
+    }
+}
