@@ -53,7 +53,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::beginnings::Beginnings;
 use crate::config::Config;
-use crate::drain::Ending;
+use crate::drain::{Ending, Operation};
 use crate::effects::Effects;
 use crate::gateways::Dialler;
 use crate::groups::Groups;
@@ -172,10 +172,13 @@ impl<S: Service> Running<S> {
             journal: journal.clone(),
             library,
             ending: Ending { asked: shutdown.clone(), drained: drained.clone(), stop: stop.clone() },
+            operation: Operation::default(),
         };
         let (server, health) = Services::new()
             .with(ServerServiceServer::new(operators), |method| match method {
-                "GetStatus" | "ListSessions" | "GetSession" | "ListSessionEvents" => Access::Cluster,
+                "GetStatus" | "ListSessions" | "GetSession" | "ListSessionEvents" | "GetOperation" => {
+                    Access::Cluster
+                }
                 "ChangePolicy" | "PublishEdition" | "FoundState" => Access::Admins,
                 _ => Access::Operators,
             })

@@ -10,11 +10,11 @@ use proto::server::v1::server_service_server::ServerService;
 use session_core::server::Input;
 use session_core::{OrderRefusal, Ordered, Server};
 use svc_kit::driver::{Clock, Handle};
-use svc_kit::status::{because, unavailable};
+use svc_kit::status::{bad_field, because, unavailable};
 use tonic::{Code, Request, Response, Status};
 
 use crate::config::Config;
-use crate::drain::{Ending, Progress};
+use crate::drain::{self, Ending, Operation, Progress};
 use crate::journal::Journal;
 use crate::metrics::Measures;
 use crate::orders::Orders;
@@ -34,6 +34,7 @@ pub(crate) struct Operators<S: Service> {
     pub(crate) journal: Arc<Journal>,
     pub(crate) library: Arc<Library<S>>,
     pub(crate) ending: Ending,
+    pub(crate) operation: Operation,
 }
 
 /// Makes the service.
@@ -210,6 +211,33 @@ impl<S: Service> ServerService for Operators<S> {
         Ok(Response::new(self.ending.clone().begin(self.machine.clone())))
     }
 
+    async fn start_drain(
+        &self,
+        request: Request<pb::StartDrainRequest>,
+    ) -> Result<Response<pb::StartDrainResponse>, Status> {
+        const REQUEST_ID_MAX: usize = 64;
+        let request = request.into_inner().request_id;
+        if request.len() > REQUEST_ID_MAX {
+            return Err(bad_field("request_id", format!("must be at most {REQUEST_ID_MAX} bytes")));
+        }
+        let sessions = self.machine.ask(drain::served).await.map_err(|_| stopping())?;
+        tracing::info!(sessions, "an operator drains this server");
+        self.operation.begin(self.clock.now(), sessions, request);
+        self.ending.asked.cancel();
+        let operation = self.progress().await?;
+        Ok(Response::new(pb::StartDrainResponse { operation }))
+    }
+
+    async fn get_operation(
+        &self,
+        request: Request<pb::GetOperationRequest>,
+    ) -> Result<Response<pb::GetOperationResponse>, Status> {
+        let name = request.into_inner().name;
+        let unknown = || because(Code::NotFound, "UNKNOWN_OPERATION", format!("no operation {name:?}"));
+        let operation = self.progress().await?.filter(|it| it.name == name);
+        Ok(Response::new(pb::GetOperationResponse { operation: Some(operation.ok_or_else(unknown)?) }))
+    }
+
     async fn reload_content(
         &self,
         _: Request<pb::ReloadContentRequest>,
@@ -227,6 +255,12 @@ impl<S: Service> ServerService for Operators<S> {
 }
 
 impl<S: Service> Operators<S> {
+    /// How far the drain is that an operator began, if one did.
+    async fn progress(&self) -> Result<Option<pb::Operation>, Status> {
+        let left = self.machine.ask(drain::served).await.map_err(|_| stopping())?;
+        Ok(self.operation.progress(self.name, left, self.ending.drained.is_cancelled()))
+    }
+
     /// Gives the machine an order, and waits for what becomes of it.
     async fn order(&self, fact: impl FnOnce(u64) -> Input<S>) -> Result<Ordered, Status> {
         let order = self.orders.begin();

@@ -5,8 +5,8 @@ use e2e::program::run;
 use e2e::rpc::{Client, assert_refused, channel, end, operation, responses};
 use e2e::{Bed, Plan, programs};
 use handover_cli::cluster::Service;
-use proto::server::v1::DrainRequest;
 use proto::server::v1::server_service_client::ServerServiceClient;
+use proto::server::v1::{DrainRequest, GetOperationRequest, StartDrainRequest};
 use tonic::Code;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,6 +70,39 @@ async fn an_operator_drains_servers_and_watches() {
     let seen = viewer.close().await;
     assert_eq!(seen.stretches(), [(0, 120)], "every fragment once, in order");
     assert!(seen.lost.is_empty(), "{seen:?}");
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_is_an_operation_that_is_begun_once() {
+    let mut bed = Bed::start().await;
+    let mut viewer = bed.viewer("mandelbrot", 1).await;
+    viewer.hurry().await;
+    viewer.goes_on(4).await;
+    let first = viewer.server().await;
+    let mut operator = ServerServiceClient::new(channel(&bed.address(first)).await);
+    let name = format!("operations/drain-{first}");
+    let unknown = operator.get_operation(GetOperationRequest { name: name.clone() }).await;
+    assert_refused(unknown, (Code::NotFound, "UNKNOWN_OPERATION"));
+    let long = operator.start_drain(StartDrainRequest { request_id: "x".repeat(65) }).await;
+    assert_refused(long, (Code::InvalidArgument, "BAD_FIELD"));
+    let request = StartDrainRequest { request_id: "d41d".into() };
+    let begun = operator.start_drain(request.clone()).await.unwrap().into_inner().operation.unwrap();
+    let metadata = begun.metadata.unwrap();
+    assert_eq!((begun.name.as_str(), metadata.sessions_total), (name.as_str(), 1));
+    // It may have ended by now, and then nobody answers.
+    if let Ok(again) = operator.start_drain(request).await {
+        let again = again.into_inner().operation.unwrap();
+        assert_eq!(again.metadata.unwrap().begin_time, metadata.begin_time);
+    }
+    while let Ok(now) = operator.get_operation(GetOperationRequest { name: name.clone() }).await {
+        let now = now.into_inner().operation.unwrap();
+        assert!(!now.done || now.metadata.unwrap().sessions_moved == 1);
+    }
+    assert_eq!(bed.ended(first).await.code(), Some(0));
+    viewer.end().await;
+    assert_eq!(viewer.close().await.stretches(), [(0, 120)], "every fragment once, in order");
+    bed.start_again(&[first]).await;
     bed.finish().await;
 }
 
