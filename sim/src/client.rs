@@ -516,12 +516,15 @@ impl Client {
                 self.forget();
                 return;
             }
+            // Those who served it have forgotten it, and for those who have not heard of its client since, it was over.
+            Failure::Ended if self.unknown_since.is_some() => {
+                self.give_up_the_lost(scene);
+                return;
+            }
             Failure::UnknownSession => {
                 let since = *self.unknown_since.get_or_insert(scene.now);
                 if scene.now.since(since) >= self.settings.patience {
-                    self.tally.lost += 1;
-                    scene.log.lost.extend(self.session());
-                    self.forget();
+                    self.give_up_the_lost(scene);
                     return;
                 }
             }
@@ -534,6 +537,13 @@ impl Client {
         }
         self.go_away(scene);
         scene.remind(RETRY, Timer::Retry);
+    }
+
+    /// All servers that served the session are gone, and have forgotten it.
+    fn give_up_the_lost(&mut self, scene: &mut Scene<'_>) {
+        self.tally.lost += 1;
+        scene.log.lost.extend(self.session());
+        self.forget();
     }
 
     fn go_away(&mut self, scene: &mut Scene<'_>) {
