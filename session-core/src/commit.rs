@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use model::trace::{Event, Role};
-use model::{Digest, Fence, Level, ProcessId, Time};
+use model::{Digest, Fence, GroupViewId, Level, ProcessId, Time};
 
 use crate::credit::Room;
 use crate::edition::{decode_context, encode_context};
@@ -51,19 +51,25 @@ where
     }
 
     /// These members are in the session group, and come another way than this one: it asks them what it has missed.
-    pub(crate) fn ask<S>(&mut self, others: BTreeSet<ProcessId>, scene: &mut Scene<'_, S>) {
+    pub(crate) fn ask<S>(
+        &mut self,
+        others: BTreeSet<ProcessId>,
+        view: GroupViewId,
+        scene: &mut Scene<'_, S>,
+    ) {
         if scene.commit.is_some() && !others.is_empty() {
             self.ledger.knows &= self.joined;
-            self.ledger.ask(&others);
-            scene.cast(SessionMessage::Ask);
+            self.ledger.ask(&others, view);
+            scene.cast(SessionMessage::Ask { view });
         }
     }
 
-    /// What this member has of the session.
-    pub(crate) fn standing(&mut self) -> Standing {
+    /// What this member has of the session, for who asked in that view.
+    pub(crate) fn standing(&mut self, answers: Option<(ProcessId, GroupViewId)>) -> Standing {
         self.ledger.align(self.replica.responses);
         let (kept, forgotten) = self.ledger.newest(STANDING_BYTES_MAX);
         Standing {
+            answers,
             knows: self.ledger.knows,
             reign: self.ledger.reign,
             fence: self.ledger.fence,
@@ -81,10 +87,12 @@ where
         standing: Standing,
         scene: &mut Scene<'_, S>,
     ) {
-        let Standing { knows, reign, fence, cursor, kept, forgotten, requests } = standing;
+        let Standing { answers, knows, reign, fence, cursor, kept, forgotten, requests } = standing;
+        let is_answer = answers == Some((scene.me, self.ledger.asked_in));
+        let knows = knows && is_answer;
         // It was said before what came here from a later primary, and may be of another history: it is said anew.
         if knows && !self.ledger.knows && reign < self.ledger.fence {
-            scene.cast(SessionMessage::Ask);
+            scene.cast(SessionMessage::Ask { view: self.ledger.asked_in });
             return;
         }
         self.ledger.align(self.replica.responses);
@@ -111,8 +119,10 @@ where
         if knows && !self.ledger.knows {
             self.ledger.unheard.clear();
         }
-        self.ledger.heard(from);
-        self.ledger.knows |= self.ledger.unheard.is_empty();
+        if is_answer {
+            self.ledger.heard(from);
+            self.ledger.knows |= self.ledger.unheard.is_empty();
+        }
     }
 
     /// Responses are committed: the context is the one after them, and after the requests that came before them

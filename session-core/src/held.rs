@@ -133,7 +133,7 @@ impl<S> Scene<'_, S> {
     pub(crate) fn cast(&mut self, message: SessionMessage) {
         let level = match message {
             SessionMessage::Commit { .. } => self.commit.unwrap_or_default(),
-            SessionMessage::Request { .. } | SessionMessage::Ask | SessionMessage::Standing(_) => {
+            SessionMessage::Request { .. } | SessionMessage::Ask { .. } | SessionMessage::Standing(_) => {
                 Level::Agreed
             }
         };

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::cmp::Ordering;
 
 use bytes::Bytes;
-use model::{Fence, ProcessId};
+use model::{Fence, GroupViewId, ProcessId};
 
 use crate::message::{Committed, Cursor};
 
@@ -27,6 +27,8 @@ pub(crate) struct Ledger {
     pub(crate) reign: Fence,
     /// The fence under which the last committed response was.
     pub(crate) fence: Fence,
+    /// The view in which this member asked last.
+    pub(crate) asked_in: GroupViewId,
     /// The members that may have committed responses that did not come here, and have not told them.
     pub(crate) unheard: BTreeSet<ProcessId>,
     /// The members that came another way than this one, and have not said what they have. What they commit may follow on
@@ -62,6 +64,7 @@ impl Ledger {
         Ledger {
             reign: Fence::NONE,
             fence: Fence::NONE,
+            asked_in: GroupViewId::NONE,
             unheard: BTreeSet::new(),
             strangers: BTreeSet::new(),
             knows: true,
@@ -73,8 +76,9 @@ impl Ledger {
         }
     }
 
-    /// These members are asked what they have.
-    pub(crate) fn ask(&mut self, members: &BTreeSet<ProcessId>) {
+    /// These members are asked what they have, in this view.
+    pub(crate) fn ask(&mut self, members: &BTreeSet<ProcessId>, view: GroupViewId) {
+        self.asked_in = view;
         self.unheard.extend(members);
         self.strangers.extend(members);
         self.fresh = 0;

@@ -312,7 +312,10 @@ pub enum SessionMessage {
         responses: Vec<Committed>,
     },
     /// The sender is new in the group, and asks what it has missed.
-    Ask,
+    Ask {
+        /// The view of the group in which it asks.
+        view: GroupViewId,
+    },
     /// What the sender has of the session, for members that are new.
     Standing(Standing),
 }
@@ -340,6 +343,9 @@ impl Committed {
 /// What one member of a session group has of the session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
+    /// Who asked for it, and in which view; nobody, if it is told unasked. What was said before somebody asked may be on its
+    /// way still, and says nothing of what was committed meanwhile.
+    pub answers: Option<(ProcessId, GroupViewId)>,
     /// Whether it has all that was committed; not so if it is new itself.
     pub knows: bool,
     /// The greatest fence under which anything was multicast as committed.

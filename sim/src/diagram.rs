@@ -155,7 +155,7 @@ impl Diagram {
                     SessionMessage::Commit { first, responses, .. } => {
                         format!("commit {first} to {}", first + responses.len() as u64 - 1)
                     }
-                    SessionMessage::Ask => "who knows more?".into(),
+                    SessionMessage::Ask { .. } => "who knows more?".into(),
                     SessionMessage::Standing(standing) => {
                         let Cursor { responses, requests, .. } = standing.cursor;
                         format!("committed up to {responses}/{requests}")

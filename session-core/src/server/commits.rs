@@ -55,9 +55,9 @@ impl<S: ContentService> Server<S> {
                 let commit = Commit { fence, first, responses };
                 self.with_held(unit, session, out, |held, _, scene| held.commit(sender, commit, level, scene))
             }
-            SessionMessage::Ask if !is_mine => {
+            SessionMessage::Ask { view } if !is_mine => {
                 self.with_held(unit, session, out, |held, _, scene| {
-                    scene.cast(SessionMessage::Standing(held.standing()));
+                    scene.cast(SessionMessage::Standing(held.standing(Some((sender, view)))));
                 });
                 None
             }
@@ -65,7 +65,7 @@ impl<S: ContentService> Server<S> {
                 self.with_held(unit, session, out, |held, _, scene| held.hear(sender, standing, scene));
                 None
             }
-            SessionMessage::Ask | SessionMessage::Standing(_) => None,
+            SessionMessage::Ask { .. } | SessionMessage::Standing(_) => None,
         };
         if changed == Some(true) {
             self.soil(now, unit, session);
@@ -89,7 +89,7 @@ impl<S: ContentService> Server<S> {
             let is_new = |member: &ProcessId| !held.joined || !view.transitional.contains(member);
             let strangers = members().filter(is_new).collect();
             held.ledger.retain(&members().collect());
-            held.ask(strangers, scene);
+            held.ask(strangers, view.id, scene);
             held.ledger.knows |= held.ledger.unheard.is_empty();
         });
         self.use_ripe_grant(now, unit, session, out);
@@ -99,7 +99,7 @@ impl<S: ContentService> Server<S> {
     pub(super) fn tell_standing(&mut self, unit: &UnitId, session: SessionId, out: &mut Vec<Output>) {
         self.with_held(unit, session, out, |held, _, scene| {
             if scene.commit.is_some() {
-                scene.cast(SessionMessage::Standing(held.standing()));
+                scene.cast(SessionMessage::Standing(held.standing(None)));
             }
         });
     }

@@ -174,7 +174,7 @@ fn elsewhere(numbers: &[u32]) -> Vec<Committed> {
 /// `c` comes to `b` from the other side of a separation, where it has been primary. Returns its fence.
 fn joined_by_c(cluster: &mut Cluster) -> Fence {
     cluster.views += 1;
-    let id = GroupViewId { configuration: ConfigurationId::new(1, 0), position: cluster.views };
+    let id = last_view(cluster);
     let members = ["b", "c"].map(|it| Member { process: process(it), name: it.parse().unwrap() });
     let view = GroupView {
         group: Purpose::Session(unit(), SESSION).group(),
@@ -198,6 +198,7 @@ fn standing_of_c(fence: Fence) -> SessionMessage {
 fn standing(fence: Fence, numbers: &[u32]) -> SessionMessage {
     let last = numbers.last().map_or(0, |last| *last);
     SessionMessage::Standing(Standing {
+        answers: None,
         knows: true,
         reign: fence,
         fence,
@@ -208,10 +209,20 @@ fn standing(fence: Fence, numbers: &[u32]) -> SessionMessage {
     })
 }
 
-/// A message in the session's group, for one server alone.
+/// The last view of a group.
+fn last_view(cluster: &Cluster) -> GroupViewId {
+    GroupViewId { configuration: ConfigurationId::new(1, 0), position: cluster.views }
+}
+
+/// A message in the session's group, for one server alone: who asked, if it is an answer.
 fn tell_in_session(cluster: &mut Cluster, name: &'static str, from: &str, message: &SessionMessage) {
     let (group, sender) = (Purpose::Session(unit(), SESSION).group(), process(from));
-    let payload = encode(message);
+    let payload = if let SessionMessage::Standing(standing) = message {
+        let answers = Some((process(name), last_view(cluster)));
+        encode(&SessionMessage::Standing(Standing { answers, ..standing.clone() }))
+    } else {
+        encode(message)
+    };
     cluster.step(name, Input::Message { group, sender, payload, level: Level::Agreed });
 }
 
@@ -309,12 +320,38 @@ fn what_was_said_before_a_later_primary_committed_is_asked_again() {
     tell_in_session(&mut cluster, "b", "c", &commit);
     cluster.multicasts.clear();
     tell_in_session(&mut cluster, "b", "d", &standing(old, &[1, 2, 3]));
-    assert_eq!(cluster.multicasts.pop_front().map(|it| it.2), Some(encode(&SessionMessage::Ask)));
+    assert_eq!(
+        cluster.multicasts.pop_front().map(|it| it.2),
+        Some(encode(&SessionMessage::Ask { view: last_view(&cluster) }))
+    );
     tell_in_session(&mut cluster, "b", "c", &standing_of_c(fence));
     cluster.multicasts.clear();
     assert_eq!(
         taken_over_by_b(&mut cluster, after(2, 0, 102), 2),
         ["b: start 2 after 2/0", "b: response 3 is 103", "b: response 4 is 104"]
+    );
+}
+
+#[test]
+fn what_somebody_else_was_answered_before_is_no_answer() {
+    let mut cluster = playing();
+    let before = cluster.fence;
+    cluster.kill("a");
+    cluster.fence = cluster.status("b").session.fence;
+    joined_by_c(&mut cluster);
+    // On its way since before `c` was given what `a` committed: its answer to `d`.
+    let SessionMessage::Standing(early) = standing(before, &[]) else { unreachable!("it is one") };
+    let answers = Some((process("d"), last_view(&cluster)));
+    let (group, sender) = (Purpose::Session(unit(), SESSION).group(), process("c"));
+    let payload = encode(&SessionMessage::Standing(Standing { answers, ..early }));
+    cluster.step("b", Input::Message { group, sender, payload, level: Level::Agreed });
+    cluster.multicasts.clear();
+    assert_eq!(cluster.grant("b", 2, Resume::Beginning, 3), NOTHING, "it waits for its own");
+    tell_in_session(&mut cluster, "b", "c", &standing_of_c(before));
+    assert_eq!(
+        cluster.run(),
+        ["start 2 after 0/0", "response 1 is 101", "response 2 is 102", "response 3 is 103"]
+            .map(|it| format!("b: {it}"))
     );
 }
 
