@@ -136,7 +136,9 @@ async fn logs_say_once_what_happened_in_lines_of_json_with_the_agreed_fields() {
     }
     let takeovers = saying(&logs["gateway-1"], "taken over");
     let reasons: Vec<_> = takeovers.iter().map(|it| it["reason"].as_str().unwrap()).collect();
-    assert_eq!((reasons.len(), reasons[0]), (2, "lost"), "one line for each takeover");
+    assert_eq!(reasons.len(), 2, "one line for each takeover");
+    // Lost, if the gateway saw the stream break before it heard of the next server: on a busy computer it may not.
+    assert!(reasons.iter().all(|reason| ["lost", "moved"].contains(reason)), "{reasons:?}");
     for takeover in takeovers {
         assert!(session.name.ends_with(takeover["session"].as_str().unwrap()), "{takeover:?}");
         assert!(takeover["peer"].is_string() && takeover["fence"].is_string(), "{takeover:?}");
