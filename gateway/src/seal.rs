@@ -25,13 +25,7 @@ impl Key {
     /// The key that 64 hexadecimal digits spell.
     pub fn parse(text: &str) -> Option<Key> {
         let mut key = [0; 32];
-        let digits = text.as_bytes();
-        if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
-            return None;
-        }
-        for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-        }
+        hex::decode_to_slice(text, &mut key).ok()?;
         Some(Key(key))
     }
 

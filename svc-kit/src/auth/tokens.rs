@@ -48,7 +48,9 @@ impl Tokens {
         let mut tokens = HashMap::new();
         for (name, Entry { rank, sha256 }) in list.tokens {
             let wrong = |what: &str| AuthError::new(path, format!("tokens.{name}.sha256 {what}"));
-            let digest = digits(&sha256).ok_or_else(|| wrong("is not 64 hexadecimal digits"))?;
+            let mut digest = [0; 32];
+            let decoded = hex::decode_to_slice(&sha256, &mut digest);
+            decoded.map_err(|_| wrong("is not 64 hexadecimal digits"))?;
             let principal = Principal { name: principal_name(name), rank };
             if tokens.insert(digest, principal).is_some() {
                 return Err(wrong("is another's too"));
@@ -76,18 +78,6 @@ fn digest(token: &str) -> [u8; 32] {
     Sha256::digest(token).into()
 }
 
-fn digits(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    let digits = text.as_bytes();
-    if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
-}
-
 /// A new token, which is shown once.
 pub struct Token(String);
 
@@ -100,7 +90,7 @@ impl Token {
 
     /// What makes it good, in a list.
     pub fn entry(&self, name: Name, rank: Rank) -> String {
-        let digest: String = digest(&self.0).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = hex::encode(digest(&self.0));
         format!("[tokens.{name}]\nrank = \"{rank}\"\nsha256 = \"{digest}\"\n")
     }
 }
