@@ -134,7 +134,7 @@ pub struct Sessions {
     /// How long a server may say nothing to a client for which something is due, before it is replaced.
     #[serde(with = "humantime_serde")]
     pub stall_timeout: Duration,
-    /// How often a multicast that nobody answered is repeated.
+    /// After this time a multicast that nobody answered is repeated, and again after longer ones.
     #[serde(with = "humantime_serde")]
     pub retry: Duration,
 }

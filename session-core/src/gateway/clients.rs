@@ -141,6 +141,7 @@ impl Gateway {
         let until = now + self.params.no_replica_timeout;
         self.with(now, session, |entry| {
             entry.take_position(from);
+            entry.begin_to_repeat_anew();
             entry.phase = Phase::Attaching { ticket, until };
         });
         self.repeat(session, out);
@@ -288,6 +289,7 @@ impl Gateway {
     /// Brings a session to its end, by the client's wish or for want of a client.
     pub(super) fn end(&mut self, now: Time, session: SessionId, end: Phase, out: &mut Vec<Output>) {
         let limit = self.params.requests_max;
+        self.with(now, session, Entry::begin_to_repeat_anew);
         self.with(now, session, |entry| match (&mut entry.phase, end) {
             (Phase::Closing { tickets, .. }, Phase::Closing { tickets: more, .. }) => {
                 let room = limit.saturating_sub(tickets.len());

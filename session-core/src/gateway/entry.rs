@@ -13,6 +13,9 @@ use super::watch::{Waits, Watch};
 use crate::credit::Credit;
 use crate::message::{Cursor, Resume, Secret, ToServer};
 
+/// The time between two repetitions doubles so often.
+const REPEATS_MAX: u32 = 4;
+
 /// Where a session is in its life, as far as this gateway is concerned.
 #[derive(Debug)]
 pub(super) enum Phase {
@@ -98,6 +101,8 @@ pub(super) struct Entry {
     /// Who is missing, and since when.
     missing: Option<(Missing, Time)>,
     retry_at: Option<Time>,
+    /// How often in a row something was repeated.
+    repeats: u32,
 }
 
 impl Entry {
@@ -132,6 +137,7 @@ impl Entry {
             change: None,
             missing: None,
             retry_at: None,
+            repeats: 0,
         }
     }
 
@@ -160,12 +166,21 @@ impl Entry {
             | Phase::Expiring { .. } => true,
             Phase::Open => !self.requests.is_empty() || self.lacks_server(),
         };
-        self.retry_at = waits.then(|| self.retry_at.unwrap_or(now + params.retry));
+        let pause = params.retry * 2_u32.pow(self.repeats.min(REPEATS_MAX));
+        self.retry_at = waits.then(|| self.retry_at.unwrap_or(now + pause));
     }
 
-    /// What was to be repeated has been: again later.
+    /// What was to be repeated has been: again later, and later each time. Where answers are late since there is too much to
+    /// do, whoever goes on repeating makes them later.
     pub(super) fn repeated(&mut self) {
         self.retry_at = None;
+        self.repeats = self.repeats.saturating_add(1);
+    }
+
+    /// Some of what was waited for has come, or others may listen from here on.
+    pub(super) fn begin_to_repeat_anew(&mut self) {
+        self.retry_at = None;
+        self.repeats = 0;
     }
 
     /// Whether a server has begun to serve the client, and its stream is open.
@@ -292,6 +307,7 @@ impl Entry {
         let reader = Reader::new(attachment, consumed);
         self.change = None;
         self.cut_stream();
+        self.begin_to_repeat_anew();
         self.client.replace(reader).map(|before| before.attachment)
     }
 

@@ -206,6 +206,7 @@ impl Gateway {
     fn groups_up(&mut self, now: Time, out: &mut Vec<Output>) {
         self.groups_up = true;
         for session in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.with(now, session, Entry::begin_to_repeat_anew);
             self.repeat(session, out);
         }
         if self.questions.is_open() {

@@ -128,6 +128,7 @@ impl Gateway {
             entry.watch.hear(now);
             entry.fence = fence;
             entry.server = Some(link);
+            entry.begin_to_repeat_anew();
             entry.cut_stream();
             entry.last_request = entry.last_request.max(requests);
             let answered = match entry.phase {
@@ -202,7 +203,7 @@ impl Gateway {
             let events = [event].into_iter().chain(merged).chain(rebuilt);
             out.extend(events.map(|event| Output::ToClient { session, attachment, event }));
         }
-        self.with(now, session, |_| ());
+        self.with(now, session, Entry::begin_to_repeat_anew);
         self.top_up(now, session, out);
         self.repeat(session, out);
     }
@@ -252,6 +253,7 @@ impl Gateway {
         entry.position = Resume::After(cursor);
         let pending = self.with(now, session, |entry| {
             entry.watch.hear(now);
+            entry.begin_to_repeat_anew();
             entry.requests.remove(&number)
         });
         let pending = pending.flatten();

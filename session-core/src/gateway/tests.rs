@@ -1,6 +1,7 @@
 //! Scripts: what a gateway is told, and what it orders then, each in a few words.
 
 mod changes;
+mod repeats;
 
 use alloc::format;
 use alloc::string::String;
@@ -12,7 +13,6 @@ use model::{Address, Boot, ConfigurationId, Fence, GroupViewId, Machine, Session
 
 use super::*;
 use crate::credit::Credit;
-use crate::edition::Edition;
 use crate::message::{AttachRefusal, Cursor, Resume, Secret, ServiceMessage, ToGateway, ToServer, decode};
 use crate::service::{Refusal, RefusalKind, UnitInfo};
 
@@ -116,7 +116,7 @@ impl Bench {
     fn units(&mut self, query: u64) -> Vec<String> {
         let info = UnitInfo {
             unit: unit(),
-            edition: Edition::ONLY,
+            edition: crate::edition::Edition::ONLY,
             title: "A film".into(),
             media_type: "video/mp4".into(),
             duration: Duration::from_secs(60),
@@ -306,7 +306,7 @@ fn a_session_is_open_once_a_server_claims_it() {
     let mut bench = Bench::new();
     bench.list();
     assert_eq!(bench.open(SESSION), ["content/film: start"]);
-    assert_eq!(bench.wait(500), ["content/film: start", "content/film: start"]);
+    assert_eq!(bench.wait(750), ["content/film: start", "content/film: start"]);
     assert_eq!(bench.claim(A, 1, 0), ["reply 2: opened", "to 1: serve 1 from beginning, 0 more"]);
     assert_eq!(bench.wait(500), NOTHING);
 }

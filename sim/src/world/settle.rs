@@ -178,7 +178,15 @@ impl World {
         let living: Vec<_> = daemons.clone().map(|host| host.daemon().id()).collect();
         let is_trusting = |host: &DaemonHost| !living.iter().any(|peer| host.doubts(*peer));
         let is_steady = |daemon: &Daemon| daemon.phase() == "steady" && nothing_held(daemon);
-        !drains && busy.next().is_none() && daemons.all(|host| is_steady(host.daemon()) && is_trusting(host))
+        // What nobody acknowledges is repeated less and less often, until it is given up.
+        let gateways = self.gateways.iter().filter_map(|slot| slot.host.as_ref());
+        let mut waiting =
+            gateways.flat_map(|host| host.gateway().sessions()).map(|known| known.requests_pending);
+        let all_is_acknowledged = waiting.all(|requests| requests == 0);
+        !drains
+            && all_is_acknowledged
+            && busy.next().is_none()
+            && daemons.all(|host| is_steady(host.daemon()) && is_trusting(host))
     }
 
     fn note_quiescence(&mut self) {
