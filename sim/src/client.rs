@@ -30,6 +30,9 @@ const REMEMBERED_MAX: usize = 12;
 /// Until a client tries again what failed.
 const RETRY: Duration = Duration::from_millis(60);
 
+/// Who was told nothing for so long was not told that nobody knows the session: somebody may, and hang.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// How much sooner than a client a server may see that the client is away.
 const SLACK: Duration = Duration::from_millis(500);
 
@@ -143,8 +146,8 @@ pub struct Client {
     oracle: Oracle,
     /// Where it was lately.
     remembered: VecDeque<(Resume, Checkpoint)>,
-    /// Since when nobody knows the session.
-    unknown_since: Option<Time>,
+    /// Since when the client is told again and again that nobody knows the session, and when it was told last.
+    unknown: Option<(Time, Time)>,
     last_attached: Time,
     /// The requests by number, from 1.
     requests: Vec<Sent>,
@@ -177,7 +180,7 @@ impl Client {
             position: Resume::Beginning,
             oracle: Oracle::default(),
             remembered: VecDeque::new(),
-            unknown_since: None,
+            unknown: None,
             last_attached: Time::ZERO,
             requests: Vec::new(),
             resend: false,
@@ -405,7 +408,7 @@ impl Client {
         self.remembered.clear();
         self.requests.clear();
         self.submissions.clear();
-        self.unknown_since = None;
+        self.unknown = None;
         self.finish = None;
         self.wants = Wants::Nothing;
         self.phase = if self.winding_down { Phase::Done } else { Phase::Idle };
@@ -448,7 +451,7 @@ impl Client {
     fn attached(&mut self, attachment: Attachment, scene: &mut Scene<'_>) {
         self.phase = Phase::Attached(attachment);
         self.bytes = 0;
-        self.unknown_since = None;
+        self.unknown = None;
         self.last_response = None;
         self.reopen_unreflected();
         self.submit_open(scene);
@@ -517,12 +520,14 @@ impl Client {
                 return;
             }
             // Those who served it have forgotten it, and for those who have not heard of its client since, it was over.
-            Failure::Ended if self.unknown_since.is_some() => {
+            Failure::Ended if self.unknown.is_some() => {
                 self.give_up_the_lost(scene);
                 return;
             }
             Failure::UnknownSession => {
-                let since = *self.unknown_since.get_or_insert(scene.now);
+                let heard = |(_, told): &(Time, Time)| scene.now.since(*told) < SILENCE;
+                let since = self.unknown.filter(heard).map_or(scene.now, |(since, _)| since);
+                self.unknown = Some((since, scene.now));
                 if scene.now.since(since) >= self.settings.patience {
                     self.give_up_the_lost(scene);
                     return;

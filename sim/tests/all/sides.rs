@@ -86,3 +86,34 @@ fn without_a_primary_component_nobody_serves_until_there_is_one_or_an_operator_g
         end(world);
     }
 }
+
+#[test]
+fn a_client_that_was_told_nothing_for_long_goes_on_looking_for_a_session_that_one_side_does_not_know() {
+    let mut world = World::seeded(44).machines(2).membership_servers(3).all_vote().backups(0);
+    world.assemble();
+    let player = world.open_session("film-1");
+    world.play(player, 3);
+    if world.primary_of(player) == Node::Server(0) {
+        world.move_session(player, 1);
+        world.expect(|world| world.primary_of(player) == Node::Server(1));
+        world.play(player, 3);
+    }
+    // Its gateway is on the side of a server that has just started, and knows nothing.
+    world.divide(vec![0, 1]);
+    world.crash(Node::Server(0));
+    world.restart(Node::Server(0));
+    world.hang(Node::Server(1)).unwrap();
+    world.crash(Node::Gateway(0));
+    world.restart(Node::Gateway(0));
+    world.pass(Duration::from_secs(1));
+    // Nobody says anything, for the one who knows it hangs. Then the sides part again.
+    world.heal();
+    world.pass(Duration::from_secs(5));
+    world.divide(vec![0, 1]);
+    world.pass(Duration::from_secs(3));
+    world.end_stop(Node::Server(1));
+    world.heal();
+    world.play(player, 3);
+    assert_eq!(world.client(player).tally().lost, 0);
+    end(world);
+}
