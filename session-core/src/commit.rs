@@ -14,7 +14,7 @@ use model::trace::{Event, Role};
 use model::{Digest, Fence, GroupViewId, Level, ProcessId, Time};
 
 use crate::credit::Room;
-use crate::edition::{decode_context, encode_context};
+use crate::edition::{Head, decode_context, encode_committed, encode_context, history_of};
 use crate::held::{Grant, Held, PAUSE_MIN, Scene, Serving};
 use crate::ledger::After;
 use crate::message::{AttachRefusal, Committed, Cursor, Resume, SessionMessage, Standing, ToGateway};
@@ -22,6 +22,7 @@ use crate::pipeline::Item;
 use crate::replica::Replica;
 use crate::rest::Rest;
 use crate::service::{ContentService, Next, Refusal};
+use crate::unit_db::Session;
 
 /// About how many bytes of responses, and of requests, a standing carries at most.
 const STANDING_BYTES_MAX: usize = 256 * 1024;
@@ -126,22 +127,28 @@ where
     }
 
     /// Responses are committed: the context is the one after them, and after the requests that came before them
-    /// without having a part in them.
+    /// without having a part in them. Returns whether they follow on what was here; if not, nothing of that is kept.
     fn take<S: ContentService<Context = C>>(
         &mut self,
         fence: Fence,
         first: u64,
         responses: Vec<Committed>,
         scene: &mut Scene<'_, S>,
-    ) {
-        let Some(newest) = responses.last() else { return };
+    ) -> bool {
+        let (Some(oldest), Some(newest)) = (responses.first(), responses.last()) else { return true };
         let last = first.saturating_add(responses.len() as u64 - 1);
         let requests = newest.requests;
-        let Some(base) = scene.read(&newest.context, requests, last) else { return };
+        let Some(base) = scene.read(&newest.context, requests, last) else { return true };
         self.ledger.align(self.replica.responses);
+        let follow =
+            first == self.replica.responses.saturating_add(1) && oldest.follows_on(self.replica.history);
+        if !follow {
+            self.ledger.restart(first.saturating_sub(1));
+        }
         self.ledger.append(first, responses);
         self.ledger.fence = fence;
         self.replica.rebase(base, requests.saturating_add(1));
+        follow
     }
 
     /// A commit was delivered in the session group. Returns whether the context may have changed.
@@ -174,10 +181,9 @@ where
             });
         }
         let changed = !responses.is_empty();
-        if changed {
-            self.ledger.doubt(from, fence, first.saturating_sub(1));
+        if !self.take(fence, first, responses.clone(), scene) {
+            self.ledger.doubt(from);
         }
-        self.take(fence, first, responses.clone(), scene);
         if mine {
             self.returned(first, responses, scene);
         } else if changed {
@@ -235,9 +241,11 @@ where
         &mut self,
         resume: Resume,
         repeats_from: u64,
+        known: &Session,
         scene: &mut Scene<'_, S>,
     ) -> Option<(Cursor, u64)> {
         let cursor = match resume {
+            Resume::Anywhere if self.is_behind(known) => known.position(),
             Resume::Anywhere => self.cursor(),
             Resume::Beginning => Cursor::beginning(self.replica.content.edition),
             Resume::After(cursor) => cursor,
@@ -273,19 +281,17 @@ where
         repeats_from: u64,
         scene: &Scene<'_, S>,
     ) -> bool {
-        let here = self.replica.requests;
-        let reflected = lacking.first().map_or(here, |response| response.requests);
-        if reflected.min(here) < position.requests {
+        let (here, history) = (self.replica.requests, history_of(&position.context));
+        if let Some(next) = lacking.first() {
+            return next.requests.min(here) >= position.requests && next.follows_on(history);
+        }
+        if here < position.requests || history != self.replica.history {
             return false;
         }
-        if lacking.is_empty() {
-            let after = self.replayed(&position.context, position.requests, here, scene);
-            // Where nobody remembers, the client is right: it loses nothing if it sends again what it has not seen the effect of.
-            let is_repeated = repeats_from <= position.requests.saturating_add(1);
-            return after.map_or(!is_repeated, |context| context == self.cursor().context);
-        }
-        let replay = |it: &Committed| self.replayed(&it.context, it.requests, position.requests, scene);
-        self.ledger.agrees(position, replay)
+        let after = self.replayed(&position.context, position.requests, here, scene);
+        // Where nobody remembers, the client is right: it loses nothing if it sends again what it has not seen the effect of.
+        let is_repeated = repeats_from <= position.requests.saturating_add(1);
+        after.map_or(!is_repeated, |context| context == self.cursor().context)
     }
 
     /// What a context is after the requests that follow on the first `requests`, up to number `up_to`, if they are
@@ -298,9 +304,9 @@ where
         scene: &Scene<'_, S>,
     ) -> Option<Bytes> {
         let content = &self.replica.content;
-        let context = decode_context(context, || scene.service.open(content))?;
-        let after = self.replica.replay(context, requests, up_to, scene.service, scene.limits)?;
-        Some(encode_context(content.edition, &after))
+        let before = decode_context(context, || scene.service.open(content))?;
+        let after = self.replica.replay(before, requests, up_to, scene.service, scene.limits)?;
+        Some(encode_context(Head { edition: content.edition, history: history_of(context) }, &after))
     }
 
     fn refuse<S>(&self, scene: &mut Scene<'_, S>) -> Option<(Cursor, u64)> {
@@ -370,11 +376,14 @@ where
             {
                 return None;
             }
-            let Replica { content, context, requests, .. } = &self.replica;
-            let ahead = self.pipeline.ahead.get_or_insert_with(|| context.clone());
+            let Replica { content, context, requests, history, .. } = &self.replica;
+            let (ahead, history) = self.pipeline.ahead.get_or_insert_with(|| (context.clone(), *history));
             match scene.service.next(content, ahead, now) {
                 Next::Respond { payload, last } => {
-                    let (requests, context) = (*requests, encode_context(content.edition, ahead));
+                    let (requests, before) =
+                        (*requests, Head { edition: content.edition, history: *history });
+                    let context = encode_committed(before, ahead, requests, &payload);
+                    *history = history_of(&context);
                     self.pipeline.wait(Committed { requests, context, payload, last });
                 }
                 Next::At(time) => return Some(time.max(now + PAUSE_MIN)),

@@ -10,7 +10,7 @@ use model::trace::{Event, Role};
 use model::{Digest, Fence, GroupViewId, Level, ProcessId, SessionId, Time, UnitId};
 
 use crate::credit::{Credit, Room, response_bytes};
-use crate::edition::{ContentId, Edition, decode_context, edition_of, encode_context, size_of};
+use crate::edition::{ContentId, Edition, Head, decode_context, encode_context, size_of, split};
 use crate::ledger::Ledger;
 use crate::message::{AttachRefusal, Cursor, Resume, SessionMessage, ToGateway};
 use crate::pipeline::Pipeline;
@@ -122,11 +122,14 @@ impl<S> Scene<'_, S> {
     where
         S: ContentService,
     {
-        let edition = edition_of(bytes).filter(|edition| self.editions.contains(edition))?;
+        let (Head { edition, history }, _) = split(bytes)?;
+        if !self.editions.contains(&edition) {
+            return None;
+        }
         let content = ContentId { unit: self.unit.clone(), edition };
         let context = decode_context(bytes, || self.service.open(&content))?;
         *self.lineages += 1;
-        Some(Base { content, context, requests, responses, lineage: *self.lineages })
+        Some(Base { content, history, context, requests, responses, lineage: *self.lineages })
     }
 
     /// Multicasts in the session group.
@@ -206,7 +209,7 @@ where
 {
     /// The client's position, if it has all that was sent.
     pub(crate) fn cursor(&self) -> Cursor {
-        let context = encode_context(self.replica.content.edition, &self.replica.context);
+        let context = encode_context(self.replica.head(), &self.replica.context);
         Cursor { responses: self.replica.responses, requests: self.replica.requests, context }
     }
 
@@ -235,25 +238,28 @@ where
             Serving::Streaming { .. } => false,
         };
         let own = self.role == Role::Primary && known.version.fence == self.fence;
-        // What is propagated was committed before: only who was not there has less. Who was elsewhere, and has what was
-        // committed under a greater fence, does not go over to another history either.
-        let here = (self.replica.responses, self.replica.requests);
-        let is_behind = here < (known.responses, known.requests) && self.ledger.fence <= known.version.fence;
-        let is_to_follow = scene.commit.is_none() || is_behind;
+        // What is propagated was committed before: only who was not there has less. Who keeps what was committed here does
+        // not drop it for what came about elsewhere: nobody else may be left who could tell it to a client.
+        let (here, there) = ((self.replica.responses, self.replica.history), known.history());
+        let is_past = here == there || self.ledger.is_past(known.version.fence);
+        let is_to_follow = scene.commit.is_none() || (self.is_behind(known) && is_past);
         if undecided
             && !own
             && is_to_follow
             && let Some(base) = scene.read(&known.context, known.requests, known.responses)
         {
-            // Of the primary that committed it: what is kept leads there, if it is as far.
-            if self.ledger.fence == known.version.fence {
-                self.ledger.align(base.responses);
-            } else {
+            if here != there {
                 self.ledger.restart(base.responses);
             }
             self.go_over_to(base, u64::MAX);
             self.catch_up(scene);
         }
+    }
+
+    /// Whether the unit database has a later context, and nothing was committed here that is later still.
+    pub(crate) fn is_behind(&self, known: &Session) -> bool {
+        let here = (self.replica.responses, self.replica.requests);
+        here < (known.responses, known.requests) && self.ledger.fence <= known.version.fence
     }
 
     /// Another context takes the place of this one, of which nothing is computed any more. As [`Replica::rebase`].
@@ -291,7 +297,7 @@ where
         let Grant { stream, resume, credit, repeats_from } = grant;
         let session = scene.session;
         let begun = if self.commits(scene) {
-            self.begin(resume, repeats_from, scene)
+            self.begin(resume, repeats_from, known, scene)
         } else {
             self.resume(resume, repeats_from, merged_with, scene)
         };

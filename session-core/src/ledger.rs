@@ -6,11 +6,10 @@
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
-use core::cmp::Ordering;
 
-use bytes::Bytes;
 use model::{Fence, GroupViewId, ProcessId};
 
+use crate::edition::history_of;
 use crate::message::{Committed, Cursor};
 
 /// So many of the last responses are kept whatever their size.
@@ -96,15 +95,18 @@ impl Ledger {
         self.strangers.remove(&from);
     }
 
-    /// Responses after number `responses` are committed by `from`, under this fence. If they may follow on another history
-    /// than the one that is kept, nothing of it is kept, and this member has to be told by `from` what it is.
-    pub(crate) fn doubt(&mut self, from: ProcessId, fence: Fence, responses: u64) {
-        let may_differ = self.fence != fence || self.last != responses;
-        if may_differ && self.strangers.contains(&from) {
-            self.restart(responses);
+    /// What this member commits does not follow on what was here: if it has not said what it follows on, it has to.
+    pub(crate) fn doubt(&mut self, from: ProcessId) {
+        if self.strangers.contains(&from) {
             self.knows = false;
             self.unheard.insert(from);
         }
+    }
+
+    /// Whether what is kept is of no use to who goes on under this fence: there is nothing, or that reign began here, and
+    /// what was committed here is of one before.
+    pub(crate) fn is_past(&self, fence: Fence) -> bool {
+        self.kept.is_empty() || (self.fence < fence && fence <= self.reign)
     }
 
     /// How much is kept.
@@ -185,22 +187,9 @@ impl Ledger {
         }
     }
 
-    /// Whether a client's position may be one of this history: it reflects the requests that the response there does, and
-    /// perhaps more, and has the context after them. That is what `replay` makes of the response, if it can.
-    pub(crate) fn agrees(&self, position: &Cursor, replay: impl FnOnce(&Committed) -> Option<Bytes>) -> bool {
-        let before = self.last - (self.kept.len() as u64).min(self.last);
-        let place = position.responses.checked_sub(before + 1).and_then(|place| usize::try_from(place).ok());
-        let there = place.and_then(|place| self.kept.get(place));
-        there.is_none_or(|it| match it.requests.cmp(&position.requests) {
-            Ordering::Less => replay(it).is_none_or(|context| context == position.context),
-            Ordering::Equal => it.context == position.context,
-            Ordering::Greater => false,
-        })
-    }
-
     /// Whether a client's position is right after the last response, as it is here.
     pub(crate) fn ends_at(&self, position: &Cursor) -> bool {
-        let is_there = |it: &Committed| it.requests == position.requests && it.context == position.context;
+        let is_there = |it: &Committed| history_of(&it.context) == history_of(&position.context);
         self.last == position.responses && self.kept.back().is_some_and(is_there)
     }
 
@@ -221,6 +210,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
 
     fn response(number: u64, bytes: usize) -> Committed {
         let payload = Bytes::from(alloc::vec![number as u8; bytes]);
@@ -249,22 +239,6 @@ mod tests {
         assert_eq!(numbers(ledger.after(5)), Some(Vec::from([6])));
         assert_eq!(numbers(ledger.after(6)), Some(Vec::new()));
         assert_eq!((ledger.after(1), ledger.after(7)), (After::Unknown, After::Unknown));
-    }
-
-    #[test]
-    fn a_position_of_another_history_is_noticed() {
-        let ledger = ledger(3..=6, 1);
-        // The requests after the fourth response lead from its context to this one, as far as they are remembered.
-        let at = |responses, requests, context, replayed: Option<&'static [u8]>| {
-            let context = Bytes::from_static(context);
-            let replay = |_: &Committed| replayed.map(Bytes::from_static);
-            ledger.agrees(&Cursor { responses, requests, context }, replay)
-        };
-        assert!(at(4, 4, b"", None) && !at(4, 4, b"another", None));
-        assert!(at(4, 5, b"and a request", Some(b"and a request")) && at(4, 5, b"nobody knows", None));
-        assert!(!at(4, 5, b"another and a request", Some(b"and a request")));
-        assert!(at(1, 1, b"before all that is kept", None));
-        assert!(!at(4, 3, b"without a request that the response reflects", None));
     }
 
     #[test]

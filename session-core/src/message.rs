@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::credit::{Credit, response_bytes};
-use crate::edition::{Edition, unopened};
+use crate::edition::{Edition, History, split, unopened};
 use crate::service::{Refusal, UnitInfo};
 use crate::unit_db::{Intent, PolicyChange, Share, Update};
 
@@ -61,7 +61,7 @@ pub struct Cursor {
     pub responses: u64,
     /// How many requests the context reflects.
     pub requests: u64,
-    /// The context after that response and those requests, as the service encodes it, behind its edition.
+    /// The context after that response and those requests, as the service encodes it, behind its edition and history.
     pub context: Bytes,
 }
 
@@ -337,6 +337,13 @@ impl Committed {
     /// About how many bytes it takes.
     pub(crate) fn size(&self) -> usize {
         response_bytes(&self.payload, &self.context)
+    }
+
+    /// Whether it was committed to a session with this history.
+    pub(crate) fn follows_on(&self, history: History) -> bool {
+        split(&self.context).is_some_and(|(head, context)| {
+            head.history == history.then(self.requests, context, &self.payload)
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::credit::Room;
+use crate::edition::History;
 use crate::message::{Committed, Cursor};
 use crate::service::Refusal;
 
@@ -47,8 +48,8 @@ pub(crate) struct Pipeline<C> {
     /// Computed, and not multicast.
     pub(crate) waiting: Vec<Committed>,
     waiting_bytes: usize,
-    /// The context after all that is under way or waiting.
-    pub(crate) ahead: Option<C>,
+    /// The context after all that is under way or waiting, and the history of it.
+    pub(crate) ahead: Option<(C, History)>,
     /// Requests that had been applied before and came again during the flight.
     pub(crate) again: Vec<(u64, Result<(), Refusal>)>,
     /// What the group has, and the gateway is to be told.

@@ -8,7 +8,9 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use crate::edition::{ContentId, Edition, decode_context, edition_of, encode_context, size_of};
+use crate::edition::{
+    ContentId, Edition, Head, History, decode_context, edition_of, encode_context, size_of,
+};
 use crate::message::Remembered;
 use crate::service::{ContentService, Refusal, RefusalKind, SharedState};
 use crate::unit_db::Contexts;
@@ -26,6 +28,8 @@ const REQUEST_OVERHEAD: usize = 64;
 pub(crate) struct Replica<C> {
     /// What the context is of.
     pub(crate) content: ContentId,
+    /// The committed responses that led to the context.
+    pub(crate) history: History,
     pub(crate) context: C,
     pub(crate) requests: u64,
     pub(crate) responses: u64,
@@ -66,6 +70,7 @@ pub(crate) struct Outcome {
 #[derive(Clone, Debug)]
 pub(crate) struct Base<C> {
     pub(crate) content: ContentId,
+    pub(crate) history: History,
     pub(crate) context: C,
     /// How many requests it reflects.
     pub(crate) requests: u64,
@@ -85,8 +90,13 @@ pub(crate) struct Limits {
 impl<C> Replica<C> {
     /// A replica that remembers no request.
     pub(crate) fn new(base: Base<C>) -> Replica<C> {
-        let Base { content, context, requests, responses, lineage } = base;
-        Replica { content, context, requests, responses, lineage, log: BTreeMap::new() }
+        let Base { content, history, context, requests, responses, lineage } = base;
+        Replica { content, history, context, requests, responses, lineage, log: BTreeMap::new() }
+    }
+
+    /// What its context travels behind.
+    pub(crate) fn head(&self) -> Head {
+        Head { edition: self.content.edition, history: self.history }
     }
 
     /// Takes in request `number`; the applying is done by [`Replica::advance`].
@@ -190,9 +200,10 @@ impl<C> Replica<C> {
     /// how many requests that this replica knew of are lost to the new context: neither in it, nor remembered, nor
     /// repeated.
     pub(crate) fn rebase(&mut self, base: Base<C>, repeats_from: u64) -> u64 {
-        let Base { content, context, requests, responses, lineage } = base;
+        let Base { content, history, context, requests, responses, lineage } = base;
         let known = self.requests.min(repeats_from.saturating_sub(1));
         self.content = content;
+        self.history = history;
         self.context = context;
         self.responses = responses;
         self.lineage = lineage;
@@ -248,7 +259,7 @@ impl<S: ContentService> Contexts for ServiceContexts<'_, S> {
         let content = ContentId { unit: self.unit.clone(), edition };
         let read = |bytes| decode_context(bytes, || self.service.open(&content));
         let both = self.service.merge(&content, &read(one)?, &read(other)?)?;
-        (size_of(&both) <= self.bytes_max).then(|| encode_context(edition, &both))
+        (size_of(&both) <= self.bytes_max).then(|| encode_context(Head::new(edition), &both))
     }
 
     fn restore(&self, edition: Edition, snapshot: &[u8]) -> Option<Box<dyn SharedState>> {
@@ -295,7 +306,8 @@ mod tests {
 
     fn base(context: &str, requests: u64, responses: u64) -> Base<String> {
         let content = ContentId::only(UnitId::new("u").unwrap());
-        Base { content, context: context.into(), requests, responses, lineage: 0 }
+        let (history, lineage) = (History::NONE, 0);
+        Base { content, history, context: context.into(), requests, responses, lineage }
     }
 
     /// A replica that was given these requests.

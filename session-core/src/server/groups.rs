@@ -455,5 +455,6 @@ fn base_of<S: ContentService>(service: &S, unit: &UnitId, known: &Session, linea
     let content = ContentId { unit: unit.clone(), edition };
     let open = || service.open(&content);
     let context = decode_context(&known.context, open).unwrap_or_else(open);
-    Base { content, context, requests: known.requests, responses: known.responses, lineage }
+    let (requests, (responses, history)) = (known.requests, known.history());
+    Base { content, history, context, requests, responses, lineage }
 }

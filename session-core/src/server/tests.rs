@@ -14,7 +14,7 @@ use model::{
 
 use super::*;
 use crate::credit::Credit;
-use crate::edition::{ContentId, encode_context};
+use crate::edition::{ContentId, Head, encode_context};
 use crate::message::{
     ContentMessage, Cursor, GatewayId, Resume, Secret, ServiceMessage, SessionMessage, ToGateway, ToServer,
     encode,
@@ -116,7 +116,7 @@ fn process(name: &str) -> ProcessId {
 }
 
 fn context(number: u32) -> Bytes {
-    encode_context(Edition::ONLY, &(number, Some(Time::ZERO)))
+    encode_context(Head::new(Edition::ONLY), &(number, Some(Time::ZERO)))
 }
 
 /// Servers, the groups that they are in, and all multicasts in one order.

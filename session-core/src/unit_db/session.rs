@@ -7,7 +7,7 @@ use model::{Boot, Fence, Name, ProcessId, SessionId};
 use serde::{Deserialize, Serialize};
 
 use super::Stalls;
-use crate::edition::{Edition, edition_of};
+use crate::edition::{Edition, History, edition_of, history_of};
 use crate::message::{Cursor, GatewayId, Secret};
 
 /// So many primaries of a session are remembered, to tell what its context came through.
@@ -61,6 +61,11 @@ impl Session {
             Some(_) if self.version.fence < self.fence => Stage::Claimed,
             Some(_) => Stage::Active,
         }
+    }
+
+    /// So many responses led to the context, and these ones.
+    pub(crate) fn history(&self) -> (u64, History) {
+        (self.responses, history_of(&self.context))
     }
 
     /// Where its client is, as far as is known.

@@ -28,7 +28,7 @@ fn who_was_not_there_himself_does_not_end_a_session_for_want_of_an_answer() {
 fn a_session_whose_client_is_on_an_edition_that_is_not_held_here_waits_for_who_holds_it() {
     let mut cluster = Cluster::playing();
     let edition = Edition { number: 2, ..Edition::ONLY };
-    let context = encode_context(edition, &(7, Some(Time::ZERO)));
+    let context = encode_context(Head::new(edition), &(7, Some(Time::ZERO)));
     let resume = Resume::After(Cursor { responses: 7, requests: 0, context });
     assert_eq!(cluster.grant("a", 1, resume, 1), ["a: None", "b: None"], "nothing is refused");
     let known = cluster.status("b").session;

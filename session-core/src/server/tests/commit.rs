@@ -1,13 +1,18 @@
 //! Output commit: what is sent when, and what a server that takes over makes of it.
 
+use super::sides::alone;
 use super::*;
+use crate::edition::{encode_committed, encode_context, history_of};
 use crate::message::{Committed, Remembered, Standing};
+
+fn counting_by(step: u32) -> Counter {
+    Counter { step, commit: Some(Level::Agreed), ..counter() }
+}
 
 /// As [`Cluster::playing`], with numbers that go up by one at `a`, and by ten at `b`.
 fn playing() -> Cluster {
-    let service = Counter { commit: Some(Level::Agreed), ..counter() };
-    let mut cluster = Cluster::playing_with(&service);
-    cluster.tell("b", Input::Content { ticket: 1, service: Counter { step: 10, ..service } });
+    let mut cluster = Cluster::playing_with(&counting_by(1));
+    cluster.tell("b", Input::Content { ticket: 1, service: counting_by(10) });
     cluster
 }
 
@@ -48,7 +53,7 @@ fn a_new_primary_sends_what_was_committed_and_computes_only_what_follows() {
     tell_alone(&mut cluster, "a", more_credit(3));
     // The third was committed, and nobody was sent it.
     assert_eq!(
-        taken_over_by_b(&mut cluster, after(1, 0, 1), 3),
+        taken_over_by_b(&mut cluster, Resume::After(having(&[1])), 3),
         ["b: start 2 after 1/0", "b: response 2 is 2", "b: response 3 is 3", "b: response 4 is 13"]
     );
     // A client that goes back further is told the same.
@@ -84,7 +89,7 @@ fn what_a_replaced_primary_commits_nobody_takes() {
                 session: SESSION,
                 fence: cluster.fence,
                 stream: 2,
-                resume: after(1, 0, 1),
+                resume: Resume::After(having(&[1])),
                 credit: Credit::responses(1),
                 repeats_from: u64::MAX,
             },
@@ -107,7 +112,7 @@ fn a_server_that_is_new_serves_when_it_knows_what_was_committed() {
     cluster.tell("c", Input::GatewayUp(gateway("g")));
     cluster.order("a", Some("c"));
     cluster.fence = cluster.status("c").session.fence;
-    let taken_over = cluster.grant("c", 2, after(1, 0, 1), 3);
+    let taken_over = cluster.grant("c", 2, Resume::After(having(&[1])), 3);
     let sent: Vec<_> = taken_over.iter().filter(|it| it.starts_with("c: ")).collect();
     assert_eq!(
         sent,
@@ -160,15 +165,29 @@ fn a_client_that_is_elsewhere_is_served_after_what_is_under_way_and_not_before()
     assert_eq!((cluster.status("a").responses, cluster.status("b").responses), (6, 6));
 }
 
-/// Responses of another history, each with the context after it.
-fn elsewhere(numbers: &[u32]) -> Vec<Committed> {
-    let response = |number: &u32| Committed {
-        requests: 0,
-        context: context(*number),
-        payload: Bytes::from(number.to_string()),
-        last: false,
+/// These responses from the beginning on, each with the context after it.
+fn history(numbers: &[u32]) -> Vec<Committed> {
+    let mut head = Head::new(Edition::ONLY);
+    let response = |number: &u32| {
+        let payload = Bytes::from(number.to_string());
+        let context = encode_committed(head, &(number, Some(Time::ZERO)), 0, &payload);
+        head.history = history_of(&context);
+        Committed { requests: 0, context, payload, last: false }
     };
     numbers.iter().map(response).collect()
+}
+
+/// The position of a client that has these responses.
+fn having(numbers: &[u32]) -> Cursor {
+    let context = history(numbers).pop().map_or(context(0), |last| last.context);
+    Cursor { responses: numbers.len() as u64, requests: 0, context }
+}
+
+/// The same after so many requests, by which the number has become this one.
+fn having_asked(numbers: &[u32], requests: u64, number: u32) -> Cursor {
+    let having = having(numbers);
+    let head = Head { edition: Edition::ONLY, history: history_of(&having.context) };
+    Cursor { requests, context: encode_context(head, &(number, Some(Time::ZERO))), ..having }
 }
 
 /// `c` comes to `b` from the other side of a separation, where it has been primary. Returns its fence.
@@ -189,21 +208,23 @@ fn joined_by_c(cluster: &mut Cluster) -> Fence {
     Fence::new(id, 9)
 }
 
-/// It has 101, 102 and 103, committed under its fence.
+/// The responses that `c` committed.
+const C: [u32; 3] = [101, 102, 103];
+
+/// It has these, committed under its fence.
 fn standing_of_c(fence: Fence) -> SessionMessage {
-    standing(fence, &[101, 102, 103])
+    standing(fence, &C)
 }
 
 /// Somebody has these responses, committed under this fence, and no others.
 fn standing(fence: Fence, numbers: &[u32]) -> SessionMessage {
-    let last = numbers.last().map_or(0, |last| *last);
     SessionMessage::Standing(Standing {
         answers: None,
         knows: true,
         reign: fence,
         fence,
-        cursor: Cursor { responses: numbers.len() as u64, requests: 0, context: context(last) },
-        kept: elsewhere(numbers),
+        cursor: having(numbers),
+        kept: history(numbers),
         forgotten: 0,
         requests: Vec::new(),
     })
@@ -233,7 +254,11 @@ fn what_a_primary_from_elsewhere_commits_does_not_go_on_from_what_was_committed_
         // Committed are 1, 2 and 3; where `c` was, 101 to 104.
         cluster.grant("a", 1, Resume::Beginning, 3);
         let fence = joined_by_c(&mut cluster);
-        let commit = SessionMessage::Commit { fence, first: 4, responses: elsewhere(&[104]) };
+        let commit = SessionMessage::Commit {
+            fence,
+            first: 4,
+            responses: history(&[101, 102, 103, 104]).split_off(3),
+        };
         let in_turn =
             if is_told_first { [standing_of_c(fence), commit] } else { [commit, standing_of_c(fence)] };
         for message in in_turn {
@@ -265,31 +290,78 @@ fn a_client_goes_on_from_where_it_is_though_servers_have_another_response_of_tha
             cluster.request(1, "50");
         }
         let elsewhere = if requests == 1 { 60 } else { 103 };
-        let sent = taken_over_by_b(&mut cluster, after(3, requests, elsewhere), 1);
+        let client = Resume::After(having_asked(&C, requests, elsewhere));
+        let sent = taken_over_by_b(&mut cluster, client.clone(), 1);
         let next = format!("b: response 4 is {}", elsewhere + 10);
         assert_eq!(sent, [format!("b: start 2 after 3/{requests}"), next.clone()]);
         // What there was of the other history is gone.
-        let again = cluster.grant("b", 3, after(3, requests, elsewhere), 1);
+        let again = cluster.grant("b", 3, client.clone(), 1);
         assert_eq!(again, [format!("b: start 3 after 3/{requests}"), next]);
     }
 }
 
 #[test]
 fn who_has_what_was_committed_later_does_not_go_over_to_an_older_history() {
+    for (resume, sent) in [
+        (Resume::After(having(&[101, 102])), ["start 2 after 2/0", "response 3 is 103", "response 4 is 113"]),
+        (Resume::Anywhere, ["start 2 after 3/0", "response 4 is 113", "response 5 is 123"]),
+    ] {
+        let mut cluster = playing();
+        cluster.grant("a", 1, Resume::Beginning, 3);
+        let fence = joined_by_c(&mut cluster);
+        tell_in_session(&mut cluster, "b", "c", &standing_of_c(fence));
+        // The database knows of as many responses at `a`, and of a request that did not come here.
+        let request = SessionMessage::Request { number: 1, operation: Bytes::from_static(b"50") };
+        tell_in_session(&mut cluster, "a", "g", &request);
+        cluster.multicasts.clear();
+        cluster.wait(PERIOD);
+        assert_eq!((cluster.status("b").session.requests, cluster.status("b").requests), (1, 0));
+        assert_eq!(taken_over_by_b(&mut cluster, resume, 2), sent.map(|it| format!("b: {it}")));
+    }
+}
+
+/// `a` and `b` have committed 1, 2 and 3, and have heard from `c` that on its side there are five. It is gone.
+fn met_and_lost() -> Cluster {
     let mut cluster = playing();
     cluster.grant("a", 1, Resume::Beginning, 3);
-    let fence = joined_by_c(&mut cluster);
-    tell_in_session(&mut cluster, "b", "c", &standing_of_c(fence));
-    // The database knows of as many responses at `a`, and of a request that did not come here.
-    let request = SessionMessage::Request { number: 1, operation: Bytes::from_static(b"50") };
-    tell_in_session(&mut cluster, "a", "g", &request);
-    cluster.multicasts.clear();
-    cluster.wait(PERIOD);
-    assert_eq!((cluster.status("b").session.requests, cluster.status("b").requests), (1, 0));
+    let (group, mut other) = (Purpose::Content(unit()).group(), alone("c", &counting_by(100)));
+    other.grant("c", 1, Resume::Beginning, 5);
+    other.wait(PERIOD);
+    cluster.views = 200;
+    cluster.servers.extend(other.servers);
+    cluster.change(group, "c", true);
+    cluster.run();
+    assert_eq!(cluster.status("b").session.responses, 5);
+    cluster.kill("c");
+    cluster
+}
+
+#[test]
+fn what_was_propagated_elsewhere_does_not_take_the_place_of_what_was_committed_here() {
+    for (resume, sent) in [
+        // Who went elsewhere with its client is gone, and the client is back where it was here.
+        (Resume::After(having(&[1])), ["start 2 after 1/0", "response 2 is 2", "response 3 is 3"]),
+        // It has what was said last there, or says nothing, and somebody knows better.
+        (Resume::After(having(&[100])), ["start 2 after 1/0", "response 2 is 110", "response 3 is 120"]),
+        (Resume::Anywhere, ["start 2 after 5/0", "response 6 is 510", "response 7 is 520"]),
+    ] {
+        let mut cluster = met_and_lost();
+        assert_eq!(taken_over_by_b(&mut cluster, resume, 2), sent.map(|it| format!("b: {it}")));
+    }
+}
+
+#[test]
+fn what_follows_on_one_position_does_not_follow_on_another_of_that_number() {
+    let mut cluster = playing();
+    // It begins where a client is that had something from somebody else.
     assert_eq!(
-        taken_over_by_b(&mut cluster, after(2, 0, 102), 2),
-        ["b: start 2 after 2/0", "b: response 3 is 103", "b: response 4 is 113"]
+        taken_over_by_b(&mut cluster, Resume::After(having(&[101])), 1),
+        ["b: start 2 after 1/0", "b: response 2 is 111"]
     );
+    let again = cluster.grant("b", 3, Resume::After(having(&[101])), 1);
+    assert_eq!(again, ["b: start 3 after 1/0", "b: response 2 is 111"]);
+    let other = cluster.grant("b", 4, Resume::After(having(&[1])), 1);
+    assert_eq!(other, ["b: start 4 after 1/0", "b: response 2 is 11"]);
 }
 
 #[test]
@@ -299,13 +371,14 @@ fn what_was_committed_here_after_a_reign_began_elsewhere_does_not_go_on_from_wha
     let old = cluster.fence;
     let fence = joined_by_c(&mut cluster);
     // On its way before `c` came, and nothing to `c`.
-    let commit = SessionMessage::Commit { fence: old, first: 4, responses: elsewhere(&[4]) };
+    let commit =
+        SessionMessage::Commit { fence: old, first: 4, responses: history(&[1, 2, 3, 4]).split_off(3) };
     tell_in_session(&mut cluster, "b", "a", &commit);
     assert_eq!(cluster.status("b").responses, 4);
     tell_in_session(&mut cluster, "b", "c", &standing_of_c(fence));
     cluster.multicasts.clear();
     assert_eq!(
-        taken_over_by_b(&mut cluster, after(2, 0, 102), 2),
+        taken_over_by_b(&mut cluster, Resume::After(having(&[101, 102])), 2),
         ["b: start 2 after 2/0", "b: response 3 is 103", "b: response 4 is 113"]
     );
 }
@@ -316,7 +389,8 @@ fn what_was_said_before_a_later_primary_committed_is_asked_again() {
     cluster.grant("a", 1, Resume::Beginning, 3);
     let old = cluster.fence;
     let fence = joined_by_c(&mut cluster);
-    let commit = SessionMessage::Commit { fence, first: 4, responses: elsewhere(&[104]) };
+    let commit =
+        SessionMessage::Commit { fence, first: 4, responses: history(&[101, 102, 103, 104]).split_off(3) };
     tell_in_session(&mut cluster, "b", "c", &commit);
     cluster.multicasts.clear();
     tell_in_session(&mut cluster, "b", "d", &standing(old, &[1, 2, 3]));
@@ -327,7 +401,7 @@ fn what_was_said_before_a_later_primary_committed_is_asked_again() {
     tell_in_session(&mut cluster, "b", "c", &standing_of_c(fence));
     cluster.multicasts.clear();
     assert_eq!(
-        taken_over_by_b(&mut cluster, after(2, 0, 102), 2),
+        taken_over_by_b(&mut cluster, Resume::After(having(&[101, 102])), 2),
         ["b: start 2 after 2/0", "b: response 3 is 103", "b: response 4 is 104"]
     );
 }
@@ -361,7 +435,7 @@ fn served_by_b_alone() -> Cluster {
     cluster.grant("a", 1, Resume::Beginning, 3);
     let fence = joined_by_c(&mut cluster);
     let SessionMessage::Standing(standing) = standing_of_c(fence) else { unreachable!("it is one") };
-    let cursor = Cursor { responses: 3, requests: 1, context: context(150) };
+    let cursor = having_asked(&C, 1, 150);
     let standing = SessionMessage::Standing(Standing { cursor, ..standing });
     tell_in_session(&mut cluster, "b", "c", &standing);
     cluster.multicasts.clear();
@@ -374,16 +448,23 @@ fn served_by_b_alone() -> Cluster {
 fn a_client_that_sends_again_is_right_where_requests_are_not_remembered() {
     for (repeats_from, next) in [(1, 113), (2, 160)] {
         let mut cluster = served_by_b_alone();
-        let sent = cluster.grant_and_repeat("b", 2, after(3, 0, 103), 1, repeats_from);
+        let sent = cluster.grant_and_repeat("b", 2, Resume::After(having(&C)), 1, repeats_from);
         assert_eq!(sent, ["b: start 2 after 3/0".into(), format!("b: response 4 is {next}")]);
     }
 }
 
 #[test]
+fn a_client_of_another_history_is_right_where_requests_are_not_remembered() {
+    let mut cluster = served_by_b_alone();
+    let sent = cluster.grant_and_repeat("b", 2, Resume::After(having(&[1, 2, 3])), 1, 2);
+    assert_eq!(sent, ["b: start 2, 1 lost", "b: response 4 is 13"]);
+}
+
+#[test]
 fn a_client_that_is_right_may_go_back_to_what_was_committed_before() {
     let mut cluster = served_by_b_alone();
-    cluster.grant_and_repeat("b", 2, after(3, 0, 103), 0, 1);
-    let sent = cluster.grant("b", 3, after(1, 0, 101), 2);
+    cluster.grant_and_repeat("b", 2, Resume::After(having(&C)), 0, 1);
+    let sent = cluster.grant("b", 3, Resume::After(having(&[101])), 2);
     assert_eq!(sent, ["b: start 3 after 1/0", "b: response 2 is 102", "b: response 3 is 103"]);
 }
 
@@ -394,14 +475,14 @@ fn who_goes_over_to_what_another_has_computes_from_that_and_not_from_where_it_wa
     cluster.tell("a", Input::GatewayDown(gateway("g")));
     // Its backup was given a request that did not come here.
     let SessionMessage::Standing(standing) = standing(cluster.fence, &[1]) else { unreachable!("it is one") };
-    let cursor = Cursor { responses: 1, requests: 1, context: context(50) };
+    let cursor = having_asked(&[1], 1, 50);
     let requests = Vec::from([Remembered { number: 1, operation: Bytes::from_static(b"50"), outcome: None }]);
     let standing = SessionMessage::Standing(Standing { cursor, requests, ..standing });
     tell_in_session(&mut cluster, "a", "b", &standing);
     cluster.multicasts.clear();
     cluster.tell("a", Input::GatewayUp(gateway("g")));
     assert_eq!(
-        cluster.grant("a", 2, after(1, 0, 1), 1),
+        cluster.grant("a", 2, Resume::After(having(&[1])), 1),
         ["a: start 2 after 1/0", "a: response 2 is 51"],
         "and not 2"
     );
@@ -422,7 +503,9 @@ fn a_backup_that_is_told_of_a_request_that_it_missed_still_has_what_was_committe
 #[test]
 fn a_backup_that_is_told_of_another_history_forgets_what_was_committed_in_its_own() {
     let mut cluster = playing();
-    for (name, stream, resume) in [("b", 2, Resume::Beginning), ("a", 3, after(3, 1, 103))] {
+    for (name, stream, resume) in
+        [("b", 2, Resume::Beginning), ("a", 3, Resume::After(having_asked(&C, 1, 103)))]
+    {
         cluster.order("a", Some(name));
         cluster.fence = cluster.status("b").session.fence;
         cluster.grant(name, stream, resume, 0);

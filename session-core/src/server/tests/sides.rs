@@ -2,15 +2,22 @@
 
 use super::*;
 
+/// A server that has the session on its own side of a partition, since another one is gone.
+pub(super) fn alone(name: &'static str, service: &Counter) -> Cluster {
+    let mut cluster = Cluster::new(&[name, "z"], service);
+    let (session, secret) = (SESSION, SECRET);
+    cluster.multicast(ContentMessage::Start { session, secret, gateway: gateway("g") });
+    cluster.views = 100;
+    cluster.kill("z");
+    cluster.tell(name, Input::GatewayUp(gateway("g")));
+    cluster.fence = cluster.status(name).session.fence;
+    cluster
+}
+
 /// `a` serves the session on one side of a partition, and `c`, which counts by tens, on the other; then all are together.
 fn met() -> Cluster {
     let service = Counter { merges: true, ..counter() };
-    let mut other = Cluster::new(&["c"], &Counter { step: 10, ..service.clone() });
-    other.views = 100;
-    let (session, secret) = (SESSION, SECRET);
-    other.multicast(ContentMessage::Start { session, secret, gateway: gateway("g") });
-    other.tell("c", Input::GatewayUp(gateway("g")));
-    other.fence = other.status("c").session.fence;
+    let mut other = alone("c", &Counter { step: 10, ..service.clone() });
     other.grant("c", 1, Resume::Beginning, 5);
     other.wait(PERIOD);
 

@@ -38,7 +38,7 @@ fn takeover(cluster: &mut Cluster, dead: &[&'static str], credit: u64, requests:
     cluster.fence = cluster.status(heir).session.fence;
     let last = Time::ZERO + Duration::from_secs(3);
     let number: u32 = if requests == 0 { 4 } else { 70 };
-    let context = encode_context(Edition::ONLY, &(number, Some(last)));
+    let context = encode_context(Head::new(Edition::ONLY), &(number, Some(last)));
     let cursor = Resume::After(Cursor { responses: 4, requests, context });
     let seen = cluster.grant_and_repeat(heir, 2, cursor, credit, requests + 1);
     seen.into_iter().map(|line| line[3..].into()).collect()
