@@ -86,6 +86,7 @@ impl Measures {
                     "DISPLACED",
                     "NO_REPLICA",
                     "SESSION_ENDED",
+                    "SERVICE_FAILED",
                     "UNKNOWN_SESSION",
                 ],
             ),

@@ -26,6 +26,9 @@ pub(crate) fn of(failure: Failure) -> Status {
             because(Code::NotFound, reason, "the session is not known here; attach to it first")
         }
         Failure::Ended => because(Code::NotFound, reason, "the session has ended"),
+        Failure::ServiceFailed => {
+            because(Code::Aborted, reason, "the service failed in this session, which has ended")
+        }
         Failure::WrongSecret => because(Code::PermissionDenied, reason, "the secret is not this session's"),
         Failure::BadCursor => {
             let description = "has a context that is not one of the service's".to_owned();
@@ -53,6 +56,7 @@ pub(crate) fn of(failure: Failure) -> Status {
             RefusalKind::Malformed => bad_field(reason, "operation", refusal.message),
             RefusalKind::OutOfRange => because(Code::OutOfRange, reason, refusal.message),
             RefusalKind::Precondition => because(Code::FailedPrecondition, reason, refusal.message),
+            RefusalKind::Failed => because(Code::Aborted, reason, refusal.message),
         },
     }
 }
@@ -71,6 +75,7 @@ pub(crate) fn reason_of(failure: &Failure) -> &'static str {
         Failure::UnknownUnit => "UNKNOWN_UNIT",
         Failure::UnknownSession => "UNKNOWN_SESSION",
         Failure::Ended => "SESSION_ENDED",
+        Failure::ServiceFailed => "SERVICE_FAILED",
         Failure::WrongSecret => "WRONG_SECRET",
         Failure::BadCursor => "MALFORMED_CURSOR",
         Failure::NoReplica => "NO_REPLICA",
@@ -83,6 +88,7 @@ pub(crate) fn reason_of(failure: &Failure) -> &'static str {
             RefusalKind::Malformed => "MALFORMED_REQUEST",
             RefusalKind::OutOfRange => "REQUEST_OUT_OF_RANGE",
             RefusalKind::Precondition => "REQUEST_REFUSED",
+            RefusalKind::Failed => "REQUEST_FAILED",
         },
     }
 }
@@ -142,6 +148,7 @@ mod tests {
             Failure::UnknownUnit,
             Failure::UnknownSession,
             Failure::Ended,
+            Failure::ServiceFailed,
             Failure::WrongSecret,
             Failure::BadCursor,
             Failure::NoReplica,
@@ -153,6 +160,7 @@ mod tests {
             refused(RefusalKind::Malformed),
             refused(RefusalKind::OutOfRange),
             refused(RefusalKind::Precondition),
+            refused(RefusalKind::Failed),
         ];
         let others = [
             draining(),

@@ -286,6 +286,7 @@ fn refusal(refusal: delivery::Refusal) -> Result<Refusal, Malformed> {
         delivery::RefusalKind::Malformed => RefusalKind::Malformed,
         delivery::RefusalKind::OutOfRange => RefusalKind::OutOfRange,
         delivery::RefusalKind::Precondition => RefusalKind::Precondition,
+        delivery::RefusalKind::Failed => RefusalKind::Failed,
         delivery::RefusalKind::Unspecified => return Err(missing("applied.refusal.kind")),
     };
     Ok(Refusal { kind, message: refusal.message })
@@ -299,6 +300,7 @@ fn attach_refusal(reason: delivery::AttachRefusal) -> Result<AttachRefusal, Malf
         delivery::AttachRefusal::Elsewhere => Ok(AttachRefusal::Elsewhere),
         delivery::AttachRefusal::BadCursor => Ok(AttachRefusal::BadCursor),
         delivery::AttachRefusal::Forgotten => Ok(AttachRefusal::Forgotten),
+        delivery::AttachRefusal::Failed => Ok(AttachRefusal::Failed),
         delivery::AttachRefusal::Unspecified => Err(missing("refused.reason")),
     }
 }

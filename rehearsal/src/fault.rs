@@ -42,6 +42,9 @@ pub enum What {
         /// The limit.
         max: usize,
     },
+    /// The service cannot go on.
+    #[error("the service cannot go on: {0}")]
+    Fails(String),
     /// A response is too long.
     #[error("a response takes {bytes} bytes, and may take {max}")]
     TooLong {

@@ -93,6 +93,7 @@ impl<S: ContentService> Server<S> {
                 Next::At(_) | Next::Idle if *context != before => return Err(What::SilentChange),
                 Next::At(time) => self.now = time.max(self.now + Duration::from_millis(1)),
                 Next::Idle => return Ok(Outcome::Nothing),
+                Next::Fail { why } => return Err(What::Fails(why)),
             }
         }
         Err(What::NeverComes(WAITS_MAX))

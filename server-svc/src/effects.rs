@@ -96,6 +96,9 @@ impl<S: Service> driver::Effects<Output> for Effects<S> {
                         None => tracing::warn!(%unit, %session, from, "its primary says nothing, and stays"),
                     }
                 }
+                Output::Failed { unit, session, fault } => {
+                    tracing::error!(%unit, %session, %fault, "over: its service cannot go on");
+                }
                 Output::Refused { group, sender, error } => {
                     self.measures.refused.inc();
                     tracing::warn!(%group, %sender, %error, "a message is refused");

@@ -126,6 +126,7 @@ fn event(server: Name, happening: &Happening) -> pb::SessionEvent {
         Happening::Closed => plain(Kind::Closed),
         Happening::Expired => plain(Kind::Expired),
         Happening::Dismissed => plain(Kind::Dismissed),
+        Happening::Failed => plain(Kind::Failed),
     }
 }
 

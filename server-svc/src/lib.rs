@@ -16,6 +16,7 @@ mod effects;
 mod filter;
 mod gateways;
 mod groups;
+mod guard;
 mod journal;
 mod metrics;
 mod orders;
@@ -57,6 +58,7 @@ use crate::drain::{Ending, Operation};
 use crate::effects::Effects;
 use crate::gateways::Dialler;
 use crate::groups::Groups;
+use crate::guard::Guarded;
 use crate::journal::Journal;
 use crate::metrics::Measures;
 use crate::orders::Orders;
@@ -122,6 +124,7 @@ pub async fn serve<S: Service>(
     load: impl Fn(&Config) -> Result<S, LoadError> + Send + Sync + 'static,
 ) -> Result<(), Failure> {
     let drain_timeout = config.drain_timeout;
+    let load = move |config: &Config| Guarded::new(load(config)?);
     let mut running = Running::start(config, listener, Box::new(load), &shutdown).await?;
     tracing::info!("started");
     running.stay(&shutdown).await?;

@@ -211,6 +211,7 @@ fn refusal_message(refusal: Refusal) -> pb::Refusal {
         RefusalKind::Malformed => pb::RefusalKind::Malformed,
         RefusalKind::OutOfRange => pb::RefusalKind::OutOfRange,
         RefusalKind::Precondition => pb::RefusalKind::Precondition,
+        RefusalKind::Failed => pb::RefusalKind::Failed,
     };
     pb::Refusal { kind: kind.into(), message: refusal.message }
 }
@@ -223,6 +224,7 @@ fn attach_refusal(reason: AttachRefusal) -> pb::AttachRefusal {
         AttachRefusal::Elsewhere => pb::AttachRefusal::Elsewhere,
         AttachRefusal::BadCursor => pb::AttachRefusal::BadCursor,
         AttachRefusal::Forgotten => pb::AttachRefusal::Forgotten,
+        AttachRefusal::Failed => pb::AttachRefusal::Failed,
     }
 }
 

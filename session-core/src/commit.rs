@@ -378,7 +378,7 @@ where
             }
             let Replica { content, context, requests, history, .. } = &self.replica;
             let (ahead, history) = self.pipeline.ahead.get_or_insert_with(|| (context.clone(), *history));
-            match scene.service.next(content, ahead, now) {
+            match scene.next(content, ahead, now) {
                 Next::Respond { payload, last } => {
                     let (requests, before) =
                         (*requests, Head { edition: content.edition, history: *history });
@@ -387,7 +387,7 @@ where
                     self.pipeline.wait(Committed { requests, context, payload, last });
                 }
                 Next::At(time) => return Some(time.max(now + PAUSE_MIN)),
-                Next::Idle => return None,
+                Next::Idle | Next::Fail { .. } => return None,
             }
         }
     }

@@ -11,6 +11,7 @@ use model::{Digest, Fence, GroupViewId, Level, ProcessId, SessionId, Time, UnitI
 
 use crate::credit::{Credit, Room, response_bytes};
 use crate::edition::{ContentId, Edition, Head, decode_context, encode_context, size_of, split};
+use crate::fault::Fault;
 use crate::ledger::Ledger;
 use crate::message::{AttachRefusal, Cursor, Resume, SessionMessage, ToGateway};
 use crate::pipeline::Pipeline;
@@ -103,6 +104,8 @@ pub(crate) struct Scene<'a, S> {
     pub(crate) uncertain: Uncertain,
     /// The state that the sessions on the unit share, if they do, and the view in which it is.
     pub(crate) shared: Option<(&'a Shared, GroupViewId)>,
+    /// What kept the service from going on with the session.
+    pub(crate) fault: Option<Fault>,
     /// The last name given to a context at this server.
     pub(crate) lineages: &'a mut u64,
     /// Filled with what goes to the session's gateway.
@@ -423,7 +426,7 @@ where
             if !room.is_left(self.replica.responses) {
                 break;
             }
-            match scene.service.next(&self.replica.content, &mut self.replica.context, now) {
+            match scene.next(&self.replica.content, &mut self.replica.context, now) {
                 Next::Respond { payload, last } => {
                     self.replica.responses += 1;
                     self.is_ahead = false;
@@ -435,7 +438,7 @@ where
                     due = Some(time.max(now + PAUSE_MIN));
                     break;
                 }
-                Next::Idle => break,
+                Next::Idle | Next::Fail { .. } => break,
             }
         }
         self.serving = Serving::Streaming { stream, room, due };

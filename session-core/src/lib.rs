@@ -13,6 +13,7 @@ mod catalogue;
 mod commit;
 mod credit;
 mod edition;
+mod fault;
 pub mod gateway;
 mod held;
 mod ledger;
@@ -31,6 +32,7 @@ mod unit_db;
 
 pub use credit::{Credit, response_bytes};
 pub use edition::{ContentId, Edition};
+pub use fault::Fault;
 pub use gateway::{Gateway, GatewayParams};
 pub use params::Params;
 pub use server::{Server, SessionStatus};

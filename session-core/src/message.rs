@@ -269,6 +269,13 @@ pub enum ContentMessage {
         /// Which order of the sender's this is, for its answer.
         ticket: u64,
     },
+    /// The service cannot go on with the session, as its primary says.
+    Fail {
+        /// The session.
+        session: SessionId,
+        /// The primary's fence. Whoever has replaced it tries for himself.
+        fence: Fence,
+    },
 }
 
 impl ContentMessage {
@@ -535,6 +542,8 @@ pub enum AttachRefusal {
     BadCursor,
     /// No such session, and the unit does not make sessions anew.
     Forgotten,
+    /// The service could not go on with the session, which is over.
+    Failed,
 }
 
 impl fmt::Display for AttachRefusal {
@@ -545,6 +554,7 @@ impl fmt::Display for AttachRefusal {
             AttachRefusal::WrongSecret => "the secret is not this session's",
             AttachRefusal::Elsewhere => "the session's client is at another gateway",
             AttachRefusal::BadCursor => "the context in the cursor is not one of the service's",
+            AttachRefusal::Failed => "the service failed in the session, which has ended",
             AttachRefusal::Forgotten => "nobody remembers the session, and its unit makes none anew",
         })
     }

@@ -35,7 +35,7 @@ pub trait ContentService {
     /// Applies a client's request to the context. Deterministic: it runs at the primary and at every backup, and must
     /// come to the same verdict at each. A backup calls [`ContentService::next`] never, and knows what that did to the
     /// context no sooner than the primary propagates it: whether a request is refused may not depend on it. What a
-    /// refused request did to the context is undone.
+    /// refused request did to the context is undone. Where a server catches a panic, the request is refused for it.
     ///
     /// # Errors
     /// A [`Refusal`] goes back to the client.
@@ -63,7 +63,7 @@ pub trait ContentService {
     }
 
     /// What the primary does next, and the context after it. Called again after each response, each request, and
-    /// whenever a time that it asked for has come.
+    /// whenever a time that it asked for has come. Where a server catches a panic, the session is over, as with [`Next::Fail`].
     fn next(&self, content: &ContentId, context: &mut Self::Context, now: Time) -> Next;
 
     /// One context of two, for a session that both sides of a partition served. `None`: the context that reflects more
@@ -114,7 +114,7 @@ pub const fn response_bytes_max(commit: Option<Level>) -> usize {
 pub enum Next {
     /// Sends this response at once. `last`: nothing follows unless a request changes that.
     Respond {
-        /// The response, as the client gets it. At most [`response_bytes_max`] bytes.
+        /// The response, as the client gets it. At most [`response_bytes_max`] bytes: a longer one ends the session.
         payload: Bytes,
         /// Whether the content is at its end.
         last: bool,
@@ -123,6 +123,11 @@ pub enum Next {
     At(Time),
     /// Nothing before a request comes; the context is unchanged.
     Idle,
+    /// Nothing ever, for the service cannot go on: the session is over, and its client is told that the service failed.
+    Fail {
+        /// What is wrong, for who looks into the server's log.
+        why: String,
+    },
 }
 
 /// Why a request was not applied. The client gets both parts.
@@ -149,6 +154,11 @@ impl Refusal {
     pub fn precondition(message: impl fmt::Display) -> Refusal {
         Refusal { kind: RefusalKind::Precondition, message: message.to_string() }
     }
+
+    /// The request is none of these, and the service failed on it.
+    pub fn failed(message: impl fmt::Display) -> Refusal {
+        Refusal { kind: RefusalKind::Failed, message: message.to_string() }
+    }
 }
 
 /// The kinds of mistakes in a request.
@@ -160,6 +170,8 @@ pub enum RefusalKind {
     OutOfRange,
     /// The request makes no sense in the present context.
     Precondition,
+    /// The mistake is the service's.
+    Failed,
 }
 
 /// A content unit in one edition, as clients are told of it.

@@ -60,7 +60,7 @@ where
         let mut uncertain = Room::after(self.replica.responses, self.uncertain_max(credit, scene));
         while uncertain.is_left(self.replica.responses) && room.is_left(self.replica.responses) {
             let before = self.cursor();
-            let next = scene.service.next(&self.replica.content, &mut self.replica.context, now);
+            let next = scene.next(&self.replica.content, &mut self.replica.context, now);
             let Next::Respond { payload, last } = next else { break };
             self.replica.responses += 1;
             uncertain.use_up(response_bytes(&payload, &before.context));
@@ -90,7 +90,7 @@ where
             Uncertain::Skip | Uncertain::Essential if credit.responses == 0 => Credit::NONE,
             Uncertain::Skip | Uncertain::Essential => match first() {
                 Next::Respond { .. } => credit,
-                Next::At(_) | Next::Idle => Credit::responses(UNCERTAIN_MAX),
+                Next::At(_) | Next::Idle | Next::Fail { .. } => Credit::responses(UNCERTAIN_MAX),
             },
         }
     }

@@ -208,6 +208,7 @@ impl Diagram {
                 Intent::Leaving => "leaves".into(),
             },
             ContentMessage::Dismiss { session, .. } => format!("dismiss {}", self.session(*session)),
+            ContentMessage::Fail { session, .. } => format!("fail {}", self.session(*session)),
             ContentMessage::State { class, .. } => format!("the database of {{{}}}", self.processes(class)),
         }
     }

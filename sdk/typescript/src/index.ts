@@ -19,7 +19,7 @@ const ANSWER_MAX_MS = 15_000;
 const LIMITS = { pingIntervalMs: 2000, pingTimeoutMs: 2000, idleConnectionTimeoutMs: 10_000, defaultTimeoutMs: ANSWER_MAX_MS };
 const TRANSIENT = [Code.Unavailable, Code.ResourceExhausted, Code.DeadlineExceeded, Code.Unknown, Code.Internal, Code.Canceled];
 /** A request that the service refused has had its number; one that the gateway refused has not. */
-const BY_THE_SERVICE = ["MALFORMED_REQUEST", "REQUEST_OUT_OF_RANGE", "REQUEST_REFUSED"];
+const BY_THE_SERVICE = ["MALFORMED_REQUEST", "REQUEST_OUT_OF_RANGE", "REQUEST_REFUSED", "REQUEST_FAILED"];
 
 /** Why a call failed. `reason` is the stable word that the contract gives, such as UNKNOWN_UNIT. */
 export class HandoverError extends Error {

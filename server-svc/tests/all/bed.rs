@@ -7,6 +7,7 @@ use model::Address;
 use proto::server::v1 as pb;
 use proto::server::v1::server_service_client::ServerServiceClient;
 use server_svc::config::{Config, Sessions};
+use server_svc::{LoadError, Service};
 use svc_kit::auth::AuthFiles;
 use svc_kit::dial::{Keepalive, Wire};
 use svc_kit::metrics::Metrics;
@@ -71,14 +72,21 @@ pub fn config(daemon: &Address, content: &Path) -> Config {
 
 impl Bed {
     pub async fn start(daemon: &Address) -> Bed {
+        Bed::of(daemon, server_svc::bundled::load).await
+    }
+
+    /// A server of another service.
+    pub async fn of<S: Service>(
+        daemon: &Address,
+        load: impl Fn(&Config) -> Result<S, LoadError> + Send + Sync + 'static,
+    ) -> Bed {
         let content = tempfile::tempdir().unwrap();
         std::fs::copy(film("life"), content.path().join("life.mp4")).unwrap();
         let config = config(daemon, content.path());
         let listener = Listener::bind(config.listen, None).await.unwrap();
         let address = listener.advertised().clone();
         let shutdown = CancellationToken::new();
-        let running =
-            tokio::spawn(server_svc::serve(config, listener, shutdown.clone(), server_svc::bundled::load));
+        let running = tokio::spawn(server_svc::serve(config, listener, shutdown.clone(), load));
         let channel = Wire::default().connect(&address, Role::Server).await.unwrap();
         let operator = ServerServiceClient::new(channel.clone());
         Bed { content, operator, channel, shutdown, running }

@@ -5,6 +5,7 @@
 
 mod bed;
 mod daemon;
+mod failing;
 mod gateway;
 mod serving;
 mod settings;

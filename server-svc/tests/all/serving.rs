@@ -18,7 +18,7 @@ use crate::bed::{Bed, film, soon};
 use crate::daemon::{Daemon, Process};
 use crate::gateway::{Delivery, Gateway};
 
-const CONTENT: &str = "content/life";
+pub const CONTENT: &str = "content/life";
 const SESSION: SessionId = SessionId::new(7);
 const SESSION_GROUP: &str = "session/life/00000000000000000000000000000007";
 
@@ -41,7 +41,7 @@ async fn claimed(process: &mut Process, gateway: &mut Gateway) -> (Delivery, pb:
     (stream, claim)
 }
 
-fn grant(claim: &pb::Claim, stream: u64, credit: u64) -> Say {
+pub fn grant(claim: &pb::Claim, stream: u64, credit: u64) -> Say {
     Say::Serve(pb::Serve {
         session: claim.session.clone(),
         fence: claim.fence,

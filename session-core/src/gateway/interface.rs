@@ -24,7 +24,7 @@ pub struct GatewayParams {
     pub window: Credit,
     /// How many bytes all servers may be ahead of all clients together: windows shrink where there are many sessions.
     pub buffer_bytes: u64,
-    /// How often a multicast that nobody answered is repeated.
+    /// After this time a multicast that nobody answered is repeated, and again after longer ones.
     pub retry: Duration,
     /// How long clients wait while no server serves them.
     pub no_replica_timeout: Duration,
@@ -215,6 +215,8 @@ pub enum Failure {
     UnknownSession,
     /// The session is over.
     Ended,
+    /// The session is over, for the service could not go on with it.
+    ServiceFailed,
     /// The secret is not the session's.
     WrongSecret,
     /// The cursor's context is not one of the service's.
@@ -240,6 +242,7 @@ impl From<AttachRefusal> for Failure {
         match reason {
             AttachRefusal::Unknown | AttachRefusal::Forgotten => Failure::UnknownSession,
             AttachRefusal::Ended => Failure::Ended,
+            AttachRefusal::Failed => Failure::ServiceFailed,
             AttachRefusal::WrongSecret => Failure::WrongSecret,
             AttachRefusal::Elsewhere => Failure::Displaced,
             AttachRefusal::BadCursor => Failure::BadCursor,

@@ -115,7 +115,8 @@ impl Gateway {
         let Some(entry) = self.sessions.remove(&session) else { return };
         self.timers.set(&session, None);
         let asks = matches!(entry.phase, Phase::Opening { .. } | Phase::Attaching { .. });
-        let closed = *failure == Failure::Ended || (!asks && *failure == Failure::UnknownSession);
+        let is_over = matches!(failure, Failure::Ended | Failure::ServiceFailed);
+        let closed = is_over || (!asks && *failure == Failure::UnknownSession);
         let mut fail = |ticket| out.push(refused(ticket, failure.clone()));
         entry.requests.into_values().flat_map(|pending| pending.tickets).for_each(&mut fail);
         match entry.phase {

@@ -249,6 +249,7 @@ fn shown_multicast(purpose: &Purpose, payload: &Bytes) -> String {
                 | ContentMessage::Found { .. }
                 | ContentMessage::Intend { .. }
                 | ContentMessage::Dismiss { .. }
+                | ContentMessage::Fail { .. }
                 | ContentMessage::Settle { .. }
                 | ContentMessage::Update { .. }
                 | ContentMessage::State { .. } => panic!("gateways know nothing"),
@@ -331,15 +332,6 @@ fn a_unit_that_is_not_known_is_asked_for() {
     let open = Input::Open { ticket, unit, session: SessionId::new(8), secret: SECRET };
     assert_eq!(bench.tell(open), ["service: list 3"]);
     assert_eq!(bench.units(3), ["reply 2: UnknownUnit"]);
-}
-
-#[test]
-fn without_a_daemon_nothing_is_multicast_until_there_is_one() {
-    let mut bench = Bench::new();
-    bench.list();
-    bench.tell(Input::GroupsDown);
-    assert_eq!(bench.open(SESSION), NOTHING);
-    assert_eq!(bench.tell(Input::GroupsUp), ["content/film: start"]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::commits::Place;
 use super::interface::{Output, Predecessor};
 use crate::edition::{ContentId, Edition, decode_context};
 use crate::held::{Held, Serving};
-use crate::message::{ContentMessage, GatewayId, ServiceMessage, ToGateway, decode, encode};
+use crate::message::{AttachRefusal, ContentMessage, GatewayId, ServiceMessage, ToGateway, decode, encode};
 use crate::names::Purpose;
 use crate::params::Params;
 use crate::replica::{Base, ServiceContexts};
@@ -416,6 +416,7 @@ impl<S: ContentService> Server<S> {
             None => self.speaks_for(unit),
         };
         let Some(state) = self.units.get_mut(unit) else { return };
+        let failed = state.database.why_not(session) == AttachRefusal::Failed;
         state.heard.remove(&session);
         state.dirty.remove(&session);
         if let Some(held) = state.held.remove(&session) {
@@ -424,7 +425,10 @@ impl<S: ContentService> Server<S> {
         }
         self.reschedule(unit, session);
         if answers {
-            self.doors.send(now, &last.gateway, ToGateway::Ended { session }, out);
+            let reason = AttachRefusal::Failed;
+            let over =
+                if failed { ToGateway::Refused { session, reason } } else { ToGateway::Ended { session } };
+            self.doors.send(now, &last.gateway, over, out);
         }
     }
 }

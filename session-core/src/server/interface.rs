@@ -6,6 +6,7 @@ use bytes::Bytes;
 use model::trace::{Event, Role};
 use model::{Fence, GroupName, GroupView, GroupViewId, Level, Name, ProcessId, SessionId, Time, UnitId};
 
+use crate::fault::Fault;
 use crate::message::{DecodeError, GatewayId, ToGateway, ToServer};
 use crate::unit_db::{Happening, OrderRefusal, Ordered, PolicyChange, Session};
 
@@ -147,6 +148,15 @@ pub enum Output {
         from: Option<ProcessId>,
         /// Who serves the session from here on, if anybody does: nobody else can, or enough have been tried.
         to: Option<ProcessId>,
+    },
+    /// The service cannot go on with a session that is served here, which is over: for the log.
+    Failed {
+        /// The unit.
+        unit: UnitId,
+        /// The session.
+        session: SessionId,
+        /// What is wrong.
+        fault: Fault,
     },
     /// Something happened to a session on a unit held here: for operators.
     Happened {

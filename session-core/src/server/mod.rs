@@ -8,6 +8,7 @@ mod commits;
 mod components;
 mod content;
 mod doors;
+mod faults;
 mod gateways;
 mod groups;
 mod interface;
@@ -242,6 +243,7 @@ impl<S: ContentService> Server<S> {
             shared,
             commit_bytes_max: self.params.message_bytes_max,
             uncertain: state.database.policy().uncertain,
+            fault: None,
             lineages: &mut self.lineages,
             send: &mut send,
             casts: &mut casts,
@@ -249,6 +251,7 @@ impl<S: ContentService> Server<S> {
             trace: self.params.trace.then_some(&mut trace),
         };
         let result = step(held, known, &mut scene);
+        let fault = scene.fault;
         let view = state.database.view();
         out.extend(updates.into_iter().map(|(number, operation)| {
             tell(unit, &ContentMessage::Update { view, session, number, operation })
@@ -258,6 +261,9 @@ impl<S: ContentService> Server<S> {
             self.doors.send_if_open(&known.gateway, message, out);
         }
         commits::cast(unit, session, casts, out);
+        if let Some(fault) = fault {
+            self.fail(unit, session, fault, out);
+        }
         self.reschedule(unit, session);
         Some(result)
     }

@@ -70,7 +70,11 @@ impl ContentService for Counter {
             return Next::At(due);
         }
         *context = (context.0 + self.step, Some(due));
-        Next::Respond { payload: Bytes::from(context.0.to_string()), last: false }
+        if context.0 == UNLUCKY {
+            return Next::Fail { why: "unlucky".into() };
+        }
+        let zeros = if context.0 == ENDLESS { ENDLESS as usize } else { 0 };
+        Next::Respond { payload: Bytes::from("0".repeat(zeros) + &context.0.to_string()), last: false }
     }
 
     fn commit(&self, _: &ContentId) -> Option<Level> {
@@ -89,6 +93,8 @@ impl ContentService for Counter {
 
 mod claims;
 mod commit;
+mod content;
+mod faults;
 mod sides;
 mod told;
 mod uncertain;
@@ -98,6 +104,10 @@ const SESSION: SessionId = SessionId::new(4);
 const SECRET: Secret = Secret::new(1);
 const PERIOD: Duration = Duration::from_millis(500);
 const TTL: Duration = Duration::from_secs(60);
+
+/// The number with which [`Counter`] cannot go on, and one that comes after as many zeros.
+const UNLUCKY: u32 = 1313;
+const ENDLESS: u32 = 1 << 20;
 
 fn unit() -> UnitId {
     UnitId::new("u").unwrap()
@@ -215,6 +225,7 @@ impl Cluster {
                 Output::Dial(gateway) => self.seen.push(format!("{name}: dial {}", gateway.name)),
                 Output::Hangup(gateway) => self.seen.push(format!("{name}: hang up on {}", gateway.name)),
                 Output::Send(_, message) => self.seen.push(format!("{name}: {}", shown(message))),
+                Output::Failed { fault, .. } => self.seen.push(format!("{name}: {fault}")),
                 Output::Stalled { to, .. } => self.seen.push(format!("{name}: stalled, {}", to.is_some())),
                 Output::RoleChanged { role, .. } => self.seen.push(format!("{name}: {role:?}")),
                 Output::Refused { error, .. } => self.seen.push(format!("{name}: {error}")),
@@ -593,29 +604,6 @@ fn a_server_that_loses_its_daemon_hangs_up() {
     cluster.grant("a", 1, Resume::Beginning, 2);
     assert_eq!(cluster.tell("a", Input::Detached), ["a: hang up on g"]);
     assert_eq!(cluster.servers["a"].next_wake(), None);
-}
-
-#[test]
-fn the_sessions_of_a_unit_that_goes_away_go_to_others() {
-    let mut cluster = Cluster::playing();
-    cluster.grant("a", 1, Resume::Beginning, 2);
-    let nothing = Counter { units: Vec::new(), ..counter() };
-    let seen = cluster.tell("a", Input::Content { ticket: 1, service: nothing });
-    assert_eq!(seen, ["a: None", "b: Primary", "b: claim 0", "a: order 1: Ok(\"held\")"]);
-    assert_eq!(cluster.status("b").responses, 2, "what it said when it left");
-    let groups_of_a = cluster.groups.iter().filter(|(_, members)| members.contains("a"));
-    assert_eq!(groups_of_a.map(|(group, _)| group.as_str()).collect::<Vec<_>>(), ["service"]);
-}
-
-#[test]
-fn a_unit_that_appears_is_joined_and_told() {
-    let mut cluster = Cluster::playing();
-    let both = Counter { units: Vec::from([unit(), UnitId::new("v").unwrap()]), ..counter() };
-    cluster.tell("b", Input::Content { ticket: 2, service: both });
-    let message = ServiceMessage::List { gateway: gateway("g"), query: 2 };
-    cluster.multicasts.push_back((process("g"), Purpose::Service.group(), encode(&message)));
-    assert_eq!(cluster.run(), ["a: answer 2: 2 units"]);
-    assert_eq!(cluster.servers["b"].databases().count(), 2);
 }
 
 #[test]

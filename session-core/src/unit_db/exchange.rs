@@ -261,6 +261,7 @@ impl Database {
                 | ContentMessage::Propagate { .. }
                 | ContentMessage::End { .. }
                 | ContentMessage::Expire { .. }
+                | ContentMessage::Fail { .. }
                 | ContentMessage::Settle { .. }
                 | ContentMessage::Update { .. }
                 | ContentMessage::State { .. } => effects.extend(self.apply(from, message)),

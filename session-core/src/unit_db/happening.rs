@@ -53,6 +53,8 @@ pub enum Happening {
     Dismissed,
     /// Nobody came for it in time.
     Expired,
+    /// The service could not go on with it.
+    Failed,
     /// This server, its primary, serves it from here on.
     Served {
         /// How many responses the client has.

@@ -292,6 +292,7 @@ impl Database {
             ContentMessage::Found { anew, ticket } => self.found(from, anew, ticket),
             ContentMessage::Intend { intent, ticket } => self.intend(from, intent, ticket),
             ContentMessage::Dismiss { session, ticket } => self.dismiss(from, session, ticket),
+            ContentMessage::Fail { session, fence } => self.fail(from, session, fence).into_iter().collect(),
             ContentMessage::Update { view, session, number, operation } => {
                 self.carry_out(view, session, number, &operation)
             }
@@ -312,7 +313,8 @@ impl Database {
     /// Inserts a session without a primary. Returns an effect only if there is nothing to insert.
     fn insert(&mut self, id: SessionId, secret: Secret, gateway: GatewayId) -> Vec<Effect> {
         if self.tombs.contains_key(&id) {
-            return Vec::from([Effect::Refused { session: id, gateway, reason: AttachRefusal::Ended }]);
+            let reason = self.why_not(id);
+            return Vec::from([Effect::Refused { session: id, gateway, reason }]);
         }
         if self.sessions.contains_key(&id) {
             return Vec::from([Effect::Repeated(id)]);
@@ -351,8 +353,7 @@ impl Database {
     fn attach(&mut self, id: SessionId, secret: Secret, gateway: GatewayId) -> Vec<Effect> {
         let refused = |reason| Vec::from([Effect::Refused { session: id, gateway: gateway.clone(), reason }]);
         match self.sessions.get_mut(&id) {
-            None if self.tombs.contains_key(&id) => refused(AttachRefusal::Ended),
-            None => refused(AttachRefusal::Unknown),
+            None => refused(self.why_not(id)),
             Some(session) if session.secret != secret => refused(AttachRefusal::WrongSecret),
             Some(session) if session.gateway == gateway => Vec::from([Effect::Repeated(id)]),
             Some(session) => {
@@ -372,6 +373,15 @@ impl Database {
         }
     }
 
+    /// Why nobody can attach to a session that is not here.
+    pub(crate) fn why_not(&self, id: SessionId) -> AttachRefusal {
+        match self.tombs.get(&id) {
+            Some(tomb) if tomb.failed => AttachRefusal::Failed,
+            Some(_) => AttachRefusal::Ended,
+            None => AttachRefusal::Unknown,
+        }
+    }
+
     /// The session, if its client is at this gateway.
     fn known_at(
         &self,
@@ -380,8 +390,7 @@ impl Database {
         gateway: &GatewayId,
     ) -> Result<&Session, AttachRefusal> {
         match self.sessions.get(&id) {
-            None if self.tombs.contains_key(&id) => Err(AttachRefusal::Ended),
-            None => Err(AttachRefusal::Unknown),
+            None => Err(self.why_not(id)),
             Some(session) if session.secret != secret => Err(AttachRefusal::WrongSecret),
             Some(session) if session.gateway != *gateway => Err(AttachRefusal::Elsewhere),
             Some(session) => Ok(session),
@@ -430,8 +439,7 @@ impl Database {
             gateway.map(|gateway| Effect::Refused { session: id, gateway, reason }).into_iter().collect()
         };
         match self.sessions.get(&id) {
-            None if self.tombs.contains_key(&id) => refused(AttachRefusal::Ended),
-            None => refused(AttachRefusal::Unknown),
+            None => refused(self.why_not(id)),
             Some(session) if session.secret != secret => refused(AttachRefusal::WrongSecret),
             Some(_) => self.bury(id, Happening::Closed, None).into_iter().collect(),
         }
@@ -444,10 +452,16 @@ impl Database {
         last.into_iter().chain([Effect::Ordered { by, ticket, outcome }]).collect()
     }
 
+    /// The service cannot go on with a session, as its primary says.
+    fn fail(&mut self, from: ProcessId, id: SessionId, fence: Fence) -> Option<Effect> {
+        let known = self.sessions.get(&id)?;
+        let is_its_word = known.primary == Some(from) && known.fence == fence;
+        is_its_word.then(|| self.bury(id, Happening::Failed, None)).flatten()
+    }
+
     fn expire(&mut self, id: SessionId, gateway: GatewayId) -> Vec<Effect> {
         let reason = match self.sessions.get(&id) {
-            None if self.tombs.contains_key(&id) => AttachRefusal::Ended,
-            None => AttachRefusal::Unknown,
+            None => self.why_not(id),
             Some(session) if session.gateway != gateway => AttachRefusal::Elsewhere,
             Some(_) => {
                 let expired_at = Some((gateway.name, gateway.boot));
@@ -463,9 +477,10 @@ impl Database {
         if let Some(shared) = &mut self.shared {
             shared.forget(id);
         }
+        let failed = end == Happening::Failed;
         self.tell_of(id, end);
         self.buried += 1;
-        self.tombs.insert(id, Tomb { order: self.buried, requests: last.requests, expired_at });
+        self.tombs.insert(id, Tomb { order: self.buried, requests: last.requests, expired_at, failed });
         self.trim_tombs();
         Some(Effect::Ended { session: id, last: Box::new(last) })
     }

@@ -20,7 +20,7 @@ impl Database {
     ) -> Vec<Effect> {
         let reason = match self.sessions.get(&id) {
             Some(_) => return Vec::new(),
-            None if self.tombs.contains_key(&id) => AttachRefusal::Ended,
+            None if self.tombs.contains_key(&id) => self.why_not(id),
             // What its requests did to a shared state would be forgotten with it.
             None if self.policy.rebuild == Rebuild::Never || self.shared.is_some() => {
                 AttachRefusal::Forgotten

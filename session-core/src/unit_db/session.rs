@@ -148,6 +148,8 @@ pub struct Tomb {
     pub requests: u64,
     /// The life of the gateway at which no client came, if that is why it ended.
     pub expired_at: Option<(Name, Boot)>,
+    /// Whether the service could not go on with it.
+    pub failed: bool,
 }
 
 impl Tomb {

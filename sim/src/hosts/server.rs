@@ -119,6 +119,9 @@ impl ServerHost {
                         scene.happens(Happens::Takeover);
                     }
                 }
+                Output::Failed { session, fault, .. } => {
+                    scene.complain(|| format!("its service fails in {session}: {fault}"));
+                }
                 Output::Stalled { .. } | Output::Happened { .. } => {}
                 Output::Refused { group, sender, error } => {
                     scene.complain(|| format!("refused what {sender} said in {group}: {error}"));

@@ -170,6 +170,7 @@ fn word(kind: SessionEventKind) -> &'static str {
         SessionEventKind::Closed => "closed",
         SessionEventKind::Expired => "expired",
         SessionEventKind::Dismissed => "dismissed",
+        SessionEventKind::Failed => "failed",
         SessionEventKind::Unspecified => "unknown",
     }
 }

@@ -36,7 +36,7 @@ Credentials = grpc.ChannelCredentials | None
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _TRANSIENT = {grpc.StatusCode[it] for it in "UNAVAILABLE RESOURCE_EXHAUSTED UNKNOWN INTERNAL CANCELLED".split()}
 # A request that the service refused has had its number; one that the gateway refused has not.
-_BY_THE_SERVICE = {"MALFORMED_REQUEST", "REQUEST_OUT_OF_RANGE", "REQUEST_REFUSED"}
+_BY_THE_SERVICE = {"MALFORMED_REQUEST", "REQUEST_OUT_OF_RANGE", "REQUEST_REFUSED", "REQUEST_FAILED"}
 _OPTIONS = [("grpc.keepalive_time_ms", 2000), ("grpc.keepalive_timeout_ms", 2000)]
 
 

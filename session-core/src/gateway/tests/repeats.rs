@@ -1,4 +1,4 @@
-//! How often gateways repeat what nobody answers.
+//! What gateways repeat, and how often.
 
 use super::*;
 
@@ -24,6 +24,15 @@ fn an_answer_or_a_server_begins_it_anew() {
     assert_eq!(requests(&bench.wait(750)), 2);
     assert_eq!(requests(&bench.tell(Input::GroupsUp)), 1);
     assert_eq!(requests(&bench.wait(750)), 2);
+}
+
+#[test]
+fn without_a_daemon_nothing_is_multicast_until_there_is_one() {
+    let mut bench = Bench::new();
+    bench.list();
+    bench.tell(Input::GroupsDown);
+    assert_eq!(bench.open(SESSION), NOTHING);
+    assert_eq!(bench.tell(Input::GroupsUp), ["content/film: start"]);
 }
 
 /// How many requests there are among what a gateway says.

@@ -58,6 +58,7 @@ fn every_content_message() -> Vec<ContentMessage> {
         ContentMessage::Found { anew: true, ticket: 7 },
         ContentMessage::Intend { intent: Intent::Cordoned, ticket: 8 },
         ContentMessage::Dismiss { session, ticket: 9 },
+        ContentMessage::Fail { session, fence: Fence::NONE },
         ContentMessage::Settle { view },
         ContentMessage::Update { view, session, number: 1, operation: Bytes::from_static(b"x") },
     ];
