@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use check::Tally;
 use check::read::Trace;
+use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::viewers::{Moment, Seen, Viewers};
@@ -27,6 +28,15 @@ pub struct Args {
     /// The file that describes the cluster
     #[arg(long, value_name = "FILE", default_value = "docker-compose.yml")]
     file: PathBuf,
+    /// Do this drill, and no other; can be repeated
+    #[arg(long = "drill", value_name = "DRILL", value_enum)]
+    drills: Vec<Drill>,
+}
+
+impl Args {
+    fn drills(&self) -> &[Drill] {
+        if self.drills.is_empty() { Drill::value_variants() } else { &self.drills }
+    }
 }
 
 /// What became of a drill.
@@ -44,7 +54,7 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut cluster = Cluster::of(&args.file).await?;
     let traces = cluster.trace(dir.path()).await?;
     let drilled = tokio::select! {
-        drilled = drill(&cluster, &traces) => drilled,
+        drilled = drill(&cluster, args.drills(), &traces) => drilled,
         _ = terminated.recv() => Err(anyhow::anyhow!("terminated")),
         _ = interrupted.recv() => Err(anyhow::anyhow!("interrupted")),
     };
@@ -61,7 +71,7 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Drills, and says what came of each, and what viewers saw.
-async fn drill(cluster: &Cluster, traces: &Path) -> anyhow::Result<(Vec<Done>, Seen)> {
+async fn drill(cluster: &Cluster, drills: &[Drill], traces: &Path) -> anyhow::Result<(Vec<Done>, Seen)> {
     let healthy = cluster.up().await?;
     println!("healthy {:.1} s after `up`", healthy.as_secs_f64());
     if healthy > HEALTHY_MAX {
@@ -73,7 +83,7 @@ async fn drill(cluster: &Cluster, traces: &Path) -> anyhow::Result<(Vec<Done>, S
     cluster.handover(&["talk", "notes"], "put key=colour value=blue\n").await?;
     let viewers = Viewers::begin(&cluster.gateways(), traces)?;
     let mut done = Vec::new();
-    for drill in Drill::ALL {
+    for &drill in drills {
         let from = Instant::now();
         drill.perform(cluster).await.with_context(|| drill.title())?;
         let to = Instant::now();

@@ -3,35 +3,36 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use clap::ValueEnum;
 use tokio::time::sleep;
 
 use super::cluster::Cluster;
 use crate::viewers::Moment;
 
-/// A drill.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A drill. They are done in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Drill {
-    /// A content server crashes; the engine starts it again.
+    /// A content server crashes; the engine starts it again
     Server,
-    /// A content server and its daemon crash; the engine starts them again.
+    /// A content server and its daemon crash; the engine starts them again
     Machine,
-    /// A content server stands still for a while.
+    /// A content server stands still for a while
     PausedServer,
-    /// A machine stands still for a while.
+    /// A machine stands still for a while
     PausedMachine,
-    /// A machine is off the network for a while.
+    /// A machine is off the network for a while
     CutMachine,
-    /// A gateway is off the network of the cluster for a while, and its clients still reach it.
+    /// A gateway is off the network of the cluster for a while, and its clients still reach it
     CutGateway,
-    /// A gateway crashes; the engine starts it again.
+    /// A gateway crashes; the engine starts it again
     Gateway,
-    /// A membership server is stopped, and while it is down a machine crashes.
+    /// A membership server is stopped, and while it is down a machine crashes
     Membership,
-    /// A machine is taken out of the cluster in order, and brought in again.
+    /// A machine is taken out of the cluster in order, and brought in again
     StopStart,
-    /// A fifth machine comes and goes.
+    /// A fifth machine comes and goes
     Scale,
-    /// Everything is restarted, machine by machine, server by server.
+    /// Everything is restarted, machine by machine, server by server
     Rolling,
 }
 
@@ -46,21 +47,6 @@ const NO_REPLICA: Duration = Duration::from_secs(16);
 const LOOK: Duration = Duration::from_millis(200);
 
 impl Drill {
-    /// All of them, in the order in which they are done.
-    pub const ALL: [Drill; 11] = [
-        Drill::Server,
-        Drill::Machine,
-        Drill::PausedServer,
-        Drill::PausedMachine,
-        Drill::CutMachine,
-        Drill::CutGateway,
-        Drill::Gateway,
-        Drill::Membership,
-        Drill::StopStart,
-        Drill::Scale,
-        Drill::Rolling,
-    ];
-
     /// What it is called in the report.
     pub fn title(self) -> &'static str {
         match self {
