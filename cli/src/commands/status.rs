@@ -122,6 +122,8 @@ struct UnitRow {
     backups: u32,
     period_ms: u64,
     edition: u32,
+    /// Whether all servers that answer know the same sessions of the same servers. Otherwise this is what one of them says.
+    agreed: bool,
     /// Of the state that its sessions share, if they do.
     shared_state: Option<SharedStateRow>,
     sessions: usize,
@@ -199,18 +201,19 @@ impl Status {
             processes: it.processes,
             groups: it.groups,
         });
-        // All members of a unit's group say the same of it.
-        let mut units = BTreeMap::<&str, &UnitStatus>::new();
+        let mut units = BTreeMap::<&str, (&UnitStatus, bool)>::new();
         for unit in snapshot.up_servers().flat_map(|server| &server.units) {
-            units.entry(&unit.name).or_insert(unit);
+            let (it, agreed) = units.entry(&unit.name).or_insert((unit, true));
+            *agreed &= unit.agreed && unit.view == it.view;
         }
-        let units = units.into_iter().map(|(unit, it)| UnitRow {
+        let units = units.into_iter().map(|(unit, (it, agreed))| UnitRow {
             unit: last_part(unit),
             view: it.view.clone(),
             servers: it.members.iter().map(name).collect(),
             backups: it.backups,
             period_ms: milliseconds(it.period.as_ref()),
             edition: it.edition,
+            agreed,
             shared_state: it.shared_state.as_ref().map(|state| SharedStateRow {
                 live: state.live,
                 voters: state.voters.clone(),
