@@ -59,7 +59,8 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         _ = interrupted.recv() => Err(anyhow::anyhow!("interrupted")),
     };
     if drilled.is_err() {
-        cluster.compose(&["logs", "--no-color", "--tail", "40"]).await.map(|logs| eprintln!("{logs}"))?;
+        let logs = cluster.compose(&["logs", "--no-color", "--tail", "40"]).await;
+        eprintln!("{}", logs.unwrap_or_else(|error| format!("{error:#}")));
     }
     cluster.down().await?;
     let report = Report::new(drilled?, &traces);
@@ -85,7 +86,7 @@ async fn drill(cluster: &Cluster, drills: &[Drill], traces: &Path) -> anyhow::Re
     let mut done = Vec::new();
     for &drill in drills {
         let from = Instant::now();
-        drill.perform(cluster).await.with_context(|| drill.title())?;
+        drill.perform(cluster, &viewers).await.with_context(|| drill.title())?;
         let to = Instant::now();
         println!("{:5.1} s  {}", (to - from).as_secs_f64(), drill.title());
         done.push(Done { drill, from, to });

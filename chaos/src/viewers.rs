@@ -38,10 +38,13 @@ pub struct Seen {
     /// Sessions that were given up, since no gateway could be reached for a while.
     pub unreached: usize,
     /// What happened when.
-    pub moments: Vec<(Instant, Moment)>,
+    pub moments: Moments,
     /// What may not have happened.
     pub wrong: Vec<String>,
 }
+
+/// What viewers noticed when.
+pub type Moments = Vec<(Instant, Moment)>;
 
 /// What a viewer may notice of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,12 +61,14 @@ pub enum Moment {
 pub struct Viewers {
     tasks: JoinSet<anyhow::Result<Seen>>,
     calm: watch::Sender<bool>,
+    moments: watch::Sender<Moments>,
 }
 
 impl Viewers {
     /// They begin, and write traces into that directory.
     pub fn begin(gateways: &[Address], traces: &Path) -> anyhow::Result<Viewers> {
         let (calm, calmed) = watch::channel(false);
+        let moments = watch::Sender::new(Moments::new());
         let mut tasks = JoinSet::new();
         for number in 0..VIEWERS {
             let mut gateways = gateways.to_vec();
@@ -72,10 +77,19 @@ impl Viewers {
             let name: Name = format!("viewer-{}", number + 1).parse()?;
             let recorder = Recorder::create(Some(traces), name);
             let recorder = recorder.map_err(|error| anyhow::anyhow!("no trace of {name}: {error}"))?;
-            let viewer = Viewer { name, gateways, number, recorder: Some(recorder), seen: Seen::default() };
+            let (recorder, moments) = (Some(recorder), moments.clone());
+            let viewer = Viewer { name, gateways, number, recorder, seen: Seen::default(), moments };
             tasks.spawn(viewer.watch(calmed.clone()));
         }
-        Ok(Viewers { tasks, calm })
+        Ok(Viewers { tasks, calm, moments })
+    }
+
+    /// Waits until somebody has noticed this, at that time or later.
+    pub async fn notice(&self, mark: Moment, since: Instant) {
+        let mut moments = self.moments.subscribe();
+        let noticed = |all: &Moments| all.iter().rev().any(|(at, it)| *it == mark && *at >= since);
+        // It cannot be closed, for one end of it is here.
+        let _ = moments.wait_for(noticed).await;
     }
 
     /// No fault comes any more: waits until each has seen one more film to its end.
@@ -90,20 +104,21 @@ impl Viewers {
         });
         let late = || format!("viewers have not seen a film {} s after the last fault", DEADLINE.as_secs());
         finished.await.with_context(late)??;
+        all.moments = self.moments.send_replace(Moments::new());
         Ok(all)
     }
 }
 
 impl Seen {
     fn add(&mut self, other: Seen) {
-        let Seen { films, takeovers, gateways, merges, forgotten, unreached, moments, wrong } = other;
+        // Moments are where all viewers tell theirs.
+        let Seen { films, takeovers, gateways, merges, forgotten, unreached, moments: _, wrong } = other;
         self.films += films;
         self.takeovers += takeovers;
         self.gateways += gateways;
         self.merges += merges;
         self.forgotten += forgotten;
         self.unreached += unreached;
-        self.moments.extend(moments);
         self.wrong.extend(wrong);
     }
 }
@@ -116,6 +131,8 @@ struct Viewer {
     /// Lent to the session that is open.
     recorder: Option<Recorder>,
     seen: Seen,
+    /// Where it tells what it notices.
+    moments: watch::Sender<Moments>,
 }
 
 impl Viewer {
@@ -178,7 +195,7 @@ impl Viewer {
                 Heard::Response { at, payload, number, .. } => {
                     if let Some(last) = last.replace(at) {
                         let silence = at.duration_since(last);
-                        self.seen.moments.push((last + silence / 2, Moment::Silence(silence)));
+                        self.noticed(last + silence / 2, Moment::Silence(silence));
                     }
                     if !film.bytes[bytes..].starts_with(&payload) {
                         bail!("response {number} is not what follows after {bytes} bytes");
@@ -187,12 +204,12 @@ impl Viewer {
                 }
                 Heard::Serving { takeover: true, at, .. } => {
                     self.seen.takeovers += 1;
-                    self.seen.moments.push((at, Moment::Takeover));
+                    self.noticed(at, Moment::Takeover);
                 }
                 Heard::Serving { .. } => {}
                 Heard::Lost { .. } => {
                     self.seen.gateways += 1;
-                    self.seen.moments.push((Instant::now(), Moment::Gateway));
+                    self.noticed(Instant::now(), Moment::Gateway);
                 }
                 Heard::Merged => self.seen.merges += 1,
                 Heard::Rebuilt => bail!("it was brought back, and no unit allows that"),
@@ -200,5 +217,9 @@ impl Viewer {
                 Heard::End => bail!("it ends after {bytes} of {} bytes", film.bytes.len()),
             }
         }
+    }
+
+    fn noticed(&self, at: Instant, moment: Moment) {
+        self.moments.send_modify(|all| all.push((at, moment)));
     }
 }

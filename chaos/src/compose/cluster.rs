@@ -40,6 +40,7 @@ pub struct Status {
     daemons: Vec<Daemon>,
     units: Vec<Unit>,
     sessions: Vec<Session>,
+    gateways: Vec<Gateway>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -52,11 +53,18 @@ struct Daemon {
 struct Unit {
     unit: String,
     servers: Vec<String>,
+    agreed: bool,
 }
 
 #[derive(Debug, Deserialize)]
 struct Session {
     primary: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Gateway {
+    gateway: String,
+    attached: usize,
 }
 
 impl Status {
@@ -71,6 +79,12 @@ impl Status {
         served.into_iter().max_by_key(|(_, sessions)| *sessions).map(|(machine, _)| machine)
     }
 
+    /// The gateway with the most clients, if there are any.
+    pub fn busiest_gateway(&self) -> Option<&str> {
+        let gateway = self.gateways.iter().filter(|it| it.attached > 0).max_by_key(|it| it.attached)?;
+        Some(&gateway.gateway)
+    }
+
     /// Whether all `machines` are together, and each of them holds every unit.
     fn is_whole(&self, machines: usize) -> anyhow::Result<()> {
         let configurations: BTreeSet<_> = self.daemons.iter().map(|it| &it.configuration).collect();
@@ -80,8 +94,8 @@ impl Status {
         if let Some(daemon) = self.daemons.iter().find(|it| it.members.len() != machines) {
             bail!("{} has {:?}", daemon.configuration, daemon.members);
         }
-        match self.units.iter().find(|it| it.servers.len() != machines) {
-            Some(unit) => bail!("{} is on {:?}", unit.unit, unit.servers),
+        match self.units.iter().find(|it| it.servers.len() != machines || !it.agreed) {
+            Some(unit) => bail!("{} is on {:?}, agreed: {}", unit.unit, unit.servers, unit.agreed),
             None => Ok(()),
         }
     }
@@ -235,14 +249,32 @@ impl Cluster {
         serde_json::from_str(&said).context("what `handover status` says")
     }
 
-    /// Kills processes with SIGKILL, from outside of their containers: what a crash looks like to the engine.
+    /// Kills processes with SIGKILL, from outside of their containers: what a crash looks like to the engine. Returns when
+    /// the engine has noticed, for until then it says that they are well.
     pub async fn kill(&self, services: &[String]) -> anyhow::Result<()> {
         let mut victims = Vec::new();
         for service in services {
-            let pid = self.docker(&["inspect", "--format", "{{.State.Pid}}"], service).await?;
-            victims.push(Pid::from_raw(pid.trim().parse()?));
+            let pid = self.pid(service).await?;
+            victims.push((service, pid.with_context(|| format!("{service} does not run"))?));
         }
-        victims.into_iter().try_for_each(|pid| Ok(kill(pid, Signal::SIGKILL)?))
+        victims.iter().try_for_each(|(_, pid)| kill(*pid, Signal::SIGKILL))?;
+        let deadline = Instant::now() + WELL_MAX;
+        for (service, pid) in victims {
+            while self.pid(service).await? == Some(pid) {
+                if Instant::now() > deadline {
+                    bail!("the engine does not notice that {service} was killed, {pid}");
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// The process of a container, if it runs.
+    async fn pid(&self, service: &str) -> anyhow::Result<Option<Pid>> {
+        let pid = self.docker(&["inspect", "--format", "{{.State.Pid}}"], service).await?;
+        let pid = pid.trim().parse().with_context(|| format!("`{pid}` is no process id"))?;
+        Ok((pid != 0).then(|| Pid::from_raw(pid)))
     }
 
     /// The status with which a container that is down ended.

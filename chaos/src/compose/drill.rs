@@ -1,13 +1,13 @@
 //! What is done to the cluster while films play, one thing after the other, and what it may look like to viewers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::cluster::Cluster;
-use crate::viewers::Moment;
+use crate::viewers::{Moment, Viewers};
 
 /// A drill. They are done in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -36,14 +36,14 @@ pub enum Drill {
     Rolling,
 }
 
-/// How long whoever is paused or cut off stays so: longer than it takes to notice.
+/// How long whoever is paused or cut off stays so, and longer if nobody has noticed by then.
 const AWAY: Duration = Duration::from_secs(6);
 
-/// Longer than a gateway takes to notice that all daemons are out of reach, 3 s, and then waits for a server before it
-/// tells clients to try elsewhere, 10 s.
-const NO_REPLICA: Duration = Duration::from_secs(16);
+/// How soon viewers have to notice. The longest is 13 s: a gateway finds all daemons out of reach after 3 s, and waits 10 s
+/// for a server before it tells clients to try elsewhere.
+const NOTICE_MAX: Duration = Duration::from_secs(60);
 
-/// How long to wait for a session that somebody serves.
+/// How often to look for somebody who has something to do.
 const LOOK: Duration = Duration::from_millis(200);
 
 impl Drill {
@@ -81,15 +81,15 @@ impl Drill {
     }
 
     /// Does it, and waits until the cluster is well again.
-    pub async fn perform(self, cluster: &Cluster) -> anyhow::Result<()> {
+    pub async fn perform(self, cluster: &Cluster, viewers: &Viewers) -> anyhow::Result<()> {
         match self {
             Drill::Server => cluster.kill(&[server(busiest(cluster).await?)]).await?,
             Drill::Machine => cluster.kill(&machine(busiest(cluster).await?)).await?,
-            Drill::PausedServer => pause(cluster, &[server(busiest(cluster).await?)]).await?,
-            Drill::PausedMachine => pause(cluster, &machine(busiest(cluster).await?)).await?,
-            Drill::CutMachine => cut(cluster, &machine(busiest(cluster).await?), AWAY).await?,
-            Drill::CutGateway => cut(cluster, &["gateway-2".to_owned()], NO_REPLICA).await?,
-            Drill::Gateway => cluster.kill(&["gateway-2".to_owned()]).await?,
+            Drill::PausedServer => self.pause(&[server(busiest(cluster).await?)], cluster, viewers).await?,
+            Drill::PausedMachine => self.pause(&machine(busiest(cluster).await?), cluster, viewers).await?,
+            Drill::CutMachine => self.cut(&machine(busiest(cluster).await?), cluster, viewers).await?,
+            Drill::CutGateway => self.cut(&[busiest_gateway(cluster).await?], cluster, viewers).await?,
+            Drill::Gateway => cluster.kill(&[busiest_gateway(cluster).await?]).await?,
             Drill::Membership => {
                 cluster.docker(&["stop"], "membership-1").await?;
                 let victims = machine(busiest(cluster).await?);
@@ -106,6 +106,41 @@ impl Drill {
             Drill::Rolling => rolling(cluster).await?,
         }
         cluster.well().await
+    }
+
+    async fn pause(self, services: &[String], cluster: &Cluster, viewers: &Viewers) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        for service in services {
+            cluster.docker(&["pause"], service).await?;
+        }
+        let missed = self.away(viewers, begun).await;
+        for service in services {
+            cluster.docker(&["unpause"], service).await?;
+        }
+        missed
+    }
+
+    async fn cut(self, services: &[String], cluster: &Cluster, viewers: &Viewers) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        for service in services {
+            cluster.disconnect(service).await?;
+        }
+        let missed = self.away(viewers, begun).await;
+        for service in services {
+            cluster.connect(service).await?;
+        }
+        missed
+    }
+
+    /// Whoever is back before anybody has missed them was not away.
+    async fn away(self, viewers: &Viewers, begun: Instant) -> anyhow::Result<()> {
+        sleep(AWAY).await;
+        match self.mark() {
+            Some(mark) => {
+                timeout(NOTICE_MAX, viewers.notice(mark, begun)).await.context("nobody noticed anything")
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -128,26 +163,14 @@ async fn busiest(cluster: &Cluster) -> anyhow::Result<usize> {
     }
 }
 
-async fn pause(cluster: &Cluster, services: &[String]) -> anyhow::Result<()> {
-    for service in services {
-        cluster.docker(&["pause"], service).await?;
+/// The gateway with the most clients, once there are any: those who had to leave one come back to it with the next film.
+async fn busiest_gateway(cluster: &Cluster) -> anyhow::Result<String> {
+    loop {
+        if let Some(gateway) = cluster.status().await?.busiest_gateway() {
+            return Ok(gateway.to_owned());
+        }
+        sleep(LOOK).await;
     }
-    sleep(AWAY).await;
-    for service in services {
-        cluster.docker(&["unpause"], service).await?;
-    }
-    Ok(())
-}
-
-async fn cut(cluster: &Cluster, services: &[String], time: Duration) -> anyhow::Result<()> {
-    for service in services {
-        cluster.disconnect(service).await?;
-    }
-    sleep(time).await;
-    for service in services {
-        cluster.connect(service).await?;
-    }
-    Ok(())
 }
 
 /// Stops processes one after the other, each of which has to hand over what it has in time.
