@@ -25,15 +25,8 @@ const START_MAX: Duration = Duration::from_secs(30);
 
 /// Does `work` beside an engine: the one that is there, or else in this program, called once more inside.
 pub fn beside(work: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let mut missing = Vec::new();
     if !runs() && !is_there("dockerd", &["--version"]) {
-        missing.extend(["docker.io", "iptables", "iproute2"]);
-    }
-    if !has_compose() {
-        missing.push("docker-compose");
-    }
-    if !missing.is_empty() {
-        install(&missing)?;
+        install(&["docker.io", "iptables", "iproute2"])?;
     }
     if runs() {
         return work();
@@ -72,11 +65,6 @@ fn await_start(engine: &mut Child) -> anyhow::Result<()> {
         sleep(Duration::from_millis(100));
     }
     Ok(())
-}
-
-/// Whether there is docker-compose, the old or the new one.
-pub fn has_compose() -> bool {
-    is_there("docker-compose", &["version"]) || is_there("docker", &["compose", "version"])
 }
 
 /// Whether an engine answers.

@@ -1,6 +1,7 @@
 //! The automation of this repository: `cargo xtask ci` is what CI runs, locally.
 
 mod clients;
+mod compose;
 mod deployment;
 mod engine;
 mod observability;
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     let command = std::env::args().nth(1);
     let done = match command.as_deref() {
         Some("ci") => steps::ci(),
-        Some("compose") => steps::compose(),
+        Some("compose") => steps::drill_compose(),
         Some(engine::INSIDE) => engine::inside(steps::drills),
         Some("tidy") => tidy::check(),
         Some(_) | None => {

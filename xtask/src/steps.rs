@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use crate::{clients, deployment, engine, tidy};
+use crate::{clients, compose, deployment, engine, tidy};
 
 const BUF: &str = "@bufbuild/buf@1.75.0";
 /// Where tools of other languages are installed.
@@ -41,7 +41,7 @@ pub fn ci() -> anyhow::Result<()> {
     step("end to end", &|| cargo(&["test", "--package", "e2e", "--quiet"]))?;
     step("clients", &clients::check)?;
     step("chaos", &chaos)?;
-    step("compose", &compose)?;
+    step("compose", &drill_compose)?;
     step("main job", &|| handover(&["demo"]))?;
     step("benchmark runs", &|| {
         let smoke = ["latency", "--count", "100"];
@@ -89,16 +89,23 @@ fn chaos() -> anyhow::Result<()> {
 }
 
 /// The cluster of `docker-compose.yml`, drilled while films play.
-pub fn compose() -> anyhow::Result<()> {
+pub fn drill_compose() -> anyhow::Result<()> {
     // Anew, for other builds of `handover` leave one in its place that needs a C library.
     cargo(&["--quiet", "static"])?;
+    compose::provide()?;
     engine::beside(drills)
 }
 
-/// The drills, on an engine that runs.
+/// The drills, on an engine that runs: all of them with the new docker-compose, and with the old one the drill that leaves
+/// most to it.
 pub fn drills() -> anyhow::Result<()> {
-    let mut command = Command::new("target/release/handover");
-    run(command.args(["chaos", "compose"]).env("HANDOVER_IMAGE_FROM", "host"))
+    let drills = || {
+        let mut command = Command::new("target/release/handover");
+        command.args(["chaos", "compose"]).env("HANDOVER_IMAGE_FROM", "host");
+        command
+    };
+    run(drills().env("PATH", compose::new_first()?))?;
+    run(drills().args(["--drill", "scale"]))
 }
 
 /// The program that the tests of other languages run.
