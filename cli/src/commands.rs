@@ -13,6 +13,7 @@ mod membership;
 mod order;
 mod policy;
 mod process;
+mod reader;
 mod relocate;
 mod session;
 mod shape;
@@ -119,11 +120,23 @@ enum Command {
     Gateway(gateway::config::Args),
 }
 
+impl Command {
+    fn is_service(&self) -> bool {
+        matches!(
+            self,
+            Command::MembershipServer(_) | Command::Daemon(_) | Command::Server(_) | Command::Gateway(_)
+        )
+    }
+}
+
 /// Runs the command that the arguments of this process name.
 pub fn main() -> ExitCode {
     let line = CommandLine::parse();
     if line.with_parent {
         parent::end_with_parent();
+    }
+    if !line.command.is_service() {
+        reader::may_leave();
     }
     match line.command {
         Command::MembershipServer(args) => membership_svc::main(&args),

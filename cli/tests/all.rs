@@ -55,6 +55,17 @@ fn help_names_every_command_and_where_to_begin() {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_ends_a_command_in_silence() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = dir.path().join("tokens.toml");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut token = handover(dir.path());
+    let output = token.args(["token", tokens.to_str().unwrap(), "alice"]).stdout(writer).output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(141), ""));
+}
+
+#[test]
 fn a_wrong_command_line_is_told_from_an_error() {
     for args in [
         &["fly"][..],
