@@ -91,6 +91,8 @@ pub struct Limits {
     pub calls_per_second: u32,
     /// How many of them at once, after a while without any; 0: as many as in a second.
     pub calls_at_once: u32,
+    /// How many connections one host may have; 0: as many as it likes.
+    pub connections_per_host: usize,
 }
 
 impl Default for Limits {
@@ -106,6 +108,7 @@ impl Default for Limits {
             buffer_bytes,
             calls_per_second: 0,
             calls_at_once: 0,
+            connections_per_host: 1024,
         }
     }
 }
@@ -267,6 +270,9 @@ pub struct LimitsArgs {
     /// How many of them at once; 0: as many as in a second
     #[arg(long = "calls-at-once", value_name = "N")]
     pub calls_at_once: Option<u32>,
+    /// How many connections one host may have; 0: no limit
+    #[arg(long = "connections-per-host", value_name = "N")]
+    pub connections_per_host: Option<usize>,
 }
 
 /// The flags of the table `sessions`.

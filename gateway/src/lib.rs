@@ -36,6 +36,7 @@ use session_core::message::GatewayId;
 use svc_kit::access::Access;
 use svc_kit::dial::MESSAGE_BYTES_MAX;
 use svc_kit::driver::{self, Clock};
+use svc_kit::hosts::PerHost;
 use svc_kit::metrics::Metrics;
 use svc_kit::process::{self, Workers};
 use svc_kit::serve::{self, Health, Listener, Services};
@@ -162,6 +163,10 @@ impl Running {
             })
             .with(GatewayServiceServer::new(admin), |_| Access::Cluster)
             .asking(auth)
+            .bounding(PerHost {
+                max: config.limits.connections_per_host,
+                refused: measures.too_many_connections.clone(),
+            })
             .server(&wire, proto::FILE_DESCRIPTOR_SET, &mut metrics)
             .await?;
         let effects = Effects { desk, machine: machine.clone(), commands, measures: measures.clone(), trace };

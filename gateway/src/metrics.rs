@@ -7,7 +7,7 @@ use session_core::gateway::{Change, Failure, Reply};
 use svc_kit::driver::Handle;
 use svc_kit::metrics::{Counter, Counters, Family, Gauge, Gauges, Histogram, Labels, Metrics, whole};
 
-use crate::status::{TOO_MANY_CALLS, reason_of};
+use crate::status::{TOO_MANY_CALLS, TOO_MANY_CONNECTIONS, reason_of};
 
 /// The metrics of a gateway.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct Measures {
     pub(crate) stream_ends: Counters,
     /// Calls beyond what a client may make.
     pub(crate) too_many_calls: Counter,
+    /// Connections beyond what a host may have.
+    pub(crate) too_many_connections: Counter,
     skipped: Counter,
     resent: Counter,
     replies: Counters,
@@ -56,9 +58,9 @@ impl Measures {
         }
         let rejections = to.counters(
             "admission_rejected",
-            "Calls that were refused at a limit, by reason",
+            "Calls and connections that were refused at a limit, by reason",
             "reason",
-            &["TOO_MANY_SESSIONS", "TOO_MANY_REQUESTS", TOO_MANY_CALLS],
+            &["TOO_MANY_SESSIONS", "TOO_MANY_REQUESTS", TOO_MANY_CALLS, TOO_MANY_CONNECTIONS],
         );
         Measures {
             stale: to
@@ -108,6 +110,7 @@ impl Measures {
                     "REQUEST_REFUSED",
                 ],
             ),
+            too_many_connections: rejections.get_or_create_owned(&[("reason", TOO_MANY_CONNECTIONS)]),
             too_many_calls: rejections.get_or_create_owned(&[("reason", TOO_MANY_CALLS)]),
             rejections,
             migrations,

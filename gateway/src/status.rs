@@ -63,6 +63,8 @@ pub(crate) fn of(failure: Failure) -> Status {
 
 /// Why a client is refused that calls more often than it may.
 pub(crate) const TOO_MANY_CALLS: &str = "TOO_MANY_CALLS";
+/// Why a connection is closed at once. Nobody is told, but whoever counts.
+pub(crate) const TOO_MANY_CONNECTIONS: &str = "TOO_MANY_CONNECTIONS";
 
 /// The status for such a client.
 pub(crate) fn too_many_calls(wait: Duration) -> Status {

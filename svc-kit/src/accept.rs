@@ -14,6 +14,8 @@ use tokio::time::Sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
+use crate::hosts::{Guest, Hosts, PerHost};
+
 /// So many connections may be open. More wait in the operating system's queue.
 const OPEN_MAX: usize = 16 * 1024;
 
@@ -32,6 +34,7 @@ const READY_MAX: usize = 64;
 /// The connections that come, after `shake` has shaken hands on each. It ends when it is dropped.
 pub(crate) fn accept<S, F>(
     listener: TcpListener,
+    per_host: Option<PerHost>,
     shake: impl Fn(TcpStream) -> F + Send + 'static,
 ) -> ReceiverStream<io::Result<Connection<S>>>
 where
@@ -41,6 +44,7 @@ where
     let (ready, connections) = mpsc::channel(READY_MAX);
     tokio::spawn(async move {
         let (open, half_open) = (Arc::new(Semaphore::new(OPEN_MAX)), Arc::new(Semaphore::new(HALF_OPEN_MAX)));
+        let mut hosts = Hosts::new(per_host);
         loop {
             let Ok(place) = Arc::clone(&open).acquire_owned().await else { return };
             let Ok(in_handshake) = Arc::clone(&half_open).acquire_owned().await else { return };
@@ -57,6 +61,7 @@ where
                     continue;
                 }
             };
+            let Some(guest) = hosts.enter(peer.ip()) else { continue };
             let (nodelay, ready) = (stream.set_nodelay(true), ready.clone());
             let shaken = shake(stream);
             tokio::spawn(async move {
@@ -64,7 +69,7 @@ where
                     Ok(Ok(stream)) => {
                         drop(in_handshake);
                         // Whoever does not listen any more has closed the door.
-                        drop(ready.send(Ok(Connection::new(stream, place))).await);
+                        drop(ready.send(Ok(Connection::new(stream, (place, guest)))).await);
                     }
                     Ok(Err(error)) => tracing::debug!(%peer, %error, "no handshake"),
                     Err(_) => tracing::debug!(%peer, "the handshake takes too long"),
@@ -80,11 +85,11 @@ pub(crate) struct Connection<S> {
     stream: S,
     /// Until it has begun: how many bytes are still to come, and how long they may take.
     beginning: Option<(usize, Pin<Box<Sleep>>)>,
-    _place: OwnedSemaphorePermit,
+    _place: (OwnedSemaphorePermit, Guest),
 }
 
 impl<S> Connection<S> {
-    fn new(stream: S, place: OwnedSemaphorePermit) -> Connection<S> {
+    fn new(stream: S, place: (OwnedSemaphorePermit, Guest)) -> Connection<S> {
         let deadline = Box::pin(tokio::time::sleep(BEGINNING_MAX));
         Connection { stream, beginning: Some((PREFACE_BYTES, deadline)), _place: place }
     }
@@ -154,7 +159,7 @@ mod tests {
     async fn pair() -> (TcpStream, Connection<TcpStream>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut connections = accept(listener, |stream| std::future::ready(Ok(stream)));
+        let mut connections = accept(listener, None, |stream| std::future::ready(Ok(stream)));
         let (client, connection) = tokio::join!(TcpStream::connect(address), connections.next());
         (client.unwrap(), connection.unwrap().unwrap())
     }

@@ -14,6 +14,7 @@ pub mod detection;
 pub mod dial;
 pub mod driver;
 mod healthcheck;
+pub mod hosts;
 pub mod metrics;
 pub mod ops;
 pub mod parent;

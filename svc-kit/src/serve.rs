@@ -30,6 +30,7 @@ use crate::administration::Process;
 use crate::auth::Auth;
 use crate::calls::{self, Calls};
 use crate::dial::{FRAME_BYTES_MAX, Wire};
+use crate::hosts::PerHost;
 use crate::metrics::Metrics;
 use crate::shutdown::Failure;
 
@@ -111,6 +112,7 @@ pub struct Services {
     routes: Routes,
     gates: Vec<(&'static str, Gate)>,
     auth: Option<Auth>,
+    per_host: Option<PerHost>,
 }
 
 impl Services {
@@ -143,6 +145,13 @@ impl Services {
         self
     }
 
+    /// Bounds the connections that each host has.
+    #[must_use]
+    pub fn bounding(mut self, per_host: PerHost) -> Services {
+        self.per_host = Some(per_host);
+        self
+    }
+
     /// The server of these services, and of the one that every process has for operators, with health (not serving yet) and
     /// with reflection, v1 and v1alpha, as `descriptors` describe the services.
     pub async fn server(
@@ -151,6 +160,7 @@ impl Services {
         descriptors: &[u8],
         metrics: &mut Metrics,
     ) -> Result<(Server, Health), Failure> {
+        let per_host = self.per_host.clone();
         let this = self.with(ProcessServiceServer::new(Process), |_| Access::Operators);
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let reflection = || {
@@ -173,13 +183,14 @@ impl Services {
         let health = Health { reporter, services: names, serves: Arc::default() };
         health.not_serving().await;
         let guard = Guard::new(wire.tls.as_ref(), this.auth, this.gates);
-        Ok((Server { wire: wire.clone(), calls, guard, routes }, health))
+        Ok((Server { wire: wire.clone(), per_host, calls, guard, routes }, health))
     }
 }
 
 /// A server that is ready to run.
 pub struct Server {
     wire: Wire,
+    per_host: Option<PerHost>,
     calls: Calls,
     guard: Guard,
     routes: Routes,
@@ -191,7 +202,7 @@ impl Server {
     pub async fn serve(self, listener: Listener, stop: CancellationToken) -> Result<(), Failure> {
         const GRACE: Duration = Duration::from_secs(1);
         tracing::info!(advertised = %listener.advertised, "listening on {}", listener.bound);
-        let Wire { keepalive, tls, .. } = self.wire;
+        let (Wire { keepalive, tls, .. }, per_host) = (self.wire, self.per_host);
         let router = tonic::transport::Server::builder()
             .max_frame_size(Some(FRAME_BYTES_MAX))
             .http2_keepalive_interval(Some(keepalive.interval))
@@ -208,11 +219,11 @@ impl Server {
                         let config = tls.server();
                         async move { TlsAcceptor::from(config?).accept(stream).await }
                     };
-                    let connections = accept(listener.tcp, shake);
+                    let connections = accept(listener.tcp, per_host, shake);
                     router.serve_with_incoming_shutdown(connections, stopped).await
                 }
                 None => {
-                    let connections = accept(listener.tcp, |stream| std::future::ready(Ok(stream)));
+                    let connections = accept(listener.tcp, per_host, |stream| std::future::ready(Ok(stream)));
                     router.serve_with_incoming_shutdown(connections, stopped).await
                 }
             }

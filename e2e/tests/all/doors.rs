@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use e2e::deadline::{until, within};
 use e2e::rpc::assert_refused;
+use e2e::scrape::metrics;
 use e2e::{Bed, Plan};
 use futures::future::join_all;
 use handover_cli::certs::{Authority, Terms};
@@ -17,7 +18,8 @@ use proto::server::v1::{DrainRequest, GetStatusRequest};
 use svc_kit::dial::Wire;
 use svc_kit::tls::{Role, TlsFiles};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::AbortHandle;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -154,6 +156,49 @@ async fn connections_that_show_nothing_hold_up_nobody_and_are_closed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_say_nothing_hold_up_nobody_and_are_closed() {
     silence(Bed::start().await).await;
+}
+
+/// A connection of another host than everybody else is on, if it is taken. It is closed by aborting it.
+async fn visit(address: &Address) -> Result<AbortHandle, String> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let stream =
+        socket.connect(address.as_str().parse().unwrap()).await.map_err(|error| error.to_string())?;
+    let (_client, mut connection) = h2::client::handshake(stream).await.map_err(|error| error.to_string())?;
+    let mut ping = connection.ping_pong().unwrap();
+    let connection = tokio::spawn(async move {
+        let _client = _client;
+        connection.await
+    });
+    within("an answer", ping.ping(h2::Ping::opaque())).await.map_err(|error| error.to_string())?;
+    Ok(connection.abort_handle())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_has_so_many_connections_and_takes_nobody_elses() {
+    const MAX: usize = 20;
+    let flags = vec!["--connections-per-host", "20"];
+    let bed = Bed::plan(Plan { gateway_flags: flags, ..Plan::default() }).await;
+    let gateway = Service::Gateway.name(1);
+    let address = bed.address(gateway);
+    let mut visits = Vec::new();
+    for _ in 0..MAX {
+        visits.push(visit(&address).await.unwrap());
+    }
+    for _ in 0..MAX {
+        visit(&address).await.unwrap_err();
+    }
+    let seen = metrics(&bed.ops(gateway)).await;
+    let refused = seen.sum("handover_admission_rejected_total", &["reason=\"TOO_MANY_CONNECTIONS\""]);
+    assert_eq!(refused, MAX as f64);
+    let log = std::fs::read_to_string(bed.dir().join("logs/gateway-1.log")).unwrap();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("too many connections")).collect();
+    assert!(matches!(told[..], [line] if line.contains("127.0.0.2")), "{told:?}");
+    can_call(bed.wire(), &address, Role::Gateway).await.unwrap();
+    visits.pop().unwrap().abort();
+    until("room for another one", async || visit(&address).await).await;
+    visits.iter().for_each(AbortHandle::abort);
+    end(bed).await;
 }
 
 /// What comes of a call of CreateSession, over a connection of its own, whose body is `chunk` again and again until the other end
