@@ -30,6 +30,8 @@ use crate::wire::{self, Hello};
 const TOGETHER_MAX: usize = 64;
 /// How long a server may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Why a server is refused that means another life of this gateway, or another gateway.
+const WRONG_INCARNATION: &str = "WRONG_INCARNATION";
 
 /// The service for content servers.
 #[derive(Clone)]
@@ -86,7 +88,7 @@ impl Delivery {
         }
         if (hello.gateway, hello.gateway_boot) != (self.id.name, self.id.boot.number()) {
             let message = format!("this is {} in its life {}", self.id.name, self.id.boot.number());
-            return Err(because(Code::FailedPrecondition, "WRONG_INCARNATION", message));
+            return Err(because(Code::FailedPrecondition, WRONG_INCARNATION, message));
         }
         caller.speaks_for(hello.server)?;
         Ok(hello.server)
@@ -141,11 +143,13 @@ impl Delivery {
 
     fn refuse(&self, link: Option<&LinkGuard>, status: &Status) {
         self.measures.refused.inc();
-        tracing::warn!(
-            link = link.map(|it| it.id.0),
-            reason = status.message(),
-            "a content server is refused"
-        );
+        let (link, reason) = (link.map(|it| it.id.0), status.message());
+        if svc_kit::status::reason(status).as_deref() == Some(WRONG_INCARNATION) {
+            // It tries again for as long as it knows of sessions of that life, and says so itself.
+            tracing::debug!(link, reason, "a content server means another gateway");
+        } else {
+            tracing::warn!(link, reason, "a content server is refused");
+        }
     }
 }
 

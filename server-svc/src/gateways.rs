@@ -96,6 +96,8 @@ struct Line<S: Service> {
 impl<S: Service> Line<S> {
     async fn keep(mut self) {
         let mut backoff = Backoff::new();
+        // A gateway whose place another life has taken refuses for as long as sessions of it are known here.
+        let mut told = None;
         loop {
             let gateway = &self.gateway;
             let end = match self.connect().await {
@@ -112,7 +114,12 @@ impl<S: Service> Line<S> {
                     backoff.pause().await;
                 }
                 End::Refused(reason) => {
-                    tracing::warn!(gateway = %self.gateway.name, reason, "the gateway refuses this server");
+                    if told.as_ref() == Some(&reason) {
+                        tracing::debug!(gateway = %self.gateway.name, reason, "the gateway still refuses");
+                    } else {
+                        tracing::warn!(gateway = %self.gateway.name, reason, "the gateway refuses this server");
+                        told = Some(reason);
+                    }
                     tokio::time::sleep(REFUSED_PAUSE).await;
                 }
                 End::Stopped => return,
