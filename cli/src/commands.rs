@@ -71,7 +71,7 @@ enum Command {
     Status(status::Args),
     #[command(about = "Show which machines are in the cluster and why, and keep machines out")]
     Membership(membership::Args),
-    #[command(about = "Show the last views of a group: who came, who left and why")]
+    #[command(about = "Show which groups there are, and the last views of one: who came, who left and why")]
     Group(group::Args),
     #[command(about = "Show the sessions of a cluster: which there are, and how each of them is")]
     Session(session::Args),
@@ -190,7 +190,7 @@ fn code_of(error: &anyhow::Error) -> ExitCode {
         None => {}
     }
     match error.downcast_ref() {
-        Some(OrderError::Silent) => return Exit::Unreachable.into(),
+        Some(OrderError::Silent | OrderError::NoDaemon) => return Exit::Unreachable.into(),
         Some(OrderError::Refused(status)) => return ExitCode::from(EXIT_GRPC + status.code() as u8),
         None => {}
     }

@@ -4,16 +4,19 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use model::{Address, Name};
-use proto::server::v1::DrainRequest;
 use proto::server::v1::server_service_client::ServerServiceClient;
+use proto::server::v1::{DrainRequest, StartDrainRequest};
 use serde_json::json;
 use svc_kit::status;
 use svc_kit::tls::Role;
+use tonic::transport::Channel;
 
 use super::order::{Asked, OrderError};
 use super::status::Format;
 use crate::operator;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, limited};
+
+type Server = ServerServiceClient<Channel>;
 
 /// Have a content server hand all its sessions over to others and end, as SIGTERM does. Clients notice nothing: each
 /// session is served there until another server serves it.
@@ -24,6 +27,9 @@ use crate::snapshot::Snapshot;
 pub struct Args {
     /// The server, such as server-2
     name: Name,
+    /// Begin it, and do not wait for its end: the same command without this shows how far it is
+    #[arg(long)]
+    no_wait: bool,
     #[command(flatten)]
     asked: Asked,
     /// How to show it: progress comes as one line each
@@ -35,7 +41,35 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { name, output, .. } = args;
     let snapshot = args.asked.snapshot().await?;
     let channel = operator::wire()?.connect(find(&snapshot, name)?, Role::Server).await?;
-    let drained = ServerServiceClient::new(channel).drain(operator::unlimited(DrainRequest {})).await;
+    let server = ServerServiceClient::new(channel);
+    if args.no_wait {
+        begin(server, name, output).await?;
+    } else {
+        follow(server, name, output).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Begins a drain.
+async fn begin(mut server: Server, name: Name, output: Format) -> anyhow::Result<()> {
+    let begun = server.start_drain(limited(StartDrainRequest::default())).await;
+    let operation = begun.map_err(OrderError::Refused)?.into_inner().operation.unwrap_or_default();
+    let total = operation.metadata.unwrap_or_default().sessions_total;
+    match output {
+        Format::Table => println!("{name} hands {total} sessions over, as {}", operation.name),
+        Format::Json => {
+            println!(
+                "{}",
+                json!({ "server": name.as_str(), "sessions": total, "operation": operation.name })
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Begins a drain, or joins one under way, and shows its progress until it is over.
+async fn follow(mut server: Server, name: Name, output: Format) -> anyhow::Result<()> {
+    let drained = server.drain(operator::unlimited(DrainRequest {})).await;
     let mut progress = drained.map_err(OrderError::Refused)?.into_inner();
     let mut last = None;
     while let Some(now) = progress.message().await.map_err(OrderError::Refused)? {
@@ -48,7 +82,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Format::Json => println!("{}", json!({ "server": name.as_str(), "sessions": now.sessions })),
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Where the server of this name is.

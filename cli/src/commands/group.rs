@@ -1,4 +1,4 @@
-//! `handover group`: what happened to groups.
+//! `handover group`: which groups there are, and what happened to them.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -9,9 +9,11 @@ use model::Address;
 use proto::gcs::v1 as pb;
 use proto::gcs::v1::group_service_client::GroupServiceClient;
 use serde::Serialize;
+use serde_json::json;
 use svc_kit::dial::Wire;
 use svc_kit::status;
 use svc_kit::tls::Role;
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::ClusterChoice;
@@ -23,7 +25,10 @@ use crate::snapshot::limited;
 use crate::table::Table;
 use crate::words::time;
 
-/// Show what happened to groups.
+/// Groups and views are asked for in pages of this size.
+const PAGE: i32 = 1000;
+
+/// Show which groups there are, and what happened to them.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -32,6 +37,8 @@ pub struct Args {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
+    /// List the groups that have members, and who they are
+    Ls(LsArgs),
     /// Show the last views of a group, the newest last: who came, who left and why
     Views(ViewsArgs),
 }
@@ -42,6 +49,23 @@ struct ViewsArgs {
     /// The group, such as content/mandelbrot
     group: String,
     #[command(flatten)]
+    asked: Asked,
+}
+
+/// Groups as the daemons know them: one that has members on both sides of a separation has a view on each. Exits with 69 if
+/// no daemon answers.
+#[derive(Clone, Debug, clap::Args)]
+struct LsArgs {
+    /// Only groups whose names begin with this, such as content/
+    #[arg(default_value = "", hide_default_value = true)]
+    prefix: String,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Asked {
+    #[command(flatten)]
     cluster: ClusterChoice,
     /// Ask this daemon; can be repeated
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "HANDOVER_DAEMONS", value_parser = super::status::address)]
@@ -49,6 +73,23 @@ struct ViewsArgs {
     /// How to show it
     #[arg(long, short, value_name = "FORMAT", default_value = "table")]
     output: Format,
+}
+
+impl Asked {
+    fn addresses(&self) -> anyhow::Result<Vec<Address>> {
+        Ok(if self.daemon.is_empty() {
+            self.cluster.find()?.addresses(Service::Daemon)
+        } else {
+            self.daemon.clone()
+        })
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Group {
+    group: String,
+    view: String,
+    members: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -62,12 +103,58 @@ struct View {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Command::Views(ViewsArgs { group, cluster, daemon, output }) = args.command;
-    let daemons = if daemon.is_empty() { cluster.find()?.addresses(Service::Daemon) } else { daemon };
+    match args.command {
+        Command::Ls(args) => ls(&args).await?,
+        Command::Views(args) => views(&args).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn ls(LsArgs { prefix, asked }: &LsArgs) -> anyhow::Result<()> {
+    let wire = operator::wire()?;
+    let (mut groups, mut is_silent) = (BTreeMap::new(), true);
+    for at in &asked.addresses()? {
+        match groups_of(&wire, at, prefix).await {
+            Ok(known) => {
+                is_silent = false;
+                let known = known.into_iter().map(named);
+                groups.extend(known.map(|it| ((it.group.clone(), it.view.clone()), it)));
+            }
+            Err(error) => eprintln!("handover: {at} does not answer: {}", error.message()),
+        }
+    }
+    if is_silent {
+        bail!(OrderError::NoDaemon);
+    }
+    let groups: Vec<Group> = groups.into_values().collect();
+    match asked.output {
+        Format::Table => {
+            let mut table = Table::new(["GROUP", "VIEW", "MEMBERS"]);
+            for it in groups {
+                table.row([it.group, it.view, it.members.join(" ")]);
+            }
+            print!("{table}");
+        }
+        Format::Json => println!("{}", serde_json::to_string_pretty(&json!({ "groups": groups }))?),
+    }
+    Ok(())
+}
+
+fn named(it: pb::Group) -> Group {
+    let members = it.members.into_iter().map(|member| member.name).collect();
+    Group { group: it.name, view: view_id(it.view), members }
+}
+
+fn view_id(id: Option<pb::GroupViewId>) -> String {
+    let id = id.unwrap_or_default();
+    format!("{}+{}", id.configuration, id.position)
+}
+
+async fn views(ViewsArgs { group, asked }: &ViewsArgs) -> anyhow::Result<()> {
     let wire = operator::wire()?;
     let mut told = Vec::new();
-    for at in &daemons {
-        match pages(&wire, at, &group).await {
+    for at in &asked.addresses()? {
+        match pages(&wire, at, group).await {
             Ok(views) => told.extend(views),
             Err(error) if error.code() == Code::NotFound => {}
             Err(error) if error.code() == Code::InvalidArgument => bail!(OrderError::Refused(error)),
@@ -75,10 +162,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     if told.is_empty() {
-        bail!(OrderError::Refused(status::not_found("group", group)));
+        bail!(OrderError::Refused(status::not_found("group", group.as_str())));
     }
     let views = once(told);
-    match output {
+    match asked.output {
         Format::Table => {
             let mut table = Table::new(["TIME", "VIEW", "CAUSE", "MEMBERS", "JOINED", "LEFT"]);
             for it in views {
@@ -87,11 +174,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
             print!("{table}");
         }
-        Format::Json => {
-            println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "views": views }))?);
-        }
+        Format::Json => println!("{}", serde_json::to_string_pretty(&json!({ "views": views }))?),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Each view once, as the daemon tells it that saw most processes come along into it, in the order of time.
@@ -123,11 +208,10 @@ fn shown(it: pb::PastView, names: &BTreeMap<String, String>) -> View {
         pb::ViewCause::Unspecified => "unknown",
     };
     let view = it.view.unwrap_or_default();
-    let id = view.id.unwrap_or_default();
     let joined = view.members.iter().filter(|member| member.joined);
     View {
         time: time(&it.time.unwrap_or_default()),
-        view: format!("{}+{}", id.configuration, id.position),
+        view: view_id(view.id),
         cause,
         joined: joined.map(|member| member.name.clone()).collect(),
         members: view.members.iter().map(|member| member.name.clone()).collect(),
@@ -135,12 +219,30 @@ fn shown(it: pb::PastView, names: &BTreeMap<String, String>) -> View {
     }
 }
 
+async fn groups_of(wire: &Wire, at: &Address, prefix: &str) -> Result<Vec<pb::Group>, Status> {
+    let mut client = client(wire, at)?;
+    let (mut groups, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = pb::ListGroupsRequest { page_size: PAGE, page_token, prefix: prefix.to_owned() };
+        let page = client.list_groups(limited(request)).await?.into_inner();
+        groups.extend(page.groups);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(groups);
+        }
+    }
+}
+
+fn client(wire: &Wire, at: &Address) -> Result<GroupServiceClient<Channel>, Status> {
+    let endpoint = wire.endpoint(at, Role::Machine).map_err(|it| Status::unavailable(it.to_string()))?;
+    Ok(GroupServiceClient::new(endpoint.connect_lazy()))
+}
+
 async fn pages(wire: &Wire, at: &Address, group: &str) -> Result<Vec<pb::PastView>, Status> {
-    let channel = wire.endpoint(at, Role::Machine).map_err(|it| Status::unavailable(it.to_string()))?;
-    let mut client = GroupServiceClient::new(channel.connect_lazy());
+    let mut client = client(wire, at)?;
     let (mut views, mut page_token) = (Vec::new(), String::new());
     loop {
-        let request = pb::ListViewsRequest { group: group.to_owned(), page_size: 1000, page_token };
+        let request = pb::ListViewsRequest { group: group.to_owned(), page_size: PAGE, page_token };
         let page = client.list_views(limited(request)).await?.into_inner();
         views.extend(page.views);
         page_token = page.next_page_token;

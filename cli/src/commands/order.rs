@@ -49,4 +49,7 @@ pub enum OrderError {
     /// No server answers.
     #[error("no content server answers")]
     Silent,
+    /// No daemon answers.
+    #[error("no daemon answers")]
+    NoDaemon,
 }

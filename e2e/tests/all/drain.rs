@@ -106,6 +106,28 @@ async fn a_drain_is_an_operation_that_is_begun_once() {
     bed.finish().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_need_not_wait_for_a_drain() {
+    let mut bed = Bed::start().await;
+    let mut viewer = bed.viewer("mandelbrot", 1).await;
+    viewer.hurry().await;
+    viewer.goes_on(4).await;
+    let first = viewer.server().await;
+    let address = bed.address(first).to_string();
+    let args = ["drain", first.as_str(), "--no-wait", "--server", &address, "--output", "json"];
+    let begun = run(programs::handover(), |command| _ = command.args(args)).await;
+    assert_eq!(begun.status.code(), Some(0), "{begun:?}");
+    let shown: serde_json::Value = serde_json::from_str(&begun.output.join("\n")).unwrap();
+    let operation = format!("operations/drain-{first}");
+    let expected = serde_json::json!({ "server": first.as_str(), "sessions": 1, "operation": operation });
+    assert_eq!(shown, expected);
+    assert_eq!(bed.ended(first).await.code(), Some(0));
+    viewer.end().await;
+    assert_eq!(viewer.close().await.stretches(), [(0, 120)], "every fragment once, in order");
+    bed.start_again(&[first]).await;
+    bed.finish().await;
+}
+
 /// One machine after the other ends as it should and comes back, and so do gateways and membership servers, while films
 /// play.
 #[tokio::test(flavor = "multi_thread")]
