@@ -1,5 +1,6 @@
 //! The command line: what there is, and how it ends.
 
+mod again;
 mod certs;
 mod check;
 mod content;

@@ -19,6 +19,7 @@ mod groups;
 mod guard;
 mod journal;
 mod metrics;
+pub mod order_by;
 mod orders;
 mod policy;
 mod rpc;

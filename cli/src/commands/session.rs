@@ -12,11 +12,12 @@ use proto::server::v1::server_service_client::ServerServiceClient;
 use serde_json::json;
 use svc_kit::tls::Role;
 
+use super::again::Again;
 use super::order::{Asked, OrderError};
 use super::status::Format;
 use crate::operator;
 use crate::snapshot::limited;
-use ask::Sessions;
+use ask::{Sessions, Wanted};
 use shown::Roll;
 
 /// Show the sessions of a cluster: which there are, and how each of them is; and close them.
@@ -41,17 +42,23 @@ enum Command {
     Close(GetArgs),
 }
 
-/// List sessions by unit and id.
+/// List sessions, by unit and id unless another order is given.
 ///
 /// A filter is a comparison, or several with AND between: `unit = life AND primary = server-2 AND responses >= 100`.
 /// Texts are compared with = or !=: session, unit, primary, backup, gateway, state (ACTIVE, CLAIMED, UNSERVED), client
 /// (ATTACHED, DETACHED) and role; numbers also with <, <=, > and >=: requests, responses, edition, stalls.
-/// Exits with 67 (64 + INVALID_ARGUMENT) if the filter makes no sense, and says where.
+/// Exits with 67 (64 + INVALID_ARGUMENT) if the filter or the order makes no sense, and says where.
 #[derive(Clone, Debug, clap::Args)]
 struct LsArgs {
     /// Only those that this filter admits
     #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true)]
     filter: String,
+    /// In which order: fields, with commas between, and `desc` after those whose greatest values come first:
+    /// session, unit, primary, gateway, requests, responses, edition, stalls, context_age
+    #[arg(long, value_name = "FIELDS", default_value = "", hide_default_value = true)]
+    order_by: String,
+    #[command(flatten)]
+    again: Again,
     #[command(flatten)]
     asked: Asked,
     /// How to show it
@@ -74,7 +81,7 @@ struct GetArgs {
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::Ls(args) => ls(args).await?,
+        Command::Ls(args) => return ls(args).await,
         Command::Get(args) => get(args).await?,
         Command::Events(args) => events(args).await?,
         Command::Close(args) => close(args).await?,
@@ -82,17 +89,22 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn ls(args: LsArgs) -> anyhow::Result<()> {
-    let roll = Roll::of(&Sessions::ask(&args.asked.addresses()?, &args.filter).await?);
-    match args.output {
-        Format::Table => print!("{roll}"),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&roll)?),
-    }
-    Ok(())
+async fn ls(args: LsArgs) -> anyhow::Result<ExitCode> {
+    let wanted = Wanted { filter: args.filter, order_by: args.order_by };
+    let show = async || {
+        let sessions = Sessions::ask(&args.asked.addresses()?, &wanted).await?;
+        let roll = Roll::of(&sessions.ordered(&wanted.order_by)?);
+        match args.output {
+            Format::Table => print!("{roll}"),
+            Format::Json => println!("{}", serde_json::to_string_pretty(&roll)?),
+        }
+        Ok(ExitCode::SUCCESS)
+    };
+    args.again.show(show).await
 }
 
 async fn get(args: GetArgs) -> anyhow::Result<()> {
-    let sessions = Sessions::ask(&args.asked.addresses()?, "").await?;
+    let sessions = Sessions::ask(&args.asked.addresses()?, &Wanted::default()).await?;
     let session = shown::Row::of(sessions.find(&args.session)?);
     match args.output {
         Format::Table => print!("{}", session.in_full()),
@@ -111,7 +123,7 @@ async fn events(args: GetArgs) -> anyhow::Result<()> {
 }
 
 async fn close(args: GetArgs) -> anyhow::Result<()> {
-    let sessions = Sessions::ask(&args.asked.addresses()?, "").await?;
+    let sessions = Sessions::ask(&args.asked.addresses()?, &Wanted::default()).await?;
     let (at, session) = sessions.find_with_server(&args.session)?;
     let name = session.name.clone();
     let channel = operator::wire()?.connect(at, Role::Server).await?;

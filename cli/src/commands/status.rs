@@ -12,6 +12,7 @@ use svc_kit::settings;
 use svc_kit::shutdown::Exit;
 
 use super::ClusterChoice;
+use super::again::Again;
 use crate::cluster::state::State;
 use crate::operator;
 use crate::snapshot::{Addresses, Probe, Snapshot};
@@ -35,6 +36,8 @@ pub struct Args {
     /// Ask this gateway; can be repeated
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "HANDOVER_GATEWAYS", value_parser = address)]
     gateway: Vec<Address>,
+    #[command(flatten)]
+    again: Again,
     /// How to show it
     #[arg(long, short, value_name = "FORMAT", default_value = "table")]
     output: Format,
@@ -55,7 +58,15 @@ pub fn address(text: &str) -> Result<Address, String> {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let given = Addresses { daemons: args.daemon, servers: args.server, gateways: args.gateway };
+    args.again.show(async || show(&args).await).await
+}
+
+async fn show(args: &Args) -> anyhow::Result<ExitCode> {
+    let given = Addresses {
+        daemons: args.daemon.clone(),
+        servers: args.server.clone(),
+        gateways: args.gateway.clone(),
+    };
     let addresses =
         if given == Addresses::default() { Addresses::from(&args.cluster.find()?) } else { given };
     let snapshot = Probe::new(operator::wire()?).snapshot(&addresses).await?;

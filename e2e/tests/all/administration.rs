@@ -1,5 +1,7 @@
 //! What operators see and do, by gRPC and at a terminal, while sessions go on.
 
+use std::process::Stdio;
+
 use e2e::deadline::{until, within};
 use e2e::program::{Ended, run};
 use e2e::rpc::{Client, assert_refused, channel, end, responses};
@@ -10,6 +12,8 @@ use proto::gcs::v1::{ListViewsRequest, ListViewsResponse};
 use proto::server::v1 as pb;
 use proto::server::v1::server_service_client::ServerServiceClient;
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -43,6 +47,7 @@ fn list(parent: &str, page_size: i32, page_token: &str, filter: &str) -> pb::Lis
         page_size,
         page_token: page_token.into(),
         filter: filter.into(),
+        order_by: String::new(),
     }
 }
 
@@ -109,6 +114,122 @@ async fn sessions_are_listed_in_pages_and_filtered_and_known_by_whether_their_cl
     for session in &sessions {
         client.close(session).await.unwrap();
     }
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_listed_in_the_order_that_an_operator_asks_for_page_by_page() {
+    let bed = Bed::start().await;
+    let mut client = Client::of(&bed.address(Service::Gateway.name(1))).await;
+    let mut sessions = Vec::new();
+    for unit in ["life", "mandelbrot", "gradients", "life"] {
+        let session = client.create(unit).await;
+        let mut stream = client.attach(&session, "").await.unwrap();
+        responses(&mut stream, 1).await;
+        sessions.push(session);
+    }
+    let mut names: Vec<_> = sessions.iter().map(|session| session.name.clone()).collect();
+    let unit_of = |name: &str| name.split('/').nth(1).unwrap().to_owned();
+    names.sort_by(|one, other| unit_of(other).cmp(&unit_of(one)).then(other.cmp(one)));
+
+    let mut operator = server(&bed, 1).await;
+    let ordered = |page_token: &str, order_by: &str| pb::ListSessionsRequest {
+        order_by: order_by.into(),
+        ..list("", 1, page_token, "state != UNSERVED")
+    };
+    let (mut paged, mut token) = (Vec::new(), String::new());
+    while paged.len() < names.len() {
+        let page =
+            operator.list_sessions(ordered(&token, "unit desc, session desc")).await.unwrap().into_inner();
+        paged.extend(page.sessions.into_iter().map(|it| it.name));
+        token = page.next_page_token;
+        assert_eq!(token.is_empty(), paged.len() == names.len(), "{paged:?}");
+    }
+    assert_eq!(paged, names);
+    let first = operator.list_sessions(ordered("", "unit")).await.unwrap().into_inner();
+    let token = first.next_page_token;
+    assert_refused(operator.list_sessions(ordered(&token, "unit, session")).await, BAD_FIELD);
+    let bad = assert_refused(operator.list_sessions(ordered("", "unit, colour desc")).await, BAD_FIELD);
+    assert!(bad.message().contains("order_by: \"colour desc\" is not one of session, unit"), "{bad}");
+
+    let listed = shown(&bed, &["session", "ls", "--order-by", "unit desc, session desc"]).await;
+    let ids: Vec<_> =
+        listed["sessions"].as_array().unwrap().iter().map(|it| it["session"].as_str()).collect();
+    assert_eq!(ids, names.iter().map(|name| name.rsplit('/').next()).collect::<Vec<_>>());
+    let mistake = handover(&bed, &["session", "ls", "--order-by", "colour"]).await;
+    assert_eq!(mistake.status.code(), Some(67), "{mistake:?}");
+    for session in &sessions {
+        client.close(session).await.unwrap();
+    }
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_watched_is_shown_again_until_nobody_reads_it() {
+    let mut bed = Bed::start().await;
+    for command in [&["session", "ls"][..], &["status"]] {
+        let mut watching = Command::new(programs::handover())
+            .args(command)
+            .args([
+                "--watch",
+                "20ms",
+                "--output",
+                "json",
+                "--server",
+                bed.address(Service::Server.name(1)).as_str(),
+            ])
+            .args(["--server", bed.address(Service::Server.name(2)).as_str()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+        let mut read = async |what: &str| loop {
+            let line = within(what, lines.next_line()).await.unwrap().expect("it goes on");
+            if line.contains(what) {
+                return;
+            }
+        };
+        read("\"sessions\": []").await;
+        let viewer = bed.viewer("life", 1).await;
+        viewer.goes_on(2).await;
+        read(viewer.session.name.rsplit('/').next().unwrap()).await;
+        drop(lines);
+        let ended = within("the end of the command", watching.wait_with_output()).await.unwrap();
+        let errors = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!((ended.status.code(), errors.as_str()), (Some(141), ""), "{command:?}");
+        viewer.close().await;
+    }
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_are_listed_with_their_members() {
+    let mut bed = Bed::start().await;
+    let viewer = bed.viewer("life", 1).await;
+    viewer.goes_on(2).await;
+    let daemons = [1, 2].map(|n| bed.address(Service::Daemon.name(n)).to_string()).join(",");
+    let ls = async |args: &[&str]| {
+        let args = [&["group", "ls"][..], args].concat();
+        run(programs::handover(), |command| _ = command.args(args)).await
+    };
+    let groups = async |prefix: &str| -> Value {
+        let ended = ls(&[prefix, "--daemon", &daemons, "--output", "json"]).await;
+        assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+        serde_json::from_str(&ended.output.join("\n")).unwrap()
+    };
+    let films = groups("content/l").await;
+    let [film] = &films["groups"].as_array().unwrap()[..] else { panic!("one group in {films:#}") };
+    assert_eq!((&film["group"], film["members"].as_array().unwrap().len()), (&"content/life".into(), 3));
+    let all = groups("").await;
+    let session = viewer.session.name.rsplit('/').next().unwrap();
+    let of_session = |it: &Value| it["group"].as_str().is_some_and(|name| name.contains(session));
+    assert!(all["groups"].as_array().unwrap().iter().any(of_session), "{all:#}");
+    assert_eq!(groups("nothing").await["groups"], serde_json::json!([]));
+    let nowhere = ls(&["--daemon", "127.0.0.1:1"]).await;
+    assert_eq!(nowhere.status.code(), Some(69), "{nowhere:?}");
+    viewer.close().await;
     bed.finish().await;
 }
 

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use futures::future::join_all;
 use model::Address;
 use proto::server::v1::server_service_client::ServerServiceClient;
 use proto::server::v1::{ListSessionsRequest, Role, SessionStatus};
+use server_svc::order_by::OrderBy;
 use svc_kit::dial::Wire;
 use svc_kit::{status, tls};
 use tonic::{Code, Status};
@@ -18,15 +19,22 @@ use crate::snapshot::limited;
 /// Sessions are asked for in pages of this size.
 const PAGE: i32 = 1000;
 
+/// Which sessions, in which order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) filter: String,
+    pub(super) order_by: String,
+}
+
 /// Every session by its name, as whoever knows it best told it.
 #[derive(Debug, Default)]
 pub(super) struct Sessions(BTreeMap<String, (Address, SessionStatus)>);
 
 impl Sessions {
     /// Asks all these servers. Those that do not answer are named on standard error.
-    pub(super) async fn ask(servers: &[Address], filter: &str) -> anyhow::Result<Sessions> {
+    pub(super) async fn ask(servers: &[Address], wanted: &Wanted) -> anyhow::Result<Sessions> {
         let wire = operator::wire()?;
-        let answers = servers.iter().map(async |at| (at, pages(&wire, at, filter).await));
+        let answers = servers.iter().map(async |at| (at, pages(&wire, at, wanted).await));
         let mut sessions = Sessions::default();
         let mut is_silent = true;
         for (at, answer) in join_all(answers).await {
@@ -59,8 +67,12 @@ impl Sessions {
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &SessionStatus> {
-        self.0.values().map(|(_, session)| session)
+    /// In an order that servers have accepted.
+    pub(super) fn ordered(&self, order_by: &str) -> anyhow::Result<Vec<&SessionStatus>> {
+        let order = OrderBy::parse(order_by).map_err(|mistake| anyhow!("{mistake}"))?;
+        let mut sessions: Vec<_> = self.0.values().map(|(_, session)| session).collect();
+        sessions.sort_by(|one, other| order.compare(one, other));
+        Ok(sessions)
     }
 
     /// The session that is called so, or whose id begins so.
@@ -88,13 +100,14 @@ pub(super) fn unit_of(name: &str) -> &str {
     name.split('/').nth(1).unwrap_or_default()
 }
 
-async fn pages(wire: &Wire, at: &Address, filter: &str) -> Result<Vec<SessionStatus>, Status> {
+async fn pages(wire: &Wire, at: &Address, wanted: &Wanted) -> Result<Vec<SessionStatus>, Status> {
     let channel = wire.endpoint(at, tls::Role::Server).map_err(|it| Status::unavailable(it.to_string()))?;
     let mut client = ServerServiceClient::new(channel.connect_lazy());
     let (mut sessions, mut page_token) = (Vec::new(), String::new());
     loop {
-        let (parent, filter) = (String::new(), filter.to_owned());
-        let request = ListSessionsRequest { parent, page_size: PAGE, page_token, filter };
+        let Wanted { filter, order_by } = wanted.clone();
+        let parent = String::new();
+        let request = ListSessionsRequest { parent, page_size: PAGE, page_token, filter, order_by };
         let page = client.list_sessions(limited(request)).await?.into_inner();
         sessions.extend(page.sessions);
         page_token = page.next_page_token;

@@ -14,7 +14,7 @@ use svc_kit::dial::Wire;
 use svc_kit::{status, tls};
 use tonic::{Code, Status};
 
-use super::ask::Sessions;
+use super::ask::{Sessions, Wanted};
 use crate::commands::order::OrderError;
 use crate::operator;
 use crate::snapshot::limited;
@@ -47,7 +47,7 @@ struct Event {
 impl History {
     /// Asks all these servers. The session may be over: then its whole id has to be given.
     pub(super) async fn ask(servers: &[Address], given: &str) -> anyhow::Result<History> {
-        let parent = match Sessions::ask(servers, "").await?.find(given) {
+        let parent = match Sessions::ask(servers, &Wanted::default()).await?.find(given) {
             Ok(session) => session.name.clone(),
             Err(_) if given.starts_with("contentUnits/") => given.to_owned(),
             Err(error) => match given.parse::<SessionId>() {

@@ -5,7 +5,7 @@ use std::fmt;
 use proto::server::v1::{ClientState, SessionState, SessionStatus};
 use serde::Serialize;
 
-use super::ask::{Sessions, id_of, unit_of};
+use super::ask::{id_of, unit_of};
 use crate::commands::status::milliseconds;
 use crate::table::Table;
 use crate::words::digits_of;
@@ -36,8 +36,8 @@ pub(super) struct Row {
 }
 
 impl Roll {
-    pub(super) fn of(sessions: &Sessions) -> Roll {
-        Roll { sessions: sessions.iter().map(Row::of).collect() }
+    pub(super) fn of(sessions: &[&SessionStatus]) -> Roll {
+        Roll { sessions: sessions.iter().map(|it| Row::of(it)).collect() }
     }
 }
 
