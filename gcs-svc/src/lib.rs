@@ -29,6 +29,7 @@ mod parts;
 mod processes;
 mod refusals;
 mod register;
+mod round_trips;
 mod rpc;
 mod state;
 mod wire;
@@ -161,7 +162,8 @@ where
 
     let (machine, inbox) = driver::inbox(INBOX_MAX);
     let (wire, auth) = (config.wire()?, config.auth()?);
-    let links = Arc::new(Links::new(me, &config, wire.clone(), machine.clone()));
+    let links =
+        Arc::new(Links::new(me, &config, wire.clone(), machine.clone(), measures.round_trips.clone()));
     let inbound = Arc::new(Inbound::default());
     let processes = Arc::new(Processes::new(config.limits));
     let history = Arc::new(History::default());

@@ -28,6 +28,7 @@ use tonic::{Code, Request, Status};
 use crate::config::Config;
 use crate::frames;
 use crate::parts::Parts;
+use crate::round_trips::RoundTrips;
 
 /// The most frames that wait in the queue of one stream.
 const QUEUE_MAX: usize = 16 * 1024;
@@ -45,6 +46,7 @@ pub struct Links {
     /// How long a peer that is probed may take to answer.
     probe_timeout: Duration,
     machine: Handle<Daemon>,
+    round_trips: RoundTrips,
     open: Mutex<BTreeMap<DaemonId, Link>>,
 }
 
@@ -89,13 +91,20 @@ enum Ended {
 
 impl Links {
     /// The streams of daemon `me`; none yet.
-    pub fn new(me: DaemonId, config: &Config, wire: Wire, machine: Handle<Daemon>) -> Links {
+    pub fn new(
+        me: DaemonId,
+        config: &Config,
+        wire: Wire,
+        machine: Handle<Daemon>,
+        round_trips: RoundTrips,
+    ) -> Links {
         Links {
             me,
             cluster: config.cluster,
             wire,
             probe_timeout: config.detection.params().probe,
             machine,
+            round_trips,
             open: Mutex::default(),
         }
     }
@@ -196,7 +205,7 @@ impl Links {
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, Ended> {
         let channel = self.wire.connect(address, Role::Machine).await?;
-        let mut client = Grpc::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let mut client = Grpc::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let (frames, queue) = mpsc::channel(QUEUE_MAX);
         let hello = pb::LinkHello {
             cluster: self.cluster.to_string(),
@@ -214,10 +223,20 @@ impl Links {
         backoff.reset();
         self.opened(peer, epoch, frames);
         self.machine.send(Input::LinkUp { peer, epoch, received: first.received }).await?;
-        loop {
-            let response = responses.message().await?.ok_or(Ended::Closed)?;
-            self.machine.send(Input::Acked { peer, epoch, received: response.received }).await?;
+        let acknowledged = async {
+            loop {
+                let response = responses.message().await?.ok_or(Ended::Closed)?;
+                self.machine.send(Input::Acked { peer, epoch, received: response.received }).await?;
+            }
+        };
+        tokio::select! {
+            ended = acknowledged => ended,
+            never = self.round_trips.measure(peer, self.probe_of(peer), channel) => Ok(never),
         }
+    }
+
+    fn probe_of(&self, peer: DaemonId) -> pb::ProbeRequest {
+        pb::ProbeRequest { cluster: self.cluster.to_string(), to: peer.to_string() }
     }
 
     fn opened(&self, peer: DaemonId, epoch: Epoch, frames: mpsc::Sender<(u64, Bytes)>) {
@@ -243,8 +262,7 @@ impl Links {
 
     async fn ask(&self, peer: DaemonId, address: &Address) -> Answer {
         let Ok(channel) = self.wire.connect(address, Role::Machine).await else { return Answer::None };
-        let request = pb::ProbeRequest { cluster: self.cluster.to_string(), to: peer.to_string() };
-        match LinkServiceClient::new(channel).probe(request).await {
+        match LinkServiceClient::new(channel).probe(self.probe_of(peer)).await {
             Ok(_) => Answer::Present,
             Err(status) if status.code() == Code::FailedPrecondition => Answer::Other,
             Err(_) => Answer::None,

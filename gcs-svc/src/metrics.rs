@@ -14,6 +14,7 @@ use crate::effects::Mode;
 use crate::links::Links;
 use crate::processes::Processes;
 use crate::refusals::Refusals;
+use crate::round_trips::RoundTrips;
 
 /// The metrics of a daemon.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Measures {
     pub events: Counter,
     /// Links that were broken since they were silent.
     pub suspicions: Counter,
+    /// How long it takes until peers have answered.
+    pub round_trips: RoundTrips,
     views: Counters,
     view_change: Histogram,
     /// When the change that is under way began.
@@ -61,6 +64,7 @@ impl Measures {
             frames: to.counter("gcs_frames_sent", "Frames queued for other daemons"),
             events: to.counter("gcs_events_delivered", "Events told to local processes"),
             suspicions: to.counter("suspicions", "Links that were broken since nothing was heard on them"),
+            round_trips: RoundTrips::new(to),
             views: to.counters(
                 "views",
                 "Configurations that were installed, by what changed",

@@ -57,6 +57,11 @@ async fn metrics_are_those_of_the_page_and_tell_of_a_takeover() {
         assert_eq!(metrics.sum("handover_build_info", &[&format!("name=\"{process}\"")]), 1.0, "{process}");
         found.extend(metrics.types);
     }
+    let at_daemon = scrape::metrics(&bed.ops(daemon_of(primary))).await;
+    for peer in (1..=3).map(|number| Service::Daemon.name(number)).filter(|it| *it != daemon_of(primary)) {
+        let rtt = at_daemon.sum("handover_peer_rtt_seconds", &[&format!("peer=\"{peer}\"")]);
+        assert!(rtt > 0.0 && rtt < 30.0, "{peer}: {rtt} s");
+    }
     assert_eq!(found, documented(), "what processes show, and what the page lists");
 
     viewer.end().await;
@@ -79,7 +84,9 @@ async fn daemons_count_views_by_what_changed_and_know_how_long_they_took() {
     viewer.until("a takeover", |seen| seen.takeovers() >= 1).await;
     until("a view without the daemon", async || {
         let now = scrape::metrics(&watched).await;
-        (now.sum("handover_members", &[]) == 2.0).then_some(()).ok_or(format!("{now:?}"))
+        let round_trip = now.sum("handover_peer_rtt_seconds", &[&format!("peer=\"{daemon}\"")]);
+        let is_forgotten = now.sum("handover_members", &[]) == 2.0 && round_trip == 0.0;
+        is_forgotten.then_some(()).ok_or(format!("{now:?}"))
     })
     .await;
     let after = scrape::metrics(&watched).await;
