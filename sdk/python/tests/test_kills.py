@@ -14,6 +14,7 @@ import tempfile
 import threading
 import unittest
 
+import grpc
 from handover_client import NotFound, Refused, Session, Unreachable, units
 
 HANDOVER = os.environ["HANDOVER_BIN"]
@@ -24,10 +25,10 @@ FILM = ROOT / "content" / "life.mp4"
 class Cluster:
     """`handover up`, which starts again what is killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, *flags: str, **env: str) -> None:
         self.home = tempfile.TemporaryDirectory()
-        self.env = {**os.environ, "XDG_STATE_HOME": self.home.name}
-        self.up = subprocess.Popen([HANDOVER, "up"], env=self.env, stdout=subprocess.PIPE, text=True)
+        self.env = {**os.environ, "XDG_STATE_HOME": self.home.name, **env}
+        self.up = subprocess.Popen([HANDOVER, "up", *flags], env=self.env, stdout=subprocess.PIPE, text=True)
         for line in self.up.stdout:
             if line.startswith("Next"):
                 break
@@ -111,6 +112,30 @@ class Kills(unittest.TestCase):
                     session.send(operation)
                 self.assertEqual(refused.exception.reason, reason)
             self.assertEqual(session.send({"pause": {}}), 3)
+
+    def test_a_token_is_asked_for_before_each_call(self) -> None:
+        with tempfile.TemporaryDirectory() as home:
+            tokens = os.path.join(home, "tokens.toml")
+
+            def draw(name: str, rank: str) -> str:
+                return subprocess.check_output([HANDOVER, "token", tokens, name, "--rank", rank], text=True).strip()
+
+            admin, token, asked = draw("ada", "admin"), draw("alice", "viewer"), []
+
+            def show(context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
+                asked.append(context.method_name)
+                callback([("authorization", f"Bearer {token}")], None)
+
+            cluster = Cluster("--auth-tokens", tokens, HANDOVER_TOKEN=admin)
+            self.addCleanup(cluster.close)
+            here, call = grpc.local_channel_credentials(), grpc.metadata_call_credentials(show)
+            with self.assertRaises(Refused) as refused:
+                units(cluster.gateways(), credentials=here)
+            self.assertEqual(refused.exception.reason, "NO_TOKEN")
+            both = grpc.composite_channel_credentials(here, call)
+            with Session.open(cluster.gateways(), "life", credentials=both) as session:
+                next(iter(session))
+            self.assertEqual(asked, ["CreateSession", "Attach", "CloseSession"])
 
 
 if __name__ == "__main__":

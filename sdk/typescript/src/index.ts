@@ -67,8 +67,9 @@ class Patience {
   }
 }
 
-/** For how many milliseconds gateways are tried (30,000); with TLS, what Node is to know for it, such as `ca`; a token. */
-export type Options = { patienceMs?: number; tls?: SecureClientSessionOptions; token?: string };
+export type Token = string | (() => string | Promise<string>);
+/** For how long gateways are tried (30,000 ms); what Node is to know for TLS, such as `ca`; a token, or who gives one. */
+export type Options = { patienceMs?: number; tls?: SecureClientSessionOptions; token?: Token };
 
 /** The gateways that a program knows, and the one in use. */
 class Gateways {
@@ -86,8 +87,9 @@ class Gateways {
   #open(): void {
     const { tls, token } = this.options;
     const [baseUrl, left] = [`${tls ? "https" : "http"}://${this.#addresses[0]}`, (this.#left = new AbortController())];
-    const leaving: Interceptor = (next) => (call) => {
-      if (token) call.header.set("authorization", `Bearer ${token}`);
+    const leaving: Interceptor = (next) => async (call) => {
+      const shown = typeof token === "function" ? await token() : token;
+      if (shown) call.header.set("authorization", `Bearer ${shown}`);
       return next({ ...call, signal: AbortSignal.any([call.signal, left.signal]) });
     };
     const options = { ...LIMITS, baseUrl, nodeOptions: tls ?? {}, interceptors: [leaving] };
@@ -102,9 +104,7 @@ class Gateways {
     this.#open();
   }
 
-  close(): void {
-    this.#left.abort();
-  }
+  readonly close = (): void => this.#left.abort();
 
   /** Makes a call until a gateway answers it. A refusal for the reason `passing` may be none a moment later. */
   async call<T>(what: (stub: Stub) => Promise<T>, passing?: string): Promise<T> {

@@ -157,6 +157,17 @@ test("where clients are asked for a token, who shows a good one is let in", asyn
     const session = await Session.open([one, other], "life", { token });
     for await (const response of session) if (response.number === 3n) break;
     await session.close();
+
+    let asked = 0;
+    const renewed = async (): Promise<string> => {
+      asked += 1;
+      if (asked === 1) throw new Error("there is none yet");
+      return token;
+    };
+    const again = await Session.open([one, other], "life", { token: renewed });
+    for await (const response of again) if (response.number === 3n) break;
+    await again.close();
+    assert.equal(asked, 4, "before each of three calls, and once more as there was none at first");
   } finally {
     await asking.stop();
   }
