@@ -1,6 +1,7 @@
 //! A collector of spans: takes them over OTLP as any other does, and keeps them.
 
 use std::fmt::Debug;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
@@ -11,10 +12,11 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::span::Link;
+use svc_kit::tls::TlsFiles;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 use crate::deadline::until;
@@ -48,7 +50,7 @@ impl Span {
 /// A collector.
 #[derive(Debug)]
 pub struct Collector {
-    address: String,
+    endpoint: String,
     spans: Spans,
     serving: JoinHandle<()>,
 }
@@ -59,18 +61,34 @@ impl Collector {
     /// # Panics
     /// If there is no port for it.
     pub async fn start() -> Collector {
+        Collector::serve("http", Server::builder()).await
+    }
+
+    /// One that shows who it is, and demands the same.
+    ///
+    /// # Panics
+    /// If there is no port for it, or the files are of no use.
+    pub async fn start_with_tls(files: &TlsFiles) -> Collector {
+        let read = |file: &Option<PathBuf>| std::fs::read(file.as_ref().unwrap()).unwrap();
+        let tls = ServerTlsConfig::new()
+            .identity(Identity::from_pem(read(&files.cert), read(&files.key)))
+            .client_ca_root(Certificate::from_pem(read(&files.ca)));
+        Collector::serve("https", Server::builder().tls_config(tls).unwrap()).await
+    }
+
+    async fn serve(scheme: &str, mut server: Server) -> Collector {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, spans) = (listener.local_addr().unwrap().to_string(), Spans::default());
+        let endpoint = format!("{scheme}://{}", listener.local_addr().unwrap());
+        let spans = Spans::default();
         let service = TraceServiceServer::new(spans.clone());
-        let serving = Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener));
+        let serving = server.add_service(service).serve_with_incoming(TcpIncoming::from(listener));
         let serving = tokio::spawn(async { serving.await.unwrap() });
-        Collector { address, spans, serving }
+        Collector { endpoint, spans, serving }
     }
 
     /// What makes processes export to it, and that soon.
     pub fn variables(&self) -> Vec<(String, String)> {
-        let endpoint = format!("http://{}", self.address);
-        [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_BSP_SCHEDULE_DELAY", "50")]
+        [("OTEL_EXPORTER_OTLP_ENDPOINT", self.endpoint.as_str()), ("OTEL_BSP_SCHEDULE_DELAY", "50")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into()
     }

@@ -112,7 +112,7 @@ where
         }
     };
     let ended = if common.check_config {
-        config.wire().map(drop).map_err(Failure::from).and_then(|()| Ok(config.auth().map(drop)?))
+        check(&config)
     } else if common.healthcheck {
         healthcheck::ask(&config)
     } else {
@@ -126,6 +126,14 @@ where
             failure.exit().into()
         }
     }
+}
+
+/// Whether the files that settings and variables name are of use.
+fn check(config: &impl Settings) -> Result<(), Failure> {
+    config.wire()?;
+    config.auth()?;
+    telemetry::collector::tls().map_err(|it| Failure::Collector(it.into()))?;
+    Ok(())
 }
 
 fn start<C: Settings, F>(service: &'static str, workers: Workers, config: C, run: F) -> Result<(), Failure>
@@ -142,7 +150,7 @@ where
     let ended = runtime.block_on(async {
         let (cluster, name) = config.who();
         let who = telemetry::Who { role: service, cluster, name };
-        let _telemetry = telemetry::init(who, config.log());
+        let _telemetry = telemetry::init(who, config.log()).map_err(|it| Failure::Collector(it.into()))?;
         end_on_panic();
         run(config, shutdown::on_signal()?).await
     });

@@ -45,6 +45,9 @@ pub enum Failure {
     /// Who this process is cannot be shown.
     #[error("no TLS: {0}")]
     Tls(#[from] crate::tls::TlsError),
+    /// It cannot be known whether the collector of spans is who it says.
+    #[error("no TLS with the collector of spans: {0}")]
+    Collector(#[source] Box<crate::tls::TlsError>),
     /// Who clients are cannot be known.
     #[error("no tokens: {0}")]
     Auth(#[from] crate::auth::AuthError),
@@ -107,7 +110,9 @@ impl Failure {
     /// The status with which the process ends.
     pub fn exit(&self) -> Exit {
         match self {
-            Failure::Settings(_) | Failure::Tls(_) | Failure::Auth(_) => Exit::Settings,
+            Failure::Settings(_) | Failure::Tls(_) | Failure::Collector(_) | Failure::Auth(_) => {
+                Exit::Settings
+            }
             Failure::Unreachable(_) => Exit::Unreachable,
             Failure::State { .. } => Exit::State,
             Failure::Superseded(_) => Exit::Superseded,

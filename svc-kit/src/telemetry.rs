@@ -3,6 +3,7 @@
 //! What is logged: TRACE a message, DEBUG a branch, INFO a view, a session that another server takes over, a step of a
 //! drain, WARN what a human may look at, ERROR the process ends. Never payloads, never secrets.
 
+pub(crate) mod collector;
 mod export;
 mod level;
 mod lines;
@@ -22,6 +23,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 pub(crate) use level::{Levels, levels};
+
+use crate::tls::TlsError;
 
 /// The table `log`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -115,7 +118,11 @@ impl Drop for Telemetry {
 
 /// Starts logging for the whole process, and exports spans if OpenTelemetry's variables name a collector. A second call
 /// changes nothing. Needs a runtime.
-pub fn init(who: Who, log: &Log) -> Telemetry {
+///
+/// # Errors
+/// If variables name files for a connection with the collector that are of no use.
+pub fn init(who: Who, log: &Log) -> Result<Telemetry, TlsError> {
+    let tls = collector::tls()?;
     let text = std::env::var("RUST_LOG").unwrap_or_else(|_| log.level.0.clone());
     let (filter, complaint) = match EnvFilter::builder().parse(&text) {
         Ok(filter) => (filter, None),
@@ -123,10 +130,11 @@ pub fn init(who: Who, log: &Log) -> Telemetry {
     };
     let used = if complaint.is_some() { log.level.0.clone() } else { text.clone() };
     let (filter, levels) = level::changeable(filter, used);
-    let (provider, export_error) = match export::is_wanted().then(|| export::provider(&who)).transpose() {
-        Ok(provider) => (provider, None),
-        Err(error) => (None, Some(error)),
-    };
+    let (provider, export_error) =
+        match collector::is_wanted().then(|| export::provider(&who, tls)).transpose() {
+            Ok(provider) => (provider, None),
+            Err(error) => (None, Some(error)),
+        };
     let spans = provider.as_ref().map(|provider| {
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer(who.role))
@@ -138,7 +146,7 @@ pub fn init(who: Who, log: &Log) -> Telemetry {
     });
     let lines = lines(who, log.format, filter);
     if tracing_subscriber::registry().with(lines).with(spans).try_init().is_err() {
-        return Telemetry(None);
+        return Ok(Telemetry(None));
     }
     EXPORTS_SPANS.store(provider.is_some(), Ordering::Relaxed);
     level::keep(levels);
@@ -148,7 +156,7 @@ pub fn init(who: Who, log: &Log) -> Telemetry {
     if let Some(error) = export_error {
         tracing::warn!(%error, "spans are not exported");
     }
-    Telemetry(provider)
+    Ok(Telemetry(provider))
 }
 
 fn lines(who: Who, format: Format, filter: level::Changeable) -> Box<dyn Layer<Registry> + Send + Sync> {

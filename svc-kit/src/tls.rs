@@ -58,6 +58,9 @@ pub enum TlsError {
     /// Only some of the files are given.
     #[error("all of `ca`, `cert` and `key` are needed, or none")]
     Incomplete,
+    /// Likewise, of somebody who need not show one.
+    #[error("a certificate needs its key, and a key its certificate")]
+    Half,
     /// A file cannot be read, or has something else in it.
     #[error("{}: {reason}", path.display())]
     File {
@@ -208,6 +211,22 @@ impl Files {
         let identity = tonic::transport::Identity::from_pem(text(&self.cert)?, text(&self.key)?);
         Ok(Loaded { server: Some(Arc::new(server)), client: client(&self.ca)?.identity(identity) })
     }
+}
+
+/// Whom somebody believes who calls others than processes of a cluster: the authorities in `ca`, or those that the operating
+/// system knows. It shows the certificate and the key in the files `own`, if there are any.
+///
+/// # Errors
+/// If a file cannot be read, or has something else in it.
+pub(crate) fn outward(ca: Option<&Path>, own: Option<(&Path, &Path)>) -> Result<ClientTlsConfig, TlsError> {
+    let config = match ca {
+        Some(ca) => client(ca)?,
+        None => ClientTlsConfig::new().with_enabled_roots(),
+    };
+    let Some((certificate, key)) = own else { return Ok(config) };
+    certificates(certificate)?;
+    PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, error))?;
+    Ok(config.identity(tonic::transport::Identity::from_pem(text(certificate)?, text(key)?)))
 }
 
 /// Whom somebody believes who calls.

@@ -2,12 +2,15 @@
 
 use e2e::collector::{Collector, Span};
 use e2e::deadline::within;
+use e2e::program::run;
 use e2e::rpc::{Client, responses};
-use e2e::{Bed, Plan};
+use e2e::{Bed, Plan, programs};
+use handover_cli::certs::{Authority, Terms};
 use handover_cli::cluster::Service;
 use model::Name;
 use proto::session::v1::attach_response::Event;
 use proto::session::v1::{AttachResponse, CreateSessionRequest};
+use svc_kit::tls::Role;
 use tonic::Streaming;
 
 use crate::servers::daemon_of;
@@ -86,6 +89,50 @@ async fn a_trace_goes_on_when_the_primary_is_killed() {
     assert_eq!(told.len(), 2, "{told:?}");
     assert_eq!((&told[0]["trace_id"], &told[0]["span_id"]), (&trace.into(), &switch.id.into()));
     bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_is_told_by_tls_once_both_have_shown_who_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::open(dir.path(), Name::literal("e2e")).unwrap();
+    let issue = |name| authority.issue(Role::Gateway, Name::literal(name), &Terms::default()).unwrap();
+    let (collector, own) = (Collector::start_with_tls(&issue("collector")).await, issue("exporter"));
+    let mut variables = collector.variables();
+    let files = [("CERTIFICATE", own.ca), ("CLIENT_CERTIFICATE", own.cert), ("CLIENT_KEY", own.key)];
+    variables.extend(files.map(|(name, file)| {
+        (format!("OTEL_EXPORTER_OTLP_{name}"), file.unwrap().into_os_string().into_string().unwrap())
+    }));
+    let mut bed = Bed::plan(Plan { variables, ..Plan::default() }).await;
+    let viewer = bed.viewer("life", 1).await;
+    viewer.goes_on(2).await;
+    collector.span("the opening", |span| span.name == "session.open").await;
+    viewer.close().await;
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_files_that_are_of_use_for_tls_with_the_collector_a_process_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("empty.pem");
+    std::fs::write(&empty, "no certificate").unwrap();
+    let missing = dir.path().join("missing.pem");
+    for (name, file, reason) in [
+        ("CERTIFICATE", &empty, "there is no certificate in it"),
+        ("CERTIFICATE", &missing, "No such file"),
+        ("CLIENT_KEY", &missing, "a key its certificate"),
+    ] {
+        for flags in [&[][..], &["--check-config"]] {
+            let ended = run(programs::handover(), |command| {
+                command.args(["gateway", "--name", "gateway-1", "--listen", "127.0.0.1:0"]).args(flags);
+                command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "https://127.0.0.1:1");
+                command.env(format!("OTEL_EXPORTER_OTLP_{name}"), file);
+            });
+            let ended = ended.await;
+            assert_eq!(ended.status.code(), Some(78), "{name} {flags:?}: {ended:?}");
+            let begins = ended.errors.starts_with("gateway: no TLS with the collector of spans: ");
+            assert!(begins && ended.errors.contains(reason), "{name} {flags:?}: {ended:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

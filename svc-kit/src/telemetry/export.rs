@@ -5,25 +5,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter as Otlp};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter as Otlp, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Config, SdkTracerProvider, SpanData, SpanExporter};
+use tonic::transport::ClientTlsConfig;
 
 use super::Who;
 use super::sessions::{Ids, Sampling};
 
-/// The variables that name a collector.
-const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
-
-/// Whether there is a collector to export to.
-pub(super) fn is_wanted() -> bool {
-    ENDPOINTS.iter().any(|variable| std::env::var_os(variable).is_some_and(|value| !value.is_empty()))
-}
-
 /// What spans are made by and go through, on behalf of this process.
-pub(super) fn provider(who: &Who) -> Result<SdkTracerProvider, ExporterBuildError> {
-    let exporter = Otlp::builder().with_tonic().build()?;
+pub(super) fn provider(
+    who: &Who,
+    tls: Option<ClientTlsConfig>,
+) -> Result<SdkTracerProvider, ExporterBuildError> {
+    let exporter = Otlp::builder().with_tonic();
+    let exporter = match tls {
+        Some(tls) => exporter.with_tls_config(tls),
+        None => exporter,
+    };
+    let exporter = exporter.build()?;
     let resource = Resource::builder()
         .with_service_name(who.role)
         .with_attributes([
