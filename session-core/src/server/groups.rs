@@ -8,6 +8,7 @@ use model::{Fence, GroupName, GroupView, Level, ProcessId, SessionId, Time, Unit
 
 use super::Server;
 use super::commits::Place;
+use super::content::holder_of;
 use super::interface::{Output, Predecessor};
 use crate::edition::{ContentId, Edition, decode_context};
 use crate::held::{Held, Serving};
@@ -152,8 +153,8 @@ impl<S: ContentService> Server<S> {
         out: &mut Vec<Output>,
     ) {
         let settles = message.settles();
-        let contexts = contexts(&self.service, unit, &self.params);
         let Some(state) = self.units.get_mut(unit) else { return };
+        let contexts = contexts(holder_of(state, &self.service, self.former.as_ref()), unit, &self.params);
         state.position += 1;
         let mut effects = state.database.on_message(sender, message, &contexts);
         if let Some((view, opening)) = settles {
@@ -321,7 +322,8 @@ impl<S: ContentService> Server<S> {
             (Some(held), Role::Primary | Role::Backup) => held.take_role(role, fence),
             (None, Role::Primary | Role::Backup) => {
                 self.lineages += 1;
-                let base = base_of(&self.service, unit, &known, self.lineages);
+                let service = holder_of(state, &self.service, self.former.as_ref());
+                let base = base_of(service, unit, &known, self.lineages);
                 let mut held = Held::new(fence, base);
                 held.take_role(role, fence);
                 state.held.insert(session, held);

@@ -34,7 +34,7 @@ use crate::replica;
 use crate::service::ContentService;
 use crate::timers::Timers;
 use crate::unit_db::{self, Database, Intent, Session};
-use content::editions_of;
+use content::{editions_of, holder_of};
 use doors::Doors;
 use groups::{Delivery, tell};
 pub use interface::{Input, Output, Predecessor, SessionStatus};
@@ -53,6 +53,8 @@ enum Drain {
 /// The content server.
 pub struct Server<S: ContentService> {
     service: S,
+    /// The service with units that it holds no more, while others take over what is served of them.
+    former: Option<S>,
     params: Params,
     me: Option<ProcessId>,
     /// Whether its daemon is in the primary component.
@@ -78,6 +80,7 @@ impl<S: ContentService> Server<S> {
     pub fn new(service: S, params: Params) -> Server<S> {
         Server {
             service,
+            former: None,
             doors: Doors::new(params.detach_ttl),
             params,
             me: None,
@@ -162,6 +165,7 @@ impl<S: ContentService> Server<S> {
         self.refuse_orders(|_| true, out);
         self.me = None;
         self.in_primary = false;
+        self.former = None;
         self.units.clear();
         self.timers.clear();
         self.doors.clear(out);
@@ -184,14 +188,8 @@ impl<S: ContentService> Server<S> {
     /// an empty one.
     pub(super) fn leave_to_others(&mut self, unit: &UnitId, out: &mut Vec<Output>) {
         let Some(state) = self.units.get_mut(unit).filter(|_| self.drain == Drain::Asked) else { return };
-        let has_heirs = state.database.is_agreed() && state.database.members().len() > 1;
-        if has_heirs && !core::mem::replace(&mut state.has_left, true) {
-            state.propagate_all(unit, self.params.message_bytes_max, out);
-            out.push(tell(
-                unit,
-                &ContentMessage::Intend { intent: Intent::Leaving, ticket: orders::NOBODYS },
-            ));
-            out.push(Output::Leave(Vec::from([Purpose::Content(unit.clone()).group()])));
+        if state.has_heirs() && !state.has_left {
+            state.leave(unit, self.params.message_bytes_max, out);
         }
     }
 
@@ -223,16 +221,17 @@ impl<S: ContentService> Server<S> {
     ) -> Option<R> {
         let me = self.me?;
         let state = self.units.get_mut(unit)?;
+        let service = holder_of(state, &self.service, self.former.as_ref());
         let (held, known) = (state.held.get_mut(&session)?, state.database.sessions().get(&session)?);
         let (mut send, mut casts, mut updates, mut trace) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let shared = state.database.shared().map(|shared| (shared, state.database.view()));
-        let commit = self.service.commit(&held.replica.content).max(state.database.policy().commit);
+        let commit = service.commit(&held.replica.content).max(state.database.policy().commit);
         let limits = replica::Limits {
             requests_kept: self.params.requests_kept,
             context_bytes_max: self.params.context_bytes_max,
         };
         let mut scene = Scene {
-            service: &self.service,
+            service,
             unit,
             editions: &state.editions,
             session,
@@ -356,7 +355,7 @@ impl<S: ContentService> Machine for Server<S> {
             Input::GatewayUp(gateway) => self.gateway_up(now, &gateway, out),
             Input::GatewayDown(gateway) => self.gateway_down(now, &gateway, out),
             Input::Gateway(gateway, message) => self.on_gateway(now, &gateway, message, out),
-            Input::Content { ticket, service } => self.content(ticket, service, out),
+            Input::Content { ticket, service } => self.content(now, ticket, service, out),
             Input::Move { ticket, unit, session, to } => self.order_move(ticket, unit, session, to, out),
             Input::Adjust { ticket, unit, change } => self.order_adjustment(ticket, unit, change, out),
             Input::Publish { ticket, unit, edition } => self.order_publication(ticket, unit, edition, out),
@@ -365,6 +364,7 @@ impl<S: ContentService> Machine for Server<S> {
             Input::Dismiss { ticket, unit, session } => self.order_dismissal(ticket, unit, session, out),
             Input::Drain => self.drain(out),
         }
+        self.forget_vanished(now, out);
         self.tell_if_drained(out);
     }
 
@@ -380,6 +380,7 @@ impl<S: ContentService> Machine for Server<S> {
         let units = &self.units;
         let sessions = || units.values().flat_map(|state| state.database.sessions().values());
         self.doors.sweep(now, |gateway| sessions().any(|known| known.gateway == *gateway), out);
+        self.forget_vanished(now, out);
         self.tell_if_drained(out);
     }
 
@@ -388,6 +389,8 @@ impl<S: ContentService> Machine for Server<S> {
         let propagations = self.units.values().filter_map(|state| state.propagate_at);
         let propagation = propagations.min().map(|time| (time, "propagation"));
         let door = self.doors.deadline().map(|time| (time, "a gateway that cannot be reached"));
-        session.into_iter().chain(propagation).chain(door).min()
+        let vanishing = self.units.values().filter_map(|state| state.vanishes_at);
+        let vanishing = vanishing.min().map(|time| (time, "a unit that is not held any more"));
+        session.into_iter().chain(propagation).chain(door).chain(vanishing).min()
     }
 }

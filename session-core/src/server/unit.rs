@@ -6,12 +6,14 @@ use alloc::vec::Vec;
 use model::trace::Role;
 use model::{SessionId, Time, UnitId};
 
+use super::groups::tell;
 use super::interface::Output;
+use super::orders::NOBODYS;
 use crate::edition::Edition;
 use crate::held::{Held, Serving};
 use crate::message::{ContentMessage, Cursor, encode};
 use crate::names::Purpose;
-use crate::unit_db::{Database, Happening, Update};
+use crate::unit_db::{Database, Happening, Intent, Update};
 
 /// One held unit.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(super) struct Unit<C> {
     pub(super) heard: BTreeMap<SessionId, Time>,
     /// Whether this server has left the content group, to be gone soon.
     pub(super) has_left: bool,
+    /// If that is since the unit is not held here any more: until when it is served all the same.
+    pub(super) vanishes_at: Option<Time>,
 }
 
 impl<C> Unit<C> {
@@ -45,7 +49,18 @@ impl<C> Unit<C> {
             dirty_since: None,
             heard: BTreeMap::new(),
             has_left: false,
+            vanishes_at: None,
         }
+    }
+
+    /// Whether somebody has the database who is still there when this server has left.
+    pub(super) fn has_heirs(&self) -> bool {
+        self.database.is_agreed() && self.database.members().len() > 1
+    }
+
+    /// Whether some client is sent responses from here.
+    pub(super) fn serves(&self) -> bool {
+        self.held.values().any(|held| matches!(held.serving, Serving::Streaming { .. }))
     }
 
     /// Something that happened to a session, at this place of the order.
@@ -113,6 +128,14 @@ where
         let served = self.held.iter().filter(|(_, held)| serves(held));
         self.dirty.extend(served.map(|(session, _)| *session));
         self.propagate(unit, bytes_max, out);
+    }
+
+    /// Leaves the unit to the other servers of its group. Those served here go on until their new primaries have them.
+    pub(super) fn leave(&mut self, unit: &UnitId, bytes_max: usize, out: &mut Vec<Output>) {
+        self.has_left = true;
+        self.propagate_all(unit, bytes_max, out);
+        out.push(tell(unit, &ContentMessage::Intend { intent: Intent::Leaving, ticket: NOBODYS }));
+        out.push(Output::Leave(Vec::from([Purpose::Content(unit.clone()).group()])));
     }
 
     /// A primary that cannot serve the client says where the client is.

@@ -2,16 +2,47 @@
 
 use super::*;
 
+/// `a` holds the unit no more, and what is left of its groups.
+fn without_the_unit(cluster: &mut Cluster) -> Vec<String> {
+    let nothing = Counter { units: Vec::new(), step: 10, ..counter() };
+    cluster.tell("a", Input::Content { ticket: 1, service: nothing })
+}
+
+fn groups_of_a(cluster: &Cluster) -> Vec<&str> {
+    let groups = cluster.groups.iter().filter(|(_, members)| members.contains("a"));
+    groups.map(|(group, _)| group.as_str()).collect()
+}
+
 #[test]
-fn the_sessions_of_a_unit_that_goes_away_go_to_others() {
+fn the_sessions_of_a_unit_that_goes_away_go_to_others_and_are_served_until_those_have_them() {
     let mut cluster = Cluster::playing();
     cluster.grant("a", 1, Resume::Beginning, 2);
-    let nothing = Counter { units: Vec::new(), ..counter() };
-    let seen = cluster.tell("a", Input::Content { ticket: 1, service: nothing });
-    assert_eq!(seen, ["a: None", "b: Primary", "b: claim 0", "a: order 1: Ok(\"held\")"]);
+    let seen = without_the_unit(&mut cluster);
+    assert_eq!(seen, ["b: Primary", "b: claim 0", "a: order 1: Ok(\"held\")"]);
     assert_eq!(cluster.status("b").responses, 2, "what it said when it left");
-    let groups_of_a = cluster.groups.iter().filter(|(_, members)| members.contains("a"));
-    assert_eq!(groups_of_a.map(|(group, _)| group.as_str()).collect::<Vec<_>>(), ["service"]);
+    assert_eq!(cluster.credit("a", 1, 3), ["a: response 3 is 3"], "with the content of before");
+    assert_eq!(cluster.request(1, "7"), ["a: applied 1"]);
+    assert_eq!(cluster.fenced("a"), ["a: None"]);
+    assert_eq!(groups_of_a(&cluster), ["service"]);
+}
+
+#[test]
+fn a_unit_that_went_away_is_not_served_for_ever_to_those_for_whom_nobody_comes() {
+    let mut cluster = Cluster::playing();
+    cluster.grant("a", 1, Resume::Beginning, 2);
+    without_the_unit(&mut cluster);
+    assert!(!cluster.wait(Duration::from_millis(9_900)).contains(&"a: None".into()));
+    assert_eq!(groups_of_a(&cluster).len(), 2);
+    assert!(cluster.wait(Duration::from_millis(200)).contains(&"a: None".into()));
+    assert_eq!(groups_of_a(&cluster), ["service"]);
+}
+
+#[test]
+fn a_unit_that_goes_away_where_nobody_is_served_is_left_at_once() {
+    let mut cluster = Cluster::playing();
+    let seen = without_the_unit(&mut cluster);
+    assert_eq!(seen, ["a: None", "b: Primary", "b: claim 0", "a: order 1: Ok(\"held\")"]);
+    assert_eq!(groups_of_a(&cluster), ["service"]);
 }
 
 #[test]
