@@ -20,6 +20,8 @@ COPY target/release/handover /handover
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /handover
 COPY . .
+# A quarter smaller for some minutes more, which only this build has to spend.
+ENV CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1
 RUN cargo static
 
 FROM base AS source
