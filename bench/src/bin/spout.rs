@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{Time, UnitId};
+use model::{Level, Time, UnitId};
 use serde::{Deserialize, Serialize};
 use session_core::{ContentId, ContentService, Next, Refusal, UnitInfo};
 
@@ -13,7 +13,7 @@ const TICK: Duration = Duration::from_millis(20);
 const PACE: Duration = Duration::from_secs(1);
 
 /// The unit `flood-BYTES` responds as fast as it is let, `clock` every 20 ms, `pace` every second, `echo` once and to each
-/// request.
+/// request. Those of `-agreed` and `-safe` are committed at that level before they are sent.
 struct Spout {
     units: Vec<UnitId>,
     zeroes: Bytes,
@@ -28,8 +28,10 @@ struct Context {
 
 impl Spout {
     fn new() -> Result<Spout, server_svc::LoadError> {
-        let units = ["flood-1024", "flood-16384", "clock", "pace", "echo"].map(str::parse);
-        Ok(Spout { units: units.into_iter().collect::<Result<_, _>>()?, zeroes: vec![0; 16384].into() })
+        let floods = ["flood-1024", "flood-1024-agreed", "flood-1024-safe", "flood-16384"];
+        let units = floods.into_iter().chain(["clock", "pace", "echo", "echo-agreed", "echo-safe"]);
+        let units = units.map(str::parse).collect::<Result<_, _>>()?;
+        Ok(Spout { units, zeroes: vec![0; 16384].into() })
     }
 
     fn respond(&self, bytes: usize) -> Next {
@@ -54,8 +56,17 @@ impl ContentService for Spout {
         Ok(())
     }
 
+    fn commit(&self, content: &ContentId) -> Option<Level> {
+        match content.unit.as_str().rsplit('-').next()? {
+            "agreed" => Some(Level::Agreed),
+            "safe" => Some(Level::Safe),
+            _ => None,
+        }
+    }
+
     fn next(&self, content: &ContentId, context: &mut Context, now: Time) -> Next {
-        if let Some(bytes) = content.unit.as_str().strip_prefix("flood-") {
+        if let Some(flood) = content.unit.as_str().strip_prefix("flood-") {
+            let bytes = flood.split('-').next().unwrap_or(flood);
             return self.respond(bytes.parse().unwrap_or(0));
         }
         let interval = match content.unit.as_str() {
