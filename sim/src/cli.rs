@@ -133,6 +133,7 @@ fn sweep(args: &Args) -> Sum {
     let next = AtomicU64::new(args.from);
     let sum = Mutex::new(Sum::default());
     let threads = thread::available_parallelism().map_or(1, usize::from).min(args.seeds as usize);
+    let shown = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     thread::scope(|scope| {
         for _ in 0..threads {
@@ -153,7 +154,7 @@ fn sweep(args: &Args) -> Sum {
             });
         }
     });
-    drop(std::panic::take_hook());
+    std::panic::set_hook(shown);
     let mut sum = sum.into_inner().unwrap_or_default();
     sum.bad.sort_by_key(|failure| failure.seed);
     sum
