@@ -114,6 +114,7 @@ mod tests {
                     }
                     Next::At(time) => now = time,
                     Next::Idle => break,
+                    failed @ Next::Fail { .. } => panic!("{failed:?}"),
                 }
             }
             assert_eq!(received, file);
@@ -131,7 +132,7 @@ mod tests {
         vod.apply(&content, &mut context, br#"{"seek":{"position_ms":1200}}"#).unwrap();
         let mut next = || match vod.next(&content, &mut context, Time::from_micros(9)) {
             Next::Respond { payload, last } => (payload, last),
-            other @ (Next::At(_) | Next::Idle) => panic!("{other:?}"),
+            other @ (Next::At(_) | Next::Idle | Next::Fail { .. }) => panic!("{other:?}"),
         };
         let fragments = film.fragments();
         assert_eq!(next(), (film.opening(&fragments[2]), false));

@@ -69,7 +69,7 @@ impl Learner {
         match self.service.next(&content(), &mut self.context, Time::ZERO) {
             Next::Respond { payload, last: false } => Some(serde_json::from_slice(&payload).unwrap()),
             Next::Idle => None,
-            other @ (Next::Respond { .. } | Next::At(_)) => panic!("{other:?}"),
+            other @ (Next::Respond { .. } | Next::At(_) | Next::Fail { .. }) => panic!("{other:?}"),
         }
     }
 

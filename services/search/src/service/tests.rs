@@ -44,7 +44,7 @@ impl Searcher {
         match self.service.next(&content(), &mut self.context, Time::ZERO) {
             Next::Respond { payload, last: false } => Some(serde_json::from_slice(&payload).unwrap()),
             Next::Idle => None,
-            other @ (Next::Respond { .. } | Next::At(_)) => panic!("{other:?}"),
+            other @ (Next::Respond { .. } | Next::At(_) | Next::Fail { .. }) => panic!("{other:?}"),
         }
     }
 

@@ -47,6 +47,7 @@ fn listen(service: &Tokens, context: &mut Context) -> Vec<Value> {
             }
             Next::At(time) => now = time,
             Next::Idle => return said,
+            failed @ Next::Fail { .. } => panic!("{failed:?}"),
         }
     }
 }

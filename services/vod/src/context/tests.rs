@@ -69,6 +69,7 @@ impl<'a> Primary<'a> {
                     assert_eq!(self.context, before);
                     break;
                 }
+                failed @ Next::Fail { .. } => panic!("{failed:?}"),
             }
         }
         self.now = end;
