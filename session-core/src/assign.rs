@@ -312,6 +312,7 @@ mod tests {
                 boot: Boot::new(1),
                 address: Address::new("localhost:1"),
             },
+            hops: 0,
             primary: None,
             backups: Vec::new(),
             fence: Fence::NONE,

@@ -2,7 +2,7 @@
 //!
 //! `{"flood":{"count":1000,"bytes":65536}}` asks for so many responses of so many bytes, as fast as they are taken; each
 //! is its number behind blanks. `{"hang":{"server":"server-2"}}` has that server do nothing any more as soon as it is to
-//! respond in this session; `{"hang":{"server":""}}` has every server do so.
+//! respond in this session; `{"hang":{"server":""}}` has every server do so. `{"panic":{}}` has whoever is to respond panic.
 
 use std::process::ExitCode;
 
@@ -26,6 +26,7 @@ struct Context {
     bytes: usize,
     /// Who hangs.
     hangs: Option<String>,
+    panics: bool,
 }
 
 #[derive(Deserialize)]
@@ -33,6 +34,7 @@ struct Context {
 enum Request {
     Flood { count: u64, bytes: usize },
     Hang { server: String },
+    Panic {},
 }
 
 impl ContentService for Unruly {
@@ -56,6 +58,7 @@ impl ContentService for Unruly {
                 context.bytes = bytes;
             }
             Request::Hang { server } => context.hangs = Some(server),
+            Request::Panic {} => context.panics = true,
         }
         Ok(())
     }
@@ -66,6 +69,7 @@ impl ContentService for Unruly {
                 std::thread::park();
             }
         }
+        assert!(!context.panics, "somebody asked for it");
         if context.sent == context.asked {
             return Next::Idle;
         }

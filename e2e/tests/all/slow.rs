@@ -1,5 +1,5 @@
-//! Who does not keep up holds up nobody else: clients that do not read, servers that stand still, and gateways that have
-//! as much to do as they may.
+//! Who does not keep up, or fails, holds up nobody else: clients that do not read, servers that stand still, services that
+//! panic, and gateways that have as much to do as they may.
 
 use e2e::deadline::{until, within};
 use e2e::program::Program;
@@ -24,6 +24,7 @@ const NARROW: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/narrow.toml");
 
 const TOO_MANY_SESSIONS: Refusal = (Code::ResourceExhausted, "TOO_MANY_SESSIONS");
 const TOO_MANY_REQUESTS: Refusal = (Code::ResourceExhausted, "TOO_MANY_REQUESTS");
+const SERVICE_FAILED: Refusal = (Code::Aborted, "SERVICE_FAILED");
 const CLIENT_TOO_SLOW: Refusal = (Code::ResourceExhausted, "CLIENT_TOO_SLOW");
 
 /// The size of a response, and how many make a flood.
@@ -146,6 +147,23 @@ async fn a_client_that_reads_nothing_while_servers_come_and_go_is_cut_off_and_co
         assert_eq!(response.number, number);
     }
     client.close(&session).await.unwrap();
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_in_which_its_service_panics_is_over_and_no_server_is() {
+    let mut bed = Bed::plan(unruly()).await;
+    let mut client = Client::of(&bed.address(Service::Gateway.name(1))).await;
+    let (session, other) = (client.create("unruly").await, client.create("unruly").await);
+    let mut stream = client.attach(&session, "").await.unwrap();
+    client.send(&session, 0, json(serde_json::json!({ "panic": {} }))).await.unwrap();
+    assert_refused(response(&mut stream).await, SERVICE_FAILED);
+    assert_refused(client.attach(&session, "").await, SERVICE_FAILED);
+    assert_eq!(bed.snapshot().await.up_servers().count(), 3);
+    let mut stream = client.attach(&other, "").await.unwrap();
+    client.send(&other, 0, flood(3)).await.unwrap();
+    assert_eq!(responses(&mut stream, 3).await.len(), 3);
+    client.close(&other).await.unwrap();
     bed.finish().await;
 }
 

@@ -177,7 +177,7 @@ impl Database {
             self.fences = self.fences.max(share.fences.min(COUNT_MAX));
             self.buried = self.buried.max(share.buried.min(COUNT_MAX));
             self.tombs.extend(share.tombs);
-            for (id, copy) in share.sessions {
+            for (id, mut copy) in share.sessions {
                 let Some(known) = sessions.get_mut(&id) else {
                     sessions.insert(id, copy);
                     continue;
@@ -194,8 +194,9 @@ impl Database {
                     }
                 }
                 if weight(&copy) > weight(known) {
-                    *known = copy;
+                    core::mem::swap(known, &mut copy);
                 }
+                known.find_client(copy.hops, copy.gateway);
                 known.merged = both;
             }
         }

@@ -323,6 +323,7 @@ impl Database {
         let session = Session {
             secret,
             gateway,
+            hops: 0,
             primary: None,
             backups: Vec::new(),
             fence: Fence::NONE,
@@ -358,6 +359,7 @@ impl Database {
             Some(session) if session.gateway == gateway => Vec::from([Effect::Repeated(id)]),
             Some(session) => {
                 let to = gateway.name;
+                session.hops = session.hops.saturating_add(1);
                 let before = core::mem::replace(&mut session.gateway, gateway);
                 self.tell_of(id, Happening::Attached { from: before.name, to });
                 Vec::from([Effect::Attached { session: id, before }])

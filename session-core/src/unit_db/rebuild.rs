@@ -8,6 +8,10 @@ use model::SessionId;
 use super::{Database, Effect, Happening, Rebuild};
 use crate::message::{AttachRefusal, Cursor, GatewayId, Secret};
 
+/// Who comes with a cursor has come later than to wherever else the session may still be known: counted as more hops than
+/// any client makes.
+const HOPS_OF_REBUILT: u64 = 1 << 32;
+
 impl Database {
     /// A gateway brings the cursor of a session, of which it was told that nobody knows it; without a cursor the client has
     /// nothing yet. If somebody does know it by now, there is nothing to do: the gateway asks after it again.
@@ -38,6 +42,7 @@ impl Database {
     fn begin_at(&mut self, id: SessionId, cursor: Option<Cursor>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.rebuilt = true;
+        session.hops = HOPS_OF_REBUILT;
         if let Some(Cursor { responses, requests, context }) = cursor {
             session.responses = responses;
             session.requests = requests;

@@ -20,6 +20,8 @@ pub struct Session {
     pub secret: Secret,
     /// Where its client is.
     pub gateway: GatewayId,
+    /// How often its client has come to another gateway.
+    pub hops: u64,
     /// Who responds; `None` only between a start in a broken-off exchange and the next complete one.
     pub primary: Option<ProcessId>,
     /// Who applies every request too, the first in line first.
@@ -71,6 +73,13 @@ impl Session {
     /// Where its client is, as far as is known.
     pub(crate) fn position(&self) -> Cursor {
         Cursor { responses: self.responses, requests: self.requests, context: self.context.clone() }
+    }
+
+    /// Takes another copy's word for where the client is, if that has seen more of its ways.
+    pub(super) fn find_client(&mut self, hops: u64, gateway: GatewayId) {
+        if self.hops < hops {
+            (self.hops, self.gateway) = (hops, gateway);
+        }
     }
 
     /// Takes what a primary propagated in place of what is known.

@@ -68,6 +68,23 @@ fn a_session_is_merged_if_two_sides_served_it() {
 }
 
 #[test]
+fn a_client_is_where_it_went_last_whichever_side_has_more_of_its_session() {
+    for (contexts, goes) in [([Some("sa"), None, None], 1), ([None, Some("sb"), None], 0)] {
+        let mut sides = sides(contexts);
+        let (session, secret) = (SessionId::new(1), Secret::new(1));
+        sides[goes].say("h", ContentMessage::Attach { session, secret, gateway: gateway("h") });
+        let mut both = meet(sides, &Plain);
+        assert_eq!((&both.session(1).gateway, both.session(1).responses), (&gateway("h"), 2), "{contexts:?}");
+        // Nobody came back to the gateway that it left.
+        let reason = AttachRefusal::Elsewhere;
+        assert_eq!(
+            both.say("g", ContentMessage::Expire { session, gateway: gateway("g") }),
+            [Effect::Refused { session, gateway: gateway("g"), reason }]
+        );
+    }
+}
+
+#[test]
 fn who_serves_next_takes_the_mark_away() {
     let mut both = meet(sides([Some("sa"), Some("sb"), None]), &Plain);
     let session = both.session(1).clone();

@@ -67,15 +67,18 @@ fn who_is_alone_and_knows_nothing_is_outweighed_by_those_who_do() {
     whole.start(1);
     let session = whole.session(1).clone();
     whole.propagate(session.primary.unwrap(), 1, session.fence, 50, "after 50");
+    let secret = Secret::new(1);
+    whole.say("i", ContentMessage::Attach { session: SESSION, secret, gateway: gateway("i") });
     let mut alone = Group::new(&["d"]);
     alone.view(2, &["d"], &[]);
     alone.settle();
     let change = PolicyChange { rebuild: Some(Rebuild::Allowed), ..PolicyChange::default() };
     alone.say("d", ContentMessage::Adjust { change, ticket: 1 });
-    bring(&mut alone, "g", Some(cursor()));
+    bring(&mut alone, "h", Some(cursor()));
     whole.replicas.extend(alone.replicas);
     whole.view(3, &["a", "b", "c", "d"], &["a", "b", "c"]);
     whole.settle();
     assert_eq!(whole.session(1).responses, 50);
     assert!(!whole.session(1).rebuilt);
+    assert_eq!(whole.session(1).gateway, gateway("h"), "its client has come there since");
 }
