@@ -1,12 +1,10 @@
 //! A service that may panic: only the session in which it does comes to harm. Without this, the server would end, and so
 //! would each one that takes the session over.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use bytes::Bytes;
 use model::{Level, Time};
 use session_core::{ContentId, ContentService, Next, Refusal, SharedState, UnitInfo};
+use svc_kit::process;
 
 use crate::{LoadError, Service};
 
@@ -30,13 +28,7 @@ impl<S: Service> Guarded<S> {
 /// What comes of a call of the service, or what it said when it panicked. Contexts are given by reference, and what is left of
 /// one is nobody's: refused requests are undone, and sessions that fail are over.
 fn attempt<T>(call: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| words_of(&*panic))
-}
-
-fn words_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the service panicked: {}", text.unwrap_or("without a word"))
+    process::attempt(call).map_err(|said| format!("the service panicked: {said}"))
 }
 
 /// Tells an operator of a panic that changes only what a service is asked for, and says what goes for an answer.

@@ -1,5 +1,7 @@
 //! The life of a service process: settings, telemetry, runtime, signals, exit code.
 
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -163,9 +165,31 @@ fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars().filter(|(name, _)| name != "HANDOVER_CONFIG" && name != TOKEN_VARIABLE)
 }
 
+thread_local! {
+    /// Whether this thread runs code of somebody else, whose panics are caught.
+    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What comes of a call of somebody else's code, or what it said when it panicked: that is no bug of this process, which goes
+/// on. What the call has changed by then stays changed.
+pub fn attempt<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+    let was_guarded = IS_GUARDED.replace(true);
+    let outcome = catch_unwind(AssertUnwindSafe(call));
+    IS_GUARDED.set(was_guarded);
+    outcome.map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        text.unwrap_or("without a word").to_owned()
+    })
+}
+
 fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        if IS_GUARDED.get() {
+            tracing::error!(%panic, "caught: the process goes on");
+            return;
+        }
         tracing::error!(%panic, "bug: the process ends");
         report(panic);
         std::process::exit(Exit::Bug as i32);
