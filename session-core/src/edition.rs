@@ -85,9 +85,7 @@ impl Head {
 
 /// A context as it travels.
 pub(crate) fn encode_context<C: Serialize>(head: Head, context: &C) -> Bytes {
-    let encoded = postcard::to_extend(&(head, context), Vec::new());
-    assert!(encoded.is_ok(), "contexts are plain data");
-    Bytes::from(encoded.unwrap_or_default())
+    Bytes::from(encoded(&(head, context)))
 }
 
 /// The context that a response left, as it travels: behind the history that ends with the response.
@@ -97,15 +95,15 @@ pub(crate) fn encode_committed<C: Serialize>(
     requests: u64,
     payload: &[u8],
 ) -> Bytes {
-    let encoded = postcard::to_extend(context, Vec::new());
-    assert!(encoded.is_ok(), "contexts are plain data");
-    let context = encoded.unwrap_or_default();
+    let context = encoded(context);
     let head = Head { history: before.history.then(requests, &context, payload), ..before };
-    Bytes::from([head_bytes(head), context].concat())
+    Bytes::from([encoded(&head), context].concat())
 }
 
-fn head_bytes(head: Head) -> Vec<u8> {
-    postcard::to_extend(&head, Vec::new()).unwrap_or_default()
+fn encoded(value: &impl Serialize) -> Vec<u8> {
+    let encoded = postcard::to_extend(value, Vec::new());
+    assert!(encoded.is_ok(), "contexts are plain data");
+    encoded.unwrap_or_default()
 }
 
 /// How many bytes a service's context takes.
@@ -116,7 +114,7 @@ pub(crate) fn size_of(context: &impl Serialize) -> usize {
 /// The context of a session that nobody has opened yet: that of a new session on this edition, whatever that is. Replicas
 /// of the unit database that do not hold the edition can tell it too.
 pub(crate) fn unopened(edition: Edition) -> Bytes {
-    Bytes::from(head_bytes(Head::new(edition)))
+    Bytes::from(encoded(&Head::new(edition)))
 }
 
 /// What a context travels behind, and the rest; nothing if the bytes are not a context.
