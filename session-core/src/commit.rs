@@ -127,7 +127,8 @@ where
     }
 
     /// Responses are committed: the context is the one after them, and after the requests that came before them
-    /// without having a part in them. Returns whether they follow on what was here; if not, nothing of that is kept.
+    /// without having a part in them. Returns whether they follow on what was here, or on a part of it; if not, nothing of
+    /// that is kept.
     fn take<S: ContentService<Context = C>>(
         &mut self,
         fence: Fence,
@@ -140,10 +141,16 @@ where
         let requests = newest.requests;
         let Some(base) = scene.read(&newest.context, requests, last) else { return true };
         self.ledger.align(self.replica.responses);
-        let follow =
-            first == self.replica.responses.saturating_add(1) && oldest.follows_on(self.replica.history);
-        if !follow {
-            self.ledger.restart(first.saturating_sub(1));
+        let before = first.saturating_sub(1);
+        let follow = if before == self.replica.responses {
+            oldest.follows_on(self.replica.history)
+        } else {
+            self.ledger.history_after(before).is_some_and(|history| oldest.follows_on(history))
+        };
+        if follow {
+            self.ledger.go_back(before);
+        } else {
+            self.ledger.restart(before);
         }
         self.ledger.append(first, responses);
         self.ledger.fence = fence;

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use model::{Fence, GroupViewId, ProcessId};
 
-use crate::edition::history_of;
+use crate::edition::{History, history_of};
 use crate::message::{Committed, Cursor};
 
 /// So many of the last responses are kept whatever their size.
@@ -130,6 +130,23 @@ impl Ledger {
         self.bytes = 0;
         self.fresh = 0;
         self.forgotten = self.forgotten.min(last);
+    }
+
+    /// The history that ends with this response, if it is kept.
+    pub(crate) fn history_after(&self, number: u64) -> Option<History> {
+        let from_the_end = usize::try_from(self.last.checked_sub(number)?).ok()?;
+        self.kept.iter().nth_back(from_the_end).map(|response| history_of(&response.context))
+    }
+
+    /// Nothing is kept of what comes after this response.
+    pub(crate) fn go_back(&mut self, last: u64) {
+        while self.last > last
+            && let Some(newest) = self.kept.pop_back()
+        {
+            self.last -= 1;
+            self.bytes -= newest.size();
+            self.fresh = self.fresh.saturating_sub(1);
+        }
     }
 
     /// Responses from number `first` on are committed.

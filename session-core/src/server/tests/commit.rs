@@ -249,16 +249,13 @@ fn tell_in_session(cluster: &mut Cluster, name: &'static str, from: &str, messag
 
 #[test]
 fn what_a_primary_from_elsewhere_commits_does_not_go_on_from_what_was_committed_here() {
-    for is_told_first in [false, true] {
+    for (is_told_first, first) in [(false, 4), (true, 4), (false, 3)] {
         let mut cluster = playing();
         // Committed are 1, 2 and 3; where `c` was, 101 to 104.
         cluster.grant("a", 1, Resume::Beginning, 3);
         let fence = joined_by_c(&mut cluster);
-        let commit = SessionMessage::Commit {
-            fence,
-            first: 4,
-            responses: history(&[101, 102, 103, 104]).split_off(3),
-        };
+        let responses = history(&[101, 102, 103, 104]).split_off(first - 1);
+        let commit = SessionMessage::Commit { fence, first: first as u64, responses };
         let in_turn =
             if is_told_first { [standing_of_c(fence), commit] } else { [commit, standing_of_c(fence)] };
         for message in in_turn {
@@ -275,9 +272,26 @@ fn what_a_primary_from_elsewhere_commits_does_not_go_on_from_what_was_committed_
                 "response 4 is 104"
             ]
             .map(|it| format!("b: {it}")),
-            "{is_told_first}"
+            "{is_told_first} {first}"
         );
     }
+}
+
+#[test]
+fn what_a_primary_from_elsewhere_commits_goes_on_from_the_part_that_both_sides_have() {
+    let mut cluster = playing();
+    // Committed are 1, 2 and 3; what `c` had of that when the sides parted is 1.
+    cluster.grant("a", 1, Resume::Beginning, 3);
+    let fence = joined_by_c(&mut cluster);
+    let responses = history(&[1, 102, 103]).split_off(1);
+    tell_in_session(&mut cluster, "b", "c", &SessionMessage::Commit { fence, first: 2, responses });
+    tell_in_session(&mut cluster, "b", "c", &standing(fence, &[]));
+    cluster.multicasts.clear();
+    assert_eq!(
+        taken_over_by_b(&mut cluster, Resume::Beginning, 3),
+        ["start 2 after 0/0", "response 1 is 1", "response 2 is 102", "response 3 is 103"]
+            .map(|it| format!("b: {it}"))
+    );
 }
 
 #[test]
