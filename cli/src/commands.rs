@@ -11,6 +11,7 @@ mod found;
 mod group;
 mod kill;
 mod membership;
+mod opening;
 mod order;
 mod policy;
 mod process;
@@ -35,7 +36,9 @@ use svc_kit::shutdown::Exit;
 use crate::cluster::state::{self, NoCluster, State};
 use crate::commands::membership::AskError;
 use crate::commands::order::OrderError;
+use crate::silence;
 use player::PlayError;
+use svc_kit::dial::DialError;
 use svc_kit::parent;
 
 /// Exit codes from here on are those of gRPC, counted from `OK`.
@@ -83,8 +86,10 @@ enum Command {
     #[command(about = "Found the state that the sessions on a unit share")]
     Found(found::Args),
     #[command(about = "Have a content server take no new sessions, and keep those that it has")]
+    #[command(long_about = cordon::CORDON)]
     Cordon(cordon::Args),
     #[command(about = "Have a content server take its share of sessions again")]
+    #[command(long_about = cordon::UNCORDON)]
     Uncordon(cordon::Args),
     #[command(about = "Have a content server hand its sessions over and end")]
     Drain(drain::Args),
@@ -176,31 +181,38 @@ fn on_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow
 
 fn exit(ended: anyhow::Result<ExitCode>) -> ExitCode {
     ended.unwrap_or_else(|error| {
-        eprintln!("handover: {error:#}");
+        let advice = refused(&error).and_then(silence::advice).map(|it| format!("; {it}"));
+        eprintln!("handover: {error:#}{}", advice.unwrap_or_default());
         code_of(&error)
     })
 }
 
+/// The refusal that a command failed with.
+fn refused(error: &anyhow::Error) -> Option<&tonic::Status> {
+    match (error.downcast_ref(), error.downcast_ref(), error.downcast_ref()) {
+        (Some(AskError::Refused(status)), _, _)
+        | (_, Some(OrderError::Refused(status)), _)
+        | (_, _, Some(PlayError::Refused(status))) => Some(status),
+        _ => None,
+    }
+}
+
 fn code_of(error: &anyhow::Error) -> ExitCode {
-    if error.is::<NoCluster>() {
+    if let Some(status) = refused(error) {
+        return code_of_refusal(status);
+    }
+    let no_server = matches!(error.downcast_ref(), Some(AskError::Silent));
+    let nobody = matches!(error.downcast_ref(), Some(OrderError::Silent | OrderError::NoDaemon));
+    let no_gateway = matches!(error.downcast_ref(), Some(PlayError::Unreachable { .. }));
+    if no_server || nobody || no_gateway || error.is::<NoCluster>() || error.is::<DialError>() {
         return Exit::Unreachable.into();
     }
-    match error.downcast_ref() {
-        Some(AskError::Silent) => return Exit::Unreachable.into(),
-        Some(AskError::Refused(status)) => return ExitCode::from(EXIT_GRPC + status.code() as u8),
-        None => {}
-    }
-    match error.downcast_ref() {
-        Some(OrderError::Silent | OrderError::NoDaemon) => return Exit::Unreachable.into(),
-        Some(OrderError::Refused(status)) => return ExitCode::from(EXIT_GRPC + status.code() as u8),
-        None => {}
-    }
-    match error.downcast_ref() {
-        Some(PlayError::Unreachable { .. }) => Exit::Unreachable.into(),
-        // gRPC has 17 codes.
-        Some(PlayError::Refused(status)) => ExitCode::from(EXIT_GRPC + status.code() as u8),
-        Some(PlayError::Nonsense(_) | PlayError::BadName(_)) | None => Exit::Error.into(),
-    }
+    Exit::Error.into()
+}
+
+fn code_of_refusal(status: &tonic::Status) -> ExitCode {
+    // gRPC has 17 codes.
+    ExitCode::from(EXIT_GRPC + status.code() as u8)
 }
 
 /// Which cluster is meant.

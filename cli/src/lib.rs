@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod commands;
 mod operator;
 pub mod quantiles;
+mod silence;
 pub mod snapshot;
 mod table;
 mod words;

@@ -120,6 +120,23 @@ fn a_gateway_that_does_not_answer_is_named() {
 }
 
 #[test]
+fn whoever_cannot_be_reached_is_named_with_the_reason() {
+    for args in [
+        &["config", "show", "--of", "127.0.0.1:1"][..],
+        &["log-level", "--of", "127.0.0.1:1"],
+        &["content", "ls", "--gateway", "127.0.0.1:1"],
+        &["policy", "life", "--server", "127.0.0.1:1"],
+        &["session", "ls", "--server", "127.0.0.1:1"],
+        &["group", "views", "g", "--daemon", "127.0.0.1:1"],
+    ] {
+        let output = run(args);
+        let errors = stderr(&output);
+        assert_eq!(output.status.code(), Some(69), "{args:?}: {errors}");
+        assert!(errors.contains("127.0.0.1:1") && errors.contains("refused"), "{args:?}: {errors}");
+    }
+}
+
+#[test]
 fn membership_servers_that_do_not_answer_are_named() {
     let output = run(&["membership", "history", "--membership", "127.0.0.1:1,127.0.0.1:2"]);
     assert_eq!(output.status.code(), Some(69));

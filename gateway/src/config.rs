@@ -250,7 +250,7 @@ pub struct Args {
     #[command(flatten)]
     #[serde(flatten)]
     pub common: CommonArgs,
-    /// Addresses of group communication daemons, the preferred one first
+    /// Addresses of group communication daemons, the preferred one first: 127.0.0.1:7410 unless set
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     pub gcs: Option<Vec<String>>,
     /// Limits.
@@ -264,13 +264,13 @@ pub struct Args {
 /// The flags of the table `limits`.
 #[derive(Clone, Debug, Default, clap::Args, Serialize)]
 pub struct LimitsArgs {
-    /// How many calls a second one principal may make, or one host where clients have no names; 0: no limit
+    /// How many calls a second one principal may make, or one host where clients have no names; 0, unless set: no limit
     #[arg(long = "calls-per-second", value_name = "N")]
     pub calls_per_second: Option<u32>,
-    /// How many of them at once; 0: as many as in a second
+    /// How many of them at once; 0, unless set: as many as in a second
     #[arg(long = "calls-at-once", value_name = "N")]
     pub calls_at_once: Option<u32>,
-    /// How many connections one host may have; 0: no limit
+    /// How many connections one host may have: 1024 unless set; 0: no limit
     #[arg(long = "connections-per-host", value_name = "N")]
     pub connections_per_host: Option<usize>,
 }
@@ -278,13 +278,13 @@ pub struct LimitsArgs {
 /// The flags of the table `sessions`.
 #[derive(Clone, Debug, Default, clap::Args, Serialize)]
 pub struct SessionsArgs {
-    /// End a session whose client has been away for this long, such as 60s
+    /// End a session whose client has been away for this long: 60s unless set
     #[arg(long = "detach-ttl", value_name = "DURATION")]
     pub detach_ttl: Option<String>,
-    /// Tell a client that there is no server after this long, such as 10s
+    /// Tell a client that there is no server after this long: 10s unless set
     #[arg(long = "no-replica-timeout", value_name = "DURATION")]
     pub no_replica_timeout: Option<String>,
-    /// Replace a server that says nothing for this long although something is due, such as 5s
+    /// Replace a server that says nothing for this long although something is due: 5s unless set
     #[arg(long = "stall-timeout", value_name = "DURATION")]
     pub stall_timeout: Option<String>,
 }

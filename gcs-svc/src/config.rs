@@ -196,7 +196,7 @@ pub struct Args {
     #[command(flatten)]
     #[serde(flatten)]
     pub common: CommonArgs,
-    /// Addresses of membership servers, the preferred one first
+    /// Addresses of membership servers, the preferred one first: 127.0.0.1:7420 unless set
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     pub membership: Option<Vec<String>>,
     /// Directory for what has to be known after a restart; without it, this daemon does not vote for primary components

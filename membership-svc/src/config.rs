@@ -245,28 +245,30 @@ pub struct Args {
     /// All membership servers of the cluster, if there are several
     #[arg(long, value_name = "NAME=HOST:PORT", value_delimiter = ',')]
     pub peers: Option<Vec<String>>,
-    /// How membership servers agree: moshe or wombat
+    /// How membership servers agree: moshe, unless set, or wombat
     #[arg(long, value_name = "PROTOCOL")]
     pub protocol: Option<String>,
     /// Detection of silent daemons and servers.
     #[command(flatten)]
     pub detection: DetectionArgs,
-    /// A daemon that joins waits this long for others that do, such as 20ms
+    /// A daemon that joins waits this long for others that do: with the profile lan 20ms unless set
     #[arg(long, value_name = "DURATION")]
     pub settle: Option<String>,
-    /// A daemon whose connection broke may take this long to come back, if no other daemon misses it, such as 2s
+    /// A daemon whose connection broke may take this long to come back, if no other daemon misses it: with the
+    /// profile lan 1.6s unless set
     #[arg(long, value_name = "DURATION")]
     pub grace: Option<String>,
-    /// After a restart, wait this long for daemons to come back, such as 1s
+    /// After a restart, wait this long for daemons to come back: with the profile lan 1s unless set
     #[arg(long, value_name = "DURATION")]
     pub regather: Option<String>,
     /// Daemons of which the primary component has a majority; without them, none is primary
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub voters: Option<Vec<String>>,
-    /// `static`: the primary component has a majority of the voters; `dynamic`: one of the primary component before it
+    /// `static`, unless set: the primary component has a majority of the voters; `dynamic`: one of the primary component before
+    /// it
     #[arg(long, value_name = "RULE")]
     pub voting: Option<String>,
-    /// How many daemons there may be
+    /// How many daemons there may be: 128 unless set
     #[arg(long, value_name = "NUMBER")]
     pub daemons: Option<usize>,
 }

@@ -44,7 +44,7 @@ type Call<T> = BoxFuture<'static, Result<tonic::Response<T>, Status>>;
 #[derive(Debug, thiserror::Error)]
 pub enum PlayError {
     /// The service refused what was asked for, and would refuse it again.
-    #[error("{}{}", .0.message(), svc_kit::status::reason(.0).map(|it| format!(" ({it})")).unwrap_or_default())]
+    #[error("{}", svc_kit::status::sentence(.0))]
     Refused(Status),
     /// No gateway helped in time.
     #[error("no gateway helped within {} s; the last one said: {reason}", PATIENCE.as_secs())]

@@ -296,19 +296,20 @@ pub struct Args {
     #[command(flatten)]
     #[serde(flatten)]
     pub common: CommonArgs,
-    /// Addresses of group communication daemons, the preferred one first
+    /// Addresses of group communication daemons, the preferred one first: 127.0.0.1:7410 unless set
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     pub gcs: Option<Vec<String>>,
-    /// Directory of content: every file UNIT.mp4, UNIT.course.toml, UNIT.collection.md or UNIT.tokens.txt in it is a content unit
+    /// Directory of content: every file UNIT.mp4, UNIT.course.toml, UNIT.collection.md, UNIT.tokens.txt or UNIT.kv.toml in it
+    /// is a content unit
     #[arg(long, value_name = "DIR")]
     pub content: Option<PathBuf>,
     /// Hold only these units of the directory
     #[arg(long, value_name = "UNIT", value_delimiter = ',')]
     pub units: Option<Vec<String>>,
-    /// Send a fragment this long before its time, such as 2s
+    /// Send a fragment this long before its time: 2s unless set
     #[arg(long, value_name = "DURATION")]
     pub lead: Option<String>,
-    /// Leave all groups when the service does not return for this long, such as 10s
+    /// Leave all groups when the service does not return for this long: 10s unless set
     #[arg(long, value_name = "DURATION")]
     pub hang_timeout: Option<String>,
     /// Availability.
@@ -319,25 +320,25 @@ pub struct Args {
 /// The flags of the table `sessions`.
 #[derive(Clone, Debug, Default, clap::Args, Serialize)]
 pub struct SessionsArgs {
-    /// Servers beside the primary that apply every request of a session
+    /// Servers beside the primary that apply every request of a session: 1 unless set
     #[arg(long, value_name = "NUMBER")]
     pub backups: Option<u8>,
-    /// Propagate contexts that changed this often, such as 500ms
+    /// Propagate contexts that changed this often: 500ms unless set
     #[arg(long, value_name = "DURATION")]
     pub period: Option<String>,
-    /// End a session without a client or a gateway after this long, such as 60s
+    /// End a session without a client or a gateway after this long: 60s unless set
     #[arg(long, value_name = "DURATION")]
     pub detach_ttl: Option<String>,
-    /// Where sessions are served while the cluster is partitioned
+    /// Where sessions are served while the cluster is partitioned: any unless set
     #[arg(long, value_enum, value_name = "WHERE")]
     pub components: Option<Where>,
-    /// What a new primary does about responses that the one before it may have sent
+    /// What a new primary does about responses that the one before it may have sent: ask unless set
     #[arg(long, value_enum, value_name = "WHAT")]
     pub uncertain: Option<Doubt>,
-    /// Send a response only when the session group has it
+    /// Send a response only when the session group has it: none unless set
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub commit: Option<Commit>,
-    /// What becomes of a session that all servers have forgotten, and whose client comes back
+    /// What becomes of a session that all servers have forgotten, and whose client comes back: never unless set
     #[arg(long, value_enum, value_name = "WHETHER")]
     pub rebuild: Option<Anew>,
 }

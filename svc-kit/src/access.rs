@@ -130,7 +130,9 @@ impl Guard {
             return Ok(caller);
         }
         if process.is_some() || principal.is_some() {
-            let message = format!("{path} is not for {caller}");
+            let least = access.rank().filter(|_| principal.is_some());
+            let needed = least.map(|least| format!(": it takes the rank {least}")).unwrap_or_default();
+            let message = format!("{path} is not for {caller}{needed}");
             return Err(status::because(Code::PermissionDenied, "WRONG_ROLE", message));
         }
         Err(match (self.cluster, access.rank().filter(|_| self.auth.is_some())) {

@@ -35,7 +35,7 @@ fn profile<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Profile, D::Err
 /// The flag of the table `detection`.
 #[derive(Clone, Debug, Default, clap::Args, Serialize)]
 pub struct DetectionArgs {
-    /// How quickly silence counts as a failure: fast, lan or wan
+    /// How quickly silence counts as a failure: fast, lan, unless set, or wan
     #[arg(
         long = "detection-profile",
         visible_alias = "detection",

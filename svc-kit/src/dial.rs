@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::auth::Bearer;
+use crate::status;
 use crate::tls::{Role, Tls};
 
 /// The largest message that any service takes or sends, in bytes.
@@ -37,10 +38,10 @@ impl Default for Keepalive {
 /// The flags of the table `keepalive`.
 #[derive(Clone, Debug, Default, clap::Args, Serialize)]
 pub struct KeepaliveArgs {
-    /// Ask the other end of a connection for a sign of life this often, such as 1s
+    /// Ask the other end of a connection for a sign of life this often: 1s unless set
     #[arg(long = "keepalive-interval", id = "keepalive_interval", value_name = "DURATION")]
     pub interval: Option<String>,
-    /// A connection without a sign of life for this long is broken, such as 2s
+    /// A connection without a sign of life for this long is broken: 2s unless set
     #[arg(long = "keepalive-timeout", id = "keepalive_timeout", value_name = "DURATION")]
     pub timeout: Option<String>,
 }
@@ -69,7 +70,7 @@ impl Wire {
     /// If there can be no connection to such an address.
     pub fn endpoint(&self, address: &Address, role: Role) -> Result<Endpoint, DialError> {
         let bad = || BadAddress(address.clone());
-        let unreachable = |source| DialError::Unreachable { address: address.clone(), source };
+        let unreachable = |error| DialError::Unreachable { address: address.clone(), error };
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).map_err(|_| bad())?;
         let endpoint = endpoint
@@ -100,7 +101,7 @@ impl Wire {
     /// If nobody answers there, or not a process of that role.
     pub async fn connect(&self, address: &Address, role: Role) -> Result<Channel, DialError> {
         let endpoint = self.endpoint(address, role)?;
-        endpoint.connect().await.map_err(|source| DialError::Unreachable { address: address.clone(), source })
+        endpoint.connect().await.map_err(|error| DialError::Unreachable { address: address.clone(), error })
     }
 }
 
@@ -147,13 +148,23 @@ pub enum DialError {
     #[error(transparent)]
     Address(#[from] BadAddress),
     /// Nobody answers there.
-    #[error("cannot reach {address}: {source}")]
+    #[error("cannot reach {address}: {}", status::innermost(.error))]
     Unreachable {
         /// Where.
         address: Address,
-        /// Why.
-        source: tonic::transport::Error,
+        /// Why. Not the source of this one, which would be told once more.
+        error: tonic::transport::Error,
     },
+}
+
+impl DialError {
+    /// Why there is none, without the address.
+    pub fn cause(&self) -> String {
+        match self {
+            DialError::Address(bad) => bad.to_string(),
+            DialError::Unreachable { error, .. } => status::innermost(error).to_string(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub const TOKEN_VARIABLE: &str = "HANDOVER_TOKEN";
 
 /// The flags that every service has. A service flattens them into its own `Args`, for clap and for serde.
 #[derive(Clone, Debug, Default, clap::Args, Serialize)]
+#[command(after_help = AFTER_HELP)]
 pub struct CommonArgs {
     /// Read settings from this TOML file
     #[arg(long, value_name = "FILE", env = "HANDOVER_CONFIG")]
@@ -32,7 +33,7 @@ pub struct CommonArgs {
     #[arg(long, conflicts_with = "check_config")]
     #[serde(skip)]
     pub healthcheck: bool,
-    /// Name of the cluster: processes of different clusters refuse each other
+    /// Name of the cluster, `handover` unless set: processes of different clusters refuse each other
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
     /// Name of this process, unique among its kind in the cluster
@@ -50,7 +51,7 @@ pub struct CommonArgs {
     /// Write a trace of what happens to a file in this directory
     #[arg(long, value_name = "DIR")]
     pub trace: Option<PathBuf>,
-    /// How long a drain may take, such as 25s
+    /// How long a drain may take: 25s unless set, 5s for daemons and membership servers
     #[arg(long, value_name = "DURATION")]
     pub drain_timeout: Option<String>,
     /// Metrics and health over HTTP.
@@ -79,6 +80,12 @@ pub trait Arguments: Serialize {
     /// The flags that every service has.
     fn common(&self) -> &CommonArgs;
 }
+
+const AFTER_HELP: &str = "\
+Every setting can also be given as a variable of the environment, which is HANDOVER_ and its key in capitals, or in the TOML \
+file: `--keepalive-interval`, HANDOVER_KEEPALIVE__INTERVAL, and `interval` in the table `keepalive`. A flag counts more than a \
+variable, and that more than the file. Some settings have no flag: `handover config show --of NAME` shows all keys of a process \
+that runs, with their values and what set them.";
 
 /// How many threads run the tasks of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //! word (`ErrorInfo`), when to try again (`RetryInfo`), or which field is wrong (`BadRequest`).
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::time::Duration;
 
 use tonic::{Code, Status};
@@ -61,6 +62,34 @@ pub fn reason(status: &Status) -> Option<String> {
     (info.domain == DOMAIN).then_some(info.reason)
 }
 
+/// What a status says to people: the sentence, what lies behind it if nobody answered, and the stable word if there is one.
+pub fn sentence(status: &Status) -> String {
+    let said = match status.message() {
+        "" if status.code() == Code::Unimplemented => {
+            "it is a process of another kind, or of another release"
+        }
+        "" => status.code().description(),
+        message => message,
+    };
+    match (reason(status), status.source()) {
+        (Some(reason), _) => format!("{said} ({reason})"),
+        (None, Some(source)) => match innermost(source).to_string() {
+            cause if said.contains(&cause) => said.to_owned(),
+            cause => format!("{said}: {cause}"),
+        },
+        (None, None) => said.to_owned(),
+    }
+}
+
+/// What an error comes from in the end, which says more than what it is wrapped in.
+pub fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost
+}
+
 /// A fact that comes with the reason of a status.
 pub fn fact(status: &Status, key: &str) -> Option<String> {
     let info = status.get_details_error_info()?;
@@ -94,6 +123,18 @@ mod tests {
         assert_eq!(reason(&status).as_deref(), Some("SUPERSEDED"));
         assert_eq!(fact(&status, "by").as_deref(), Some("a#2"));
         assert_eq!(fact(&status, "at"), None);
+    }
+
+    #[test]
+    fn people_are_told_what_is_wrong_even_where_nobody_said_it() {
+        assert_eq!(sentence(&not_found("group", "g")), "no group \"g\" (NOT_FOUND)");
+        assert_eq!(sentence(&Status::internal("boom")), "boom");
+        let other_kind = "it is a process of another kind, or of another release";
+        assert_eq!(sentence(&Status::unimplemented("")), other_kind);
+        assert_eq!(sentence(&Status::cancelled("")), Code::Cancelled.description());
+        let refused = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "nobody listens");
+        let refused = Status::from_error(Box::new(refused));
+        assert!(sentence(&refused).ends_with("nobody listens"), "{}", sentence(&refused));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use model::Name;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
@@ -48,11 +48,35 @@ impl Default for Log {
 pub struct Level(String);
 
 impl TryFrom<String> for Level {
-    type Error = tracing_subscriber::filter::ParseError;
+    type Error = NoFilter;
 
-    fn try_from(text: String) -> Result<Level, Self::Error> {
-        EnvFilter::builder().parse(&text)?;
+    fn try_from(text: String) -> Result<Level, NoFilter> {
+        filter(&text)?;
         Ok(Level(text))
+    }
+}
+
+/// Why a text is no filter.
+#[derive(Debug, thiserror::Error)]
+pub enum NoFilter {
+    /// It cannot be read as one.
+    #[error(transparent)]
+    Syntax(#[from] ParseError),
+    /// It can be read as one for a part of the program that is called so, and is more likely a slip.
+    #[error(
+        "{0:?} is no level: off, error, warn, info, debug or trace, or directives such as warn,gcs_svc=debug"
+    )]
+    Word(String),
+}
+
+/// What a text asks to be logged.
+fn filter(text: &str) -> Result<EnvFilter, NoFilter> {
+    let is_slip = |word: &&str| {
+        !word.is_empty() && !word.contains(['=', '[', ']', '{', '}']) && word.parse::<LevelFilter>().is_err()
+    };
+    match text.split(',').map(str::trim).find(is_slip) {
+        Some(word) => Err(NoFilter::Word(word.to_owned())),
+        None => Ok(EnvFilter::builder().parse(text)?),
     }
 }
 
@@ -72,10 +96,10 @@ pub enum Format {
 /// The flags of the table `log`.
 #[derive(Clone, Debug, Default, clap::Args, Serialize)]
 pub struct LogArgs {
-    /// What to log: a level, or directives such as warn,gcs_svc=debug
+    /// What to log: a level, `info` unless set, or directives such as warn,gcs_svc=debug
     #[arg(long = "log-level", id = "log_level", value_name = "FILTER")]
     pub level: Option<String>,
-    /// How to write the log
+    /// How to write the log: auto unless set
     #[arg(long = "log-format", id = "log_format", value_name = "FORMAT")]
     pub format: Option<Format>,
 }
@@ -171,5 +195,30 @@ fn lines(who: Who, format: Format, filter: level::Changeable) -> Box<dyn Layer<R
         layer.event_format(lines::Lines(who)).with_filter(filter).boxed()
     } else {
         layer.with_ansi(is_terminal).with_filter(filter).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_that_is_none_is_refused_and_not_taken_for_a_part_of_the_program() {
+        for good in [
+            "info",
+            "WARN",
+            "off",
+            "warn,gcs_svc=debug",
+            "info,session_core=trace",
+            "[session.open]=debug",
+            "",
+        ] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for bad in ["inof", "warn,gcs_svc", "gcs_svc=loud"] {
+            assert!(filter(bad).is_err(), "{bad}");
+        }
+        let slip = filter("inof").unwrap_err().to_string();
+        assert!(slip.starts_with("\"inof\" is no level: off, error, warn"), "{slip}");
     }
 }

@@ -14,6 +14,7 @@ use proto::session::v1::session_service_client::SessionServiceClient;
 use proto::session::v1::{ContentUnit, ListContentUnitsRequest};
 use server_svc::content::Kind;
 use server_svc::store;
+use svc_kit::status::sentence;
 use svc_kit::tls::Role;
 
 use super::order::OrderError;
@@ -24,8 +25,10 @@ use crate::operator;
 use crate::snapshot::limited;
 use crate::table::Table;
 
-/// Add content units, publish new editions of them, and list them. The name of its file says what a unit is called and what it is: UNIT.mp4 is a film,
-/// UNIT.course.toml a course, UNIT.collection.md a collection of documents.
+/// Add content units, publish new editions of them, and list them.
+///
+/// The name of its file says what a unit is called and what it is: UNIT.mp4 is a film, UNIT.course.toml a course,
+/// UNIT.collection.md a collection of documents, UNIT.tokens.txt a text to go on from, UNIT.kv.toml a key-value store.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -34,19 +37,21 @@ pub struct Args {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
-    /// Add a unit to the cluster on this computer, or to a content directory
+    #[command(about = "Add a unit to the cluster on this computer, or to a content directory")]
     Add(AddArgs),
-    /// Publish a new edition of a unit of the cluster on this computer
+    #[command(about = "Publish a new edition of a unit of the cluster on this computer")]
     Publish(PublishArgs),
     /// List the units that sessions can be opened on now
     Ls(LsArgs),
 }
 
-/// Add a unit. The file is checked first: a film has to be fragmented MP4, for instance, in fragments of at most 10 s,
-/// half a second being best. It is copied to those machines that hold the fewest units, and can be used at once.
+/// Add a unit to the cluster on this computer, or to a content directory.
+///
+/// The file is checked first: a film has to be fragmented MP4, for instance, in fragments of at most 10 s, half a second
+/// being best. It is copied to those machines that hold the fewest units, and can be used at once.
 #[derive(Clone, Debug, clap::Args)]
 struct AddArgs {
-    /// The file, called UNIT.mp4, UNIT.course.toml or UNIT.collection.md
+    /// The file, called UNIT.mp4, UNIT.course.toml, UNIT.collection.md, UNIT.tokens.txt or UNIT.kv.toml
     file: PathBuf,
     /// How many machines hold it; as many as the others by default
     #[arg(long, value_name = "N")]
@@ -58,9 +63,11 @@ struct AddArgs {
     cluster: ClusterChoice,
 }
 
-/// Publish a new edition of a unit. The file is checked first, and copied to all machines that hold the unit. When all of
-/// their servers have it, new sessions are opened on it, everywhere from the same moment on; sessions that are there stay
-/// with the edition that they were opened on.
+/// Publish a new edition of a unit of the cluster on this computer.
+///
+/// The file is checked first, and copied to all machines that hold the unit. When all of their servers have it, new sessions
+/// are opened on it, everywhere from the same moment on; sessions that are there stay with the edition that they were opened
+/// on.
 ///
 /// Exits with 64 + N if the servers refuse with gRPC code N, such as 73 (FAILED_PRECONDITION) if some server of the unit is
 /// not on this computer, and does not hold the edition.
@@ -181,7 +188,7 @@ async fn publish(args: PublishArgs) -> anyhow::Result<()> {
 async fn reload(server: &Address) -> anyhow::Result<()> {
     let channel = operator::wire()?.connect(server, Role::Server).await?;
     let reloaded = ServerServiceClient::new(channel).reload_content(limited(ReloadContentRequest {})).await;
-    reloaded.map_err(|status| anyhow::anyhow!("{server} cannot load its content: {}", status.message()))?;
+    reloaded.map_err(|status| anyhow::anyhow!("{server} cannot load its content: {}", sentence(&status)))?;
     Ok(())
 }
 
@@ -190,17 +197,11 @@ async fn ls(args: LsArgs) -> anyhow::Result<()> {
         if args.gateway.is_empty() { args.cluster.find()?.addresses(Service::Gateway) } else { args.gateway };
     let mut table = Table::new(["UNIT", "EDITION", "TITLE", "DURATION", "SIZE", "TYPE"]);
     for unit in list(&gateways).await? {
-        let seconds = unit.duration.as_ref().map_or(0, |duration| duration.seconds);
+        let seconds = unit.duration.as_ref().map_or(0, |duration| duration.seconds.unsigned_abs());
+        let duration = if seconds == 0 { "-".to_owned() } else { clock(Duration::from_secs(seconds)) };
         let id = unit.name.rsplit('/').next().unwrap_or_default().to_owned();
         let size = format!("{} KiB", unit.size_bytes.div_ceil(1024));
-        table.row([
-            id,
-            unit.edition.to_string(),
-            unit.title,
-            clock(Duration::from_secs(seconds.unsigned_abs())),
-            size,
-            unit.media_type,
-        ]);
+        table.row([id, unit.edition.to_string(), unit.title, duration, size, unit.media_type]);
     }
     print!("{table}");
     Ok(())
@@ -220,7 +221,7 @@ async fn list(gateways: &[Address]) -> anyhow::Result<Vec<ContentUnit>> {
         match SessionServiceClient::new(channel).list_content_units(limited(ListContentUnitsRequest {})).await
         {
             Ok(answer) => return Ok(answer.into_inner().content_units),
-            Err(status) => failure = anyhow::anyhow!("{gateway}: {}", status.message()),
+            Err(status) => failure = OrderError::Refused(status).into(),
         }
     }
     Err(failure)

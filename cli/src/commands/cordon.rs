@@ -12,10 +12,19 @@ use super::order::{Asked, OrderError};
 use crate::operator;
 use crate::snapshot::limited;
 
-/// Have a content server take no new sessions, as long as others hold their content: none that is opened, and none for
-/// balance. It keeps those that it has, until they end or are moved. Or have it take its share again.
-///
-/// A server that ends and is started again is not cordoned any more.
+/// What `cordon` does.
+pub const CORDON: &str = "\
+Have a content server take no new sessions, as long as others hold their content: none that is opened, none for balance, and \
+none as a backup. It keeps those that it has, until they end or are moved.
+
+A server that ends and is started again is not cordoned any more.";
+
+/// What `uncordon` does.
+pub const UNCORDON: &str = "\
+Have a content server take its share of sessions again. Those that are elsewhere stay there until sessions are moved for \
+balance, when a server comes.";
+
+/// Which content server is meant.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The server, such as server-2

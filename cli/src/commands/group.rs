@@ -21,6 +21,7 @@ use super::order::OrderError;
 use super::status::Format;
 use crate::cluster::Service;
 use crate::operator;
+use crate::silence;
 use crate::snapshot::limited;
 use crate::table::Table;
 use crate::words::time;
@@ -37,13 +38,15 @@ pub struct Args {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
-    /// List the groups that have members, and who they are
+    #[command(about = "List the groups that have members, and who they are")]
     Ls(LsArgs),
-    /// Show the last views of a group, the newest last: who came, who left and why
+    #[command(about = "Show the last views of a group, the newest last: who came, who left and why")]
     Views(ViewsArgs),
 }
 
-/// The views that processes of the daemons were told. Exits with 69 if no daemon remembers one.
+/// Show the last views of a group, the newest last: who came, who left and why.
+///
+/// These are the views that processes of the daemons were told. Exits with 69 if no daemon remembers one.
 #[derive(Clone, Debug, clap::Args)]
 struct ViewsArgs {
     /// The group, such as content/mandelbrot
@@ -52,7 +55,9 @@ struct ViewsArgs {
     asked: Asked,
 }
 
-/// Groups as the daemons know them: one that has members on both sides of a separation has a view on each. Exits with 69 if
+/// List the groups that have members, and who they are.
+///
+/// Shows them as the daemons know them: one that has members on both sides of a separation has a view on each. Exits with 69 if
 /// no daemon answers.
 #[derive(Clone, Debug, clap::Args)]
 struct LsArgs {
@@ -112,19 +117,22 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 async fn ls(LsArgs { prefix, asked }: &LsArgs) -> anyhow::Result<()> {
     let wire = operator::wire()?;
-    let (mut groups, mut is_silent) = (BTreeMap::new(), true);
+    let (mut groups, mut is_answered, mut refusal) = (BTreeMap::new(), false, None);
     for at in &asked.addresses()? {
         match groups_of(&wire, at, prefix).await {
             Ok(known) => {
-                is_silent = false;
+                is_answered = true;
                 let known = known.into_iter().map(named);
                 groups.extend(known.map(|it| ((it.group.clone(), it.view.clone()), it)));
             }
-            Err(error) => eprintln!("handover: {at} does not answer: {}", error.message()),
+            Err(error) => {
+                silence::tell(at, &error);
+                refusal = refusal.or(Some(error).filter(silence::is_refusal));
+            }
         }
     }
-    if is_silent {
-        bail!(OrderError::NoDaemon);
+    if !is_answered {
+        bail!(refusal.map_or(OrderError::NoDaemon, OrderError::Refused));
     }
     let groups: Vec<Group> = groups.into_values().collect();
     match asked.output {
@@ -152,14 +160,23 @@ fn view_id(id: Option<pb::GroupViewId>) -> String {
 
 async fn views(ViewsArgs { group, asked }: &ViewsArgs) -> anyhow::Result<()> {
     let wire = operator::wire()?;
-    let mut told = Vec::new();
+    let (mut told, mut is_answered, mut refusal) = (Vec::new(), false, None);
     for at in &asked.addresses()? {
         match pages(&wire, at, group).await {
-            Ok(views) => told.extend(views),
-            Err(error) if error.code() == Code::NotFound => {}
+            Ok(views) => {
+                is_answered = true;
+                told.extend(views);
+            }
+            Err(error) if error.code() == Code::NotFound => is_answered = true,
             Err(error) if error.code() == Code::InvalidArgument => bail!(OrderError::Refused(error)),
-            Err(error) => eprintln!("handover: {at} does not answer: {}", error.message()),
+            Err(error) => {
+                silence::tell(at, &error);
+                refusal = refusal.or(Some(error).filter(silence::is_refusal));
+            }
         }
+    }
+    if !is_answered {
+        bail!(refusal.map_or(OrderError::NoDaemon, OrderError::Refused));
     }
     if told.is_empty() {
         bail!(OrderError::Refused(status::not_found("group", group.as_str())));

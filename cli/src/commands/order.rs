@@ -1,11 +1,13 @@
 //! Orders of operators to the content servers: who is asked, and what may become of it.
 
+use anyhow::bail;
 use model::Address;
 use tonic::Status;
 
 use super::ClusterChoice;
 use crate::cluster::Service;
 use crate::operator;
+use crate::silence;
 use crate::snapshot::{Addresses, Probe, Snapshot};
 
 /// Which content servers are asked.
@@ -33,10 +35,18 @@ impl Asked {
     /// What they say about themselves.
     ///
     /// # Errors
-    /// If there is no such cluster, or an address makes no sense.
+    /// If there is no such cluster, an address makes no sense, or none of them answers.
     pub async fn snapshot(&self) -> anyhow::Result<Snapshot> {
         let servers = self.addresses()?;
-        Ok(Probe::new(operator::wire()?).snapshot(&Addresses { servers, ..Addresses::default() }).await?)
+        let servers = Addresses { servers, ..Addresses::default() };
+        let snapshot = Probe::new(operator::wire()?).snapshot(&servers).await?;
+        if snapshot.up_servers().next().is_none() {
+            let silent = snapshot.silent();
+            silent.iter().for_each(|(at, why)| silence::tell(at, why));
+            let refusal = silent.into_iter().find(|(_, why)| silence::is_refusal(why));
+            bail!(refusal.map_or(OrderError::Silent, |(_, why)| OrderError::Refused(why.clone())));
+        }
+        Ok(snapshot)
     }
 }
 
@@ -44,7 +54,7 @@ impl Asked {
 #[derive(Debug, thiserror::Error)]
 pub enum OrderError {
     /// The servers refuse it.
-    #[error("{}{}", .0.message(), svc_kit::status::reason(.0).map(|it| format!(" ({it})")).unwrap_or_default())]
+    #[error("{}", svc_kit::status::sentence(.0))]
     Refused(Status),
     /// No server answers.
     #[error("no content server answers")]

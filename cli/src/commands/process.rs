@@ -21,7 +21,10 @@ use crate::operator;
 use crate::snapshot::limited;
 use crate::table::Table;
 
-/// Show the settings that a process runs with, and what set each of them: a flag, a variable, a file, or nobody.
+/// Show the settings that a process runs with, and what set them.
+///
+/// That is a flag, a variable of the environment, or the configuration file; what nobody set has its default. Secrets are not
+/// shown.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ConfigArgs {
     #[command(subcommand)]
@@ -30,7 +33,7 @@ pub struct ConfigArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum ConfigCommand {
-    /// Show them
+    /// Show all of them
     Show(ShowArgs),
 }
 
@@ -106,7 +109,7 @@ impl Whom {
             }
         }
         match failure {
-            Some(error) => bail!(OrderError::Refused(tonic::Status::unavailable(error.to_string()))),
+            Some(error) => bail!(error),
             None => bail!(OrderError::Silent),
         }
     }

@@ -32,7 +32,7 @@ pub struct Args {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
-    /// List sessions, all of them or those that a filter admits
+    #[command(about = "List sessions, all of them or those that a filter admits")]
     Ls(LsArgs),
     /// Show one session
     Get(GetArgs),

@@ -15,6 +15,7 @@ use super::ClusterChoice;
 use super::again::Again;
 use crate::cluster::state::State;
 use crate::operator;
+use crate::silence;
 use crate::snapshot::{Addresses, Probe, Snapshot};
 use crate::table::Table;
 use crate::words::{counted, digits_of};
@@ -75,11 +76,14 @@ async fn show(args: &Args) -> anyhow::Result<ExitCode> {
         Format::Table => print!("{status}"),
         Format::Json => println!("{}", serde_json::to_string_pretty(&status)?),
     }
-    for it in &status.unreachable {
-        eprintln!("handover: {} does not answer: {}", it.address, it.reason);
-    }
-    let silent = status.daemons.is_empty() && status.units.is_empty() && status.gateways.is_empty();
-    Ok(if silent { Exit::Unreachable.into() } else { ExitCode::SUCCESS })
+    let silent = snapshot.silent();
+    silent.iter().for_each(|(at, why)| silence::tell(at, why));
+    let is_silent = status.daemons.is_empty() && status.units.is_empty() && status.gateways.is_empty();
+    Ok(match silent.iter().find(|(_, why)| silence::is_refusal(why)) {
+        Some((_, refused)) if is_silent => super::code_of_refusal(refused),
+        _ if is_silent => Exit::Unreachable.into(),
+        _ => ExitCode::SUCCESS,
+    })
 }
 
 /// The processes of a local cluster.
@@ -254,7 +258,7 @@ impl Status {
         });
         let unreachable = snapshot.silent().into_iter().map(|(address, status)| Unreachable {
             address: address.to_string(),
-            reason: status.message().to_owned(),
+            reason: svc_kit::status::sentence(status),
         });
         Status {
             daemons: daemons.collect(),

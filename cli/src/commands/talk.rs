@@ -13,10 +13,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::ClusterChoice;
+use super::opening;
 use super::signals::{EXIT_INTERRUPTED, Signals};
 use crate::cluster::Service;
-use crate::operator;
-use player::{Heard, PlayError, Player, Recorder, Remote};
+use player::{Heard, PlayError, Remote};
 
 /// Have a session with any service. Every line that is typed is a request, either a JSON object or, for short, a verb
 /// and its arguments: `answer choice=2` is `{"answer": {"choice": 2}}`. Every response is printed on a line of its own;
@@ -54,7 +54,7 @@ async fn talk(args: Args) -> anyhow::Result<()> {
     if gateways.is_empty() {
         bail!("no gateway is running");
     }
-    let mut player = Player::open(operator::wire()?, gateways, &args.unit, Recorder::off()).await?;
+    let mut player = opening::open(gateways, &args.unit).await?;
     let requests = requests(player.remote(), typed());
     tokio::pin!(requests);
     // Once all requests are sent: which of them has to be reflected, and how long that may take.

@@ -20,8 +20,8 @@ use crate::operator;
 use crate::snapshot::Addresses;
 
 /// Start a cluster of real processes on loopback ports that the system chooses: membership servers, machines (a group
-/// communication daemon and a content server each) and gateways. The films, the course and the
-/// handbook that come with this program are on it, each on some of the machines.
+/// communication daemon and a content server each) and gateways. The films, the course, the handbook, the text and
+/// the store that come with this program are on it, each on some of the machines.
 ///
 /// Ctrl-C stops everything. A process that is killed, by `handover kill` or by hand, or is asked to end, by `handover
 /// drain` or SIGTERM, is started again after a while. One that ends because another process was started under its name
@@ -166,7 +166,7 @@ fn welcome(cluster: &Cluster) {
     let options = cluster.options();
     let held = match &options.server {
         Some(server) => format!("each of them runs {}", server.display()),
-        None => format!("each unit is on {} of them", options.replicas),
+        None => format!("each unit is on {} of them", options.replicas.min(options.machines)),
     };
     println!("The cluster `{}` is up: {} machines; {held}.\n", options.name, options.machines);
     print!("{}", super::status::processes(&cluster.state()));
@@ -199,8 +199,9 @@ fn welcome(cluster: &Cluster) {
         status,
         ("kill server server-1".to_owned(), "and see the session go on"),
     ];
+    let width = 48 + choice.len();
     for (command, what) in if options.server.is_some() { own.to_vec() } else { bundled.to_vec() } {
-        println!("    {:48}  {what}", format!("{program} {command}{choice}"));
+        println!("    {:width$}  {what}", format!("{program} {command}{choice}"));
     }
     println!("\nLogs are in {}. Ctrl-C stops the cluster.", options.dir.join("logs").display());
 }

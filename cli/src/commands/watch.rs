@@ -12,12 +12,12 @@ use vod::Progress;
 
 use super::ClusterChoice;
 use super::content::clock;
+use super::opening;
 use super::signals::{EXIT_INTERRUPTED, Signals};
 use crate::cluster::Service;
-use crate::operator;
 use crate::quantiles::milliseconds;
 use crate::words::counted;
-use player::{Heard, Player, Recorder};
+use player::Heard;
 
 /// Play a film as a client: what a player would get is counted, checked and, with --out, written to a file. Shows the
 /// position, who serves, and every takeover with the time that passed without a response.
@@ -72,7 +72,7 @@ async fn play(args: Args) -> anyhow::Result<()> {
         )),
         None => None,
     };
-    let mut player = Player::open(operator::wire()?, gateways, &args.unit, Recorder::off()).await?;
+    let mut player = opening::open(gateways, &args.unit).await?;
     let mut remote = player.remote();
     // Requests need a gateway that knows the session, so they are sent while the player listens.
     let requests = async {

@@ -4,9 +4,10 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
-use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::{EnvFilter, Registry};
+
+use super::{NoFilter, filter};
 
 static LOG: OnceLock<Levels> = OnceLock::new();
 
@@ -60,8 +61,10 @@ impl Levels {
     }
 
     /// Logs by another filter from here on; for this long, if a time is given.
-    pub(crate) fn set(&'static self, level: &str, time: Option<Duration>) -> Result<(), ParseError> {
-        let filter = EnvFilter::builder().parse(level)?;
+    pub(crate) fn set(&'static self, level: &str, time: Option<Duration>) -> Result<(), NoFilter> {
+        // What the process started with was good enough then, whoever gave it.
+        let is_configured = level == self.configured;
+        let filter = if is_configured { EnvFilter::builder().parse(level)? } else { filter(level)? };
         let mut present = self.present();
         present.end.take().iter().for_each(AbortHandle::abort);
         self.apply(&mut present, filter, level);

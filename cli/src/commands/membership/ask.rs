@@ -8,6 +8,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 use crate::operator;
+use crate::silence;
 use crate::snapshot::{ANSWER_MAX, limited};
 
 type Client = MembershipServiceClient<Channel>;
@@ -19,7 +20,7 @@ pub struct Servers(pub Vec<Address>);
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// The servers refuse what was asked for.
-    #[error("{}{}", .0.message(), svc_kit::status::reason(.0).map(|it| format!(" ({it})")).unwrap_or_default())]
+    #[error("{}", svc_kit::status::sentence(.0))]
     Refused(Status),
     /// No server answers.
     #[error("no membership server answers")]
@@ -35,7 +36,7 @@ impl Servers {
         for address in &self.0 {
             match ask_one(address, &question).await {
                 Ok(answer) => return Ok(answer),
-                Err(status) if is_silence(&status) => tell_silence(address, &status),
+                Err(status) if is_silence(&status) => silence::tell(address, &status),
                 Err(status) => return Err(AskError::Refused(status)),
             }
         }
@@ -71,17 +72,16 @@ async fn ask_one<T>(
     let channel = tokio::time::timeout(ANSWER_MAX, wire.connect(address, Role::Membership))
         .await
         .map_err(|_| Status::deadline_exceeded("no connection in time"))?
-        .map_err(|error| Status::unavailable(error.to_string()))?;
+        .map_err(|error| Status::unavailable(error.cause()))?;
     question(MembershipServiceClient::new(channel)).await.map(Response::into_inner)
 }
 
 /// Whether another server may answer.
 fn is_silence(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown)
-}
-
-fn tell_silence(address: &Address, status: &Status) {
-    eprintln!("handover: {address} does not answer: {}", status.message());
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Unimplemented
+    )
 }
 
 /// The name of a daemon or a server, without the number of its life.

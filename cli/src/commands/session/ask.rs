@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 
 use crate::commands::order::OrderError;
 use crate::operator;
+use crate::silence;
 use crate::snapshot::limited;
 
 /// Sessions are asked for in pages of this size.
@@ -36,21 +37,24 @@ impl Sessions {
         let wire = operator::wire()?;
         let answers = servers.iter().map(async |at| (at, pages(&wire, at, wanted).await));
         let mut sessions = Sessions::default();
-        let mut is_silent = true;
+        let (mut is_answered, mut refusal) = (false, None);
         for (at, answer) in join_all(answers).await {
             match answer {
                 Ok(answered) => {
-                    is_silent = false;
+                    is_answered = true;
                     answered.into_iter().for_each(|it| sessions.add(at, it));
                 }
                 Err(refused) if refused.code() == Code::InvalidArgument => {
                     bail!(OrderError::Refused(refused))
                 }
-                Err(silent) => eprintln!("handover: {at} does not answer: {}", silent.message()),
+                Err(silent) => {
+                    silence::tell(at, &silent);
+                    refusal = refusal.or(Some(silent).filter(silence::is_refusal));
+                }
             }
         }
-        if is_silent {
-            bail!(OrderError::Silent);
+        if !is_answered {
+            bail!(refusal.map_or(OrderError::Silent, OrderError::Refused));
         }
         Ok(sessions)
     }
