@@ -7,6 +7,7 @@ use core::fmt;
 
 use bytes::Bytes;
 use model::{Digest, UnitId};
+use postcard::ser_flavors::Size;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -108,7 +109,7 @@ fn encoded(value: &impl Serialize) -> Vec<u8> {
 
 /// How many bytes a service's context takes.
 pub(crate) fn size_of(context: &impl Serialize) -> usize {
-    postcard::to_extend(context, Vec::new()).map_or(usize::MAX, |bytes| bytes.len())
+    postcard::serialize_with_flavor(context, Size::default()).unwrap_or(usize::MAX)
 }
 
 /// The context of a session that nobody has opened yet: that of a new session on this edition, whatever that is. Replicas

@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use model::Time;
 
-use crate::edition::ContentId;
+use crate::edition::{ContentId, size_of};
 use crate::held::Scene;
 use crate::service::{ContentService, Next, response_bytes_max};
 
@@ -23,6 +23,14 @@ pub enum Fault {
         /// How much it may be.
         limit: usize,
     },
+    /// A response left a context that is too large to travel.
+    #[error("the context takes {size} bytes after a response, and may take {limit}")]
+    ContextTooLarge {
+        /// Its size.
+        size: usize,
+        /// How much it may be.
+        limit: usize,
+    },
 }
 
 impl<S: ContentService> Scene<'_, S> {
@@ -32,15 +40,24 @@ impl<S: ContentService> Scene<'_, S> {
             return Next::Idle;
         }
         let next = self.service.next(content, context, now);
-        let limit = response_bytes_max(self.commit);
         self.fault = match &next {
-            // Longer ones would break the stream that they go on, which is that of other sessions too.
-            Next::Respond { payload, .. } if payload.len() > limit => {
-                Some(Fault::ResponseTooLong { size: payload.len(), limit })
-            }
+            Next::Respond { payload, .. } => self.too_much(payload.len(), size_of(context)),
             Next::Fail { why } => Some(Fault::Failed(why.clone())),
-            Next::Respond { .. } | Next::At(_) | Next::Idle => None,
+            Next::At(_) | Next::Idle => None,
         };
         if self.fault.is_some() { Next::Idle } else { next }
+    }
+
+    /// What is wrong with a response of so many bytes and the context after it. Larger ones would break the streams that
+    /// they go on, which are those of other sessions too.
+    fn too_much(&self, payload: usize, context: usize) -> Option<Fault> {
+        let (payload_max, context_max) = (response_bytes_max(self.commit), self.limits.context_bytes_max);
+        if payload > payload_max {
+            Some(Fault::ResponseTooLong { size: payload, limit: payload_max })
+        } else if context > context_max {
+            Some(Fault::ContextTooLarge { size: context, limit: context_max })
+        } else {
+            None
+        }
     }
 }

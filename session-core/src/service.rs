@@ -23,7 +23,8 @@ use crate::edition::{ContentId, Edition};
 /// that a service keeps to what is demanded here.
 pub trait ContentService {
     /// What the service remembers of a session. Small: it travels with every response, and its encoding may not
-    /// exceed `Params::context_bytes_max`.
+    /// exceed `Params::context_bytes_max`. A request that would make it larger is refused, a response that does ends the
+    /// session.
     type Context: Clone + fmt::Debug + PartialEq + Serialize + DeserializeOwned;
 
     /// The content held here, to be told to clients: of each unit one edition or more.

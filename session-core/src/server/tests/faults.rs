@@ -1,6 +1,7 @@
 //! Services that cannot go on with a session.
 
 use super::*;
+use crate::edition::size_of;
 use crate::message::AttachRefusal;
 
 /// Both servers, each under another name for what it does.
@@ -30,6 +31,21 @@ fn a_response_that_is_too_long_to_be_sent_ends_the_session() {
         cluster.request(1, "1048575");
         let fault = format!("a response takes {} bytes, and may take {limit}", ENDLESS + 7);
         assert_eq!(cluster.credit("a", 1, 5), over(&fault), "{commit:?}");
+    }
+}
+
+#[test]
+fn a_context_that_is_too_large_to_travel_ends_the_session() {
+    for commit in [None, Some(Level::Agreed)] {
+        let mut cluster = Cluster::playing_with(&Counter { commit, ..counter() });
+        let limit = size_of(&(127_u32, Some(Time::ZERO)));
+        cluster.servers.values_mut().for_each(|server| server.params.context_bytes_max = limit);
+        cluster.grant("a", 1, Resume::Beginning, 0);
+        cluster.request(1, "126");
+        let fault = format!("the context takes {} bytes after a response, and may take {limit}", limit + 1);
+        let sent = commit.map_or(Some("a: response 1 is 127".into()), |_| None);
+        let seen: Vec<String> = sent.into_iter().chain(over(&fault)).collect();
+        assert_eq!(cluster.credit("a", 1, 5), seen, "{commit:?}");
     }
 }
 
