@@ -70,11 +70,15 @@ impl Progress {
 impl Client {
     /// The responses of the contract, until the service has sent its last one or the stream fails.
     pub(crate) fn responses(self) -> impl Stream<Item = Result<AttachResponse, Status>> {
-        stream::unfold(Some(self), async |client| client?.next().await)
+        stream::unfold(Some(self), async |client| {
+            let mut client = client?;
+            let (response, more) = client.next().await?;
+            Some((response, more.then_some(client)))
+        })
     }
 
-    /// The next response, and the client if more may follow it.
-    async fn next(mut self) -> Option<(Result<AttachResponse, Status>, Option<Client>)> {
+    /// The next response, and whether more may follow it.
+    async fn next(&mut self) -> Option<(Result<AttachResponse, Status>, bool)> {
         self.progress.take();
         if self.progress.bytes - self.progress.reported >= REPORT_BYTES {
             self.report().await?;
@@ -88,21 +92,21 @@ impl Client {
                 biased;
                 () = self.draining.cancelled() => {
                     self.measures.stream_ends.get_or_create(&[("reason", "DRAINING")]).inc();
-                    return Some((Err(status::draining()), None));
+                    return Some((Err(status::draining()), false));
                 }
                 events = self.mailbox.take() => events,
             };
             let Some(events) = events else {
                 self.measures.stream_ends.get_or_create(&[("reason", "CLIENT_TOO_SLOW")]).inc();
-                return Some((Err(status::client_too_slow()), None));
+                return Some((Err(status::client_too_slow()), false));
             };
             self.at_hand = events.into_iter();
         };
         self.progress.give(&event);
         let last = matches!(event, ClientEvent::Response { last: true, .. });
         match wire::client_event(event, |cursor| self.seals.cursor(&self.holder, cursor)) {
-            Ok(response) => Some((Ok(response), (!last).then_some(self))),
-            Err(failure) => Some((Err(status::of(failure)), None)),
+            Ok(response) => Some((Ok(response), !last)),
+            Err(failure) => Some((Err(status::of(failure)), false)),
         }
     }
 
@@ -112,7 +116,9 @@ impl Client {
         if bytes > reported {
             self.progress.reported = bytes;
             let (session, attachment) = (self.holder.session, self.attachment);
-            self.machine.send(Input::Consumed { session, attachment, responses, bytes }).await.ok()?;
+            let consumed = Input::Consumed { session, attachment, responses, bytes };
+            // Boxed, so that thousands of streams that wait for something else have no room for it.
+            Box::pin(self.machine.send(consumed)).await.ok()?;
         }
         Some(())
     }

@@ -100,7 +100,7 @@ where
         let mine = (self.ledger.fence, self.replica.responses, self.replica.requests, self.ledger.len());
         let has_more = (fence, cursor.responses, cursor.requests, kept.len()) > mine;
         // Who streams goes on with what it has, unless a primary after it has committed something else.
-        let gives_way = !matches!(self.serving, Serving::Streaming { .. }) || self.fence < fence;
+        let gives_way = !self.streams() || self.fence < fence;
         if gives_way
             && (has_more || (knows && !self.ledger.knows))
             && let Some(base) = scene.read(&cursor.context, cursor.requests, cursor.responses)
@@ -215,7 +215,7 @@ where
         if self.pipeline.is_overtaken {
             self.pipeline.discard();
         }
-        if matches!(self.serving, Serving::Streaming { .. }) {
+        if self.streams() {
             for (number, response) in (first..).zip(responses) {
                 self.pipeline.push(Item::Response { number, response }, scene.limits.requests_kept);
             }

@@ -191,6 +191,11 @@ impl<C> Held<C> {
         true
     }
 
+    /// Whether it is primary, and the gateway has opened its stream.
+    pub(crate) fn streams(&self) -> bool {
+        matches!(self.serving, Serving::Streaming { .. })
+    }
+
     /// Whether the gateway has a client for the session; nothing at a server that does not serve it.
     pub(crate) fn client(&self) -> Option<bool> {
         matches!(self.serving, Serving::Streaming { .. } | Serving::Reigning { .. }).then_some(self.attached)

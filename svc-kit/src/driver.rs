@@ -89,12 +89,14 @@ impl<M: Machine> Clone for Handle<M> {
 impl<M: Machine> Handle<M> {
     /// Tells a fact, waiting for room in the inbox.
     pub async fn send(&self, fact: M::Input) -> Result<(), Stopped> {
-        self.inbox.send(Letter::Fact(fact)).await.map_err(|_| Stopped)
+        self.room().await?.send(Letter::Fact(fact));
+        Ok(())
     }
 
     /// Tells facts that came together, waiting for room for one letter in the inbox.
     pub async fn send_all(&self, facts: Vec<M::Input>) -> Result<(), Stopped> {
-        self.inbox.send(Letter::Facts(facts)).await.map_err(|_| Stopped)
+        self.room().await?.send(Letter::Facts(facts));
+        Ok(())
     }
 
     /// Tells a fact if there is room.
@@ -128,7 +130,8 @@ impl<M: Machine> Handle<M> {
     /// Has `then` done once the orders that follow from every fact told before have been performed. Waits for room in
     /// the inbox, not for that.
     pub async fn afterwards(&self, then: impl FnOnce() + Send + 'static) -> Result<(), Stopped> {
-        self.inbox.send(Letter::Question(Box::new(move |_| then()))).await.map_err(|_| Stopped)
+        self.room().await?.send(Letter::Question(Box::new(move |_| then())));
+        Ok(())
     }
 
     /// Asks a question. It sees the machine as it is after every fact that was told before, and is answered once the
@@ -140,8 +143,14 @@ impl<M: Machine> Handle<M> {
         let (answer, answered) = oneshot::channel();
         // Who asked may have gone away meanwhile; then nobody wants the answer.
         let question = Box::new(|machine: &M| drop(answer.send(question(machine))));
-        self.inbox.send(Letter::Question(question)).await.map_err(|_| Stopped)?;
+        self.room().await?.send(Letter::Question(question));
         answered.await.map_err(|_| Stopped)
+    }
+
+    /// Room for one letter. It is waited for without the letter, which would be in the waiting future several times, and in
+    /// each of thousands of calls.
+    async fn room(&self) -> Result<mpsc::Permit<'_, Letter<M>>, Stopped> {
+        self.inbox.reserve().await.map_err(|_| Stopped)
     }
 }
 

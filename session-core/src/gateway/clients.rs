@@ -186,7 +186,7 @@ impl Gateway {
             let event = ClientEvent::Over(Failure::Displaced);
             out.push(Output::ToClient { session, attachment, event });
         }
-        if let Some((responses, requests)) = self.sessions.get(&session).and_then(Entry::has) {
+        if let Some((responses, requests)) = self.sessions.get(&session).and_then(|entry| entry.has()) {
             self.observe(|gateway| Event::Seat { gateway, session, responses, requests }, out);
         }
         out.push(Output::Reply { ticket, reply: Ok(Reply::Attached(attachment)) });

@@ -15,6 +15,7 @@ mod servers;
 mod tests;
 mod watch;
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -40,7 +41,8 @@ pub struct Gateway {
     params: GatewayParams,
     groups_up: bool,
     links: BTreeMap<LinkId, Name>,
-    sessions: BTreeMap<SessionId, Entry>,
+    /// Boxed: a map that grows at its end has room for almost twice as many.
+    sessions: BTreeMap<SessionId, Box<Entry>>,
     questions: Questions,
     attachments: u64,
     timers: Timers<SessionId>,
@@ -104,7 +106,7 @@ impl Gateway {
 
     /// Adds a session, and multicasts what it waits to have answered.
     fn insert(&mut self, now: Time, session: SessionId, entry: Entry, out: &mut Vec<Output>) {
-        let before = self.sessions.insert(session, entry);
+        let before = self.sessions.insert(session, Box::new(entry));
         assert!(before.is_none(), "the ids of new sessions are new");
         self.with(now, session, |entry| entry.watch.hear(now));
         self.repeat(session, out);
@@ -112,7 +114,7 @@ impl Gateway {
 
     /// Forgets a session: whoever waits for anything about it gets `failure`.
     fn remove(&mut self, session: SessionId, failure: &Failure, out: &mut Vec<Output>) {
-        let Some(entry) = self.sessions.remove(&session) else { return };
+        let Some(entry) = self.sessions.remove(&session).map(|entry| *entry) else { return };
         self.timers.set(&session, None);
         let asks = matches!(entry.phase, Phase::Opening { .. } | Phase::Attaching { .. });
         let is_over = matches!(failure, Failure::Ended | Failure::ServiceFailed);

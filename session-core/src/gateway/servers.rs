@@ -1,5 +1,6 @@
 //! What content servers tell a gateway.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -156,7 +157,7 @@ impl Gateway {
         if entry.is_none() {
             out.push(Output::Stale { link, session });
         }
-        entry
+        entry.map(Box::as_mut)
     }
 
     /// A stream starts where the client is, or, if that is not known or not asked for, where the server is. One for which
@@ -318,8 +319,8 @@ impl Gateway {
 
     pub(super) fn link_down(&mut self, now: Time, link: LinkId) {
         self.links.remove(&link);
-        let served = |(_, entry): &(&SessionId, &Entry)| entry.server == Some(link);
-        let sessions: Vec<_> = self.sessions.iter().filter(served).map(|(id, _)| *id).collect();
+        let served = self.sessions.iter().filter(|(_, entry)| entry.server == Some(link));
+        let sessions: Vec<_> = served.map(|(id, _)| *id).collect();
         for session in sessions {
             self.lose_server(now, session, Change::Lost);
         }

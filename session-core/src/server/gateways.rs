@@ -70,7 +70,7 @@ impl<S: ContentService> Server<S> {
                 }
                 let is_attached = credit != Credit::NONE;
                 let was_attached = core::mem::replace(&mut held.attached, is_attached);
-                if was_attached != is_attached && matches!(held.serving, Serving::Streaming { .. }) {
+                if was_attached != is_attached && held.streams() {
                     let news = if is_attached { Happening::ClientCame } else { Happening::ClientLeft };
                     self.report(&unit, session, news, out);
                 }

@@ -1,5 +1,6 @@
 //! What happens in the groups of a server, and what it means for the sessions here.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -324,7 +325,7 @@ impl<S: ContentService> Server<S> {
                 self.lineages += 1;
                 let service = holder_of(state, &self.service, self.former.as_ref());
                 let base = base_of(service, unit, &known, self.lineages);
-                let mut held = Held::new(fence, base);
+                let mut held = Box::new(Held::new(fence, base));
                 held.take_role(role, fence);
                 state.held.insert(session, held);
                 moves.join.push(group());

@@ -18,6 +18,7 @@ mod orders;
 mod tests;
 mod unit;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
@@ -195,8 +196,7 @@ impl<S: ContentService> Server<S> {
 
     /// The drain is over once no session is served here: gateways have fenced this server off, or are gone.
     fn tell_if_drained(&mut self, out: &mut Vec<Output>) {
-        let serves = |held: &Held<S::Context>| matches!(held.serving, Serving::Streaming { .. });
-        if self.drain == Drain::Asked && !self.units.values().any(|state| state.held.values().any(serves)) {
+        if self.drain == Drain::Asked && !self.units.values().any(Unit::serves) {
             self.drain = Drain::Done;
             for (unit, state) in &self.units {
                 for (session, held) in &state.held {
@@ -208,7 +208,7 @@ impl<S: ContentService> Server<S> {
     }
 
     fn held(&mut self, unit: &UnitId, session: SessionId) -> Option<&mut Held<S::Context>> {
-        self.units.get_mut(unit)?.held.get_mut(&session)
+        self.units.get_mut(unit)?.held.get_mut(&session).map(Box::as_mut)
     }
 
     /// Runs one step of a held session, and passes on what it has to say.
@@ -332,7 +332,7 @@ fn status_of<'a, C>(
         id,
         session,
         role: held.map_or(Role::None, |held| held.role),
-        client: held.and_then(Held::client),
+        client: held.and_then(|held| held.client()),
         responses: held.map_or(session.responses, |held| held.replica.responses),
         requests: held.map_or(session.requests, |held| held.replica.requests),
         heard: state.heard.get(&id).copied(),

@@ -1,5 +1,6 @@
 //! One held unit: its database, the sessions in which this server has a part, and what of them is to be propagated.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
@@ -23,7 +24,8 @@ pub(super) struct Unit<C> {
     pub(super) editions: BTreeSet<Edition>,
     /// Events of the content group since its last view.
     pub(super) position: u64,
-    pub(super) held: BTreeMap<SessionId, Held<C>>,
+    /// Boxed: a map that grows at its end has room for almost twice as many.
+    pub(super) held: BTreeMap<SessionId, Box<Held<C>>>,
     /// Sessions served here whose context changed since it was last propagated.
     pub(super) dirty: BTreeSet<SessionId>,
     pub(super) propagate_at: Option<Time>,
@@ -60,7 +62,7 @@ impl<C> Unit<C> {
 
     /// Whether some client is sent responses from here.
     pub(super) fn serves(&self) -> bool {
-        self.held.values().any(|held| matches!(held.serving, Serving::Streaming { .. }))
+        self.held.values().any(|held| held.streams())
     }
 
     /// Something that happened to a session, at this place of the order.
@@ -72,8 +74,7 @@ impl<C> Unit<C> {
     /// The context of a session served here is ahead of the database. While it is claimed, whoever served it before may
     /// be further ahead, and have the say: all is told once the claim is granted.
     pub(super) fn soil(&mut self, now: Time, session: SessionId) {
-        let serves = |held: &Held<C>| matches!(held.serving, Serving::Streaming { .. });
-        if self.held.get(&session).is_some_and(serves) {
+        if self.held.get(&session).is_some_and(|held| held.streams()) {
             self.dirty.insert(session);
             self.dirty_since.get_or_insert(now);
             let due = now + self.database.policy().period;
