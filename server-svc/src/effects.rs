@@ -105,7 +105,7 @@ impl<S: Service> driver::Effects<Output> for Effects<S> {
                 }
                 Output::Happened { unit, session, place, happening } => {
                     tracing::debug!(%unit, %session, ?happening, "session");
-                    self.journal.write(now, Subject { unit, session }, place, &happening);
+                    self.journal.write(now, Subject { unit, session }, place, happening);
                 }
                 Output::Ordered { ticket, outcome } => self.orders.answer(ticket, outcome),
                 Output::Drained => self.drained.cancel(),

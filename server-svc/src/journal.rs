@@ -34,7 +34,16 @@ pub(crate) struct Journal {
 struct Entries {
     /// How many came before the oldest one here.
     forgotten: u64,
-    events: VecDeque<(Subject, pb::SessionEvent)>,
+    events: VecDeque<Entry>,
+}
+
+/// An event as it came: it is put into words when somebody asks, which hardly anybody does.
+struct Entry {
+    of: Subject,
+    time: Time,
+    /// Where it was in the order of the content group.
+    place: (GroupViewId, u64),
+    happening: Happening,
 }
 
 impl Journal {
@@ -47,19 +56,13 @@ impl Journal {
     }
 
     /// Something happened to a session.
-    pub(crate) fn write(&self, now: Time, of: Subject, place: (GroupViewId, u64), happening: &Happening) {
-        let (view, position) = place;
-        let event = pb::SessionEvent {
-            time: Some(wire::timestamp(now)),
-            place: format!("{view}/{position}"),
-            ..event(self.server, happening)
-        };
+    pub(crate) fn write(&self, time: Time, of: Subject, place: (GroupViewId, u64), happening: Happening) {
         let mut entries = self.entries();
         if entries.events.len() == EVENTS_MAX {
             entries.events.pop_front();
             entries.forgotten += 1;
         }
-        entries.events.push_back((of, event));
+        entries.events.push_back(Entry { of, time, place, happening });
     }
 
     /// A page of what is remembered of a session; nothing if that is nothing. Page tokens are numbers of events.
@@ -77,13 +80,22 @@ impl Journal {
             |of: &Subject| of.session == session && unit.as_ref().is_none_or(|unit| *unit == of.unit);
         let entries = self.entries();
         let numbered = (entries.forgotten..).zip(&entries.events);
-        let mut found = numbered.filter(|(number, (of, _))| *number >= from && is_meant(of)).peekable();
+        let mut found = numbered.filter(|(number, it)| *number >= from && is_meant(&it.of)).peekable();
         if from == 0 && found.peek().is_none() {
             return Ok(None);
         }
-        let events = found.by_ref().take(size).map(|(_, (_, event))| event.clone()).collect();
+        let events = found.by_ref().take(size).map(|(_, entry)| told(self.server, entry)).collect();
         let next_page_token = found.next().map(|(number, _)| number.to_string()).unwrap_or_default();
         Ok(Some(pb::ListSessionEventsResponse { events, next_page_token }))
+    }
+}
+
+/// An event in words.
+fn told(server: Name, Entry { time, place: (view, position), happening, .. }: &Entry) -> pb::SessionEvent {
+    pb::SessionEvent {
+        time: Some(wire::timestamp(*time)),
+        place: format!("{view}/{position}"),
+        ..event(server, happening)
     }
 }
 
@@ -152,7 +164,7 @@ mod tests {
         pb::ListSessionEventsRequest { parent, page_size, page_token: page_token.into() }
     }
 
-    fn write(journal: &Journal, session: u128, happening: &Happening) {
+    fn write(journal: &Journal, session: u128, happening: Happening) {
         let of = Subject { unit: UnitId::new("life").unwrap(), session: SessionId::new(session) };
         journal.write(Time::ZERO, of, (GroupViewId::NONE, 7), happening);
     }
@@ -161,8 +173,8 @@ mod tests {
     fn the_events_of_a_session_are_told_in_pages() {
         let journal = Journal::new("server-1".parse().unwrap());
         for happening in [Happening::Learned, Happening::ClientCame, Happening::Closed] {
-            write(&journal, 1, &happening);
-            write(&journal, 2, &Happening::Expired);
+            write(&journal, 1, happening);
+            write(&journal, 2, Happening::Expired);
         }
         let first = journal.page(&ask(1, 2, "")).unwrap().unwrap();
         assert_eq!(first.events.len(), 2);
@@ -182,11 +194,11 @@ mod tests {
     #[test]
     fn the_oldest_events_are_forgotten() {
         let journal = Journal::new("server-1".parse().unwrap());
-        write(&journal, 1, &Happening::Learned);
-        (0..EVENTS_MAX - 1).for_each(|_| write(&journal, 2, &Happening::ClientCame));
+        write(&journal, 1, Happening::Learned);
+        (0..EVENTS_MAX - 1).for_each(|_| write(&journal, 2, Happening::ClientCame));
         assert!(journal.page(&ask(1, 0, "")).unwrap().is_some());
         let token = journal.page(&ask(2, 1000, "")).unwrap().unwrap().next_page_token;
-        write(&journal, 2, &Happening::ClientLeft);
+        write(&journal, 2, Happening::ClientLeft);
         assert_eq!(journal.page(&ask(1, 0, "")).unwrap(), None);
         assert_eq!(journal.page(&ask(2, 1, &token)).unwrap().unwrap().next_page_token, "1002");
     }
