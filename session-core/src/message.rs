@@ -453,7 +453,7 @@ pub enum ToGateway {
         /// For how long; without a time, until a request comes.
         time: Option<Duration>,
     },
-    /// The server serves the session no more, and nobody in its component does.
+    /// The server serves the session no more, and does not know of anybody who does.
     Suspended {
         /// The session.
         session: SessionId,

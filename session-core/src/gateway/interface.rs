@@ -147,7 +147,7 @@ pub enum Output {
 pub enum Change {
     /// The stream of the server before broke: it is gone.
     Lost,
-    /// It may serve no more on its side of a separation.
+    /// It may serve no more on its side of a separation, or holds the content no more.
     Suspended,
     /// It said nothing for too long.
     Stalled,

@@ -5,12 +5,14 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use model::trace::Role;
-use model::{Time, UnitId};
+use model::{SessionId, Time, UnitId};
 
+use super::doors::Doors;
 use super::unit::Unit;
 use super::{Drain, Output, Server};
 use crate::edition::Edition;
-use crate::message::{ContentMessage, encode};
+use crate::held::{Held, Serving};
+use crate::message::{ContentMessage, ToGateway, encode};
 use crate::names::Purpose;
 use crate::service::ContentService;
 use crate::unit_db::Ordered;
@@ -93,6 +95,7 @@ impl<S: ContentService> Server<S> {
         let group = |session| Purpose::Session(unit.clone(), session).group();
         let groups: Vec<_> = gone.iter().map(|(session, _)| group(*session)).collect();
         out.extend((!groups.is_empty()).then_some(Output::Leave(groups)));
+        suspend(state, gone.iter().map(|(session, _)| *session), &self.doors, out);
         for (session, _) in &gone {
             state.held.remove(session);
             self.timers.set(&(unit.clone(), *session), None);
@@ -142,11 +145,28 @@ impl<S: ContentService> Server<S> {
             state.propagate_all(unit, self.params.message_bytes_max, out);
             groups.push(Purpose::Content(unit.clone()).group());
         }
+        suspend(&state, state.held.keys().copied(), &self.doors, out);
         for (session, held) in &state.held {
             groups.push(Purpose::Session(unit.clone(), *session).group());
             self.timers.set(&(unit.clone(), *session), None);
             self.note_role(unit, *session, held.fence, Role::None, out);
         }
         out.extend((!groups.is_empty()).then_some(Output::Leave(groups)));
+    }
+}
+
+/// Gateways are told of those of these sessions that were served here. This server stays connected to them and goes on with
+/// other sessions, so they would wait for it, even if nobody is left who knows the session.
+fn suspend<C>(
+    unit: &Unit<C>,
+    sessions: impl Iterator<Item = SessionId>,
+    doors: &Doors,
+    out: &mut Vec<Output>,
+) {
+    let serves = |held: &Held<C>| matches!(held.serving, Serving::Streaming { .. });
+    for session in sessions.filter(|session| unit.held.get(session).is_some_and(serves)) {
+        if let Some(known) = unit.database.sessions().get(&session) {
+            doors.send_if_open(&known.gateway, ToGateway::Suspended { session }, out);
+        }
     }
 }
