@@ -46,6 +46,9 @@ impl<S: ContentService> Server<S> {
         out: &mut Vec<Output>,
     ) {
         let Place { unit, session, sender, level } = place;
+        if self.held(unit, session).is_none_or(|held| !held.joined) {
+            return;
+        }
         let is_mine = Some(sender) == self.me;
         let changed = match message {
             SessionMessage::Request { number, operation } => {

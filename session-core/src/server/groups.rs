@@ -67,6 +67,10 @@ impl<S: ContentService> Server<S> {
             None => {}
             Some(Purpose::Content(unit)) => {
                 let Some(state) = self.units.get_mut(&unit) else { return };
+                state.has_joined |= self.me.is_some_and(|me| view.joined.contains(&me));
+                if !state.has_joined {
+                    return;
+                }
                 state.position = 0;
                 let effects = state.database.on_view(view);
                 self.tell_news(&unit, out);
@@ -78,7 +82,8 @@ impl<S: ContentService> Server<S> {
         }
     }
 
-    /// This server is in the session group: requests reach it from here on, so it can claim the session.
+    /// This server is in the session group: requests reach it from here on, so it can claim the session. A view that it did
+    /// not join with is of an earlier membership, as that of a content group may be.
     fn entered(
         &mut self,
         now: Time,
@@ -87,6 +92,10 @@ impl<S: ContentService> Server<S> {
         view: &GroupView,
         out: &mut Vec<Output>,
     ) {
+        let joins = self.me.is_some_and(|me| view.joined.contains(&me));
+        if self.held(unit, session).is_none_or(|held| !held.joined && !joins) {
+            return;
+        }
         self.meet(now, unit, session, view, out);
         let Some(held) = self.held(unit, session) else { return };
         held.joined = true;
@@ -154,7 +163,7 @@ impl<S: ContentService> Server<S> {
         out: &mut Vec<Output>,
     ) {
         let settles = message.settles();
-        let Some(state) = self.units.get_mut(unit) else { return };
+        let Some(state) = self.units.get_mut(unit).filter(|state| state.has_joined) else { return };
         let contexts = contexts(holder_of(state, &self.service, self.former.as_ref()), unit, &self.params);
         state.position += 1;
         let mut effects = state.database.on_message(sender, message, &contexts);

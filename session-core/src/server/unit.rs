@@ -22,6 +22,9 @@ pub(super) struct Unit<C> {
     pub(super) database: Database,
     /// Which editions are held here. The database knows of a change once that is delivered.
     pub(super) editions: BTreeSet<Edition>,
+    /// Whether this server has come into the content group to hold the unit. What it hears there before is of an earlier
+    /// membership: it has left, and those who order messages have not got round to it.
+    pub(super) has_joined: bool,
     /// Events of the content group since its last view.
     pub(super) position: u64,
     /// Boxed: a map that grows at its end has room for almost twice as many.
@@ -44,6 +47,7 @@ impl<C> Unit<C> {
         Unit {
             database,
             editions,
+            has_joined: false,
             position: 0,
             held: BTreeMap::new(),
             dirty: BTreeSet::new(),

@@ -1,6 +1,7 @@
 //! Units that come and go at a server.
 
 use super::*;
+use crate::unit_db::Intent;
 
 /// `a` holds the unit no more, and what is left of its groups.
 fn without_the_unit(cluster: &mut Cluster) -> Vec<String> {
@@ -39,6 +40,24 @@ fn a_unit_that_went_away_is_not_served_for_ever_to_those_for_whom_nobody_comes()
         "its gateway waits for others: {seen:?}"
     );
     assert_eq!(groups_of_a(&cluster), ["service"]);
+}
+
+#[test]
+fn what_is_said_in_the_group_of_a_unit_before_its_server_is_back_in_it_does_not_count() {
+    let mut cluster = Cluster::playing();
+    cluster.grant("a", 1, Resume::Beginning, 2);
+    let nothing = Counter { units: Vec::new(), ..counter() };
+    let leaves = cluster.handle("a", Input::Content { ticket: 1, service: nothing });
+    let joins = cluster.handle("a", Input::Content { ticket: 2, service: counter() });
+    let database = |cluster: &Cluster| cluster.servers["a"].databases().next().unwrap().1.clone();
+    // For the group it is still a member, the only one left; what it said last is under way.
+    cluster.kill("b");
+    cluster.perform("a", leaves);
+    assert_eq!(database(&cluster).members(), &BTreeSet::new());
+    cluster.perform("a", joins);
+    cluster.run();
+    assert_eq!(database(&cluster).members(), &BTreeSet::from([process("a")]));
+    assert_eq!(database(&cluster).intent(process("a")), Intent::Open);
 }
 
 #[test]
