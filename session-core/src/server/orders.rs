@@ -76,7 +76,8 @@ impl<S: ContentService> Server<S> {
         }
         self.is_cordoned = on;
         let intent = if on { Intent::Cordoned } else { Intent::Open };
-        let units: BTreeSet<UnitId> = self.units.keys().cloned().collect();
+        let stays = |unit: &&UnitId| self.is_in_group_of(unit);
+        let units: BTreeSet<UnitId> = self.units.keys().filter(stays).cloned().collect();
         out.extend(units.iter().map(|unit| tell(unit, &ContentMessage::Intend { intent, ticket })));
         if units.is_empty() {
             out.push(Output::Ordered { ticket, outcome: Ok(Ordered::Intended) });
@@ -94,7 +95,7 @@ impl<S: ContentService> Server<S> {
     ) {
         let refusal = match message {
             _ if self.me.is_none() || self.drain != Drain::No => OrderRefusal::Unsettled,
-            _ if !self.units.contains_key(&unit) => OrderRefusal::UnknownUnit,
+            _ if !self.is_in_group_of(&unit) => OrderRefusal::UnknownUnit,
             Err(refusal) => refusal,
             Ok(message) => {
                 let group = Purpose::Content(unit.clone()).group();
@@ -104,6 +105,11 @@ impl<S: ContentService> Server<S> {
             }
         };
         out.push(Output::Ordered { ticket, outcome: Err(refusal) });
+    }
+
+    /// Whether what this server says of a unit comes back to it.
+    fn is_in_group_of(&self, unit: &UnitId) -> bool {
+        self.units.get(unit).is_some_and(|state| !state.has_left)
     }
 
     /// An order of this server came back in the group of a unit: the last one of its kind is the answer.

@@ -43,6 +43,17 @@ fn a_unit_that_went_away_is_not_served_for_ever_to_those_for_whom_nobody_comes()
 }
 
 #[test]
+fn a_unit_that_went_away_is_none_that_operators_can_order_anything_for() {
+    let mut cluster = Cluster::playing();
+    cluster.grant("a", 1, Resume::Beginning, 2);
+    without_the_unit(&mut cluster);
+    let change = PolicyChange { backups: Some(0), ..PolicyChange::default() };
+    let refused = cluster.tell("a", Input::Adjust { ticket: 2, unit: unit(), change });
+    assert_eq!(refused, ["a: order 2: Err(UnknownUnit)"]);
+    assert_eq!(cluster.tell("a", Input::Cordon { ticket: 3, on: true }), ["a: order 3: Ok(\"done\")"]);
+}
+
+#[test]
 fn what_is_said_in_the_group_of_a_unit_before_its_server_is_back_in_it_does_not_count() {
     let mut cluster = Cluster::playing();
     cluster.grant("a", 1, Resume::Beginning, 2);
