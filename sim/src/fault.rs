@@ -35,6 +35,14 @@ pub enum Strike {
     Stage(usize),
     /// And has new sessions opened on it.
     Publish(usize, UnitId, u32),
+    /// No fault: an operator cordons a content server for a while.
+    Cordon(usize),
+    /// It takes its share again.
+    Uncordon(usize),
+    /// A unit is taken away from a machine whose server holds it, and is there again later.
+    TakeAway(usize),
+    /// It is there again.
+    BringBack(usize, UnitId),
     /// No fault: operators look whether shared states have to be founded.
     Look,
     /// The machines fall into parts, which do not reach each other.
@@ -59,7 +67,7 @@ pub enum Strike {
 
 impl Strike {
     /// The names of the kinds of faults, for tables.
-    pub const NAMES: [&'static str; 22] = [
+    pub const NAMES: [&'static str; 24] = [
         "membership server killed",
         "daemon killed",
         "content server killed",
@@ -72,6 +80,8 @@ impl Strike {
         "primary and backup killed",
         "policy changed",
         "edition published",
+        "content server cordoned",
+        "unit taken away",
         "partition",
         "merge of parts",
         "machine cut off",
@@ -101,6 +111,8 @@ impl Strike {
             Strike::PrimaryAndBackup => "primary and backup killed",
             Strike::Adjust(_) => "policy changed",
             Strike::Publish(..) => "edition published",
+            Strike::Cordon(_) => "content server cordoned",
+            Strike::TakeAway(_) => "unit taken away",
             Strike::Partition => "partition",
             Strike::Merge => "merge of parts",
             Strike::CutOff(_) => "machine cut off",
@@ -111,7 +123,11 @@ impl Strike {
             Strike::Slow(_) => "slowness",
             Strike::Hang(_) => "content server hung",
             Strike::Lower(_) => "barrier down",
-            Strike::Stage(_) | Strike::Look | Strike::GoOn(..) => return None,
+            Strike::Stage(_)
+            | Strike::Uncordon(_)
+            | Strike::BringBack(..)
+            | Strike::Look
+            | Strike::GoOn(..) => return None,
         })
     }
 }
@@ -223,6 +239,10 @@ pub enum Kind {
     Adjust,
     /// [`Strike::Stage`].
     Publish,
+    /// [`Strike::Cordon`].
+    Cordon,
+    /// [`Strike::TakeAway`].
+    TakeAway,
     /// [`Strike::Kill`] of a process that uses groups.
     Process,
     /// [`Strike::Partition`].
@@ -275,6 +295,8 @@ impl Weather {
                 Kind::Drain,
                 Kind::Adjust,
                 Kind::Publish,
+                Kind::Cordon,
+                Kind::TakeAway,
             ],
             down: ms(20)..=ms(500),
             ..Weather::fair()
@@ -294,6 +316,8 @@ impl Weather {
             Kind::Adjust,
             Kind::Publish,
             Kind::Hang,
+            Kind::Cordon,
+            Kind::TakeAway,
         ];
         let pause = dice.pick(&[ms(150), ms(600), ms(2000)]);
         let slowest = dice.pick(&[ms(50), ms(400), ms(2500)]);

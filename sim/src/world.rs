@@ -3,6 +3,8 @@
 //! Everything follows from the seed: hosts act one at a time, in the order of the queue, and every delay and every
 //! fault is a throw of the dice. The same seed gives the same trace, to the byte.
 
+mod absences;
+mod cordons;
 mod describe;
 mod direct;
 mod editions;
@@ -16,7 +18,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::trace::{self, Record};
-use model::{Boot, DaemonId, Name, ServerId, Time};
+use model::{Boot, DaemonId, Name, ServerId, Time, UnitId};
 use session_core::message::GatewayId;
 
 use crate::client::{Client, Settings};
@@ -80,6 +82,8 @@ pub struct World {
     events: u64,
     /// How often servers loaded what is on their machines.
     loads: u64,
+    /// The editions of units that were taken away from machines, and come back.
+    absent: BTreeMap<(usize, UnitId), Vec<u32>>,
 }
 
 impl World {
@@ -109,6 +113,7 @@ impl World {
             at_rest: false,
             events: 0,
             loads: 0,
+            absent: BTreeMap::new(),
             knobs,
         }
     }
@@ -174,7 +179,7 @@ impl World {
         memberships.chain(daemons).chain(servers).chain(gateways).chain(locals).collect()
     }
 
-    fn add_client(&mut self, habits: Option<crate::knobs::Habits>, unit: Option<model::UnitId>) -> usize {
+    fn add_client(&mut self, habits: Option<crate::knobs::Habits>, unit: Option<UnitId>) -> usize {
         let index = self.clients.len();
         let committing = self.knobs.units.iter().filter(|unit| unit.commit.is_some());
         let settings = Settings {
@@ -445,6 +450,18 @@ impl World {
             self.plan_wake(node, due - skew);
         }
         result
+    }
+
+    /// Has the server of a machine do something, if it lives.
+    fn with_server(&mut self, machine: usize, act: impl FnOnce(&mut ServerHost, &mut Scene<'_>)) {
+        let node = Node::Server(machine);
+        let Some(mut host) = self.servers[machine].host.take() else { return };
+        act(&mut host, &mut self.scene(node));
+        let due = host.next_wake();
+        self.servers[machine].host = Some(host);
+        if let Some(due) = due {
+            self.plan_wake(node, due - self.skew(node));
+        }
     }
 
     /// What `node` sees of the world.

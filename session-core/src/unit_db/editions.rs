@@ -58,7 +58,7 @@ impl Database {
     }
 
     /// Whether `member` can serve sessions on `edition`.
-    pub(crate) fn has(&self, member: ProcessId, edition: Edition) -> bool {
+    pub fn has(&self, member: ProcessId, edition: Edition) -> bool {
         self.holdings.has(member, edition)
     }
 

@@ -1,13 +1,13 @@
 //! The host of a content server: its daemon, and the gateways that it dials.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::trace::Role;
 use model::{GroupName, Machine, Name, SessionId, Terms, Time, UnitId};
 use session_core::message::{ContentMessage, GatewayId, ToGateway, decode};
 use session_core::names::Purpose;
 use session_core::server::{Input, Output};
-use session_core::{OrderRefusal, Ordered, Params, PolicyChange, Server};
+use session_core::{Database, Intent, OrderRefusal, Ordered, Params, PolicyChange, Server, Session};
 
 use crate::happens::Happens;
 use crate::hosts::Manners;
@@ -31,6 +31,19 @@ pub struct ServerHost {
     attachment: Option<Conn>,
     doors: BTreeMap<GatewayId, Door>,
     draining: bool,
+    /// The last number given to an order.
+    tickets: u64,
+    cordon: Cordon,
+}
+
+/// Whether it is to take nothing new.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cordon {
+    No,
+    /// The other servers of its units are being told, by this order.
+    Asked(u64),
+    /// They know, and newcomers are told.
+    Known,
 }
 
 impl ServerHost {
@@ -44,6 +57,8 @@ impl ServerHost {
             attachment: None,
             doors: BTreeMap::new(),
             draining: false,
+            tickets: 0,
+            cordon: Cordon::No,
         }
     }
 
@@ -65,33 +80,85 @@ impl ServerHost {
 
     /// An operator orders it to have a session moved to this server, or to any other one.
     pub fn order_move(&mut self, unit: UnitId, session: SessionId, to: Option<Name>, scene: &mut Scene<'_>) {
-        self.tell(Input::Move { ticket: 1, unit, session, to }, scene);
+        let ticket = self.ticket();
+        self.tell(Input::Move { ticket, unit, session, to }, scene);
     }
 
     /// An operator orders it to have the policy of a unit changed.
     pub fn order_adjustment(&mut self, unit: UnitId, change: PolicyChange, scene: &mut Scene<'_>) {
-        self.tell(Input::Adjust { ticket: 2, unit, change }, scene);
+        let ticket = self.ticket();
+        self.tell(Input::Adjust { ticket, unit, change }, scene);
     }
 
     /// The content on its machine is this now.
     pub fn load(&mut self, toy: Toy, scene: &mut Scene<'_>) {
-        self.tell(Input::Content { ticket: 4, service: toy }, scene);
+        let ticket = self.ticket();
+        self.tell(Input::Content { ticket, service: toy }, scene);
     }
 
     /// An operator orders it to have new sessions on a unit opened on another edition.
     pub fn order_publication(&mut self, unit: UnitId, edition: u32, scene: &mut Scene<'_>) {
-        self.tell(Input::Publish { ticket: 3, unit, edition }, scene);
+        let ticket = self.ticket();
+        self.tell(Input::Publish { ticket, unit, edition }, scene);
     }
 
     /// An operator orders it to have the shared state of a unit founded.
     pub fn order_foundation(&mut self, unit: UnitId, scene: &mut Scene<'_>) {
-        self.tell(Input::Found { ticket: 5, unit, anew: true }, scene);
+        let ticket = self.ticket();
+        self.tell(Input::Found { ticket, unit, anew: true }, scene);
+    }
+
+    /// An operator orders it to take nothing new, or its share again.
+    pub fn order_cordon(&mut self, on: bool, scene: &mut Scene<'_>) {
+        let ticket = self.ticket();
+        self.cordon = if on { Cordon::Asked(ticket) } else { Cordon::No };
+        self.tell(Input::Cordon { ticket, on }, scene);
+    }
+
+    fn ticket(&mut self) -> u64 {
+        self.tickets += 1;
+        self.tickets
     }
 
     fn tell(&mut self, input: Input<Toy>, scene: &mut Scene<'_>) {
+        if let (Input::Attached(_), Cordon::Asked(_)) = (&input, self.cordon) {
+            self.cordon = Cordon::Known;
+        }
+        let known = self.sessions_before();
         let mut out = Vec::new();
         self.machine.handle(scene.clock(), input, &mut out);
+        for order in &out {
+            if let Output::RoleChanged { unit, session, role: Role::Primary, .. } = order
+                && known.get(unit).is_some_and(|known| !known.contains(session))
+                && self.is_passed_over(unit, *session)
+            {
+                scene.complain(|| format!("is cordoned, and was given {session}, which others can serve"));
+            }
+        }
         self.perform(out, scene);
+    }
+
+    /// While it is cordoned, and others know: the sessions of its units. Those of a unit whose database is not agreed may have
+    /// been assigned by servers that did not know.
+    fn sessions_before(&self) -> BTreeMap<UnitId, BTreeSet<SessionId>> {
+        if self.cordon != Cordon::Known {
+            return BTreeMap::new();
+        }
+        let agreed = self.machine.databases().filter(|(_, database)| database.is_agreed());
+        let sessions = |database: &Database| database.sessions().keys().copied().collect();
+        agreed.map(|(unit, database)| (unit.clone(), sessions(database))).collect()
+    }
+
+    /// Whether some other server takes its share of a unit, and could serve a session on it.
+    fn is_passed_over(&self, unit: &UnitId, session: SessionId) -> bool {
+        let database = self.machine.databases().find(|(held, _)| *held == unit).map(|(_, database)| database);
+        database.is_some_and(|database| {
+            let edition = database.sessions().get(&session).and_then(Session::edition);
+            let mut others = database.members().iter().filter(|it| Some(**it) != self.machine.me());
+            let takes =
+                |it| database.intent(it) == Intent::Open && edition.is_some_and(|on| database.has(it, on));
+            others.any(|it| takes(*it))
+        })
     }
 
     fn perform(&mut self, orders: Vec<Output>, scene: &mut Scene<'_>) {
@@ -126,7 +193,10 @@ impl ServerHost {
                 Output::Refused { group, sender, error } => {
                     scene.complain(|| format!("refused what {sender} said in {group}: {error}"));
                 }
-                Output::Ordered { outcome, .. } => {
+                Output::Ordered { ticket, outcome } => {
+                    if self.cordon == Cordon::Asked(ticket) && outcome == Ok(Ordered::Intended) {
+                        self.cordon = Cordon::Known;
+                    }
                     match outcome {
                         Ok(Ordered::Published(_)) => scene.happens(Happens::Publication),
                         Ok(
@@ -137,9 +207,13 @@ impl ServerHost {
                             | Ordered::Intended
                             | Ordered::Dismissed,
                         ) => {}
-                        // Of servers that are changing, an operator would ask again; some may not have the edition yet.
+                        // Of servers that are changing, an operator would ask again; some may not have the edition yet, and
+                        // this one may not hold the unit any more.
                         Err(
-                            OrderRefusal::Unsettled | OrderRefusal::NotHeldByAll | OrderRefusal::NotNewer,
+                            OrderRefusal::Unsettled
+                            | OrderRefusal::NotHeldByAll
+                            | OrderRefusal::NotNewer
+                            | OrderRefusal::UnknownUnit,
                         ) => {}
                         Err(refusal) => {
                             scene.complain(|| format!("does not carry out an order: {refusal}"));

@@ -8,7 +8,6 @@ use model::UnitId;
 use super::{Event, World};
 use crate::dice::Dice;
 use crate::fault::Strike;
-use crate::packet::Node;
 use crate::toy::Toy;
 
 /// Until an edition is published that was put on machines.
@@ -53,18 +52,14 @@ impl World {
     }
 
     /// The server of a machine, if it lives, loads its content again.
-    fn load(&mut self, machine: usize) {
+    pub(super) fn load(&mut self, machine: usize) {
         let toy = self.toy(machine);
-        let Some(mut host) = self.servers[machine].host.take() else { return };
-        host.load(toy, &mut self.scene(Node::Server(machine)));
-        self.servers[machine].host = Some(host);
+        self.with_server(machine, |host, scene| host.load(toy, scene));
     }
 
     /// An operator has an edition published, by the server of a machine, if that lives. It may refuse.
     pub(super) fn publish(&mut self, machine: usize, unit: UnitId, edition: u32) {
         self.remark(|| format!("an operator has edition {edition} of {unit} published"));
-        let Some(mut host) = self.servers[machine].host.take() else { return };
-        host.order_publication(unit, edition, &mut self.scene(Node::Server(machine)));
-        self.servers[machine].host = Some(host);
+        self.with_server(machine, |host, scene| host.order_publication(unit, edition, scene));
     }
 }

@@ -8,6 +8,7 @@ use model::{SessionId, UnitId};
 use session_core::PolicyChange;
 
 use crate::fault::{Fence, Kind, Strike, Victim};
+use crate::hosts::ServerHost;
 use crate::knobs::ms;
 use crate::net::{Barrier, Event, Reach};
 use crate::packet::Node;
@@ -50,6 +51,8 @@ impl World {
             Kind::PrimaryAndBackup => Strike::PrimaryAndBackup,
             Kind::Adjust => Strike::Adjust(machine),
             Kind::Publish => Strike::Stage(machine),
+            Kind::Cordon => Strike::Cordon(machine),
+            Kind::TakeAway => Strike::TakeAway(machine),
             Kind::Process => Strike::Kill(Node::Process(self.fate.below(self.locals.len()))),
             Kind::Partition => Strike::Partition,
             Kind::Merge => Strike::Merge,
@@ -160,6 +163,8 @@ impl World {
             Strike::Adjust(machine) => self.adjust_some_policy(*machine),
             Strike::Stage(machine) => self.stage_some_edition(*machine),
             Strike::Publish(machine, unit, edition) => self.publish(*machine, unit.clone(), *edition),
+            Strike::Uncordon(machine) => self.uncordon(*machine),
+            Strike::BringBack(machine, unit) => self.bring_back(*machine, unit),
             Strike::Look => self.look_after_shared_states(),
             Strike::GoOn(node, stop) => self.go_on(*node, *stop),
             Strike::Lower(barriers) => {
@@ -168,6 +173,8 @@ impl World {
             }
             // What was planned before faults stopped does not happen after it.
             _ if !self.troubled => {}
+            Strike::Cordon(machine) => self.cordon(*machine),
+            Strike::TakeAway(machine) => self.take_some_unit_away(*machine),
             Strike::Partition => self.fall_into_parts(),
             Strike::Merge => self.merge_parts(),
             Strike::CutOff(machine) => self.cut_off(*machine),
@@ -273,12 +280,11 @@ impl World {
 
     pub(super) fn drain(&mut self, machine: usize) {
         let node = Node::Server(machine);
-        let Some(mut host) = self.servers[machine].host.take() else { return };
+        let Some(host) = &self.servers[machine].host else { return };
         if !host.is_draining() {
             self.remark(|| format!("{node} drains"));
-            host.drain(&mut self.scene(node));
+            self.with_server(machine, ServerHost::drain);
         }
-        self.servers[machine].host = Some(host);
         let overdue = Strike::Overdue(node, self.life(node));
         self.queue.plan(self.now + DRAIN_PATIENCE, Event::Strike(overdue));
     }
@@ -324,16 +330,12 @@ impl World {
     /// An operator has the policy of a unit changed, by the server of a machine.
     pub(super) fn order_adjustment(&mut self, machine: usize, unit: UnitId, change: PolicyChange) {
         self.remark(|| format!("an operator changes the policy of {unit}: {change:?}"));
-        let Some(mut host) = self.servers[machine].host.take() else { return };
-        host.order_adjustment(unit, change, &mut self.scene(Node::Server(machine)));
-        self.servers[machine].host = Some(host);
+        self.with_server(machine, |host, scene| host.order_adjustment(unit, change, scene));
     }
 
     /// An operator has a session moved to whoever can serve it, by the server of a machine.
     pub(super) fn order_move_away(&mut self, machine: usize, unit: UnitId, session: SessionId) {
-        let Some(mut host) = self.servers[machine].host.take() else { return };
-        host.order_move(unit, session, None, &mut self.scene(Node::Server(machine)));
-        self.servers[machine].host = Some(host);
+        self.with_server(machine, |host, scene| host.order_move(unit, session, None, scene));
     }
 
     /// All content servers lose what they know.

@@ -41,8 +41,6 @@ impl World {
     /// An operator has a shared state founded, anew if it was before, by those that the server of a machine is with.
     pub(super) fn found(&mut self, machine: usize, unit: UnitId) {
         self.remark(|| format!("an operator has the shared state of {unit} founded at machine {machine}"));
-        let Some(mut host) = self.servers[machine].host.take() else { return };
-        host.order_foundation(unit, &mut self.scene(Node::Server(machine)));
-        self.servers[machine].host = Some(host);
+        self.with_server(machine, |host, scene| host.order_foundation(unit, scene));
     }
 }

@@ -48,6 +48,8 @@ impl World {
         self.planned.clear();
         self.net.reshape(self.now, &mut self.queue, Reach::heal);
         self.all_go_on();
+        self.bring_everything_back();
+        self.lift_cordons();
         for local in &mut self.locals {
             local.host.iter_mut().for_each(ProcessHost::rest);
         }
@@ -110,6 +112,7 @@ impl World {
             }
         }
         self.compare_tables();
+        self.compare_intents();
         self.note_quiescence();
     }
 

@@ -283,10 +283,8 @@ impl World {
             panic!("an open session has a primary");
         };
         self.remark(|| format!("an operator moves the session to {to}"));
-        let host = self.servers[asked].host.take();
-        let mut host = host.expect("a primary lives");
-        host.order_move(unit, session, Some(name(&to.to_string())), &mut self.scene(Node::Server(asked)));
-        self.servers[asked].host = Some(host);
+        let named = name(&to.to_string());
+        self.with_server(asked, |host, scene| host.order_move(unit, session, Some(named), scene));
         self.expect(|world| world.primary_of(player) == to);
     }
 

@@ -39,6 +39,8 @@ fn storms_reach_every_moment() {
         "primary and backup killed",
         "policy changed",
         "edition published",
+        "content server cordoned",
+        "unit taken away",
         "obsolete views refused",
         "orphans skipped after a hole",
         "configurations whose messages have no one order everywhere",
