@@ -205,7 +205,11 @@ impl Words<'_> {
         let is_sameness = |it| matches!(it, Relation::Equal | Relation::Unequal);
         let relation = self.relation("= or !=", is_sameness)?;
         let at = self.place();
-        let value = self.value()?;
+        let mut value = self.value()?;
+        if matches!(field, Text::State | Text::Client | Text::Role) {
+            // Tables show them in small letters.
+            value.make_ascii_uppercase();
+        }
         match field.expects(&value) {
             Some(expected) => Err(Mistake { at, expected }),
             None => Ok(Term::Text { field, is_equal: relation == Relation::Equal, value }),
@@ -310,6 +314,7 @@ mod tests {
             ("session = 0123 AND gateway = gateway-1", true),
             ("client = DETACHED AND role = BACKUP", true),
             ("client = ATTACHED", false),
+            ("state = active AND client = detached AND role = backup", true),
             ("responses >= 100 AND responses <= 100 AND responses = 100", true),
             ("responses > 100", false),
             ("responses < 100", false),
@@ -336,7 +341,7 @@ mod tests {
             ("responses ~ 3", 11, RELATIONS),
             ("responses => 3", 11, RELATIONS),
             ("responses = 99999999999999999999", 13, "a whole number"),
-            ("state = active", 9, "ACTIVE, CLAIMED or UNSERVED"),
+            ("state = idle", 9, "ACTIVE, CLAIMED or UNSERVED"),
             ("client = AWAY", 10, "ATTACHED or DETACHED"),
             ("role = LEADER", 8, "PRIMARY, BACKUP or NONE"),
             ("unit = \"life", 13, "a quotation mark"),

@@ -197,8 +197,7 @@ async fn ls(args: LsArgs) -> anyhow::Result<()> {
         if args.gateway.is_empty() { args.cluster.find()?.addresses(Service::Gateway) } else { args.gateway };
     let mut table = Table::new(["UNIT", "EDITION", "TITLE", "DURATION", "SIZE", "TYPE"]);
     for unit in list(&gateways).await? {
-        let seconds = unit.duration.as_ref().map_or(0, |duration| duration.seconds.unsigned_abs());
-        let duration = if seconds == 0 { "-".to_owned() } else { clock(Duration::from_secs(seconds)) };
+        let duration = playing_time(&unit).map_or_else(|| "-".to_owned(), clock);
         let id = unit.name.rsplit('/').next().unwrap_or_default().to_owned();
         let size = format!("{} KiB", unit.size_bytes.div_ceil(1024));
         table.row([id, unit.edition.to_string(), unit.title, duration, size, unit.media_type]);
@@ -208,7 +207,7 @@ async fn ls(args: LsArgs) -> anyhow::Result<()> {
 }
 
 /// What the first gateway that answers lists.
-async fn list(gateways: &[Address]) -> anyhow::Result<Vec<ContentUnit>> {
+pub async fn list(gateways: &[Address]) -> anyhow::Result<Vec<ContentUnit>> {
     let mut failure = anyhow::anyhow!("no gateway is running");
     for gateway in gateways {
         let channel = match operator::wire()?.connect(gateway, Role::Gateway).await {
@@ -225,6 +224,12 @@ async fn list(gateways: &[Address]) -> anyhow::Result<Vec<ContentUnit>> {
         }
     }
     Err(failure)
+}
+
+/// How long a unit plays, in whole seconds, if it does.
+pub fn playing_time(unit: &ContentUnit) -> Option<Duration> {
+    let seconds = unit.duration.as_ref()?.seconds.unsigned_abs();
+    (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
 /// Minutes and seconds.

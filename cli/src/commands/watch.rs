@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::slice;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -11,7 +12,7 @@ use model::{Address, UnitId};
 use vod::Progress;
 
 use super::ClusterChoice;
-use super::content::clock;
+use super::content::{self, clock};
 use super::opening;
 use super::signals::{EXIT_INTERRUPTED, Signals};
 use crate::cluster::Service;
@@ -73,6 +74,10 @@ async fn play(args: Args) -> anyhow::Result<()> {
         None => None,
     };
     let mut player = opening::open(gateways, &args.unit).await?;
+    if !is_film(&args.unit, player.gateway()).await? {
+        player.close().await?;
+        bail!("{0} is no film: `handover talk {0}` has a session on it", args.unit);
+    }
     let mut remote = player.remote();
     // Requests need a gateway that knows the session, so they are sent while the player listens.
     let requests = async {
@@ -121,6 +126,13 @@ async fn play(args: Args) -> anyhow::Result<()> {
         bail!("not every response came exactly once and in order");
     }
     Ok(())
+}
+
+/// Whether a unit plays. One that does not would be watched in silence.
+async fn is_film(unit: &UnitId, gateway: &Address) -> anyhow::Result<bool> {
+    let units = content::list(slice::from_ref(gateway)).await?;
+    let meant = units.iter().find(|it| it.name.rsplit('/').next() == Some(unit.as_str()));
+    Ok(meant.is_none_or(|it| content::playing_time(it).is_some()))
 }
 
 /// How often a line is printed where lines cannot be overwritten.
