@@ -18,10 +18,17 @@ const PER_CONNECTION: usize = 100;
 
 /// A session, and its stream.
 pub struct Client {
+    /// Where requests are sent.
+    pub remote: Remote,
+    /// What comes.
+    pub stream: Streaming<AttachResponse>,
+}
+
+/// What it takes to send requests in a session.
+pub struct Remote {
     stub: SessionServiceClient<Channel>,
     name: String,
     secret: String,
-    stream: Streaming<AttachResponse>,
 }
 
 /// What came.
@@ -55,7 +62,7 @@ impl Client {
         let attach =
             AttachRequest { name: name.clone(), secret: secret.clone(), cursor: made.cursor, resends: false };
         let stream = stub.attach(attach).await?.into_inner();
-        Ok(Client { stub, name, secret, stream })
+        Ok(Client { remote: Remote { stub, name, secret }, stream })
     }
 
     /// So many sessions on `unit`, each of which has its first response. At most `at_once` are being opened.
@@ -99,7 +106,9 @@ impl Client {
             }
         }
     }
+}
 
+impl Remote {
     /// Sends a request, and returns once it is acknowledged.
     pub async fn request(&mut self) -> anyhow::Result<()> {
         let (name, secret) = (self.name.clone(), self.secret.clone());

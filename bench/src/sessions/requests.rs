@@ -45,11 +45,24 @@ async fn measure(place: &Place, sessions: usize, unit: &str, time: Duration) -> 
 /// How long each request took that was sent before `end`.
 async fn send_until(clients: &mut [Client], end: Instant) -> anyhow::Result<Vec<u64>> {
     let sending = clients.iter_mut().map(async |client| {
+        let Client { remote, stream } = client;
         let mut nanos = Vec::new();
-        while Instant::now() < end {
-            let began = Instant::now();
-            client.request().await?;
-            nanos.push(began.elapsed().as_nanos() as u64);
+        let sending = async {
+            while Instant::now() < end {
+                let began = Instant::now();
+                remote.request().await?;
+                nanos.push(began.elapsed().as_nanos() as u64);
+            }
+            anyhow::Ok(())
+        };
+        // A client that does not read what it is told is cut off.
+        let reading = async {
+            while stream.message().await?.is_some() {}
+            anyhow::Ok(())
+        };
+        tokio::select! {
+            sent = sending => sent?,
+            over = reading => over.and_then(|()| anyhow::bail!("the stream has ended"))?,
         }
         anyhow::Ok(nanos)
     });
