@@ -152,6 +152,9 @@ async fn a_film_that_was_added_is_watched_byte_for_byte_while_its_server_is_kill
     for unit in ["mandelbrot", "life", "gradients"] {
         assert!(listed.contains(unit), "{listed}");
     }
+    let watched = user.run(&["watch", "notes"]).await;
+    let said = "handover: notes is no film: `handover talk notes` has a session on it";
+    assert_eq!((watched.status.code(), watched.errors.as_str()), (Some(1), said), "{watched:?}");
     let own = user.file("own-film.mp4");
     std::fs::copy(film("life"), &own).unwrap();
     let added = user.succeeds(&["content", "add", own.to_str().unwrap()]).await;
