@@ -11,7 +11,6 @@ use super::doors::Doors;
 use super::unit::Unit;
 use super::{Drain, Output, Server};
 use crate::edition::Edition;
-use crate::held::Serving;
 use crate::message::{ContentMessage, ToGateway, encode};
 use crate::names::Purpose;
 use crate::service::ContentService;
@@ -163,9 +162,7 @@ fn suspend<C>(
     doors: &Doors,
     out: &mut Vec<Output>,
 ) {
-    let serving = |session: &SessionId| Some(&unit.held.get(session)?.serving);
-    let serves = |session: &SessionId| matches!(serving(session), Some(Serving::Streaming { .. }));
-    for session in sessions.filter(serves) {
+    for session in sessions.filter(|session| unit.held.get(session).is_some_and(|held| held.streams())) {
         if let Some(known) = unit.database.sessions().get(&session) {
             doors.send_if_open(&known.gateway, ToGateway::Suspended { session }, out);
         }
