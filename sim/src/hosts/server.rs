@@ -149,7 +149,8 @@ impl ServerHost {
         agreed.map(|(unit, database)| (unit.clone(), sessions(database))).collect()
     }
 
-    /// Whether some other server takes its share of a unit, and could serve a session on it.
+    /// Whether some other server takes its share of a unit, and could serve a session on it. In a unit that this one has left
+    /// nobody is told that it is cordoned, and what was said before may still come.
     fn is_passed_over(&self, unit: &UnitId, session: SessionId) -> bool {
         let database = self.machine.databases().find(|(held, _)| *held == unit).map(|(_, database)| database);
         database.is_some_and(|database| {
@@ -157,7 +158,8 @@ impl ServerHost {
             let mut others = database.members().iter().filter(|it| Some(**it) != self.machine.me());
             let takes =
                 |it| database.intent(it) == Intent::Open && edition.is_some_and(|on| database.has(it, on));
-            others.any(|it| takes(*it))
+            let is_known = self.machine.me().is_some_and(|me| database.intent(me) != Intent::Open);
+            is_known && others.any(|it| takes(*it))
         })
     }
 
