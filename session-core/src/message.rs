@@ -231,6 +231,11 @@ pub enum ContentMessage {
         /// The view in which it is said, and counts.
         view: GroupViewId,
     },
+    /// What all members have come to this view with counts as changed in it. Said once they are known to have.
+    Adopt {
+        /// The view in which it is said, and counts.
+        view: GroupViewId,
+    },
     /// A session's request to the shared state. Repeating it is harmless [PB:at-most-once].
     Update {
         /// The view in which it is said, and counts [PB:forward].
@@ -287,7 +292,7 @@ impl ContentMessage {
     /// If all members have it: the view in which they have all that was said before it too, and whether that is all
     /// that they came to the view with.
     pub(crate) fn settles(&self) -> Option<(GroupViewId, bool)> {
-        if let ContentMessage::Settle { view } = self {
+        if let ContentMessage::Settle { view } | ContentMessage::Adopt { view } = self {
             Some((*view, true))
         } else if let ContentMessage::Update { view, .. } = self {
             Some((*view, false))

@@ -194,6 +194,7 @@ impl Diagram {
             ContentMessage::Adjust { change, .. } => format!("policy {change:?}"),
             ContentMessage::Found { .. } => "found the shared state".into(),
             ContentMessage::Settle { .. } => "all have come".into(),
+            ContentMessage::Adopt { .. } => "all go on from here".into(),
             ContentMessage::Update { session, number, .. } => {
                 format!("carry out request {number} of {}", self.session(*session))
             }

@@ -251,6 +251,7 @@ fn shown_multicast(purpose: &Purpose, payload: &Bytes) -> String {
                 | ContentMessage::Dismiss { .. }
                 | ContentMessage::Fail { .. }
                 | ContentMessage::Settle { .. }
+                | ContentMessage::Adopt { .. }
                 | ContentMessage::Update { .. }
                 | ContentMessage::State { .. } => panic!("gateways know nothing"),
             };

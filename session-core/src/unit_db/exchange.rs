@@ -264,6 +264,7 @@ impl Database {
                 | ContentMessage::Expire { .. }
                 | ContentMessage::Fail { .. }
                 | ContentMessage::Settle { .. }
+                | ContentMessage::Adopt { .. }
                 | ContentMessage::Update { .. }
                 | ContentMessage::State { .. } => effects.extend(self.apply(from, message)),
                 ContentMessage::Holds { editions, ticket } => {

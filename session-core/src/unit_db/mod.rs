@@ -296,6 +296,7 @@ impl Database {
             ContentMessage::Update { view, session, number, operation } => {
                 self.carry_out(view, session, number, &operation)
             }
+            ContentMessage::Adopt { view } => self.adopt(view),
             ContentMessage::Settle { .. } | ContentMessage::State { .. } => Vec::new(),
         }
     }

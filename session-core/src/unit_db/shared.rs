@@ -5,7 +5,8 @@
 //! *live* if most voters are in it whose copies can be relied upon, that is, who *vouch*: who founded the state, or were
 //! given it in a live view. A server that has lost its memory does not count until then [PB:promotion]. In live views
 //! alone requests are carried out, each once [PB:at-most-once], and only after it is known that all members have come to
-//! the view with the same copy; what came of a request may be used once all members have it [VMFT:output-commit].
+//! the view with the same copy. What came of a request may be used once all members have it, and a change of the view in
+//! which it is used [VMFT:output-commit].
 //!
 //! Invariant: what came of a request and was used is in every copy of every later live view.
 
@@ -37,7 +38,7 @@ pub(crate) struct Founding {
 pub(crate) struct Reach {
     /// Of which founding it is.
     founding: Founding,
-    /// The view in which it was changed last.
+    /// The view in which it was changed last, or adopted as it was.
     view: GroupViewId,
     /// How many requests it reflects.
     updates: u64,
@@ -344,15 +345,32 @@ impl Database {
         asks.then_some(Effect::Tell(ContentMessage::Settle { view })).into_iter().collect()
     }
 
+    /// All members have come to this view with the same copy, which reaches as far as if it had been changed in it.
+    pub(super) fn adopt(&mut self, view: GroupViewId) -> Vec<Effect> {
+        let shared = self.shared.as_mut().filter(|shared| shared.live && view == self.view);
+        if let Some(replica) = shared.and_then(|shared| shared.replica.as_mut()) {
+            replica.reach.view = view;
+        }
+        Vec::new()
+    }
+
     /// All members have what was said in this view up to here. If it was said in `opening`, they have all come to it with
     /// the same state.
+    ///
+    /// That does not make what they came with count for more than what others may have in its place, who were in the
+    /// view before too and parted from these on its last messages. It does once the state was changed in this view.
     pub(crate) fn settle(&mut self, view: GroupViewId, opening: bool) -> Vec<Effect> {
         let is_running = matches!(self.phase, Phase::Running) && view == self.view;
-        let Some(shared) = self.shared.as_mut().filter(|shared| is_running && shared.live) else {
-            return Vec::new();
-        };
-        shared.open |= opening;
-        shared.settled = shared.replica.as_ref().map_or(0, |replica| replica.reach.updates);
-        opening.then_some(Effect::Opened).into_iter().collect()
+        let is_spokesman = self.is_spokesman();
+        let shared = self.shared.as_mut().filter(|shared| is_running && shared.live);
+        let Some(Shared { open, settled, replica: Some(replica), .. }) = shared else { return Vec::new() };
+        *open |= opening;
+        let is_adopted = replica.reach.view == view;
+        if is_adopted {
+            *settled = replica.reach.updates;
+        }
+        let asks = opening && is_spokesman && !is_adopted;
+        let adoption = asks.then_some(Effect::Tell(ContentMessage::Adopt { view }));
+        opening.then_some(Effect::Opened).into_iter().chain(adoption).collect()
     }
 }

@@ -60,6 +60,7 @@ fn every_content_message() -> Vec<ContentMessage> {
         ContentMessage::Dismiss { session, ticket: 9 },
         ContentMessage::Fail { session, fence: Fence::NONE },
         ContentMessage::Settle { view },
+        ContentMessage::Adopt { view },
         ContentMessage::Update { view, session, number: 1, operation: Bytes::from_static(b"x") },
     ];
     said.into_iter().chain(group.order.into_iter().map(|(_, message)| message)).collect()

@@ -115,7 +115,9 @@ impl Servers {
     fn safe(&mut self, lives: Lives<'_>, from: ProcessId, message: ContentMessage) {
         let mut follows = self.agreed(lives, from, &message);
         if let Some((view, opening)) = message.settles() {
-            lives.iter().for_each(|life| drop(self.get(*life).settle(view, opening)));
+            for life in lives {
+                follows.extend(messages(self.get(*life).settle(view, opening)));
+            }
         }
         follows.drain(..).for_each(|message| self.safe(lives, from, message));
     }
@@ -262,6 +264,38 @@ fn what_only_the_others_had_is_undone() {
     servers.meet(&[A, B, C]);
     assert!(servers.live(&[A, B, C]));
     assert_eq!([servers.carried(A, 1, "a"), servers.carried(A, 2, "b")], ["Forgotten", "b"]);
+}
+
+#[test]
+fn what_was_used_in_a_later_view_wins_over_what_others_had_in_its_place() {
+    for order in [[A, B, C], [C, B, A]] {
+        let mut servers = Servers::founded();
+        let (one, other) = (servers.request(A, 1, "one"), servers.request(C, 1, "other"));
+        servers.agreed(&[A, B], process(A), &one);
+        servers.agreed(&[C], process(C), &other);
+        servers.meet(&[C]);
+        servers.meet(&[A, B]);
+        assert_eq!(servers.carried(A, 1, "one"), "one");
+        servers.meet(&order);
+        assert_eq!(servers.carried(A, 1, "one"), "one");
+        assert!(servers.live(&order));
+    }
+}
+
+#[test]
+fn what_all_have_come_to_the_view_with_is_not_used_before_it_counts_as_changed_there() {
+    let mut servers = Servers::founded();
+    let request = servers.request(A, 1, "1");
+    servers.agreed(&[A, B, C], process(A), &request);
+    let settle = servers.gather(&[A, B]).pop().unwrap();
+    assert!(servers.agreed(&[A, B], process(A), &settle).is_empty());
+    let (view, opening) = settle.settles().unwrap();
+    let adopt = messages(servers.get(A).settle(view, opening));
+    assert_eq!(adopt, [ContentMessage::Adopt { view }]);
+    assert!(messages(servers.get(B).settle(view, opening)).is_empty(), "one of them says so");
+    assert_eq!(servers.carried(A, 1, "1"), "NotYet");
+    adopt.into_iter().for_each(|message| servers.safe(&[A, B], process(A), message));
+    assert_eq!([servers.carried(A, 1, "1"), servers.carried(B, 1, "1")], ["1", "1"]);
 }
 
 #[test]
