@@ -16,7 +16,6 @@ use model::{Digest, Fence, GroupViewId, Level, ProcessId, Time};
 use crate::credit::Room;
 use crate::edition::{Head, decode_context, encode_committed, encode_context, history_of};
 use crate::held::{Grant, Held, PAUSE_MIN, Scene, Serving};
-use crate::ledger::After;
 use crate::message::{AttachRefusal, Committed, Cursor, Resume, SessionMessage, Standing, ToGateway};
 use crate::pipeline::Item;
 use crate::replica::Replica;
@@ -67,7 +66,7 @@ where
 
     /// What this member has of the session, for who asked in that view.
     pub(crate) fn standing(&mut self, answers: Option<(ProcessId, GroupViewId)>) -> Standing {
-        self.ledger.align(self.replica.responses);
+        self.ledger.go_to(self.replica.responses);
         let (kept, forgotten) = self.ledger.newest(STANDING_BYTES_MAX);
         Standing {
             answers,
@@ -96,7 +95,7 @@ where
             scene.cast(SessionMessage::Ask { view: self.ledger.asked_in });
             return;
         }
-        self.ledger.align(self.replica.responses);
+        self.ledger.go_to(self.replica.responses);
         let mine = (self.ledger.fence, self.replica.responses, self.replica.requests, self.ledger.len());
         let has_more = (fence, cursor.responses, cursor.requests, kept.len()) > mine;
         // Who streams goes on with what it has, unless a primary after it has committed something else.
@@ -127,8 +126,7 @@ where
     }
 
     /// Responses are committed: the context is the one after them, and after the requests that came before them
-    /// without having a part in them. Returns whether they follow on what was here, or on a part of it; if not, nothing of
-    /// that is kept.
+    /// without having a part in them. Returns whether they follow on what was here, or on a part of it.
     fn take<S: ContentService<Context = C>>(
         &mut self,
         fence: Fence,
@@ -140,18 +138,13 @@ where
         let last = first.saturating_add(responses.len() as u64 - 1);
         let requests = newest.requests;
         let Some(base) = scene.read(&newest.context, requests, last) else { return true };
-        self.ledger.align(self.replica.responses);
+        self.ledger.go_to(self.replica.responses);
         let before = first.saturating_sub(1);
         let follow = if before == self.replica.responses {
             oldest.follows_on(self.replica.history)
         } else {
             self.ledger.history_after(before).is_some_and(|history| oldest.follows_on(history))
         };
-        if follow {
-            self.ledger.go_back(before);
-        } else {
-            self.ledger.restart(before);
-        }
         self.ledger.append(first, responses);
         self.ledger.fence = fence;
         self.replica.rebase(base, requests.saturating_add(1));
@@ -257,43 +250,52 @@ where
             Resume::Beginning => Cursor::beginning(self.replica.content.edition),
             Resume::After(cursor) => cursor,
         };
-        let Some(base) = scene.read(&cursor.context, cursor.requests, cursor.responses) else {
+        self.ledger.go_to(self.replica.responses);
+        let lacking = self.lacking(&cursor);
+        let end = lacking.last().map_or_else(|| cursor.clone(), |(number, last)| last.cursor(*number));
+        let Some(base) = scene.read(&end.context, end.requests, end.responses) else {
             return self.refuse(scene);
         };
-        self.ledger.align(self.replica.responses);
-        let lacking = match self.ledger.after(cursor.responses) {
-            After::Kept(lacking) if self.goes_on_from(&cursor, &lacking, repeats_from, scene) => lacking,
-            After::Kept(_) | After::Unknown => {
-                // Nobody here knows better than the client, or its gateway. If it has just what was said here last, that
-                // is no less true, and what came before is what it may go back to.
-                if !self.ledger.ends_at(&cursor) {
-                    self.ledger.restart(cursor.responses);
-                }
-                let lost = self.go_over_to(base, repeats_from);
-                self.pipeline.begin(core::iter::empty());
-                return Some((self.cursor(), lost));
-            }
-            After::Forgotten => return self.refuse(scene),
-        };
-        self.pipeline.begin((cursor.responses + 1..).zip(lacking));
-        Some((cursor, 0))
+        let is_behind = !lacking.is_empty();
+        let leads_here = self.leads_here(&end, is_behind, repeats_from, scene);
+        if !leads_here && end.responses < self.ledger.forgotten {
+            return self.refuse(scene);
+        }
+        self.pipeline.begin(lacking.into_iter());
+        if leads_here {
+            return Some((cursor, 0));
+        }
+        // Nobody has what comes next, nor what follows on that: the session goes on from where this ends.
+        self.ledger.go_to(end.responses);
+        let lost = self.go_over_to(base, repeats_from);
+        Some((if is_behind { cursor } else { self.cursor() }, lost))
     }
 
-    /// Whether what is here goes on from a client's position, after which it has the `lacking` responses. Numbers alone do
-    /// not say so: the client may come from the other side of a separation.
-    fn goes_on_from<S: ContentService<Context = C>>(
+    /// The committed responses that follow on a client's position. Numbers alone do not say which: the client may come
+    /// from the other side of a separation.
+    fn lacking(&self, position: &Cursor) -> Vec<(u64, Committed)> {
+        let lacking = self.ledger.after(position.responses, history_of(&position.context));
+        let reflects =
+            |(_, next): &(u64, Committed)| next.requests.min(self.replica.requests) >= position.requests;
+        if lacking.first().is_some_and(reflects) { lacking } else { Vec::new() }
+    }
+
+    /// Whether what is here goes on from this position: that of a client, or, if the client is behind, of the last response
+    /// that it lacks.
+    fn leads_here<S: ContentService<Context = C>>(
         &self,
         position: &Cursor,
-        lacking: &[Committed],
+        is_behind: bool,
         repeats_from: u64,
         scene: &Scene<'_, S>,
     ) -> bool {
         let (here, history) = (self.replica.requests, history_of(&position.context));
-        if let Some(next) = lacking.first() {
-            return next.requests.min(here) >= position.requests && next.follows_on(history);
-        }
-        if here < position.requests || history != self.replica.history {
+        let is_here = (position.responses, history) == (self.replica.responses, self.replica.history);
+        if !is_here || here < position.requests {
             return false;
+        }
+        if is_behind {
+            return true;
         }
         let after = self.replayed(&position.context, position.requests, here, scene);
         // Where nobody remembers, the client is right: it loses nothing if it sends again what it has not seen the effect of.

@@ -256,9 +256,7 @@ where
             && is_to_follow
             && let Some(base) = scene.read(&known.context, known.requests, known.responses)
         {
-            if here != there {
-                self.ledger.restart(base.responses);
-            }
+            self.ledger.go_to(base.responses);
             self.go_over_to(base, u64::MAX);
             self.catch_up(scene);
         }

@@ -3,14 +3,18 @@
 //! Where output commit is on, the place of a response in the total order of the session group is what makes it response
 //! number *n*: whatever a primary computed and could not commit, nobody has heard. Members keep the last responses, so
 //! that a new primary can send those that a client lacks, and never has to compute one of them again.
+//!
+//! There may be holes: where all who had a response are gone, the session goes on from its client's position, which knows
+//! more. And what is beside each other need not follow on each other: each side of a separation may have committed its
+//! own. Both is seen from the history that each response makes of the one before.
 
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use model::{Fence, GroupViewId, ProcessId};
 
 use crate::edition::{History, history_of};
-use crate::message::{Committed, Cursor};
+use crate::message::Committed;
 
 /// So many of the last responses are kept whatever their size.
 const KEPT_MIN: usize = 64;
@@ -37,24 +41,13 @@ pub(crate) struct Ledger {
     pub(crate) knows: bool,
     /// The number of the last committed response.
     last: u64,
-    /// The responses up to that one.
-    kept: VecDeque<Committed>,
+    /// Responses up to that one, by number.
+    kept: BTreeMap<u64, Committed>,
     bytes: usize,
-    /// How many of them came since others were asked.
-    fresh: usize,
+    /// Those after this number came since others were asked.
+    fresh_after: u64,
     /// Responses up to this number were committed, and had to make room.
-    forgotten: u64,
-}
-
-/// What there is after a client's position.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum After {
-    /// These responses; perhaps none.
-    Kept(Vec<Committed>),
-    /// Something that was committed and is not kept any more.
-    Forgotten,
-    /// Nobody knows: the members that had it are gone, or there was nothing.
-    Unknown,
+    pub(crate) forgotten: u64,
 }
 
 impl Ledger {
@@ -68,9 +61,9 @@ impl Ledger {
             strangers: BTreeSet::new(),
             knows: true,
             last: 0,
-            kept: VecDeque::new(),
+            kept: BTreeMap::new(),
             bytes: 0,
-            fresh: 0,
+            fresh_after: 0,
             forgotten: 0,
         }
     }
@@ -80,7 +73,7 @@ impl Ledger {
         self.asked_in = view;
         self.unheard.extend(members);
         self.strangers.extend(members);
-        self.fresh = 0;
+        self.fresh_after = self.last;
     }
 
     /// Nobody else is there: who is gone says nothing any more.
@@ -103,10 +96,10 @@ impl Ledger {
         }
     }
 
-    /// Whether what is kept is of no use to who goes on under this fence: there is nothing, or that reign began here, and
-    /// what was committed here is of one before.
+    /// Whether what is kept is of no use to who goes on under this fence: it does not lead to the present, or that reign
+    /// began here, and what was committed here is of one before.
     pub(crate) fn is_past(&self, fence: Fence) -> bool {
-        self.kept.is_empty() || (self.fence < fence && fence <= self.reign)
+        !self.kept.contains_key(&self.last) || (self.fence < fence && fence <= self.reign)
     }
 
     /// How much is kept.
@@ -114,113 +107,97 @@ impl Ledger {
         self.kept.len()
     }
 
-    /// The context went on, or back, to this response by other ways than a commit. What is kept is of use only if it
-    /// leads there.
-    pub(crate) fn align(&mut self, responses: u64) {
-        if self.last != responses {
-            self.restart(responses);
-        }
-    }
-
-    /// Nothing is kept: the context is one after this response, and perhaps not after the one that was kept by that
-    /// number.
-    pub(crate) fn restart(&mut self, last: u64) {
-        self.last = last;
-        self.kept.clear();
-        self.bytes = 0;
-        self.fresh = 0;
+    /// The session goes on from this response, which need not be kept, nor follow on what is. Nothing is kept of what comes
+    /// after it.
+    pub(crate) fn go_to(&mut self, last: u64) {
+        let after = self.kept.split_off(&last.saturating_add(1));
+        self.bytes -= after.values().map(Committed::size).sum::<usize>();
+        self.fresh_after = if last > self.last { last } else { self.fresh_after.min(last) };
         self.forgotten = self.forgotten.min(last);
+        self.last = last;
     }
 
     /// The history that ends with this response, if it is kept.
     pub(crate) fn history_after(&self, number: u64) -> Option<History> {
-        let from_the_end = usize::try_from(self.last.checked_sub(number)?).ok()?;
-        self.kept.iter().nth_back(from_the_end).map(|response| history_of(&response.context))
-    }
-
-    /// Nothing is kept of what comes after this response.
-    pub(crate) fn go_back(&mut self, last: u64) {
-        while self.last > last
-            && let Some(newest) = self.kept.pop_back()
-        {
-            self.last -= 1;
-            self.bytes -= newest.size();
-            self.fresh = self.fresh.saturating_sub(1);
-        }
+        self.kept.get(&number).map(|response| history_of(&response.context))
     }
 
     /// Responses from number `first` on are committed.
     pub(crate) fn append(&mut self, first: u64, responses: Vec<Committed>) {
-        if first != self.last.saturating_add(1) {
-            self.restart(first.saturating_sub(1));
-        }
+        self.go_to(first.saturating_sub(1));
         for response in responses {
             self.last = self.last.saturating_add(1);
-            self.bytes += response.size();
-            self.kept.push_back(response);
-            self.fresh += 1;
+            self.keep(self.last, response);
         }
+        self.make_room();
+    }
+
+    fn keep(&mut self, number: u64, response: Committed) {
+        self.bytes += response.size();
+        let replaced = self.kept.insert(number, response);
+        self.bytes -= replaced.as_ref().map_or(0, Committed::size);
+    }
+
+    fn make_room(&mut self) {
         let too_much = |ledger: &Ledger| {
             ledger.kept.len() > KEPT_MAX || (ledger.bytes > BYTES_MAX && ledger.kept.len() > KEPT_MIN)
         };
         while too_much(self) {
-            let Some(oldest) = self.kept.pop_front() else { break };
+            let Some((number, oldest)) = self.kept.pop_first() else { break };
             self.bytes -= oldest.size();
-            self.forgotten = self.last - self.kept.len() as u64;
+            self.forgotten = self.forgotten.max(number);
         }
     }
 
-    /// Takes what another member keeps up to response `last`. Returns what was committed here after that, as far as it
-    /// came since the others were asked, and is not what that member takes no more under the reign that it knows.
+    /// Takes what another member keeps up to response `last`, in place of what is kept here by the same numbers. Returns
+    /// what was committed here after that, as far as it came since the others were asked, and is not what that member
+    /// takes no more under the reign that it knows.
     pub(crate) fn adopt(
         &mut self,
         reign: Fence,
         last: u64,
-        kept: Vec<Committed>,
+        kept: Vec<(u64, Committed)>,
         forgotten: u64,
     ) -> Vec<Committed> {
-        let fresh_after = self.last - (self.fresh as u64).min(self.last);
-        let since = match self.after(last) {
-            _ if self.fence < reign || last < fresh_after => Vec::new(),
-            After::Kept(since) => since,
-            After::Forgotten | After::Unknown => Vec::new(),
-        };
-        self.restart(last.saturating_sub(kept.len() as u64));
-        self.forgotten = forgotten.min(self.last);
-        self.append(self.last.saturating_add(1), kept);
+        let is_since = reign <= self.fence && (self.fresh_after..=self.last).contains(&last);
+        let since: Vec<_> = (last.saturating_add(1)..=self.last)
+            .map_while(|number| self.kept.get(&number).filter(|_| is_since).cloned())
+            .collect();
+        self.go_to(last);
+        self.forgotten = self.forgotten.max(forgotten.min(last));
+        for (number, response) in kept.into_iter().filter(|(number, _)| *number <= last) {
+            self.keep(number, response);
+        }
+        self.make_room();
         since
     }
 
-    /// The committed responses after number `number`.
-    pub(crate) fn after(&self, number: u64) -> After {
-        let before = self.last - (self.kept.len() as u64).min(self.last);
-        if number < self.forgotten {
-            After::Forgotten
-        } else if number < before || number > self.last {
-            After::Unknown
-        } else {
-            let skip = usize::try_from(number - before).unwrap_or(usize::MAX);
-            After::Kept(self.kept.iter().skip(skip).cloned().collect())
+    /// What follows on this history after response `number`, each on the one before: all that is kept of it.
+    pub(crate) fn after(&self, number: u64, history: History) -> Vec<(u64, Committed)> {
+        let mut run = Vec::new();
+        let (mut number, mut history) = (number, history);
+        while let Some(next) = number.checked_add(1).and_then(|next| self.kept.get(&next))
+            && next.follows_on(history)
+        {
+            (number, history) = (number + 1, history_of(&next.context));
+            run.push((number, next.clone()));
         }
-    }
-
-    /// Whether a client's position is right after the last response, as it is here.
-    pub(crate) fn ends_at(&self, position: &Cursor) -> bool {
-        let is_there = |it: &Committed| history_of(&it.context) == history_of(&position.context);
-        self.last == position.responses && self.kept.back().is_some_and(is_there)
+        run
     }
 
     /// The newest responses that fit into so many bytes, and up to which number there are more that do not.
-    pub(crate) fn newest(&self, bytes_max: usize) -> (Vec<Committed>, u64) {
+    pub(crate) fn newest(&self, bytes_max: usize) -> (Vec<(u64, Committed)>, u64) {
         let mut bytes = 0;
-        let fits = |response: &&Committed| {
+        let fits = |(_, response): &(&u64, &Committed)| {
             bytes += response.size();
             bytes <= bytes_max
         };
         let count = self.kept.iter().rev().take_while(fits).count();
         let skip = self.kept.len() - count;
-        let forgotten = if skip > 0 { self.last - count as u64 } else { self.forgotten };
-        (self.kept.iter().skip(skip).cloned().collect(), forgotten)
+        let skipped = skip.checked_sub(1).and_then(|last| self.kept.keys().nth(last));
+        let kept =
+            self.kept.iter().skip(skip).map(|(number, response)| (*number, response.clone())).collect();
+        (kept, self.forgotten.max(skipped.copied().unwrap_or_default()))
     }
 }
 
@@ -229,70 +206,94 @@ mod tests {
     use super::*;
     use bytes::Bytes;
 
-    fn response(number: u64, bytes: usize) -> Committed {
+    use crate::edition::{Edition, Head, encode_committed};
+
+    /// A response that follows on this history.
+    fn after(history: History, number: u64, bytes: usize) -> Committed {
         let payload = Bytes::from(alloc::vec![number as u8; bytes]);
-        Committed { requests: number, context: Bytes::new(), payload, last: false }
+        let before = Head { edition: Edition::ONLY, history };
+        let context = encode_committed(before, &number, number, &payload);
+        Committed { requests: number, context, payload, last: false }
+    }
+
+    /// Responses that follow on each other, and on nothing.
+    fn chain(numbers: core::ops::RangeInclusive<u64>, bytes: usize) -> Vec<Committed> {
+        let mut history = History::NONE;
+        let next = |number| {
+            let response = after(history, number, bytes);
+            history = history_of(&response.context);
+            response
+        };
+        numbers.map(next).collect()
     }
 
     fn ledger(numbers: core::ops::RangeInclusive<u64>, bytes: usize) -> Ledger {
         let mut ledger = Ledger::new();
-        for number in numbers {
-            ledger.append(number, Vec::from([response(number, bytes)]));
+        for (number, response) in numbers.clone().zip(chain(numbers, bytes)) {
+            ledger.append(number, Vec::from([response]));
         }
         ledger
     }
 
-    fn numbers(after: After) -> Option<Vec<u64>> {
-        match after {
-            After::Kept(responses) => Some(responses.iter().map(|response| response.requests).collect()),
-            After::Forgotten | After::Unknown => None,
-        }
+    /// The numbers of what is kept after a response that is kept.
+    fn follow(ledger: &Ledger, number: u64) -> Vec<u64> {
+        let history = ledger.history_after(number).unwrap_or(History::NONE);
+        ledger.after(number, history).into_iter().map(|(number, _)| number).collect()
     }
 
     #[test]
     fn what_follows_a_position_is_kept() {
-        let ledger = ledger(3..=6, 1);
-        assert_eq!(numbers(ledger.after(2)), Some(Vec::from([3, 4, 5, 6])));
-        assert_eq!(numbers(ledger.after(5)), Some(Vec::from([6])));
-        assert_eq!(numbers(ledger.after(6)), Some(Vec::new()));
-        assert_eq!((ledger.after(1), ledger.after(7)), (After::Unknown, After::Unknown));
+        let mut ledger = ledger(3..=6, 1);
+        assert_eq!((follow(&ledger, 2), follow(&ledger, 5)), (Vec::from([3, 4, 5, 6]), Vec::from([6])));
+        assert_eq!([follow(&ledger, 6), follow(&ledger, 1), follow(&ledger, 7)], [[]; 3]);
+        assert_eq!(follow(&ledger, u64::MAX), []);
+        ledger.go_to(4);
+        assert_eq!((follow(&ledger, 2), ledger.len()), (Vec::from([3, 4]), 2));
     }
 
     #[test]
-    fn a_response_that_does_not_follow_begins_anew() {
-        let mut ledger = ledger(1..=6, 1);
-        ledger.append(4, Vec::from([response(40, 1)]));
-        assert_eq!(numbers(ledger.after(3)), Some(Vec::from([40])));
-        ledger.append(9, Vec::from([response(9, 1)]));
-        assert_eq!((ledger.after(4), numbers(ledger.after(8))), (After::Unknown, Some(Vec::from([9]))));
-        ledger.align(9);
-        assert_eq!(numbers(ledger.after(8)), Some(Vec::from([9])));
-        ledger.align(8);
-        assert_eq!(numbers(ledger.after(8)), Some(Vec::new()));
+    fn what_comes_before_a_hole_is_kept_and_leads_to_it() {
+        let mut ledger = ledger(1..=3, 1);
+        ledger.append(5, Vec::from([after(History::NONE, 5, 1)]));
+        assert_eq!((follow(&ledger, 0), follow(&ledger, 4)), (Vec::from([1, 2, 3]), Vec::from([5])));
+        // Beside each other, and not of one history.
+        ledger.append(3, Vec::from([after(History::NONE, 3, 2)]));
+        assert_eq!((follow(&ledger, 0), ledger.after(2, History::NONE).len()), (Vec::from([1, 2]), 1));
     }
 
     #[test]
     fn what_is_kept_is_bounded_and_what_had_to_go_is_known() {
         let small = ledger(1..=2000, 1);
-        assert_eq!(numbers(small.after(2000 - KEPT_MAX as u64)).map(|kept| kept.len()), Some(KEPT_MAX));
-        assert_eq!(small.after(2000 - KEPT_MAX as u64 - 1), After::Forgotten);
+        assert_eq!((small.len(), small.forgotten), (KEPT_MAX, 2000 - KEPT_MAX as u64));
         let large = ledger(1..=100, BYTES_MAX);
-        assert_eq!(numbers(large.after(100 - KEPT_MIN as u64)).map(|kept| kept.len()), Some(KEPT_MIN));
-        assert_eq!(large.after(1), After::Forgotten);
+        assert_eq!((large.len(), large.forgotten), (KEPT_MIN, 100 - KEPT_MIN as u64));
         let (newest, forgotten) = large.newest(3 * (BYTES_MAX + 1024));
         assert_eq!((newest.len(), forgotten), (3, 97));
     }
 
     #[test]
     fn what_another_member_keeps_goes_before_what_came_since() {
-        let mut mine = ledger(5..=6, 1);
+        let all = chain(1..=6, 1);
+        let mut mine = Ledger::new();
+        mine.append(5, all[4..].to_vec());
         let (kept, forgotten) = ledger(1..=5, 1).newest(usize::MAX);
         let since = mine.adopt(Fence::NONE, 5, kept, forgotten);
-        assert_eq!(since, [response(6, 1)]);
+        assert_eq!(since, [all[5].clone()]);
         mine.append(6, since);
-        assert_eq!(numbers(mine.after(0)), Some(Vec::from([1, 2, 3, 4, 5, 6])));
-        let mut behind = ledger(1..=2, 1);
-        assert_eq!(behind.adopt(Fence::NONE, 9, Vec::from([response(9, 1)]), 8), []);
-        assert_eq!((numbers(behind.after(8)), behind.after(2)), (Some(Vec::from([9])), After::Forgotten));
+        assert_eq!(follow(&mine, 0), [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn what_is_told_with_a_hole_fills_none_and_makes_none() {
+        let mut mine = ledger(1..=4, 1);
+        let told = ledger(1..=3, 1).newest(usize::MAX).0;
+        let told =
+            told.into_iter().chain([(9, after(History::NONE, 9, 1)), (11, after(History::NONE, 11, 1))]);
+        assert_eq!(mine.adopt(Fence::NONE, 9, told.collect(), 0), []);
+        assert_eq!((follow(&mine, 0), follow(&mine, 8)), (Vec::from([1, 2, 3, 4]), Vec::from([9])));
+        assert!(follow(&mine, 10).is_empty(), "it is after what its teller has");
+        let (kept, _) = ledger(40..=50, 1).newest(usize::MAX);
+        mine.adopt(Fence::NONE, 50, kept, 39);
+        assert_eq!((mine.forgotten, follow(&mine, 39).len()), (39, 11));
     }
 }

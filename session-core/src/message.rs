@@ -351,6 +351,11 @@ impl Committed {
         response_bytes(&self.payload, &self.context)
     }
 
+    /// A client's position right after it, by its number.
+    pub(crate) fn cursor(&self, responses: u64) -> Cursor {
+        Cursor { responses, requests: self.requests, context: self.context.clone() }
+    }
+
     /// Whether it was committed to a session with this history.
     pub(crate) fn follows_on(&self, history: History) -> bool {
         split(&self.context).is_some_and(|(head, context)| {
@@ -373,8 +378,9 @@ pub struct Standing {
     pub fence: Fence,
     /// Its context.
     pub cursor: Cursor,
-    /// The last committed responses, up to the cursor's.
-    pub kept: Vec<Committed>,
+    /// The last committed responses with their numbers, up to the cursor's. Some may be missing, and not all of them need
+    /// follow on each other.
+    pub kept: Vec<(u64, Committed)>,
     /// Responses up to this number were committed, and are not among them for want of room.
     pub forgotten: u64,
     /// The last requests that were delivered.

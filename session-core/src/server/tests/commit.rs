@@ -224,7 +224,7 @@ fn standing(fence: Fence, numbers: &[u32]) -> SessionMessage {
         reign: fence,
         fence,
         cursor: having(numbers),
-        kept: history(numbers),
+        kept: (1..).zip(history(numbers)).collect(),
         forgotten: 0,
         requests: Vec::new(),
     })
@@ -483,6 +483,22 @@ fn a_client_that_is_right_may_go_back_to_what_was_committed_before() {
 }
 
 #[test]
+fn a_client_that_goes_back_beyond_what_is_lost_is_told_what_is_not() {
+    let mut cluster = playing();
+    cluster.grant("a", 1, Resume::Beginning, 3);
+    // Nobody but its client has the fourth response.
+    let sent = taken_over_by_b(&mut cluster, Resume::After(having(&[1, 2, 3, 4])), 1);
+    assert_eq!(sent, ["b: start 2 after 4/0", "b: response 5 is 14"]);
+    let sent = cluster.grant("b", 3, Resume::After(having(&[1])), 4);
+    assert_eq!(sent[..3], ["b: start 3 after 1/0", "b: response 2 is 2", "b: response 3 is 3"]);
+    assert_eq!(
+        sent[3..],
+        ["b: response 4 is 13", "b: response 5 is 23"],
+        "what comes after that is lost with it"
+    );
+}
+
+#[test]
 fn who_goes_over_to_what_another_has_computes_from_that_and_not_from_where_it_was() {
     let mut cluster = playing();
     cluster.grant("a", 1, Resume::Beginning, 1);
@@ -515,7 +531,7 @@ fn a_backup_that_is_told_of_a_request_that_it_missed_still_has_what_was_committe
 }
 
 #[test]
-fn a_backup_that_is_told_of_another_history_forgets_what_was_committed_in_its_own() {
+fn a_backup_that_is_told_of_another_history_keeps_its_own_for_who_comes_from_there() {
     let mut cluster = playing();
     for (name, stream, resume) in
         [("b", 2, Resume::Beginning), ("a", 3, Resume::After(having_asked(&C, 1, 103)))]
@@ -533,6 +549,7 @@ fn a_backup_that_is_told_of_another_history_forgets_what_was_committed_in_its_ow
     tell_in_session(&mut cluster, "a", "g", &request);
     cluster.wait(PERIOD);
     assert_eq!((cluster.status("b").responses, cluster.status("b").requests), (3, 2), "it was propagated");
-    let sent = taken_over_by_b(&mut cluster, Resume::Beginning, 1);
-    assert_eq!(sent, ["b: start 2, 2 lost", "b: response 1 is 10"], "and not 510");
+    let sent = taken_over_by_b(&mut cluster, Resume::Beginning, 4);
+    assert_eq!(sent[..2], ["b: start 2, 1 lost", "b: response 1 is 510"]);
+    assert_eq!(sent[3..], ["b: response 3 is 530", "b: response 4 is 540"], "and not 104");
 }

@@ -132,7 +132,7 @@ fn corrupted_session_messages_are_refused_or_read_back() {
     };
     let fence = Fence::NONE;
     let cursor = Cursor { responses: 9, requests: 3, context: Bytes::from_static(b"context") };
-    let (kept, operation) = (vec![response.clone()], Bytes::from_static(b"operation"));
+    let (kept, operation) = (vec![(1, response.clone())], Bytes::from_static(b"operation"));
     let requests = vec![Remembered { number: 3, operation, outcome: Some(Ok(())) }];
     let standing =
         Standing { answers: None, knows: true, reign: fence, fence, cursor, kept, forgotten: 1, requests };
