@@ -87,6 +87,7 @@ fn servers_that_were_started_again_do_not_vote_before_they_were_given_the_state(
     }
     // Two at once have forgotten it, and it waits for an operator.
     (1..3).for_each(|n| world.crash(Node::Server(n)));
+    world.expect(|world| !world.may_serve(player, 0));
     (1..3).for_each(|n| world.restart(Node::Server(n)));
     world.pass(ms(500));
     assert!((0..3).all(|n| !world.may_serve(player, n)));
