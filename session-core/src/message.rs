@@ -146,7 +146,8 @@ pub enum ContentMessage {
         secret: Secret,
         /// Who asks.
         gateway: GatewayId,
-        /// The greatest fence that it has seen. A session whose copies with that fence are lost needs one above it.
+        /// The greatest fence that it has seen. A session whose copies with that fence are lost needs one above it, and has
+        /// its client here.
         fence: Fence,
     },
     /// A gateway was told that nobody knows this session, and brings a cursor of it that this cluster sealed. Where the

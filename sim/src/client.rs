@@ -148,8 +148,6 @@ pub struct Client {
     remembered: VecDeque<(Resume, Checkpoint)>,
     /// Since when the client is told again and again that nobody knows the session, and when it was told last.
     unknown: Option<(Time, Time)>,
-    /// It was told that it is elsewhere, where it never was since it attached: those who say so have not heard of that.
-    overlooked: bool,
     last_attached: Time,
     /// The requests by number, from 1.
     requests: Vec<Sent>,
@@ -183,7 +181,6 @@ impl Client {
             oracle: Oracle::default(),
             remembered: VecDeque::new(),
             unknown: None,
-            overlooked: false,
             last_attached: Time::ZERO,
             requests: Vec::new(),
             resend: false,
@@ -412,7 +409,6 @@ impl Client {
         self.requests.clear();
         self.submissions.clear();
         self.unknown = None;
-        self.overlooked = false;
         self.finish = None;
         self.wants = Wants::Nothing;
         self.phase = if self.winding_down { Phase::Done } else { Phase::Idle };
@@ -456,7 +452,6 @@ impl Client {
         self.phase = Phase::Attached(attachment);
         self.bytes = 0;
         self.unknown = None;
-        self.overlooked = false;
         self.last_response = None;
         self.reopen_unreflected();
         self.submit_open(scene);
@@ -525,7 +520,7 @@ impl Client {
                 return;
             }
             // Those who served it have forgotten it, and for those who have not heard of its client since, it was over.
-            Failure::Ended if self.unknown.is_some() || self.overlooked => {
+            Failure::Ended if self.unknown.is_some() => {
                 self.give_up_the_lost(scene);
                 return;
             }
@@ -538,8 +533,7 @@ impl Client {
                     return;
                 }
             }
-            Failure::Displaced => self.overlooked = true,
-            Failure::NoReplica | Failure::TooManySessions { .. } => {}
+            Failure::NoReplica | Failure::Displaced | Failure::TooManySessions { .. } => {}
             failure => {
                 scene.complain(|| format!("is told {failure:?} after {away_for:?} away"));
                 self.forget();

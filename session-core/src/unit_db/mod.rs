@@ -369,11 +369,8 @@ impl Database {
     }
 
     fn inquire(&mut self, id: SessionId, secret: Secret, gateway: GatewayId, fence: Fence) -> Vec<Effect> {
-        match self.known_at(id, secret, &gateway) {
-            Err(reason) => Vec::from([Effect::Refused { session: id, gateway, reason }]),
-            Ok(session) if session.fence < fence => self.outrank(id, fence),
-            Ok(_) => Vec::from([Effect::Missed(id)]),
-        }
+        let known = self.known_at(id, secret, gateway, fence);
+        known.map_or_else(|effects| effects, |_| Vec::from([Effect::Missed(id)]))
     }
 
     /// Why nobody can attach to a session that is not here.
@@ -385,31 +382,41 @@ impl Database {
         }
     }
 
-    /// The session, if its client is at this gateway.
+    /// The session, if its client is at this gateway, which has seen no fence above the session's; if not, what comes of
+    /// that.
     fn known_at(
-        &self,
+        &mut self,
         id: SessionId,
         secret: Secret,
-        gateway: &GatewayId,
-    ) -> Result<&Session, AttachRefusal> {
-        match self.sessions.get(&id) {
-            None => Err(self.why_not(id)),
-            Some(session) if session.secret != secret => Err(AttachRefusal::WrongSecret),
-            Some(session) if session.gateway != *gateway => Err(AttachRefusal::Elsewhere),
-            Some(session) => Ok(session),
+        gateway: GatewayId,
+        fence: Fence,
+    ) -> Result<&Session, Vec<Effect>> {
+        let is_outranked = |known: &Session| known.secret == secret && known.fence < fence;
+        if self.sessions.get(&id).is_some_and(is_outranked) {
+            return Err(self.outrank(id, secret, gateway, fence));
         }
+        let reason = match self.sessions.get(&id) {
+            None => self.why_not(id),
+            Some(session) if session.secret != secret => AttachRefusal::WrongSecret,
+            Some(session) if session.gateway != gateway => AttachRefusal::Elsewhere,
+            Some(session) => return Ok(session),
+        };
+        Err(Vec::from([Effect::Refused { session: id, gateway, reason }]))
     }
 
     /// The copies of a session whose primary had `fence` are lost, and its gateway takes nobody below that. In a later
-    /// view the session gets a fence above it; an earlier view is one that the others have left behind.
-    fn outrank(&mut self, id: SessionId, fence: Fence) -> Vec<Effect> {
+    /// view the session gets a fence above it; an earlier view is one that the others have left behind. Nobody is left who
+    /// would know, but the gateway, where the client went last.
+    fn outrank(&mut self, id: SessionId, secret: Secret, gateway: GatewayId, fence: Fence) -> Vec<Effect> {
         if self.view <= fence.view() {
             return Vec::new();
         }
+        let is_elsewhere = self.sessions.get(&id).is_some_and(|session| session.gateway != gateway);
+        let attached = if is_elsewhere { self.attach(id, secret, gateway) } else { Vec::new() };
         let (mut assignment, sessions) = self.assignment();
         let Some(session) = sessions.get_mut(&id) else { return Vec::new() };
         assignment.refence(session);
-        Vec::from([Effect::Assigned(id)])
+        attached.into_iter().chain([Effect::Assigned(id)]).collect()
     }
 
     /// Takes an update from the primary, or from the one before it if nothing newer is known. If the client turns out to be

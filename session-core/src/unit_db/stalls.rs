@@ -67,9 +67,8 @@ impl Database {
         gateway: GatewayId,
         fence: Fence,
     ) -> Vec<Effect> {
-        let known = match self.known_at(id, secret, &gateway) {
-            Err(reason) => return Vec::from([Effect::Refused { session: id, gateway, reason }]),
-            Ok(known) if known.fence < fence => return self.outrank(id, fence),
+        let known = match self.known_at(id, secret, gateway, fence) {
+            Err(effects) => return effects,
             Ok(known) => known,
         };
         let (newest, stalls) = (known.fence, known.stalls);

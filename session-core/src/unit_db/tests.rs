@@ -424,6 +424,24 @@ fn a_gateway_that_saw_a_greater_fence_gets_one_above_it_once_all_agree() {
     assert!(group.session(1).fence > lost);
 }
 
+#[test]
+fn a_gateway_that_saw_a_greater_fence_has_the_client() {
+    let mut group = Group::running(&["a", "b"]);
+    group.start(1);
+    let (session, secret) = (SessionId::new(1), Secret::new(1));
+    let inquire = |fence| ContentMessage::Inquire { session, secret, gateway: gateway("other"), fence };
+    let elsewhere = AttachRefusal::Elsewhere;
+    let refused = Effect::Refused { session, gateway: gateway("other"), reason: elsewhere };
+    assert_eq!(group.say("other", inquire(group.session(1).fence)), [refused]);
+    // The client went there on the other side of a separation, whose servers are gone.
+    let lost = Fence::new(view(5, &[], &[]).id, 9);
+    group.view(6, &["a", "b"], &["a", "b"]);
+    let before = gateway("g");
+    let effects = [Effect::Attached { session, before }, Effect::Assigned(session)];
+    assert_eq!(group.say("other", inquire(lost)), effects);
+    assert_eq!(group.session(1).gateway, gateway("other"));
+}
+
 /// What becomes of order 7 of this server.
 fn answer(effect: &Effect, by: &str) -> Option<Result<Relocation, OrderRefusal>> {
     let Effect::Ordered { by: from, ticket: 7, outcome } = effect else { return None };
