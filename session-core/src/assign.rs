@@ -4,6 +4,7 @@
 //! Sessions are visited in the order of their ids, and every tie is broken by a fingerprint of (session, server), so
 //! that different sessions break it differently.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
@@ -24,12 +25,9 @@ struct Load {
 
 impl Loads {
     /// The loads that `sessions` put on `members`.
-    pub(crate) fn of<'a>(
-        members: &BTreeSet<ProcessId>,
-        sessions: impl Iterator<Item = &'a Session>,
-    ) -> Loads {
+    pub(crate) fn of(members: &BTreeSet<ProcessId>, sessions: &BTreeMap<SessionId, Box<Session>>) -> Loads {
         let mut loads = Loads(members.iter().map(|member| (*member, Load::default())).collect());
-        for session in sessions {
+        for session in sessions.values() {
             loads.add(session);
         }
         loads
@@ -199,7 +197,7 @@ impl Assignment<'_> {
     /// [FK:balance]. Those that an operator put somewhere stay there. Returns which are moved.
     pub(crate) fn balance(
         &mut self,
-        sessions: &mut BTreeMap<SessionId, Session>,
+        sessions: &mut BTreeMap<SessionId, Box<Session>>,
         moves_max: usize,
     ) -> Vec<SessionId> {
         let mut moved = Vec::new();
@@ -219,7 +217,7 @@ impl Assignment<'_> {
     /// The session to move: one whose backup is the target already, if there is one.
     fn candidate<'b>(
         &self,
-        sessions: &'b mut BTreeMap<SessionId, Session>,
+        sessions: &'b mut BTreeMap<SessionId, Box<Session>>,
         from: ProcessId,
         to: ProcessId,
     ) -> Option<(SessionId, &'b mut Session)> {
@@ -331,7 +329,7 @@ mod tests {
 
     /// Sessions of one unit, and the fences given out.
     struct Sessions {
-        all: BTreeMap<SessionId, Session>,
+        all: BTreeMap<SessionId, Box<Session>>,
         fences: u64,
         backups: u8,
         intents: Intents,
@@ -340,7 +338,7 @@ mod tests {
     impl Sessions {
         fn new(count: u128, backups: u8) -> Sessions {
             Sessions {
-                all: (1..=count).map(|id| (SessionId::new(id), session())).collect(),
+                all: (1..=count).map(|id| (SessionId::new(id), Box::new(session()))).collect(),
                 fences: 0,
                 backups,
                 intents: Intents::default(),
@@ -349,7 +347,7 @@ mod tests {
 
         /// Assigns all of them among `members`, and then moves up to `moves_max`.
         fn assign(&mut self, members: &BTreeSet<ProcessId>, moves_max: usize) -> &mut Sessions {
-            let mut loads = Loads::of(members, self.all.values());
+            let mut loads = Loads::of(members, &self.all);
             let policy = Policy { backups: self.backups, ..Policy::default() };
             let mut assignment = Assignment {
                 members,
@@ -364,7 +362,7 @@ mod tests {
                 assignment.assign(*id, session);
             }
             assignment.balance(&mut self.all, moves_max);
-            assert_eq!(loads, Loads::of(members, self.all.values()), "loads are what the sessions say");
+            assert_eq!(loads, Loads::of(members, &self.all), "loads are what the sessions say");
             self
         }
 
@@ -404,7 +402,7 @@ mod tests {
         let members = servers(&["a", "b", "c"]);
         let firsts = (1..=20).map(|id| {
             let mut alone = session();
-            let mut loads = Loads::of(&members, core::iter::empty());
+            let mut loads = Loads::of(&members, &BTreeMap::new());
             let policy = Policy { backups: 0, ..Policy::default() };
             let (view, fences) = (GroupViewId::NONE, &mut 0);
             let (holdings, loads) = (&holdings(&members), &mut loads);

@@ -27,7 +27,7 @@ pub struct Share {
     intents: Vec<(ProcessId, Intent)>,
     fences: u64,
     buried: u64,
-    sessions: Vec<(SessionId, Session)>,
+    sessions: Vec<(SessionId, Box<Session>)>,
     tombs: Vec<(SessionId, Tomb)>,
     /// The next piece of the shared state.
     shared: Bytes,
@@ -60,7 +60,7 @@ impl Database {
         self.share(self.sessions.clone().into_iter().collect(), self.entombed())
     }
 
-    fn share(&self, sessions: Vec<(SessionId, Session)>, tombs: Vec<(SessionId, Tomb)>) -> Share {
+    fn share(&self, sessions: Vec<(SessionId, Box<Session>)>, tombs: Vec<(SessionId, Tomb)>) -> Share {
         let Database { policy, edition, changes, fences, buried, .. } = *self;
         let holdings = self.holdings.told(self.synced.intersection(&self.members));
         let intents = self.intents.told(self.synced.intersection(&self.members));
@@ -141,11 +141,11 @@ impl Database {
 
     /// What the exchange changed, for a server that held the database `before`: who serves, where the client is, and
     /// what is known of the context.
-    fn differences(&self, before: &BTreeMap<SessionId, Session>) -> Vec<Effect> {
+    fn differences(&self, before: &BTreeMap<SessionId, Box<Session>>) -> Vec<Effect> {
         let mut effects = Vec::new();
         for (id, last) in before {
             if !self.sessions.contains_key(id) {
-                effects.push(Effect::Ended { session: *id, last: Box::new(last.clone()) });
+                effects.push(Effect::Ended { session: *id, last: last.clone() });
             }
         }
         for (id, session) in &self.sessions {
@@ -169,7 +169,7 @@ impl Database {
     /// the service makes of the contexts if several sides served. Returns the sessions whose copies disagree on who may
     /// serve.
     fn merge(&mut self, shares: Vec<Share>, contexts: &dyn Contexts) -> BTreeSet<SessionId> {
-        let (mut sessions, mut disputed) = (BTreeMap::<SessionId, Session>::new(), BTreeSet::new());
+        let (mut sessions, mut disputed) = (BTreeMap::<SessionId, Box<Session>>::new(), BTreeSet::new());
         let mut merged = BTreeMap::<SessionId, Bytes>::new();
         self.merge_settings(&shares);
         self.tombs.clear();

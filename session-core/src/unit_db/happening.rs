@@ -1,6 +1,7 @@
 //! What happens to sessions, and why, for operators. No transition depends on it, and none of it is exchanged: each server
 //! tells what it saw, in the words of those who were there.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
@@ -150,7 +151,7 @@ impl Database {
     /// and some `moved` for balance.
     pub(super) fn tell_differences(
         &mut self,
-        before: &BTreeMap<SessionId, Session>,
+        before: &BTreeMap<SessionId, Box<Session>>,
         disputed: &BTreeSet<SessionId>,
         moved: &[SessionId],
     ) {

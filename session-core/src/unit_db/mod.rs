@@ -121,7 +121,7 @@ pub struct Database {
     fences: u64,
     /// How many sessions have ended.
     buried: u64,
-    sessions: BTreeMap<SessionId, Session>,
+    sessions: BTreeMap<SessionId, Box<Session>>,
     tombs: BTreeMap<SessionId, Tomb>,
     view: GroupViewId,
     members: BTreeSet<ProcessId>,
@@ -177,7 +177,7 @@ impl Database {
     }
 
     /// The sessions, by id.
-    pub fn sessions(&self) -> &BTreeMap<SessionId, Session> {
+    pub fn sessions(&self) -> &BTreeMap<SessionId, Box<Session>> {
         &self.sessions
     }
 
@@ -339,7 +339,7 @@ impl Database {
             requests: 0,
             responses: 0,
         };
-        self.sessions.insert(id, session);
+        self.sessions.insert(id, Box::new(session));
         Vec::new()
     }
 
@@ -392,7 +392,7 @@ impl Database {
         fence: Fence,
     ) -> Result<&Session, Vec<Effect>> {
         let is_outranked = |known: &Session| known.secret == secret && known.fence < fence;
-        if self.sessions.get(&id).is_some_and(is_outranked) {
+        if self.sessions.get(&id).is_some_and(|known| is_outranked(known)) {
             return Err(self.outrank(id, secret, gateway, fence));
         }
         let reason = match self.sessions.get(&id) {
@@ -492,7 +492,7 @@ impl Database {
         self.buried += 1;
         self.tombs.insert(id, Tomb { order: self.buried, requests: last.requests, expired_at, failed });
         self.trim_tombs();
-        Some(Effect::Ended { session: id, last: Box::new(last) })
+        Some(Effect::Ended { session: id, last })
     }
 
     fn trim_tombs(&mut self) {
@@ -503,7 +503,7 @@ impl Database {
         }
     }
 
-    fn assignment(&mut self) -> (Assignment<'_>, &mut BTreeMap<SessionId, Session>) {
+    fn assignment(&mut self) -> (Assignment<'_>, &mut BTreeMap<SessionId, Box<Session>>) {
         let assignment = Assignment {
             members: &self.members,
             holdings: &self.holdings,
@@ -528,7 +528,7 @@ impl Database {
     /// Assigns every session anew among the members. Sessions in `disputed` get a new fence in any case. Returns those
     /// that are different, with who had which part in them.
     fn redistribute(&mut self, disputed: &BTreeSet<SessionId>) -> Vec<(SessionId, Cast)> {
-        self.loads = Loads::of(&self.members, self.sessions.values());
+        self.loads = Loads::of(&self.members, &self.sessions);
         let (mut assignment, sessions) = self.assignment();
         let mut changed = Vec::new();
         for (id, session) in sessions.iter_mut() {

@@ -7,7 +7,7 @@ use model::{GroupName, Machine, Name, SessionId, Terms, Time, UnitId};
 use session_core::message::{ContentMessage, GatewayId, ToGateway, decode};
 use session_core::names::Purpose;
 use session_core::server::{Input, Output};
-use session_core::{Database, Intent, OrderRefusal, Ordered, Params, PolicyChange, Server, Session};
+use session_core::{Database, Intent, OrderRefusal, Ordered, Params, PolicyChange, Server};
 
 use crate::happens::Happens;
 use crate::hosts::Manners;
@@ -154,7 +154,7 @@ impl ServerHost {
     fn is_passed_over(&self, unit: &UnitId, session: SessionId) -> bool {
         let database = self.machine.databases().find(|(held, _)| *held == unit).map(|(_, database)| database);
         database.is_some_and(|database| {
-            let edition = database.sessions().get(&session).and_then(Session::edition);
+            let edition = database.sessions().get(&session).and_then(|known| known.edition());
             let mut others = database.members().iter().filter(|it| Some(**it) != self.machine.me());
             let takes =
                 |it| database.intent(it) == Intent::Open && edition.is_some_and(|on| database.has(it, on));
