@@ -107,7 +107,7 @@ where
             if self.fence < fence {
                 self.pipeline.reset();
             }
-            let since = self.ledger.adopt(reign, cursor.responses, kept, forgotten);
+            let since = self.ledger.adopt((cursor.responses, base.history), kept, forgotten);
             let since_under = if since.is_empty() { fence } else { self.ledger.fence };
             self.replica.remember(requests, scene.limits);
             self.go_over_to(base, cursor.requests.saturating_add(1));

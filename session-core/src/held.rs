@@ -246,11 +246,8 @@ where
             Serving::Streaming { .. } => false,
         };
         let own = self.role == Role::Primary && known.version.fence == self.fence;
-        // What is propagated was committed before: only who was not there has less. Who keeps what was committed here does
-        // not drop it for what came about elsewhere: nobody else may be left who could tell it to a client.
-        let (here, there) = ((self.replica.responses, self.replica.history), known.history());
-        let is_past = here == there || self.ledger.is_past(known.version.fence);
-        let is_to_follow = scene.commit.is_none() || (self.is_behind(known) && is_past);
+        // What is propagated was committed before: only who was not there has less.
+        let is_to_follow = scene.commit.is_none() || self.is_behind(known);
         if undecided
             && !own
             && is_to_follow

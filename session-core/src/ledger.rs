@@ -44,8 +44,6 @@ pub(crate) struct Ledger {
     /// Responses up to that one, by number.
     kept: BTreeMap<u64, Committed>,
     bytes: usize,
-    /// Those after this number came since others were asked.
-    fresh_after: u64,
     /// Responses up to this number were committed, and had to make room.
     pub(crate) forgotten: u64,
 }
@@ -63,7 +61,6 @@ impl Ledger {
             last: 0,
             kept: BTreeMap::new(),
             bytes: 0,
-            fresh_after: 0,
             forgotten: 0,
         }
     }
@@ -73,7 +70,6 @@ impl Ledger {
         self.asked_in = view;
         self.unheard.extend(members);
         self.strangers.extend(members);
-        self.fresh_after = self.last;
     }
 
     /// Nobody else is there: who is gone says nothing any more.
@@ -96,12 +92,6 @@ impl Ledger {
         }
     }
 
-    /// Whether what is kept is of no use to who goes on under this fence: it does not lead to the present, or that reign
-    /// began here, and what was committed here is of one before.
-    pub(crate) fn is_past(&self, fence: Fence) -> bool {
-        !self.kept.contains_key(&self.last) || (self.fence < fence && fence <= self.reign)
-    }
-
     /// How much is kept.
     pub(crate) fn len(&self) -> usize {
         self.kept.len()
@@ -112,7 +102,6 @@ impl Ledger {
     pub(crate) fn go_to(&mut self, last: u64) {
         let after = self.kept.split_off(&last.saturating_add(1));
         self.bytes -= after.values().map(Committed::size).sum::<usize>();
-        self.fresh_after = if last > self.last { last } else { self.fresh_after.min(last) };
         self.forgotten = self.forgotten.min(last);
         self.last = last;
     }
@@ -150,19 +139,14 @@ impl Ledger {
     }
 
     /// Takes what another member keeps up to response `last`, in place of what is kept here by the same numbers. Returns
-    /// what was committed here after that, as far as it came since the others were asked, and is not what that member
-    /// takes no more under the reign that it knows.
+    /// what follows on that member's history and was committed here alone.
     pub(crate) fn adopt(
         &mut self,
-        reign: Fence,
-        last: u64,
+        (last, history): (u64, History),
         kept: Vec<(u64, Committed)>,
         forgotten: u64,
     ) -> Vec<Committed> {
-        let is_since = reign <= self.fence && (self.fresh_after..=self.last).contains(&last);
-        let since: Vec<_> = (last.saturating_add(1)..=self.last)
-            .map_while(|number| self.kept.get(&number).filter(|_| is_since).cloned())
-            .collect();
+        let since = self.after(last, history).into_iter().map(|(_, response)| response).collect();
         self.go_to(last);
         self.forgotten = self.forgotten.max(forgotten.min(last));
         for (number, response) in kept.into_iter().filter(|(number, _)| *number <= last) {
@@ -277,7 +261,8 @@ mod tests {
         let mut mine = Ledger::new();
         mine.append(5, all[4..].to_vec());
         let (kept, forgotten) = ledger(1..=5, 1).newest(usize::MAX);
-        let since = mine.adopt(Fence::NONE, 5, kept, forgotten);
+        let there = (5, history_of(&all[4].context));
+        let since = mine.adopt(there, kept, forgotten);
         assert_eq!(since, [all[5].clone()]);
         mine.append(6, since);
         assert_eq!(follow(&mine, 0), [1, 2, 3, 4, 5, 6]);
@@ -289,11 +274,11 @@ mod tests {
         let told = ledger(1..=3, 1).newest(usize::MAX).0;
         let told =
             told.into_iter().chain([(9, after(History::NONE, 9, 1)), (11, after(History::NONE, 11, 1))]);
-        assert_eq!(mine.adopt(Fence::NONE, 9, told.collect(), 0), []);
+        assert_eq!(mine.adopt((9, History::NONE), told.collect(), 0), []);
         assert_eq!((follow(&mine, 0), follow(&mine, 8)), (Vec::from([1, 2, 3, 4]), Vec::from([9])));
         assert!(follow(&mine, 10).is_empty(), "it is after what its teller has");
         let (kept, _) = ledger(40..=50, 1).newest(usize::MAX);
-        mine.adopt(Fence::NONE, 50, kept, 39);
+        mine.adopt((50, History::NONE), kept, 39);
         assert_eq!((mine.forgotten, follow(&mine, 39).len()), (39, 11));
     }
 }
