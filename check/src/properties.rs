@@ -43,8 +43,23 @@
 //! | liveness: what is sent in the last view is delivered | `final_delivery` | yes | yes |
 //! | liveness: nobody is left blocked | `unblocked` | | yes |
 //!
-//! Of sessions: `one_primary`, `request_once`, `response_once`, `response_integrity`, `acknowledged_requests`,
-//! `answered_requests`, `carried_once`, `database_agreement`, `few_moves`.
+//! Of sessions, first the invariants of the framework:
+//!
+//! | property | file |
+//! | --- | --- |
+//! | replicas of a unit database that go together are equal after each event | `database_agreement` |
+//! | every session has one primary, a member of the view; or none, if no member can serve it | `everyone_served` |
+//! | at a gateway the fences of a session rise | `fences_rise` |
+//! | a gateway accepts, and a client receives, each response once, but for a client that comes back without it | `response_once` |
+//! | each request is applied once to a context | `request_once` |
+//! | a backup is never behind the unit database | `backups_keep_up` |
+//! | who responds holds the fence; in the end one server is primary of each session | `one_primary` |
+//! | a view that shows failures only is acted upon without a message | `failures_agree` |
+//! | few sessions are moved for balance in a view | `few_moves` |
+//! | what a client receives, a primary has sent | `response_integrity` |
+//! | an acknowledged request is applied, and reflected from then on | `acknowledged_requests` |
+//! | liveness: requests are acknowledged | `answered_requests` |
+//! | state that sessions share is like a single copy | `carried_once` |
 //!
 //! Not promised, but counted in the report: strong total order of messages that are not safe, and agreement on
 //! successors (`unpromised`). Not in traces: that buffers are empty in the end, which tests of the daemon see from
@@ -52,12 +67,16 @@
 
 mod acknowledged_requests;
 mod answered_requests;
+mod backups_keep_up;
 mod blocked_views;
 mod carried_once;
 mod causal;
 mod conditional_send;
 mod database_agreement;
 mod delivery_integrity;
+mod everyone_served;
+mod failures_agree;
+mod fences_rise;
 mod few_moves;
 mod fifo;
 mod final_delivery;
@@ -143,6 +162,8 @@ table! {
     final_delivery::FinalDelivery,
     unblocked::Unblocked,
     one_primary::OnePrimary,
+    everyone_served::EveryoneServed,
+    fences_rise::FencesRise,
     request_once::RequestOnce,
     response_once::ResponseOnce,
     response_integrity::ResponseIntegrity,
@@ -150,6 +171,8 @@ table! {
     answered_requests::AnsweredRequests,
     carried_once::CarriedOnce,
     database_agreement::DatabaseAgreement,
+    failures_agree::FailuresAgree,
+    backups_keep_up::BackupsKeepUp,
     few_moves::FewMoves,
 }
 

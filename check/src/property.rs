@@ -3,7 +3,7 @@
 use std::fmt;
 
 use model::trace::Event;
-use model::{DaemonId, ProcessId};
+use model::{DaemonId, GroupName, ProcessId, UnitId};
 
 /// Where a record stands in a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +46,11 @@ pub struct Breach {
 /// The result that reports a breach.
 pub(crate) fn breach<T>(evidence: &[Position], what: String) -> Result<T, Breach> {
     Err(Breach { what, evidence: evidence.to_vec() })
+}
+
+/// The unit whose servers are the group's members, if it is such a group.
+pub(crate) fn unit_of(group: &GroupName) -> Option<UnitId> {
+    UnitId::new(group.as_str().strip_prefix("content/")?)
 }
 
 /// All processes on a daemon, as a range of keys.

@@ -373,17 +373,38 @@ impl Script {
         self
     }
 
-    /// The database of a replica in the view that came with the configuration it is in.
+    /// The database of a replica in the view that it was told last, or else the one that came with the configuration it is
+    /// in.
     pub(crate) fn database(self, server: &str, position: u64, content: u64) -> Script {
         let server = process(server);
-        let view = GroupViewId { configuration: self.current(server.daemon()).id, position: 0 };
+        let told = self.views.get(&(server, group("content/film")));
+        let first = || GroupViewId { configuration: self.current(server.daemon()).id, position: 0 };
+        let view = told.map_or_else(first, |view| view.id);
         self.raw(Event::Database {
             server,
             unit: unit(),
             view,
             position,
             digest: digest("database", content),
+            primaries: BTreeSet::new(),
+            forsaken: 0,
         })
+    }
+
+    /// In the last database these were primaries.
+    pub(crate) fn appointing(self, names: &str) -> Script {
+        self.but(|event| {
+            if let Event::Database { primaries, .. } = event {
+                *primaries = processes(names).into_iter().collect();
+            }
+        })
+    }
+
+    /// The database of a backup hears of a context after so many responses and requests, and the backup's own one is after
+    /// these.
+    pub(crate) fn follows(self, server: &str, known: (u64, u64), position: (u64, u64)) -> Script {
+        let (server, session) = (process(server), session());
+        self.raw(Event::Follow { server, session, known, position, waits: false })
     }
 
     /// A replica moves sessions in the view that came with the configuration it is in; three are the most.
@@ -409,6 +430,11 @@ impl Script {
 
     pub(crate) fn acknowledges(self, gateway: &str, request: u64) -> Script {
         self.raw(Event::Acknowledge { gateway: gateway.parse().unwrap(), session: session(), request })
+    }
+
+    pub(crate) fn grants(self, gateway: &str, counter: u64) -> Script {
+        let (gateway, session, fence) = (gateway.parse().unwrap(), session(), fence(counter));
+        self.raw(Event::Grant { gateway, session, fence })
     }
 
     pub(crate) fn accepts(self, gateway: &str, counter: u64, response: u64) -> Script {

@@ -141,7 +141,22 @@ pub enum Event {
     },
     /// The unit database of a replica after it applied the event at `position` of the content group's history:
     /// `view` and the count of events since that view.
-    Database { server: ProcessId, unit: UnitId, view: GroupViewId, position: u64, digest: Digest },
+    /// `primaries` serve its sessions. Nobody serves `forsaken` more, though some member could.
+    Database {
+        server: ProcessId,
+        unit: UnitId,
+        view: GroupViewId,
+        position: u64,
+        digest: Digest,
+        #[serde(default)]
+        primaries: BTreeSet<ProcessId>,
+        #[serde(default)]
+        forsaken: usize,
+    },
+    /// A backup's unit database has heard of a context, and the backup has taken in what was news to it. Each is at a
+    /// position: after so many responses, and so many requests. If the backup `waits`, it is new in the session group, and
+    /// has yet to be told what was committed there before.
+    Follow { server: ProcessId, session: SessionId, known: (u64, u64), position: (u64, u64), waits: bool },
     /// A replica gave `moves` sessions of the unit another primary, though theirs had come along to `view` of the content
     /// group, to spread them evenly. It may be no more than `at_most`.
     Balance { server: ProcessId, unit: UnitId, view: GroupViewId, moves: usize, at_most: usize },
@@ -158,6 +173,8 @@ pub enum Event {
     Acknowledge { gateway: Name, session: SessionId, request: u64 },
     /// A response was accepted from the primary that holds `fence`, and goes to the client.
     Accept { gateway: Name, session: SessionId, fence: Fence, response: u64, digest: Digest },
+    /// A server's claim was granted: from here on, the session's responses are taken from whoever holds `fence`.
+    Grant { gateway: Name, session: SessionId, fence: Fence },
     /// A server that holds `fence` was refused, since `newer` was seen.
     Fenced { gateway: Name, session: SessionId, fence: Fence, newer: Fence },
     /// The session is over: closed by its client, ended by its service, or given up.

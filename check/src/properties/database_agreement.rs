@@ -45,7 +45,7 @@ impl Property for DatabaseAgreement {
             Event::Install { daemon, configuration, .. } => {
                 self.paths.entry(*daemon).or_default().push(configuration.id);
             }
-            Event::Database { server, unit, view, position, digest } => {
+            Event::Database { server, unit, view, position, digest, .. } => {
                 let key = (unit.clone(), *server);
                 let fresh = || History { server: *server, view: *view, digests: BTreeMap::new() };
                 let history = self.open.entry(key).or_insert_with(fresh);

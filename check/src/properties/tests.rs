@@ -178,6 +178,7 @@ fn author(event: &Event) -> Option<String> {
         | Event::Carried { server, .. }
         | Event::Respond { server, .. }
         | Event::Commit { server, .. }
+        | Event::Follow { server, .. }
         | Event::Database { server, .. }
         | Event::Balance { server, .. } => server.to_string(),
         Event::Open { gateway, .. }
@@ -185,6 +186,7 @@ fn author(event: &Event) -> Option<String> {
         | Event::Submit { gateway, .. }
         | Event::Acknowledge { gateway, .. }
         | Event::Accept { gateway, .. }
+        | Event::Grant { gateway, .. }
         | Event::Fenced { gateway, .. }
         | Event::Close { gateway, .. }
         | Event::Release { gateway, .. }

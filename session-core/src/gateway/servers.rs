@@ -112,6 +112,7 @@ impl Gateway {
             self.observe(|gateway| Event::Fenced { gateway, session, fence, newer: newest }, out);
             return;
         }
+        self.observe(|gateway| Event::Grant { gateway, session, fence }, out);
         if let Some(before) = before.filter(|_| newest < fence) {
             out.push(Output::ToServer { link: before, message: ToServer::Fenced { session, fence: newest } });
         }

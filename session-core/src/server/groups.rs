@@ -192,7 +192,10 @@ impl<S: ContentService> Server<S> {
         };
         if state.database.is_agreed() {
             let (view, position, digest) = (state.database.view(), state.position, state.database.digest());
-            out.push(Output::Trace(Event::Database { server, unit: unit.clone(), view, position, digest }));
+            let (primaries, forsaken) = (state.database.primaries(), state.database.forsaken());
+            let unit = unit.clone();
+            let event = Event::Database { server, unit, view, position, digest, primaries, forsaken };
+            out.push(Output::Trace(event));
         }
     }
 
@@ -388,7 +391,17 @@ impl<S: ContentService> Server<S> {
 
     /// A backup, or a primary that has not begun yet, goes on from what was propagated.
     fn follow(&mut self, unit: &UnitId, session: SessionId, out: &mut Vec<Output>) {
-        self.with_held(unit, session, out, |held, known, scene| held.follow(known, scene));
+        self.with_held(unit, session, out, |held, known, scene| {
+            held.follow(known, scene);
+            if held.role == Role::Backup {
+                let (server, session) = (scene.me, scene.session);
+                let known = (known.responses, known.requests);
+                let position = (held.replica.responses, held.replica.requests);
+                let has_all = held.joined && held.ledger.knows && held.ledger.unheard.is_empty();
+                let waits = scene.commit.is_some() && !has_all;
+                scene.observe(|| Event::Follow { server, session, known, position, waits });
+            }
+        });
     }
 
     /// The client is at another gateway now.

@@ -135,6 +135,8 @@ struct Cluster {
     groups: BTreeMap<GroupName, BTreeSet<&'static str>>,
     views: u64,
     multicasts: VecDeque<(ProcessId, GroupName, Bytes)>,
+    /// How many of them servers have made.
+    said: usize,
     now: Time,
     /// What servers did, other than in groups: `a: started 1 at 0`.
     seen: Vec<String>,
@@ -150,6 +152,7 @@ impl Cluster {
             groups: BTreeMap::new(),
             views: 0,
             multicasts: VecDeque::new(),
+            said: 0,
             now: Time::ZERO,
             seen: Vec::new(),
             fence: Fence::NONE,
@@ -168,7 +171,11 @@ impl Cluster {
     }
 
     fn playing_with(service: &Counter) -> Cluster {
-        let mut cluster = Cluster::new(&["a", "b"], service);
+        Cluster::playing_among(&["a", "b"], service)
+    }
+
+    fn playing_among(names: &[&'static str], service: &Counter) -> Cluster {
+        let mut cluster = Cluster::new(names, service);
         let (session, secret) = (SESSION, SECRET);
         cluster.multicast(ContentMessage::Start { session, secret, gateway: gateway("g") });
         let known = cluster.status("a").session;
@@ -221,6 +228,7 @@ impl Cluster {
                 Output::Leave(groups) => groups.into_iter().for_each(|group| self.change(group, name, false)),
                 Output::Multicast { group, payload, .. } => {
                     self.multicasts.push_back((process(name), group, payload));
+                    self.said += 1;
                 }
                 Output::Dial(gateway) => self.seen.push(format!("{name}: dial {}", gateway.name)),
                 Output::Hangup(gateway) => self.seen.push(format!("{name}: hang up on {}", gateway.name)),

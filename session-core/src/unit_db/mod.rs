@@ -1,7 +1,7 @@
 //! The unit database: the sessions of one content unit, replicated at every server that holds the unit [FK:unit-db].
 //!
 //! A deterministic state machine over the events of the content group: views and messages in their total order.
-//! Invariant (EI1): replicas in one another's `synced` sets have equal databases at equal places of that order
+//! Invariant: replicas in one another's `synced` sets have equal databases at equal places of that order
 //! [FK:consistent]. So a view that only removes members is acted upon at once, with no message exchanged
 //! [FK:failure-only]; any other view waits until each class of equal replicas has told its database, by one of its
 //! members [FK:state-exchange].
@@ -199,6 +199,22 @@ impl Database {
     /// Whether the database is that of all members; while it is not, nobody is appointed.
     pub fn is_agreed(&self) -> bool {
         matches!(self.phase, Phase::Running)
+    }
+
+    /// Who serves any of its sessions.
+    pub(crate) fn primaries(&self) -> BTreeSet<ProcessId> {
+        self.sessions.values().filter_map(|session| session.primary).collect()
+    }
+
+    /// How many sessions nobody serves though some member could, and has not been told to leave them alone.
+    pub(crate) fn forsaken(&self) -> usize {
+        let can = |session: &Session| {
+            let edition = session.edition();
+            self.members.iter().any(|member| edition.is_some_and(|edition| self.has(*member, edition)))
+        };
+        let is_forsaken =
+            |session: &Session| session.primary.is_none() && !session.is_given_up() && can(session);
+        self.sessions.values().filter(|session| is_forsaken(session)).count()
     }
 
     /// A fingerprint of all that replicas must agree on.

@@ -34,3 +34,21 @@ fn a_session_whose_client_is_on_an_edition_that_is_not_held_here_waits_for_who_h
     let known = cluster.status("b").session;
     assert_eq!((known.edition(), known.primary, known.responses), (Some(edition), None, 7));
 }
+
+#[test]
+fn servers_say_nothing_to_each_other_before_a_backup_that_takes_over_responds() {
+    for names in [&["a", "b"][..], &["a", "b", "c"]] {
+        let mut cluster = Cluster::playing_among(names, &counter());
+        cluster.grant("a", 1, Resume::Beginning, 1);
+        cluster.request(1, "70");
+        cluster.wait(PERIOD);
+        let said = cluster.said;
+        cluster.kill("a");
+        cluster.fence = cluster.status("b").session.fence;
+        let responded = "b: response 3 is 72".into();
+        assert!(cluster.grant("b", 2, after(1, 0, 1), 2).contains(&responded));
+        assert_eq!(cluster.said, said, "its gateway's grant is all that it waits for");
+        cluster.wait(PERIOD);
+        assert!(cluster.said > said, "then it propagates");
+    }
+}
