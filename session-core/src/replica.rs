@@ -12,6 +12,7 @@ use crate::edition::{
     ContentId, Edition, Head, History, decode_context, edition_of, encode_context, size_of,
 };
 use crate::message::Remembered;
+use crate::server::Holders;
 use crate::service::{ContentService, Refusal, RefusalKind, SharedState};
 use crate::unit_db::Contexts;
 use bytes::Bytes;
@@ -248,7 +249,7 @@ fn fits<S: ContentService>(context: &S::Context, limits: Limits) -> Result<(), R
 
 /// What a service makes of the bytes in the database of one unit.
 pub(crate) struct ServiceContexts<'a, S> {
-    pub(crate) service: &'a S,
+    pub(crate) holders: Holders<'a, S>,
     pub(crate) unit: &'a UnitId,
     pub(crate) bytes_max: usize,
 }
@@ -257,13 +258,15 @@ impl<S: ContentService> Contexts for ServiceContexts<'_, S> {
     fn merge(&self, one: &[u8], other: &[u8]) -> Option<Bytes> {
         let edition = edition_of(one).filter(|edition| edition_of(other) == Some(*edition))?;
         let content = ContentId { unit: self.unit.clone(), edition };
-        let read = |bytes| decode_context(bytes, || self.service.open(&content));
-        let both = self.service.merge(&content, &read(one)?, &read(other)?)?;
+        let (service, _) = self.holders.of(edition);
+        let read = |bytes| decode_context(bytes, || service.open(&content));
+        let both = service.merge(&content, &read(one)?, &read(other)?)?;
         (size_of(&both) <= self.bytes_max).then(|| encode_context(Head::new(edition), &both))
     }
 
     fn restore(&self, edition: Edition, snapshot: &[u8]) -> Option<Box<dyn SharedState>> {
-        self.service.restore(&ContentId { unit: self.unit.clone(), edition }, snapshot)
+        let (service, _) = self.holders.of(edition);
+        service.restore(&ContentId { unit: self.unit.clone(), edition }, snapshot)
     }
 }
 

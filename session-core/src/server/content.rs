@@ -11,12 +11,13 @@ use super::doors::Doors;
 use super::unit::Unit;
 use super::{Drain, Output, Server};
 use crate::edition::Edition;
+use crate::held::Held;
 use crate::message::{ContentMessage, ToGateway, encode};
 use crate::names::Purpose;
 use crate::service::ContentService;
 use crate::unit_db::Ordered;
 
-/// So long a unit that is not held any more is served to clients whose new servers have not come.
+/// So long what is not held any more is served to clients whose new servers have not come.
 const VANISH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The editions of each unit that a service holds.
@@ -28,9 +29,23 @@ pub(super) fn editions_of<S: ContentService>(service: &S) -> BTreeMap<UnitId, BT
     editions
 }
 
-/// The service that holds a unit: the former one, if the present one does not any more.
-pub(super) fn holder_of<'a, S, C>(unit: &Unit<C>, service: &'a S, former: Option<&'a S>) -> &'a S {
-    former.filter(|_| unit.vanishes_at.is_some()).unwrap_or(service)
+/// The service as it is and, while something is left of what it does not hold any more, as it was.
+#[derive(Clone, Copy)]
+pub(crate) struct Holders<'a, S> {
+    pub(crate) present: &'a S,
+    pub(crate) former: Option<&'a S>,
+    /// The editions of one unit that the present one holds.
+    pub(crate) editions: &'a BTreeSet<Edition>,
+    /// Those that only the former one holds.
+    pub(crate) vanishing: &'a BTreeSet<Edition>,
+}
+
+impl<'a, S> Holders<'a, S> {
+    /// The one that holds an edition, and which ones it holds.
+    pub(crate) fn of(&self, edition: Edition) -> (&'a S, &'a BTreeSet<Edition>) {
+        let former = self.former.filter(|_| self.vanishing.contains(&edition));
+        former.map_or((self.present, self.editions), |former| (former, self.vanishing))
+    }
 }
 
 impl<S: ContentService> Server<S> {
@@ -45,13 +60,13 @@ impl<S: ContentService> Server<S> {
         // What vanished before and has not been taken over is served no longer: there is one former service.
         let vanished = self.units.iter().filter(|(_, state)| state.vanishes_at.is_some());
         let vanished = vanished.map(|(unit, _)| unit.clone());
-        vanished.collect::<Vec<_>>().iter().for_each(|unit| self.give_up(unit, out));
+        vanished.collect::<Vec<_>>().iter().for_each(|unit| self.let_go(unit, out));
         for unit in self.units.keys().cloned().collect::<Vec<_>>() {
             let Some(editions) = editions.remove(&unit) else {
                 self.vanish(now, &unit, out);
                 continue;
             };
-            if self.hold(ticket, &unit, editions, out) {
+            if self.hold(now, ticket, &unit, editions, out) {
                 told.insert(unit);
             }
         }
@@ -72,10 +87,12 @@ impl<S: ContentService> Server<S> {
         self.announce(out);
     }
 
-    /// These are the editions of a unit from here on. Sessions on others have to go at once: nobody here can serve them.
-    /// Returns whether anything is different, and is told to the other servers of the unit.
+    /// These are the editions of a unit from here on. What others can take over of those that are gone goes on here until they
+    /// have, as in a planned move; nobody here serves the rest. Returns whether anything is different, and is told to the other
+    /// servers of the unit.
     fn hold(
         &mut self,
+        now: Time,
         ticket: u64,
         unit: &UnitId,
         editions: BTreeSet<Edition>,
@@ -84,27 +101,34 @@ impl<S: ContentService> Server<S> {
         let Some(state) = self.units.get_mut(unit).filter(|state| state.editions != editions) else {
             return false;
         };
+        state.vanishing = state.editions.difference(&editions).copied().collect();
+        state.vanishes_at = (!state.vanishing.is_empty()).then_some(now + VANISH_TIMEOUT);
         state.editions = editions.clone();
-        let held = state.held.iter();
-        let gone = held.filter(|(_, held)| !editions.contains(&held.replica.content.edition));
-        let gone: Vec<_> = gone.map(|(session, held)| (*session, held.fence)).collect();
-        if !gone.is_empty() {
-            state.propagate_all(unit, self.params.message_bytes_max, out);
-        }
-        let group = |session| Purpose::Session(unit.clone(), session).group();
-        let groups: Vec<_> = gone.iter().map(|(session, _)| group(*session)).collect();
-        out.extend((!groups.is_empty()).then_some(Output::Leave(groups)));
-        suspend(state, gone.iter().map(|(session, _)| *session), &self.doors, out);
-        for (session, _) in &gone {
-            state.held.remove(session);
-            self.timers.set(&(unit.clone(), *session), None);
-        }
-        for (session, fence) in gone {
-            self.note_role(unit, session, fence, Role::None, out);
-        }
+        let can_wait = |held: &Held<S::Context>| {
+            held.streams() && state.database.is_held_elsewhere(held.replica.content.edition)
+        };
+        let gone = state.held.iter().filter(|(_, held)| state.is_vanishing(held) && !can_wait(held));
+        let gone = gone.map(|(session, _)| *session).collect();
+        self.abandon(unit, gone, out);
         let message = encode(&ContentMessage::Holds { editions, ticket });
         out.push(Output::multicast(Purpose::Content(unit.clone()).group(), message));
         true
+    }
+
+    /// Sessions on editions that are not held here are served no longer: the other replicas hear the last of them.
+    fn abandon(&mut self, unit: &UnitId, sessions: Vec<SessionId>, out: &mut Vec<Output>) {
+        let Some(state) = self.units.get_mut(unit).filter(|_| !sessions.is_empty()) else { return };
+        state.propagate_all(unit, self.params.message_bytes_max, out);
+        let group = |session: &SessionId| Purpose::Session(unit.clone(), *session).group();
+        out.push(Output::Leave(sessions.iter().map(group).collect()));
+        suspend(state, sessions.iter().copied(), &self.doors, out);
+        for session in sessions {
+            let held = self.units.get_mut(unit).and_then(|state| state.held.remove(&session));
+            self.timers.set(&(unit.clone(), session), None);
+            if let Some(held) = held {
+                self.note_role(unit, session, held.fence, Role::None, out);
+            }
+        }
     }
 
     /// A unit is not held any more. If others can take over what is served of it, that goes on here until they have, as when
@@ -112,6 +136,7 @@ impl<S: ContentService> Server<S> {
     fn vanish(&mut self, now: Time, unit: &UnitId, out: &mut Vec<Output>) {
         match self.units.get_mut(unit) {
             Some(state) if state.serves() && state.has_heirs() && !state.has_left => {
+                state.vanishing = core::mem::take(&mut state.editions);
                 state.vanishes_at = Some(now + VANISH_TIMEOUT);
                 state.leave(unit, self.params.message_bytes_max, out);
                 self.refuse_orders(|of| of == unit, out);
@@ -120,18 +145,40 @@ impl<S: ContentService> Server<S> {
         }
     }
 
-    /// Gives up the units that are not held any more, once nothing is served of them, or it has been for too long: sessions that
-    /// have ended meanwhile are taken over by nobody.
+    /// Lets go of what is not held any more, once nothing of it is served, or it has been for too long: sessions that
+    /// have ended meanwhile are taken over by nobody. Until all servers of the unit know, they may ask what becomes of its
+    /// contexts.
     pub(super) fn forget_vanished(&mut self, now: Time, out: &mut Vec<Output>) {
         if self.former.is_none() {
             return;
         }
-        let is_over =
-            |state: &Unit<S::Context>| state.vanishes_at.is_some_and(|time| time <= now || !state.serves());
-        let over = self.units.iter().filter(|(_, state)| is_over(state)).map(|(unit, _)| unit.clone());
-        over.collect::<Vec<_>>().iter().for_each(|unit| self.give_up(unit, out));
+        let is_known = |state: &Unit<S::Context>| {
+            let counts = |edition: &Edition| self.me.is_some_and(|me| state.database.has(me, *edition));
+            state.has_left || !state.vanishing.iter().any(counts)
+        };
+        let is_over = |state: &Unit<S::Context>, until: Time| {
+            until <= now || (!state.serves_vanishing() && is_known(state))
+        };
+        let over = |state: &Unit<S::Context>| state.vanishes_at.is_some_and(|until| is_over(state, until));
+        let over = self.units.iter().filter(|(_, state)| over(state)).map(|(unit, _)| unit.clone());
+        over.collect::<Vec<_>>().iter().for_each(|unit| self.let_go(unit, out));
         if self.units.values().all(|state| state.vanishes_at.is_none()) {
             self.former = None;
+        }
+    }
+
+    /// Nothing is served any more of what is not held.
+    fn let_go(&mut self, unit: &UnitId, out: &mut Vec<Output>) {
+        let Some(state) = self.units.get_mut(unit) else { return };
+        if state.editions.is_empty() {
+            return self.give_up(unit, out);
+        }
+        let left = state.held.iter().filter(|(_, held)| state.is_vanishing(held));
+        let left = left.map(|(session, _)| *session).collect();
+        self.abandon(unit, left, out);
+        if let Some(state) = self.units.get_mut(unit) {
+            state.vanishing.clear();
+            state.vanishes_at = None;
         }
     }
 

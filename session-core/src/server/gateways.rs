@@ -74,7 +74,7 @@ impl<S: ContentService> Server<S> {
                     let news = if is_attached { Happening::ClientCame } else { Happening::ClientLeft };
                     self.report(&unit, session, news, out);
                 }
-                if let Some(cursor) = self.of_edition_elsewhere(&unit, &resume) {
+                if let Some(cursor) = self.of_edition_elsewhere(&unit, session, &resume) {
                     self.leave_to_holders(&unit, session, cursor, out);
                 } else {
                     self.serve(now, &unit, session, Grant { stream, resume, credit, repeats_from }, out);
@@ -135,12 +135,14 @@ impl<S: ContentService> Server<S> {
     }
 
     /// The client's position, if that is of an edition that is not held here. Servers that could not talk to each other may
-    /// have opened a session on different ones.
-    fn of_edition_elsewhere(&self, unit: &UnitId, resume: &Resume) -> Option<Cursor> {
+    /// have opened a session on different ones. What is served of an edition that is gone goes on.
+    fn of_edition_elsewhere(&self, unit: &UnitId, session: SessionId, resume: &Resume) -> Option<Cursor> {
         let Resume::After(cursor) = resume else { return None };
         let edition = edition_of(&cursor.context)?;
-        let is_held = self.units.get(unit)?.editions.contains(&edition);
-        (!is_held).then(|| cursor.clone())
+        let state = self.units.get(unit)?;
+        let served = state.held.get(&session).map(|held| held.replica.content.edition);
+        let goes_on = served == Some(edition) && state.vanishing.contains(&edition);
+        (!goes_on && !state.editions.contains(&edition)).then(|| cursor.clone())
     }
 
     /// A session is on the edition that its client has seen: whoever holds that is to serve it.

@@ -7,15 +7,14 @@ use bytes::Bytes;
 use model::trace::{Event, Role};
 use model::{Fence, GroupName, GroupView, Level, ProcessId, SessionId, Time, UnitId};
 
-use super::Server;
 use super::commits::Place;
-use super::content::holder_of;
 use super::interface::{Output, Predecessor};
+use super::unit::Unit;
+use super::{Holders, Server};
 use crate::edition::{ContentId, Edition, decode_context};
 use crate::held::{Held, Serving};
 use crate::message::{AttachRefusal, ContentMessage, GatewayId, ServiceMessage, ToGateway, decode, encode};
 use crate::names::Purpose;
-use crate::params::Params;
 use crate::replica::{Base, ServiceContexts};
 use crate::service::{ContentService, UnitInfo};
 use crate::unit_db::{Effect, Session};
@@ -164,7 +163,10 @@ impl<S: ContentService> Server<S> {
     ) {
         let settles = message.settles();
         let Some(state) = self.units.get_mut(unit).filter(|state| state.has_joined) else { return };
-        let contexts = contexts(holder_of(state, &self.service, self.former.as_ref()), unit, &self.params);
+        let (present, former) = (&self.service, self.former.as_ref());
+        let Unit { editions, vanishing, .. } = state;
+        let holders = Holders { present, former, editions, vanishing };
+        let contexts = ServiceContexts { holders, unit, bytes_max: self.params.context_bytes_max };
         state.position += 1;
         let mut effects = state.database.on_message(sender, message, &contexts);
         if let Some((view, opening)) = settles {
@@ -335,8 +337,7 @@ impl<S: ContentService> Server<S> {
             (Some(held), Role::Primary | Role::Backup) => held.take_role(role, fence),
             (None, Role::Primary | Role::Backup) => {
                 self.lineages += 1;
-                let service = holder_of(state, &self.service, self.former.as_ref());
-                let base = base_of(service, unit, &known, self.lineages);
+                let base = base_of(&self.service, unit, &known, self.lineages);
                 let mut held = Box::new(Held::new(fence, base));
                 held.take_role(role, fence);
                 state.held.insert(session, held);
@@ -462,10 +463,6 @@ impl<S: ContentService> Server<S> {
 pub(super) fn tell(unit: &UnitId, message: &ContentMessage) -> Output {
     let group = Purpose::Content(unit.clone()).group();
     Output::Multicast { group, payload: encode(message), level: message.level() }
-}
-
-fn contexts<'a, S>(service: &'a S, unit: &'a UnitId, params: &Params) -> ServiceContexts<'a, S> {
-    ServiceContexts { service, unit, bytes_max: params.context_bytes_max }
 }
 
 fn role_of(me: ProcessId, session: &Session) -> Role {

@@ -35,7 +35,8 @@ use crate::replica;
 use crate::service::ContentService;
 use crate::timers::Timers;
 use crate::unit_db::{self, Database, Intent, Session};
-use content::{editions_of, holder_of};
+pub(crate) use content::Holders;
+use content::editions_of;
 use doors::Doors;
 use groups::{Delivery, tell};
 pub use interface::{Input, Output, Predecessor, SessionStatus};
@@ -54,7 +55,7 @@ enum Drain {
 /// The content server.
 pub struct Server<S: ContentService> {
     service: S,
-    /// The service with units that it holds no more, while others take over what is served of them.
+    /// The service with units and editions that it holds no more, while others take over what is served of them.
     former: Option<S>,
     params: Params,
     me: Option<ProcessId>,
@@ -221,7 +222,10 @@ impl<S: ContentService> Server<S> {
     ) -> Option<R> {
         let me = self.me?;
         let state = self.units.get_mut(unit)?;
-        let service = holder_of(state, &self.service, self.former.as_ref());
+        let edition = state.held.get(&session)?.replica.content.edition;
+        let Unit { editions, vanishing, .. } = state;
+        let (present, former) = (&self.service, self.former.as_ref());
+        let (service, editions) = Holders { present, former, editions, vanishing }.of(edition);
         let (held, known) = (state.held.get_mut(&session)?, state.database.sessions().get(&session)?);
         let (mut send, mut casts, mut updates, mut trace) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let shared = state.database.shared().map(|shared| (shared, state.database.view()));
@@ -233,7 +237,7 @@ impl<S: ContentService> Server<S> {
         let mut scene = Scene {
             service,
             unit,
-            editions: &state.editions,
+            editions,
             session,
             me,
             limits,
@@ -390,7 +394,7 @@ impl<S: ContentService> Machine for Server<S> {
         let propagation = propagations.min().map(|time| (time, "propagation"));
         let door = self.doors.deadline().map(|time| (time, "a gateway that cannot be reached"));
         let vanishing = self.units.values().filter_map(|state| state.vanishes_at);
-        let vanishing = vanishing.min().map(|time| (time, "a unit that is not held any more"));
+        let vanishing = vanishing.min().map(|time| (time, "what is not held any more"));
         session.into_iter().chain(propagation).chain(door).chain(vanishing).min()
     }
 }

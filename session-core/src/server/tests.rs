@@ -27,6 +27,8 @@ use crate::unit_db::{Components, Ordered, Policy, PolicyChange};
 #[derive(Clone, Debug)]
 struct Counter {
     units: Vec<UnitId>,
+    /// Of each of them.
+    editions: Vec<Edition>,
     paced: bool,
     /// From one number to the next: left to chance, as far as others know.
     step: u32,
@@ -39,15 +41,16 @@ impl ContentService for Counter {
     type Context = (u32, Option<Time>);
 
     fn units(&self) -> Vec<UnitInfo> {
-        let info = |unit: &UnitId| UnitInfo {
+        let info = |unit: &UnitId, edition: &Edition| UnitInfo {
             unit: unit.clone(),
-            edition: Edition::ONLY,
+            edition: *edition,
             title: "Numbers".into(),
             media_type: "text/plain".into(),
             duration: Duration::ZERO,
             size: 0,
         };
-        self.units.iter().map(info).collect()
+        let of_unit = |unit| self.editions.iter().map(move |edition| info(unit, edition));
+        self.units.iter().flat_map(of_unit).collect()
     }
 
     fn open(&self, _: &ContentId) -> Self::Context {
@@ -114,7 +117,8 @@ fn unit() -> UnitId {
 }
 
 fn counter() -> Counter {
-    Counter { units: Vec::from([unit()]), paced: false, step: 1, commit: None, merges: false }
+    let (units, editions) = (Vec::from([unit()]), Vec::from([Edition::ONLY]));
+    Counter { units, editions, paced: false, step: 1, commit: None, merges: false }
 }
 
 fn gateway(name: &str) -> GatewayId {

@@ -22,6 +22,10 @@ pub(super) struct Unit<C> {
     pub(super) database: Database,
     /// Which editions are held here. The database knows of a change once that is delivered.
     pub(super) editions: BTreeSet<Edition>,
+    /// Which are not held any more: sessions on them that are served here go on until others have them.
+    pub(super) vanishing: BTreeSet<Edition>,
+    /// If there are any: until when.
+    pub(super) vanishes_at: Option<Time>,
     /// Whether this server has come into the content group to hold the unit. What it hears there before is of an earlier
     /// membership: it has left, and those who order messages have not got round to it.
     pub(super) has_joined: bool,
@@ -38,8 +42,6 @@ pub(super) struct Unit<C> {
     pub(super) heard: BTreeMap<SessionId, Time>,
     /// Whether this server has left the content group, to be gone soon.
     pub(super) has_left: bool,
-    /// If that is since the unit is not held here any more: until when it is served all the same.
-    pub(super) vanishes_at: Option<Time>,
 }
 
 impl<C> Unit<C> {
@@ -47,6 +49,8 @@ impl<C> Unit<C> {
         Unit {
             database,
             editions,
+            vanishing: BTreeSet::new(),
+            vanishes_at: None,
             has_joined: false,
             position: 0,
             held: BTreeMap::new(),
@@ -55,7 +59,6 @@ impl<C> Unit<C> {
             dirty_since: None,
             heard: BTreeMap::new(),
             has_left: false,
-            vanishes_at: None,
         }
     }
 
@@ -67,6 +70,16 @@ impl<C> Unit<C> {
     /// Whether some client is sent responses from here.
     pub(super) fn serves(&self) -> bool {
         self.held.values().any(|held| held.streams())
+    }
+
+    /// Whether some client is sent what is not held here any more.
+    pub(super) fn serves_vanishing(&self) -> bool {
+        self.held.values().any(|held| held.streams() && self.is_vanishing(held))
+    }
+
+    /// Whether a session is on an edition that is not held here any more.
+    pub(super) fn is_vanishing(&self, held: &Held<C>) -> bool {
+        self.vanishing.contains(&held.replica.content.edition)
     }
 
     /// Something that happened to a session, at this place of the order.

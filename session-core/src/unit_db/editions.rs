@@ -62,6 +62,11 @@ impl Database {
         self.holdings.has(member, edition)
     }
 
+    /// Whether some other member can.
+    pub(crate) fn is_held_elsewhere(&self, edition: Edition) -> bool {
+        self.members.iter().any(|member| *member != self.me && self.has(*member, edition))
+    }
+
     /// Whether every member can.
     pub(super) fn all_have(&self, edition: Edition) -> bool {
         self.members.iter().all(|member| self.has(*member, edition))
