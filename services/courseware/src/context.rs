@@ -99,6 +99,32 @@ impl Context {
         Ok(())
     }
 
+    /// What is remembered of a learner who was served by both sides of a partition: all pages that were seen, and of two
+    /// answers to a question the right one. The learner goes on from the later of two pages, and is told which that is: what
+    /// comes next must not be taken for an answer to the question of another one.
+    pub(crate) fn merged(&self, other: &Context, course: &Course) -> Context {
+        if self == other {
+            return self.clone();
+        }
+        let mut answers = self.answers.clone();
+        for (place, choice) in &other.answers {
+            let rank = |choice: &u8| {
+                let question = course.page(*place).and_then(|page| page.question.as_ref());
+                let chosen = question.and_then(|question| question.choices.get(usize::from(*choice)));
+                (chosen.is_some_and(|it| it.right), *choice)
+            };
+            let best = answers.entry(*place).or_insert(*choice);
+            if rank(best) < rank(choice) {
+                *best = *choice;
+            }
+        }
+        let (page, finished) = (self.page.max(other.page), self.finished || other.finished);
+        let seen = &self.seen | &other.seen;
+        let mut both = Context { page, seen, answers, finished, due: VecDeque::new() };
+        both.due.push_back(Due::Page(page, both.state(course)));
+        both
+    }
+
     fn show(&mut self, course: &Course, place: u8) {
         self.page = place;
         self.seen.insert(place);

@@ -68,6 +68,10 @@ impl ContentService for Courseware {
         context.due.pop_front();
         Next::Respond { payload: told.to_string().into(), last: false }
     }
+
+    fn merge(&self, content: &ContentId, one: &Context, other: &Context) -> Option<Context> {
+        Some(one.merged(other, self.course(content)))
+    }
 }
 
 /// A response, as `proto/handover/courseware/v1` describes it; nothing, if the context is of another course.

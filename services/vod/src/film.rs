@@ -175,6 +175,16 @@ impl Film {
         opening.freeze()
     }
 
+    /// Whether a player cannot go on without this response: an opening, or a fragment on whose pictures those of the next one
+    /// build. All others cost their own half second.
+    pub(crate) fn is_essential(&self, response: &[u8]) -> bool {
+        let is_it = |fragment: &Fragment| self.file.get(fragment.range.clone()) == Some(response);
+        match self.fragments.iter().position(is_it) {
+            None => true,
+            Some(place) => self.fragments.get(place + 1).is_some_and(|next| !next.key),
+        }
+    }
+
     /// Where to start so that `position` is shown: the fragment that contains it, or the last one before it that a
     /// decoder can start at. Nothing from the end of the film on.
     pub fn seek(&self, position: Duration) -> Option<u32> {

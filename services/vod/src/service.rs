@@ -79,6 +79,10 @@ impl ContentService for Vod {
     fn next(&self, content: &ContentId, context: &mut Context, now: Time) -> Next {
         context.next(self.film(content), self.params.lead, now)
     }
+
+    fn is_essential(&self, content: &ContentId, response: &[u8]) -> bool {
+        self.film(content).is_essential(response)
+    }
 }
 
 #[cfg(test)]
@@ -86,7 +90,7 @@ mod tests {
     use session_core::RefusalKind;
 
     use super::*;
-    use crate::forge::{VIDEO, clip, film, film_at, fragment, ftyp, moov, udta, video};
+    use crate::forge::{VIDEO, clip, film, film_at, fragment, ftyp, mdat, moof, moov, udta, video};
     use model::UnitId;
     use session_core::Edition;
 
@@ -141,6 +145,21 @@ mod tests {
         vod.apply(&content, &mut context, br#"{"seek":{"position_ms":0}}"#).unwrap();
         let again = vod.next(&content, &mut context, Time::from_micros(9));
         assert_eq!(again, Next::Respond { payload: film.payload(&fragments[0]), last: false });
+    }
+
+    #[test]
+    fn a_player_cannot_do_without_an_opening_or_pictures_that_others_build_on() {
+        let content = content("film");
+        let builds = |number, start| [moof(number, VIDEO, Some(start), &[500], false), mdat(16)].concat();
+        let starts = |number, start| fragment(number, VIDEO, Some(start), &[500]);
+        let film =
+            film(&[ftyp(), moov(&[video()]), starts(1, 0), starts(2, 500), builds(3, 1000), starts(4, 1500)]);
+        let vod = vod(&content, film.clone());
+        let is_essential = |response: bytes::Bytes| vod.is_essential(&content, &response);
+        let fragments = film.fragments();
+        assert!(fragments.iter().all(|fragment| is_essential(film.opening(fragment))));
+        let sent: Vec<_> = fragments.iter().map(|fragment| is_essential(film.payload(fragment))).collect();
+        assert_eq!(sent, [false, true, false, false], "the third fragment builds on the second");
     }
 
     #[test]

@@ -99,6 +99,28 @@ fn answers_decide_what_comes_next() {
 }
 
 #[test]
+fn what_was_learned_on_both_sides_of_a_partition_counts() {
+    let mut here = Learner::new(SMALL);
+    here.hear();
+    let mut there = Learner { service: here.service.clone(), context: here.context.clone() };
+    here.ask(r#"{"answer":{"choice":2}}"#).unwrap();
+    there.ask(r#"{"answer":{"choice":1}}"#).unwrap();
+    there.ask(r#"{"next":{}}"#).unwrap();
+    let merge = |one: &Context, other: &Context| here.service.merge(&content(), one, other).unwrap();
+    let both = merge(&here.context, &there.context);
+    assert_eq!(both, merge(&there.context, &here.context));
+    for known in [&both, &here.context, &there.context] {
+        assert_eq!(merge(&both, known), both, "nothing is new in it");
+    }
+    let mut met = Learner { service: here.service.clone(), context: both };
+    let page = &met.hear().unwrap()["page"];
+    assert_eq!(page["id"], "again", "the later one");
+    let progress = json!({ "seen": 2, "pages": 3, "right": 1, "questions": 1, "finished": false });
+    assert_eq!(page["progress"], progress);
+    assert_eq!(met.hear(), None);
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     let mut learner = Learner::new(SMALL);
     for (request, kind, message) in [
