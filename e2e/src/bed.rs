@@ -171,6 +171,11 @@ impl Bed {
         self.cluster.state().process(name).and_then(|it| it.ops.clone()).expect("it shows them")
     }
 
+    /// Where a content server looks for its content.
+    pub fn content(&self, server: Name) -> PathBuf {
+        self.cluster.state().process(server).and_then(|it| it.content.clone()).expect("a content server")
+    }
+
     /// A viewer of `unit` who prefers gateway `number`.
     pub async fn viewer(&mut self, unit: &str, gateway: usize) -> Viewer {
         self.viewers += 1;

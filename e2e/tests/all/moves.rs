@@ -3,11 +3,11 @@
 use e2e::deadline::within;
 use e2e::program::{Ended, run};
 use e2e::rpc::{assert_refused, channel};
-use e2e::{Bed, Plan, Viewer, programs};
+use e2e::{Bed, Plan, Seen, Viewer, programs, scrape};
 use handover_cli::cluster::Service;
 use model::Name;
 use proto::server::v1::server_service_client::ServerServiceClient;
-use proto::server::v1::{MoveSessionRequest, MoveSessionResponse};
+use proto::server::v1::{MoveSessionRequest, MoveSessionResponse, ReloadContentRequest};
 use tonic::{Code, Status};
 
 /// The servers that hold the film, and one that does not.
@@ -100,5 +100,46 @@ async fn a_film_goes_on_while_its_session_is_moved_there_and_back() {
         seen.servings.iter().all(|serving| serving.requests_lost == 0) && seen.lost.is_empty(),
         "{seen:?}"
     );
+    bed.finish().await;
+}
+
+/// Has a server look into its directory again.
+async fn reload(bed: &Bed, server: Name) {
+    let mut operator = ServerServiceClient::new(channel(&bed.address(server)).await);
+    within("an answer", operator.reload_content(ReloadContentRequest {})).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_film_goes_on_while_its_edition_and_then_its_unit_are_taken_from_the_server_that_plays_it() {
+    let mut bed = Bed::start().await;
+    let mut viewer = bed.viewer("mandelbrot", 1).await;
+    viewer.hurry().await;
+    viewer.goes_on(4).await;
+    let first = viewer.server().await;
+    let file = |bed: &Bed, server| bed.content(server).join("mandelbrot.mp4");
+    let film = file(&bed, first);
+    std::fs::rename(&film, film.with_file_name("mandelbrot@2.mp4")).unwrap();
+    reload(&bed, first).await;
+    let elsewhere = |seen: &Seen, than: Name| seen.server().is_some_and(|server| server != than);
+    viewer.until("a server that holds the edition", |seen| elsewhere(seen, first)).await;
+    viewer.goes_on(4).await;
+    let second = viewer.server().await;
+    std::fs::remove_file(file(&bed, second)).unwrap();
+    reload(&bed, second).await;
+    viewer.until("a server that holds the unit", |seen| elsewhere(seen, second)).await;
+    viewer.end().await;
+
+    let gateway = scrape::metrics(&bed.ops(Service::Gateway.name(1))).await;
+    let moved =
+        |reason: &str| gateway.sum("handover_session_migrations_total", &[&format!("reason=\"{reason}\"")]);
+    assert_eq!(
+        (moved("moved"), moved("suspended"), moved("lost")),
+        (2.0, 0.0, 0.0),
+        "each server went on until then"
+    );
+    let seen = viewer.close().await;
+    assert_eq!(seen.stretches(), [(0, 120)], "every fragment once, in order");
+    let third = seen.server().unwrap();
+    assert!(third != first && third != second, "{seen:?}");
     bed.finish().await;
 }
