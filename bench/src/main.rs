@@ -11,7 +11,7 @@
 //! | `throughput`, `latency`, `groups`, `failure`, `growth` | the workloads W1 to W5 |
 //! | `detection` | silence: how soon it is noticed, and how often it is none |
 //! | `membership` | what a change costs membership servers |
-//! | `sessions` | the workloads S1 to S6 of sessions, beside a bare tonic server |
+//! | `sessions` | the workloads S1 to S7 of sessions, beside a bare tonic server |
 //! | `compare` | both systems in turns, and the ratios of their medians |
 //! | `child`, `usage`, `samples`, `outcome` | processes, what they use, quantiles, and how results are shown |
 //!
@@ -80,7 +80,7 @@ enum Command {
     All(Plan),
     /// W1 to W4 on Corosync, Handover, Corosync, Handover..., and the ratios of the medians
     Compare(compare::Args),
-    /// S1 to S6: sessions on a cluster, and beside it on a bare tonic server
+    /// S1 to S7: sessions on a cluster, and beside it on a bare tonic server
     Sessions(sessions::Args),
     /// A bare tonic server with the contract of a gateway
     #[command(hide = true)]
@@ -94,6 +94,9 @@ enum Command {
     /// A daemon
     #[command(name = "gcs-svc", hide = true)]
     Daemon(gcs_svc::config::Args),
+    /// A content server
+    #[command(name = "server-svc", hide = true)]
+    Server(server_svc::config::Args),
     /// A gateway
     #[command(hide = true)]
     Gateway(gateway::config::Args),
@@ -117,6 +120,7 @@ fn main() -> ExitCode {
     let ended = match line.command {
         Command::MembershipServer(args) => return membership_svc::main(&args),
         Command::Daemon(args) => return gcs_svc::main(&args),
+        Command::Server(args) => return server_svc::main(&args),
         Command::Gateway(args) => return gateway::main(&args),
         Command::Bare(args) => on_runtime(sessions::bare(&args)),
         Command::Sessions(args) => on_runtime(sessions::run(&args)),

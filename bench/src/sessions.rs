@@ -1,5 +1,5 @@
-//! The workloads of sessions, S1 to S6: on a cluster of real processes, and those that a single server can run at all, on a
-//! bare tonic server with the same contract. The content service is `spout`, which costs nothing.
+//! The workloads of sessions, S1 to S7: on a cluster of real processes, and those that a single server can run at all, on a
+//! bare tonic server with the same contract. The content service is `spout`, which costs nothing; of S7 it is `kv`.
 
 mod bare;
 mod client;
@@ -7,6 +7,7 @@ mod opening;
 mod place;
 mod requests;
 mod scale;
+mod store;
 mod streaming;
 mod takeover;
 
@@ -23,13 +24,13 @@ pub use bare::{BareArgs, run as bare};
 /// What to run, and how much of it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Which of them: streaming (S1), requests (S2), opening (S3), scale (S4), takeover (S5), drain (S6)
+    /// Which of them: streaming (S1), requests (S2), opening (S3), scale (S4), takeover (S5), drain (S6), store (S7)
     #[arg(value_delimiter = ',', default_values_t = NAMES.map(str::to_owned), value_parser = NAMES)]
     workloads: Vec<String>,
-    /// S1, S2: so many sessions
+    /// S1, S2, S7: so many sessions
     #[arg(long, value_delimiter = ',', default_values_t = [1, 64])]
     sessions: Vec<usize>,
-    /// S1, S2: how long is measured
+    /// S1, S2, S7: how long is measured
     #[arg(long, default_value_t = 5)]
     seconds: u64,
     /// S3: so many sessions are opened
@@ -49,8 +50,15 @@ pub struct Args {
     rounds: usize,
 }
 
-const NAMES: [&str; 6] =
-    [streaming::NAME, requests::NAME, opening::NAME, scale::NAME, takeover::KILL, takeover::DRAIN];
+const NAMES: [&str; 7] = [
+    streaming::NAME,
+    requests::NAME,
+    opening::NAME,
+    scale::NAME,
+    takeover::KILL,
+    takeover::DRAIN,
+    store::NAME,
+];
 
 /// What one run of one case has shown.
 #[derive(Clone, Debug, Serialize)]
@@ -84,6 +92,7 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
                 requests::NAME => requests::run(args).await?,
                 opening::NAME => opening::run(args).await?,
                 scale::NAME => scale::run(args).await?,
+                store::NAME => store::run(args).await?,
                 takeover::KILL => takeover::run(args, takeover::KILL).await?,
                 _ => takeover::run(args, takeover::DRAIN).await?,
             };

@@ -3,6 +3,7 @@
 use anyhow::Context;
 use futures::future::try_join_all;
 use model::Address;
+use prost_types::Struct;
 use proto::session::v1::attach_response::Event;
 use proto::session::v1::session_service_client::SessionServiceClient;
 use proto::session::v1::{AttachRequest, AttachResponse, CreateSessionRequest, Response, SendRequestRequest};
@@ -87,23 +88,40 @@ impl Client {
         Ok(opened.into_iter().unzip())
     }
 
+    /// So many sessions on a `unit` that says nothing by itself.
+    pub async fn attach_many(gateways: &[Address], unit: &str, count: usize) -> anyhow::Result<Vec<Client>> {
+        let stubs = connect(gateways, unit, count).await?;
+        let opening = (0..count).map(|number| Client::open(stubs[number % stubs.len()].clone(), unit));
+        try_join_all(opening).await
+    }
+
     /// What comes next.
     pub async fn hear(&mut self) -> anyhow::Result<Heard> {
-        let told = self.stream.message().await?.context("the stream has ended")?;
-        match told.event.context("an empty event")? {
-            Event::Serving(_) => Ok(Heard::Serving),
-            Event::Merged(_) => anyhow::bail!("nothing here is partitioned, and contexts were merged"),
-            Event::Rebuilt(_) => anyhow::bail!("nobody forgets here, and the session was made anew"),
-            Event::Response(response) => Ok(Heard::Response(response)),
-        }
+        hear(&mut self.stream).await
     }
 
     /// The next response.
     pub async fn response(&mut self) -> anyhow::Result<Response> {
-        loop {
-            if let Heard::Response(response) = self.hear().await? {
-                return Ok(response);
-            }
+        response(&mut self.stream).await
+    }
+}
+
+/// What comes next on a stream.
+async fn hear(stream: &mut Streaming<AttachResponse>) -> anyhow::Result<Heard> {
+    let told = stream.message().await?.context("the stream has ended")?;
+    match told.event.context("an empty event")? {
+        Event::Serving(_) => Ok(Heard::Serving),
+        Event::Merged(_) => anyhow::bail!("nothing here is partitioned, and contexts were merged"),
+        Event::Rebuilt(_) => anyhow::bail!("nobody forgets here, and the session was made anew"),
+        Event::Response(response) => Ok(Heard::Response(response)),
+    }
+}
+
+/// The next response on a stream.
+pub async fn response(stream: &mut Streaming<AttachResponse>) -> anyhow::Result<Response> {
+    loop {
+        if let Heard::Response(response) = hear(stream).await? {
+            return Ok(response);
         }
     }
 }
@@ -111,8 +129,13 @@ impl Client {
 impl Remote {
     /// Sends a request, and returns once it is acknowledged.
     pub async fn request(&mut self) -> anyhow::Result<()> {
+        self.ask(Struct::default()).await
+    }
+
+    /// As [`Remote::request`], of this operation.
+    pub async fn ask(&mut self, operation: Struct) -> anyhow::Result<()> {
         let (name, secret) = (self.name.clone(), self.secret.clone());
-        let request = SendRequestRequest { name, secret, number: 0, operation: Some(Default::default()) };
+        let request = SendRequestRequest { name, secret, number: 0, operation: Some(operation) };
         self.stub.send_request(request).await?;
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context;
+use handover_cli::bundle;
 use handover_cli::cluster::{Cluster, Options, Service};
 use model::Address;
 use tempfile::TempDir;
@@ -13,6 +14,10 @@ use crate::usage::Usage;
 
 /// Machines of the cluster, each with a daemon and a server.
 pub const MACHINES: usize = 4;
+
+/// The unit of the store, and how many servers hold it.
+pub const STORE: &str = "notes";
+pub const STORE_REPLICAS: usize = 3;
 
 /// Something that serves sessions. All of it ends when this is dropped.
 pub enum Place {
@@ -49,12 +54,31 @@ impl Kind {
 impl Place {
     /// A cluster of four machines and two gateways, whose sessions have so many backups.
     pub async fn handover(backups: u8) -> anyhow::Result<Place> {
+        let spout = std::env::current_exe()?.with_file_name("spout");
+        Place::cluster_of(|options| {
+            options.server = Some(spout);
+            options.machines = MACHINES;
+            options.backups = backups;
+        })
+        .await
+    }
+
+    /// A cluster of three machines, each of which holds the store.
+    pub async fn store() -> anyhow::Result<Place> {
+        Place::cluster_of(|options| {
+            options.machines = STORE_REPLICAS;
+            options.replicas = STORE_REPLICAS;
+            options.further =
+                bundle::ALL.iter().filter(|file| file.name.starts_with(STORE)).copied().collect();
+        })
+        .await
+    }
+
+    async fn cluster_of(choose: impl FnOnce(&mut Options)) -> anyhow::Result<Place> {
         let dir = tempfile::tempdir()?;
         let mut options = Options::new("bench".parse()?, dir.path());
-        options.server = Some(std::env::current_exe()?.with_file_name("spout"));
-        options.machines = MACHINES;
-        options.backups = backups;
         options.films = Vec::new();
+        choose(&mut options);
         // On a machine that others use, a process may be held up for longer than is usual.
         for service in [Service::Membership, Service::Daemon] {
             options.flags.insert(service, vec!["--detection-profile".to_owned(), "wan".to_owned()]);
@@ -90,6 +114,12 @@ impl Place {
             Place::Handover { cluster, .. } => cluster.gateways(),
             Place::Bare { address, .. } | Place::Relayed { address, .. } => vec![address.clone()],
         }
+    }
+
+    /// Some content server.
+    pub fn server(&self) -> anyhow::Result<Address> {
+        let Place::Handover { cluster, .. } = self else { anyhow::bail!("a bare server is no cluster") };
+        cluster.address(Service::Server.name(1)).cloned().context("there is one")
     }
 
     pub fn cluster(&mut self) -> anyhow::Result<&mut Cluster> {
