@@ -7,6 +7,7 @@ use std::vec;
 use futures::{Stream, stream};
 use proto::session::v1::AttachResponse;
 use session_core::gateway::{Attachment, ClientEvent, Input};
+use session_core::message::Response;
 use session_core::{Gateway, response_bytes};
 use svc_kit::driver::Handle;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,8 @@ use crate::desk::Desk;
 use crate::mailbox::Mailbox;
 use crate::metrics::Measures;
 use crate::seal::Seals;
-use crate::{status, wire};
+use crate::status;
+use crate::wire::{self, Told};
 
 /// What the transport has taken is told to the machine when nothing else is at hand, and each time that it is so many
 /// bytes more: servers are to have the next responses ready by the time that the transport wants them.
@@ -33,9 +35,15 @@ pub(crate) struct Client {
     pub(crate) desk: Arc<Desk>,
     pub(crate) draining: CancellationToken,
     pub(crate) measures: Arc<Measures>,
-    /// What was taken out of the mailbox and not given to the transport.
-    pub(crate) at_hand: vec::IntoIter<ClientEvent>,
+    pub(crate) at_hand: AtHand,
     pub(crate) progress: Progress,
+}
+
+/// What was taken out of the mailbox and not given to the transport: responses that came together, and what is behind them.
+#[derive(Debug, Default)]
+pub(crate) struct AtHand {
+    responses: vec::IntoIter<Response>,
+    events: vec::IntoIter<ClientEvent>,
 }
 
 /// How far the transport got.
@@ -51,11 +59,10 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// The transport is given something.
-    fn give(&mut self, event: &ClientEvent) {
-        if let ClientEvent::Response { cursor, payload, .. } = event {
-            self.given = Some((cursor.responses, response_bytes(payload, &cursor.context) as u64));
-        }
+    /// The transport is given a response.
+    fn give(&mut self, response: &Response) {
+        let Response { cursor, payload, .. } = response;
+        self.given = Some((cursor.responses, response_bytes(payload, &cursor.context) as u64));
     }
 
     /// The transport asks for more: it has taken what it was given.
@@ -70,7 +77,8 @@ impl Progress {
 impl Client {
     /// The responses of the contract, until the service has sent its last one or the stream fails.
     pub(crate) fn responses(self) -> impl Stream<Item = Result<AttachResponse, Status>> {
-        stream::unfold(Some(self), async |client| {
+        // Boxed, for it is handed to and fro with every response.
+        stream::unfold(Some(Box::new(self)), async |client| {
             let mut client = client?;
             let (response, more) = client.next().await?;
             Some((response, more.then_some(client)))
@@ -83,31 +91,40 @@ impl Client {
         if self.progress.bytes - self.progress.reported >= REPORT_BYTES {
             self.report().await?;
         }
-        let event = loop {
-            if let Some(event) = self.at_hand.next() {
-                break event;
+        loop {
+            if let Some(response) = self.at_hand.responses.next() {
+                self.progress.give(&response);
+                let last = response.last;
+                let response = wire::response(response, |cursor| self.seals.cursor(&self.holder, cursor));
+                return Some((Ok(response), !last));
             }
-            self.report().await?;
-            let events = tokio::select! {
-                biased;
-                () = self.draining.cancelled() => {
-                    self.measures.stream_ends.get_or_create(&[("reason", "DRAINING")]).inc();
-                    return Some((Err(status::draining()), false));
+            match self.at_hand.events.next().map(wire::told) {
+                Some(Told::Responses(responses)) => self.at_hand.responses = responses.into_iter(),
+                Some(Told::Event(event)) => return Some((Ok(event), true)),
+                Some(Told::Over(failure)) => return Some((Err(status::of(failure)), false)),
+                None => {
+                    self.report().await?;
+                    match self.events().await {
+                        Ok(events) => self.at_hand.events = events.into_iter(),
+                        Err(status) => return Some((Err(status), false)),
+                    }
                 }
-                events = self.mailbox.take() => events,
-            };
-            let Some(events) = events else {
-                self.measures.stream_ends.get_or_create(&[("reason", "CLIENT_TOO_SLOW")]).inc();
-                return Some((Err(status::client_too_slow()), false));
-            };
-            self.at_hand = events.into_iter();
-        };
-        self.progress.give(&event);
-        let last = matches!(event, ClientEvent::Response { last: true, .. });
-        match wire::client_event(event, |cursor| self.seals.cursor(&self.holder, cursor)) {
-            Ok(response) => Some((Ok(response), !last)),
-            Err(failure) => Some((Err(status::of(failure)), false)),
+            }
         }
+    }
+
+    /// What the machine has for the client, once there is something.
+    async fn events(&mut self) -> Result<Vec<ClientEvent>, Status> {
+        let (reason, status) = tokio::select! {
+            biased;
+            () = self.draining.cancelled() => ("DRAINING", status::draining()),
+            events = self.mailbox.take() => match events {
+                Some(events) => return Ok(events),
+                None => ("CLIENT_TOO_SLOW", status::client_too_slow()),
+            },
+        };
+        self.measures.stream_ends.get_or_create(&[("reason", reason)]).inc();
+        Err(status)
     }
 
     /// Tells the machine how far the transport got, if that is news. Nothing if the machine has stopped.

@@ -121,11 +121,11 @@ impl Delivery {
     async fn read(&self, link: &LinkGuard, requests: Streaming<DeliverRequest>) -> Option<Status> {
         let mut requests = requests.ready_chunks(TOGETHER_MAX);
         while let Some(together) = requests.next().await {
-            let mut facts = Vec::with_capacity(together.len());
+            let mut said = Vec::new();
             let mut end = None;
             for request in together {
-                match request.map(wire::from_server) {
-                    Ok(Ok(message)) => facts.push(Input::Server { link: link.id, message }),
+                match request.map(|request| wire::from_server(request, &mut said)) {
+                    Ok(Ok(())) => {}
                     Ok(Err(malformed)) => end = Some(Some(Status::from(malformed))),
                     Err(_broken) => end = Some(None),
                 }
@@ -133,7 +133,8 @@ impl Delivery {
                     break;
                 }
             }
-            self.machine.send_all(facts).await.ok()?;
+            let facts = said.into_iter().map(|message| Input::Server { link: link.id, message });
+            self.machine.send_all(facts.collect()).await.ok()?;
             if let Some(status) = end {
                 return status.inspect(|status| self.refuse(Some(link), status));
             }

@@ -51,7 +51,7 @@ impl driver::Effects<Output> for Effects {
                 }
                 Output::ToClient { session, attachment, event } => {
                     match &event {
-                        ClientEvent::Response { .. } => responses += 1,
+                        ClientEvent::Responses(more) => responses += more.len() as u64,
                         ClientEvent::Over(failure) => self.measures.end(failure),
                         ClientEvent::Serving { .. } | ClientEvent::Merged | ClientEvent::Rebuilt => {}
                     }

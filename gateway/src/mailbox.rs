@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use session_core::gateway::ClientEvent;
 use tokio::sync::Notify;
 
-/// A mailbox for up to `max` events.
+/// A mailbox for up to `max` responses and other events.
 pub(crate) fn mailbox(max: usize) -> (Slot, Mailbox) {
-    let contents = Contents { events: Vec::new(), ends: Ends::Both };
+    let contents = Contents { events: Vec::new(), size: 0, ends: Ends::Both };
     let shared = Arc::new(Shared { max, contents: Mutex::new(contents), filled: Notify::new() });
     (Slot(shared.clone()), Mailbox(shared))
 }
@@ -22,6 +22,8 @@ struct Shared {
 
 struct Contents {
     events: Vec<ClientEvent>,
+    /// How many these are, each response counted.
+    size: usize,
     ends: Ends,
 }
 
@@ -34,6 +36,13 @@ enum Ends {
 impl Shared {
     fn contents(&self) -> MutexGuard<'_, Contents> {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn size_of(event: &ClientEvent) -> usize {
+    match event {
+        ClientEvent::Responses(responses) => responses.len(),
+        ClientEvent::Serving { .. } | ClientEvent::Merged | ClientEvent::Rebuilt | ClientEvent::Over(_) => 1,
     }
 }
 
@@ -60,9 +69,11 @@ impl Slot {
         if contents.ends == Ends::One {
             return Put::Gone;
         }
-        if contents.events.len() >= self.0.max {
+        let size = contents.size + size_of(&event);
+        if size > self.0.max {
             return Put::Full;
         }
+        contents.size = size;
         contents.events.push(event);
         if contents.events.len() == 1 { Put::First } else { Put::Behind }
     }
@@ -91,6 +102,7 @@ impl Mailbox {
             {
                 let mut contents = self.0.contents();
                 if !contents.events.is_empty() {
+                    contents.size = 0;
                     return Some(std::mem::take(&mut contents.events));
                 }
                 if contents.ends == Ends::One {
@@ -112,7 +124,9 @@ impl Drop for Mailbox {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use futures::FutureExt;
+    use session_core::message::{Cursor, Response};
 
     use super::*;
 
@@ -145,6 +159,15 @@ mod tests {
         tokio::task::yield_now().await;
         drop(slot);
         assert_eq!(reading.await.unwrap(), 1);
+    }
+
+    #[test]
+    fn responses_that_come_together_take_the_room_of_each() {
+        let (slot, _mailbox) = mailbox(3);
+        let cursor = Cursor { responses: 1, requests: 0, context: Bytes::new() };
+        let responses = vec![Response { cursor, payload: Bytes::new(), last: false }; 2];
+        let put = || slot.put(ClientEvent::Responses(responses.clone()));
+        assert_eq!([put(), put(), slot.put(ClientEvent::Merged)], [Put::First, Put::Full, Put::Behind]);
     }
 
     #[tokio::test]

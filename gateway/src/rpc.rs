@@ -24,7 +24,7 @@ use tracing::Instrument;
 use tracing::field::display;
 use uuid::Uuid;
 
-use crate::client::{Client, Progress};
+use crate::client::{AtHand, Client, Progress};
 use crate::cursor::Holder;
 use crate::desk::{Call, Desk};
 use crate::mailbox::mailbox;
@@ -108,7 +108,7 @@ impl Sessions {
             desk: self.desk.clone(),
             draining: self.draining.clone(),
             measures: self.measures.clone(),
-            at_hand: Vec::new().into_iter(),
+            at_hand: AtHand::default(),
             progress: Progress::default(),
         })
     }

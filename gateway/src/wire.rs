@@ -10,8 +10,9 @@ use proto::gateway::v1 as delivery;
 use proto::gateway::v1::deliver_request::Message as FromServer;
 use proto::gateway::v1::deliver_response::Message as ForServer;
 use proto::session::v1 as session;
-use session_core::gateway::ClientEvent;
-use session_core::message::{AttachRefusal, Cursor, Resume, Secret, ToGateway, ToServer};
+use proto::session::v1::attach_response::Event;
+use session_core::gateway::{ClientEvent, Failure};
+use session_core::message::{AttachRefusal, Cursor, Response, Resume, Secret, ToGateway, ToServer};
 use session_core::{Credit, Edition, Refusal, RefusalKind, UnitInfo};
 
 use crate::cursor;
@@ -87,12 +88,17 @@ pub(crate) fn secret_text(secret: Secret) -> String {
     format!("{:032x}", secret.bits())
 }
 
-/// What an attached client is told, in the words of the contract; for the last event, why its stream ends.
-pub(crate) fn client_event(
-    event: ClientEvent,
-    write: impl FnOnce(Cursor) -> Bytes,
-) -> Result<session::AttachResponse, session_core::gateway::Failure> {
-    use session::attach_response::Event;
+/// What an attached client is told.
+pub(crate) enum Told {
+    /// In the words of the contract.
+    Event(session::AttachResponse),
+    /// These, each of them a [`response`].
+    Responses(Vec<Response>),
+    /// Why its stream ends.
+    Over(Failure),
+}
+
+pub(crate) fn told(event: ClientEvent) -> Told {
     let event = match event {
         ClientEvent::Serving { server, fence, takeover, requests_lost, stalled } => {
             let (server, fence) = (server.to_string(), fence.counter());
@@ -100,14 +106,18 @@ pub(crate) fn client_event(
         }
         ClientEvent::Merged => Event::Merged(session::Merged {}),
         ClientEvent::Rebuilt => Event::Rebuilt(session::Rebuilt {}),
-        ClientEvent::Response { cursor, payload, last } => {
-            let (number, requests_applied) = (cursor.responses, cursor.requests);
-            let cursor = write(cursor);
-            Event::Response(session::Response { number, payload, cursor, requests_applied, last })
-        }
-        ClientEvent::Over(failure) => return Err(failure),
+        ClientEvent::Responses(responses) => return Told::Responses(responses),
+        ClientEvent::Over(failure) => return Told::Over(failure),
     };
-    Ok(session::AttachResponse { event: Some(event) })
+    Told::Event(session::AttachResponse { event: Some(event) })
+}
+
+/// A response as its client gets it.
+pub(crate) fn response(response: Response, write: impl FnOnce(Cursor) -> Bytes) -> session::AttachResponse {
+    let Response { cursor, payload, last } = response;
+    let (number, requests_applied) = (cursor.responses, cursor.requests);
+    let response = session::Response { number, payload, cursor: write(cursor), requests_applied, last };
+    session::AttachResponse { event: Some(Event::Response(response)) }
 }
 
 /// A content unit, for clients.
@@ -146,9 +156,12 @@ impl TryFrom<delivery::DeliverRequest> for Hello {
     }
 }
 
-/// What a content server says after its hello.
-pub(crate) fn from_server(request: delivery::DeliverRequest) -> Result<ToGateway, Malformed> {
-    Ok(match request.message.ok_or_else(|| missing("message"))? {
+/// Reads what a content server says after its hello, and adds it to what it `said` before.
+pub(crate) fn from_server(
+    request: delivery::DeliverRequest,
+    said: &mut Vec<ToGateway>,
+) -> Result<(), Malformed> {
+    said.push(match request.message.ok_or_else(|| missing("message"))? {
         FromServer::Hello(_) => return Err(Malformed::new("hello", "comes once")),
         FromServer::Claim(it) => ToGateway::Claim {
             unit: unit_id("claim.unit", &it.unit)?,
@@ -165,13 +178,13 @@ pub(crate) fn from_server(request: delivery::DeliverRequest) -> Result<ToGateway
             merged: it.merged,
             rebuilt: it.rebuilt,
         },
-        FromServer::Response(it) => ToGateway::Response {
-            session: session_id("response.session", &it.session)?,
-            stream: it.stream,
-            cursor: from_cursor("response.cursor", it.cursor)?,
-            payload: it.payload,
-            last: it.last,
-        },
+        FromServer::Response(it) => {
+            let session = session_id("response.session", &it.session)?;
+            let cursor = from_cursor("response.cursor", it.cursor)?;
+            let response = Response { cursor, payload: it.payload, last: it.last };
+            ToGateway::respond(said, session, it.stream, response);
+            return Ok(());
+        }
         FromServer::Applied(it) => ToGateway::Applied {
             session: session_id("applied.session", &it.session)?,
             stream: it.stream,
@@ -197,7 +210,8 @@ pub(crate) fn from_server(request: delivery::DeliverRequest) -> Result<ToGateway
             query: it.query,
             units: it.units.into_iter().map(unit_info).collect::<Result<_, _>>()?,
         },
-    })
+    });
+    Ok(())
 }
 
 /// What a content server is told.
@@ -378,7 +392,7 @@ mod tests {
         let session = Bytes::from(vec![7; 16]);
         let fence = Some(delivery::Fence::default());
         let claim = delivery::Claim { unit: "film".into(), session: session.clone(), fence, requests: 0 };
-        assert!(from_server(request(FromServer::Claim(claim.clone()))).is_ok());
+        assert!(from_server(request(FromServer::Claim(claim.clone())), &mut Vec::new()).is_ok());
         let cursor = delivery::Cursor { responses: u64::MAX, ..delivery::Cursor::default() };
         for (message, field) in [
             (None, "message"),
@@ -399,7 +413,7 @@ mod tests {
             ),
             (Some(FromServer::Refused(delivery::Refused { session, reason: 99 })), "refused.reason"),
         ] {
-            let malformed = from_server(delivery::DeliverRequest { message }).unwrap_err();
+            let malformed = from_server(delivery::DeliverRequest { message }, &mut Vec::new()).unwrap_err();
             assert_eq!(malformed.field, field);
         }
     }
@@ -464,7 +478,7 @@ mod tests {
         .map(request);
         fuzz::messages(fuzz::target!(), &samples, |request| {
             let is_hello = Hello::try_from(request.clone()).is_ok();
-            from_server(request).is_ok() || is_hello
+            from_server(request, &mut Vec::new()).is_ok() || is_hello
         });
     }
 

@@ -60,7 +60,7 @@ impl<S: Service> driver::Effects<Output> for Effects<S> {
                 Output::Hangup(gateway) => drop(self.doors.remove(&gateway)),
                 Output::Send(gateway, message) => {
                     match &message {
-                        ToGateway::Response { .. } => responses += 1,
+                        ToGateway::Responses { responses: more, .. } => responses += more.len() as u64,
                         ToGateway::Started { session, requests_lost, .. } => {
                             self.beginnings.end(*session, *requests_lost);
                         }

@@ -184,7 +184,7 @@ fn requests_after(
     rest: mpsc::Receiver<Vec<ToGateway>>,
 ) -> impl Stream<Item = DeliverRequest> {
     let rest = stream::unfold(rest, async |mut rest| rest.recv().await.map(|together| (together, rest)));
-    let requests = rest.flat_map(|together| stream::iter(together.into_iter().map(wire::for_gateway)));
+    let requests = rest.flat_map(|together| stream::iter(together.into_iter().flat_map(wire::for_gateway)));
     stream::iter([hello]).chain(requests)
 }
 

@@ -1,12 +1,14 @@
 //! Between the generated types and those of the machine: each message is turned once, and what is missing or
 //! malformed in it is named.
 
+use std::vec;
+
 use bytes::Bytes;
 use model::{ConfigurationId, Fence, GroupViewId, Name, SessionId, Time, UnitId};
 use proto::gateway::v1 as pb;
 use proto::gateway::v1::deliver_request::Message as ForGateway;
 use proto::gateway::v1::deliver_response::Message as FromGateway;
-use session_core::message::{AttachRefusal, Cursor, GatewayId, Resume, ToGateway, ToServer};
+use session_core::message::{AttachRefusal, Cursor, GatewayId, Response, Resume, ToGateway, ToServer};
 use session_core::{Credit, Refusal, RefusalKind, UnitInfo};
 use svc_kit::status::bad_field;
 use tonic::Status;
@@ -85,9 +87,35 @@ pub(crate) fn is_hello(response: &pb::DeliverResponse) -> bool {
     matches!(response.message, Some(FromGateway::Hello(_)))
 }
 
+/// What a gateway is told, in the words of the contract, where each response is a message.
+pub(crate) enum Told {
+    Once(Option<ForGateway>),
+    Responses { session: Bytes, stream: u64, responses: vec::IntoIter<Response> },
+}
+
+impl Iterator for Told {
+    type Item = pb::DeliverRequest;
+
+    fn next(&mut self) -> Option<pb::DeliverRequest> {
+        let message = match self {
+            Told::Once(message) => message.take()?,
+            Told::Responses { session, stream, responses } => {
+                let Response { cursor, payload, last } = responses.next()?;
+                let (session, stream, cursor) = (session.clone(), *stream, Some(cursor_message(cursor)));
+                ForGateway::Response(pb::Response { session, stream, cursor, payload, last })
+            }
+        };
+        Some(pb::DeliverRequest { message: Some(message) })
+    }
+}
+
 /// What a gateway is told. Payloads and contexts are handed on, not copied.
-pub(crate) fn for_gateway(message: ToGateway) -> pb::DeliverRequest {
-    let message = match message {
+pub(crate) fn for_gateway(message: ToGateway) -> Told {
+    Told::Once(Some(match message {
+        ToGateway::Responses { session, stream, responses } => {
+            let (session, responses) = (session_bytes(session), responses.into_iter());
+            return Told::Responses { session, stream, responses };
+        }
         ToGateway::Claim { unit, session, fence, requests } => ForGateway::Claim(pb::Claim {
             unit: unit.to_string(),
             session: session_bytes(session),
@@ -105,10 +133,6 @@ pub(crate) fn for_gateway(message: ToGateway) -> pb::DeliverRequest {
                 merged,
                 rebuilt,
             })
-        }
-        ToGateway::Response { session, stream, cursor, payload, last } => {
-            let (session, cursor) = (session_bytes(session), Some(cursor_message(cursor)));
-            ForGateway::Response(pb::Response { session, stream, cursor, payload, last })
         }
         ToGateway::Applied { session, stream, number, outcome, cursor } => {
             let (session, cursor) = (session_bytes(session), Some(cursor_message(cursor)));
@@ -133,8 +157,7 @@ pub(crate) fn for_gateway(message: ToGateway) -> pb::DeliverRequest {
             let units = units.into_iter().map(unit_info).collect();
             ForGateway::Units(pb::Units { query, units })
         }
-    };
-    pb::DeliverRequest { message: Some(message) }
+    }))
 }
 
 /// What a gateway says after its hello.
@@ -298,10 +321,13 @@ mod tests {
         let payload = Bytes::from(vec![1; 1000]);
         let cursor = Cursor { responses: 1, requests: 0, context: Bytes::new() };
         let session = SessionId::new(1);
-        let response =
-            ToGateway::Response { session, stream: 1, cursor, payload: payload.clone(), last: false };
-        let Some(ForGateway::Response(message)) = for_gateway(response).message else { panic!("a response") };
-        assert_eq!(message.payload.as_ptr(), payload.as_ptr());
+        let response = Response { cursor, payload: payload.clone(), last: false };
+        let responses = ToGateway::Responses { session, stream: 1, responses: vec![response; 2] };
+        let told: Vec<_> = for_gateway(responses).map(|told| told.message).collect();
+        let [Some(ForGateway::Response(first)), Some(ForGateway::Response(second))] = &told[..] else {
+            panic!("two responses")
+        };
+        assert_eq!([&first.payload, &second.payload].map(|it| it.as_ptr()), [payload.as_ptr(); 2]);
     }
 
     #[test]

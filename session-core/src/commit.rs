@@ -16,7 +16,9 @@ use model::{Digest, Fence, GroupViewId, Level, ProcessId, Time};
 use crate::credit::Room;
 use crate::edition::{Head, decode_context, encode_committed, encode_context, history_of};
 use crate::held::{Grant, Held, PAUSE_MIN, Scene, Serving};
-use crate::message::{AttachRefusal, Committed, Cursor, Resume, SessionMessage, Standing, ToGateway};
+use crate::message::{
+    AttachRefusal, Committed, Cursor, Response, Resume, SessionMessage, Standing, ToGateway,
+};
 use crate::pipeline::Item;
 use crate::replica::Replica;
 use crate::rest::Rest;
@@ -410,9 +412,9 @@ where
 
     fn send<S>(&self, stream: u64, item: Item, scene: &mut Scene<'_, S>) {
         let session = scene.session;
-        let message = match item {
+        match item {
             Item::Applied { number, outcome, cursor } => {
-                ToGateway::Applied { session, stream, number, outcome, cursor }
+                scene.send.push(ToGateway::Applied { session, stream, number, outcome, cursor });
             }
             Item::Response { number, response } => {
                 let Committed { requests, context, payload, last } = response;
@@ -426,9 +428,8 @@ where
                     digest: digest(),
                 });
                 let cursor = Cursor { responses: number, requests, context };
-                ToGateway::Response { session, stream, cursor, payload, last }
+                ToGateway::respond(scene.send, session, stream, Response { cursor, payload, last });
             }
-        };
-        scene.send.push(message);
+        }
     }
 }

@@ -101,8 +101,11 @@ pub(crate) fn encode_committed<C: Serialize>(
     Bytes::from([encoded(&head), context].concat())
 }
 
+/// What most contexts fit into, in bytes: with every response one is encoded.
+const ROOM: usize = 64;
+
 fn encoded(value: &impl Serialize) -> Vec<u8> {
-    let encoded = postcard::to_extend(value, Vec::new());
+    let encoded = postcard::to_extend(value, Vec::with_capacity(ROOM));
     assert!(encoded.is_ok(), "contexts are plain data");
     encoded.unwrap_or_default()
 }

@@ -13,7 +13,7 @@ use crate::credit::{Credit, Room, response_bytes};
 use crate::edition::{ContentId, Edition, Head, decode_context, encode_context, size_of, split};
 use crate::fault::Fault;
 use crate::ledger::Ledger;
-use crate::message::{AttachRefusal, Cursor, Resume, SessionMessage, ToGateway};
+use crate::message::{AttachRefusal, Cursor, Response, Resume, SessionMessage, ToGateway};
 use crate::pipeline::Pipeline;
 use crate::replica::{Applied, Base, Limits, Outcome, Replica};
 use crate::rest::Rest;
@@ -458,7 +458,7 @@ where
         let (server, fence) = (scene.me, self.fence);
         let (response, requests, digest) = (cursor.responses, cursor.requests, || Digest::of(&payload));
         scene.observe(|| Event::Respond { server, session, fence, response, requests, digest: digest() });
-        scene.send.push(ToGateway::Response { session, stream, cursor, payload, last });
+        ToGateway::respond(scene.send, session, stream, Response { cursor, payload, last });
         bytes
     }
 }

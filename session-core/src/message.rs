@@ -399,6 +399,17 @@ pub struct Remembered {
     pub outcome: Option<Result<(), Refusal>>,
 }
 
+/// A response on its way to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The client's position after it.
+    pub cursor: Cursor,
+    /// What the client gets.
+    pub payload: Bytes,
+    /// Nothing follows unless a request changes that.
+    pub last: bool,
+}
+
 /// Sent by a content server to a gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToGateway {
@@ -430,18 +441,14 @@ pub enum ToGateway {
         /// All servers had forgotten the session, and it is made anew from its client's cursor.
         rebuilt: bool,
     },
-    /// The next response.
-    Response {
+    /// The next responses, of which there is one at least.
+    Responses {
         /// The session.
         session: SessionId,
-        /// The stream that it belongs to.
+        /// The stream that they belong to.
         stream: u64,
-        /// The client's position after it.
-        cursor: Cursor,
-        /// What the client gets.
-        payload: Bytes,
-        /// Nothing follows unless a request changes that.
-        last: bool,
+        /// One after the other.
+        responses: Vec<Response>,
     },
     /// A request was applied, or refused by the service.
     Applied {
@@ -494,6 +501,21 @@ pub enum ToGateway {
         /// All units that some server holds, by id.
         units: Vec<UnitInfo>,
     },
+}
+
+impl ToGateway {
+    /// Says a response, in one message with those before it if nothing was said in between.
+    pub fn respond(said: &mut Vec<ToGateway>, session: SessionId, stream: u64, response: Response) {
+        let place = (session, stream);
+        match said.last_mut() {
+            Some(ToGateway::Responses { session, stream, responses }) if (*session, *stream) == place => {
+                responses.push(response);
+            }
+            Some(_) | None => {
+                said.push(ToGateway::Responses { session, stream, responses: Vec::from([response]) });
+            }
+        }
+    }
 }
 
 /// Sent by a gateway to a content server.

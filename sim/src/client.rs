@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::{Digest, SessionId, Time, UnitId, trace};
 use session_core::gateway::{Attachment, ClientEvent, Failure, Position};
-use session_core::message::{Cursor, Resume, Secret};
+use session_core::message::{Cursor, Response, Resume, Secret};
 use session_core::response_bytes;
 
 use crate::knobs::Habits;
@@ -569,8 +569,10 @@ impl Client {
                 self.tally.requests_lost += requests_lost;
                 self.oracle.is_told_lost(requests_lost);
             }
-            ClientEvent::Response { cursor, payload, .. } => {
-                self.receives(attachment, cursor, &payload, scene)
+            ClientEvent::Responses(responses) => {
+                for Response { cursor, payload, .. } in responses {
+                    self.receives(attachment, cursor, &payload, scene);
+                }
             }
             ClientEvent::Merged => self.tally.merged += 1,
             ClientEvent::Rebuilt => self.tally.rebuilt += 1,

@@ -14,7 +14,7 @@ use model::{Configuration, Fence, GroupName, GroupView, Name, ProcessId, Session
 use session_core::Intent;
 use session_core::gateway::ClientEvent;
 use session_core::message::{
-    ContentMessage, Cursor, Resume, ServiceMessage, SessionMessage, ToGateway, ToServer, decode,
+    ContentMessage, Cursor, Response, Resume, ServiceMessage, SessionMessage, ToGateway, ToServer, decode,
 };
 use session_core::names::Purpose;
 
@@ -229,8 +229,11 @@ impl Diagram {
             Packet::ToClient { event, .. } => match event {
                 ClientEvent::Serving { server, takeover: false, .. } => format!("served by {server}"),
                 ClientEvent::Serving { server, takeover: true, .. } => format!("taken over by {server}"),
-                ClientEvent::Response { cursor, last, .. } => {
-                    format!("response {}{}", cursor.responses, if *last { ", the last" } else { "" })
+                ClientEvent::Responses(responses) => {
+                    let shown = |Response { cursor, last, .. }: &Response| {
+                        format!("response {}{}", cursor.responses, if *last { ", the last" } else { "" })
+                    };
+                    responses.iter().map(shown).collect::<Vec<_>>().join(", ")
                 }
                 ClientEvent::Merged => "merged".into(),
                 ClientEvent::Rebuilt => "made anew".into(),
@@ -266,8 +269,10 @@ impl Diagram {
             ToGateway::Started { session, cursor, .. } => {
                 format!("started {} at {}/{}", self.session(*session), cursor.responses, cursor.requests)
             }
-            ToGateway::Response { session, cursor, .. } => {
-                format!("response {} of {}", cursor.responses, self.session(*session))
+            ToGateway::Responses { session, responses, .. } => {
+                let numbers = responses.iter().map(|response| response.cursor.responses.to_string());
+                let numbers = numbers.collect::<Vec<_>>().join(", ");
+                format!("response {numbers} of {}", self.session(*session))
             }
             ToGateway::Applied { session, number, .. } => {
                 format!("request {number} of {} applied", self.session(*session))

@@ -10,8 +10,8 @@ use model::{Fence, SessionId, Time, UnitId};
 use super::interface::{Attachment, Change, Failure, GatewayParams, LinkId, Position, Ticket};
 use super::reader::Reader;
 use super::watch::{Waits, Watch};
-use crate::credit::Credit;
-use crate::message::{Cursor, Resume, Secret, ToServer};
+use crate::credit::{Credit, response_bytes};
+use crate::message::{Cursor, Response, Resume, Secret, ToServer};
 
 /// The time between two repetitions doubles so often.
 const REPEATS_MAX: u32 = 4;
@@ -347,6 +347,19 @@ impl Entry {
         }
         self.position = Resume::After(cursor);
         self.sealed = true;
+    }
+
+    /// Accepts a response for the client, if it is the one that comes next.
+    pub(super) fn accept(&mut self, response: &Response) -> bool {
+        let Response { cursor, payload, .. } = response;
+        if self.expected != Some(cursor.responses) {
+            return false;
+        }
+        self.expected = Some(cursor.responses + 1);
+        if let Some(reader) = &mut self.client {
+            reader.pass(response_bytes(payload, &cursor.context));
+        }
+        true
     }
 
     /// The client's stream has taken the responses up to this one, and so many bytes in all.

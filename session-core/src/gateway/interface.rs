@@ -8,7 +8,7 @@ use model::trace::Event;
 use model::{Fence, GroupName, Name, SessionId, UnitId};
 
 use crate::credit::Credit;
-use crate::message::{AttachRefusal, Cursor, Resume, Secret, ToGateway, ToServer};
+use crate::message::{AttachRefusal, Response, Resume, Secret, ToGateway, ToServer};
 use crate::service::{Refusal, UnitInfo};
 
 /// Limits and periods of a gateway.
@@ -192,15 +192,8 @@ pub enum ClientEvent {
     Merged,
     /// All servers had forgotten the session, and it was made anew from the cursor.
     Rebuilt,
-    /// A response.
-    Response {
-        /// The client's position after it: its number, and what to bring when attaching elsewhere.
-        cursor: Cursor,
-        /// What the service sent.
-        payload: Bytes,
-        /// Nothing follows unless a request changes that.
-        last: bool,
-    },
+    /// Responses, of which there is one at least. The position after each is what to bring when attaching elsewhere.
+    Responses(Vec<Response>),
     /// The stream is over, for this reason.
     Over(Failure),
 }

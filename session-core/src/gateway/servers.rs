@@ -3,15 +3,13 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
 use model::trace::Event;
 use model::{Digest, Fence, SessionId, Time, UnitId};
 
 use super::Gateway;
 use super::entry::{Entry, Pending, Phase};
 use super::interface::{Change, ClientEvent, Failure, LinkId, Output, Reply};
-use crate::credit::response_bytes;
-use crate::message::{AttachRefusal, ContentMessage, Cursor, Resume, ToGateway, ToServer};
+use crate::message::{AttachRefusal, ContentMessage, Cursor, Response, Resume, ToGateway, ToServer};
 use crate::names::Purpose;
 use crate::service::Refusal;
 
@@ -43,14 +41,6 @@ struct Start {
     rebuilt: bool,
 }
 
-/// A response, and the client's position after it.
-#[derive(Debug)]
-struct Response {
-    cursor: Cursor,
-    payload: Bytes,
-    last: bool,
-}
-
 /// What became of a request, and the client's position after it.
 #[derive(Debug)]
 struct Acknowledgement {
@@ -75,9 +65,8 @@ impl Gateway {
                 let start = Start { requests_lost, cursor, uncertain, merged, rebuilt };
                 self.on_started(now, Place { link, session, stream }, start, out);
             }
-            ToGateway::Response { session, stream, cursor, payload, last } => {
-                let response = Response { cursor, payload, last };
-                self.on_response(now, Place { link, session, stream }, response, out);
+            ToGateway::Responses { session, stream, responses } => {
+                self.on_responses(now, Place { link, session, stream }, responses, out);
             }
             ToGateway::Applied { session, stream, number, outcome, cursor } => {
                 let acknowledgement = Acknowledgement { number, outcome, cursor };
@@ -210,30 +199,28 @@ impl Gateway {
         self.repeat(session, out);
     }
 
-    fn on_response(&mut self, now: Time, place: Place, response: Response, out: &mut Vec<Output>) {
-        let Response { cursor, payload, last } = response;
-        let (session, response) = (place.session, cursor.responses);
+    fn on_responses(&mut self, now: Time, place: Place, mut responses: Vec<Response>, out: &mut Vec<Output>) {
+        let Place { link, session, .. } = place;
         let Some(entry) = self.served(place, out) else { return };
-        if entry.expected != Some(response) {
-            out.push(Output::Stale { link: place.link, session });
-            return;
-        }
-        entry.expected = Some(response + 1);
-        entry.position = Resume::After(cursor.clone());
-        if let Some(reader) = &mut entry.client {
-            reader.pass(response_bytes(&payload, &cursor.context));
-        }
+        let said = responses.len();
+        responses.retain(|response| entry.accept(response));
+        out.extend((responses.len()..said).map(|_| Output::Stale { link, session }));
+        let Some(newest) = responses.last() else { return };
+        entry.position = Resume::After(newest.cursor.clone());
         let (fence, client, rested) = (entry.fence, entry.client, entry.watch.is_resting());
         entry.watch.hear(now);
         if rested {
             self.with(now, session, |_| ());
         }
-        self.observe(
-            |gateway| Event::Accept { gateway, session, fence, response, digest: Digest::of(&payload) },
-            out,
-        );
+        for Response { cursor, payload, .. } in &responses {
+            let (response, digest) = (cursor.responses, || Digest::of(payload));
+            self.observe(
+                |gateway| Event::Accept { gateway, session, fence, response, digest: digest() },
+                out,
+            );
+        }
         if let Some(reader) = client {
-            let event = ClientEvent::Response { cursor, payload, last };
+            let event = ClientEvent::Responses(responses);
             out.push(Output::ToClient { session, attachment: reader.attachment, event });
         }
     }

@@ -2,9 +2,10 @@
 
 mod changes;
 mod repeats;
+mod together;
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -13,7 +14,9 @@ use model::{Address, Boot, ConfigurationId, Fence, GroupViewId, Machine, Session
 
 use super::*;
 use crate::credit::Credit;
-use crate::message::{AttachRefusal, Cursor, Resume, Secret, ServiceMessage, ToGateway, ToServer, decode};
+use crate::message::{
+    AttachRefusal, Cursor, Response, Resume, Secret, ServiceMessage, ToGateway, ToServer, decode,
+};
 use crate::service::{Refusal, RefusalKind, UnitInfo};
 
 const SESSION: SessionId = SessionId::new(7);
@@ -183,8 +186,7 @@ impl Bench {
     }
 
     fn respond(&mut self, link: LinkId, stream: u64, response: u64) -> Vec<String> {
-        let (cursor, payload) = (cursor(response, 0), Bytes::new());
-        self.server(link, ToGateway::Response { session: SESSION, stream, cursor, payload, last: false })
+        self.respond_all(link, stream, &[response])
     }
 
     fn applied(&mut self, number: u64, outcome: Result<(), Refusal>) -> Vec<String> {
@@ -294,7 +296,10 @@ fn shown_event(event: ClientEvent) -> String {
             format!("taken over by {server}")
         }
         ClientEvent::Serving { server, requests_lost, .. } => format!("{server} lost {requests_lost}"),
-        ClientEvent::Response { cursor, .. } => format!("response {}", cursor.responses),
+        ClientEvent::Responses(responses) => {
+            let numbers = responses.iter().map(|response| response.cursor.responses.to_string());
+            format!("response {}", numbers.collect::<Vec<_>>().join(", "))
+        }
         ClientEvent::Merged => "merged".into(),
         ClientEvent::Rebuilt => "rebuilt".into(),
         ClientEvent::Over(failure) => format!("over, {failure:?}"),

@@ -16,11 +16,12 @@ use super::*;
 use crate::credit::Credit;
 use crate::edition::{ContentId, Head, encode_context};
 use crate::message::{
-    ContentMessage, Cursor, GatewayId, Resume, Secret, ServiceMessage, SessionMessage, ToGateway, ToServer,
-    encode,
+    ContentMessage, Cursor, GatewayId, Response, Resume, Secret, ServiceMessage, SessionMessage, ToGateway,
+    ToServer, encode,
 };
 use crate::service::{Next, Refusal, RefusalKind, UnitInfo};
 use crate::unit_db::{Components, Ordered, Policy, PolicyChange};
+use shown::shown;
 
 /// Counts: responses are the numbers from where the last request, a number, put it. A response is due each second
 /// from the first one on, if `paced`.
@@ -98,6 +99,7 @@ mod claims;
 mod commit;
 mod content;
 mod faults;
+mod shown;
 mod sides;
 mod told;
 mod uncertain;
@@ -236,7 +238,9 @@ impl Cluster {
                 }
                 Output::Dial(gateway) => self.seen.push(format!("{name}: dial {}", gateway.name)),
                 Output::Hangup(gateway) => self.seen.push(format!("{name}: hang up on {}", gateway.name)),
-                Output::Send(_, message) => self.seen.push(format!("{name}: {}", shown(message))),
+                Output::Send(_, message) => {
+                    self.seen.extend(shown(message).into_iter().map(|shown| format!("{name}: {shown}")));
+                }
                 Output::Failed { fault, .. } => self.seen.push(format!("{name}: {fault}")),
                 Output::Stalled { to, .. } => self.seen.push(format!("{name}: stalled, {}", to.is_some())),
                 Output::RoleChanged { role, .. } => self.seen.push(format!("{name}: {role:?}")),
@@ -377,29 +381,6 @@ impl Cluster {
 
     fn status(&self, name: &str) -> SessionStatus<'_> {
         self.servers[name].sessions().next().unwrap()
-    }
-}
-
-fn shown(message: ToGateway) -> String {
-    match message {
-        ToGateway::Claim { requests, .. } => format!("claim {requests}"),
-        ToGateway::Started { stream, requests_lost: 0, cursor, uncertain, merged, .. } => {
-            let start = if uncertain { "uncertain" } else { "start" };
-            let merged = if merged { ", merged" } else { "" };
-            format!("{start} {stream} after {}/{}{merged}", cursor.responses, cursor.requests)
-        }
-        ToGateway::Started { stream, requests_lost, .. } => format!("start {stream}, {requests_lost} lost"),
-        ToGateway::Response { cursor, payload, .. } => {
-            format!("response {} is {}", cursor.responses, core::str::from_utf8(&payload).unwrap())
-        }
-        ToGateway::Applied { number, outcome: Ok(()), .. } => format!("applied {number}"),
-        ToGateway::Applied { number, outcome: Err(_), .. } => format!("refused {number}"),
-        ToGateway::Rests { time, .. } => format!("rests for {time:?}"),
-        ToGateway::Suspended { .. } => "suspended".into(),
-        ToGateway::Ended { .. } => "ended".into(),
-        ToGateway::Refused { reason, .. } => format!("{reason:?}"),
-        ToGateway::Moved { .. } => "moved".into(),
-        ToGateway::Units { query, units } => format!("answer {query}: {} units", units.len()),
     }
 }
 

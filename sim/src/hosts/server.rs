@@ -234,10 +234,18 @@ impl ServerHost {
         }
     }
 
+    /// Responses go one by one, as they do between processes: the stream may break between any two.
     fn to_gateway(&self, gateway: &GatewayId, message: ToGateway, scene: &mut Scene<'_>) {
         match message {
+            ToGateway::Responses { session, stream, responses } if responses.len() > 1 => {
+                for response in responses {
+                    let responses = vec![response];
+                    self.to_gateway(gateway, ToGateway::Responses { session, stream, responses }, scene);
+                }
+                return;
+            }
             ToGateway::Claim { .. } => scene.happens(Happens::Claim),
-            ToGateway::Response { .. } => scene.happens(Happens::Response),
+            ToGateway::Responses { .. } => scene.happens(Happens::Response),
             ToGateway::Applied { .. } => scene.happens(Happens::RequestApplied),
             _ => {}
         }
