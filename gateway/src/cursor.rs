@@ -16,6 +16,8 @@ const OPEN: u8 = 1;
 const SEALED: u8 = 2;
 /// The longest cursor: a context of the greatest size, with room to spare.
 pub(crate) const CURSOR_BYTES_MAX: usize = 8 * 1024;
+/// What most cursors fit into, in bytes: with every response one is written.
+const ROOM: usize = 96;
 /// No session gets this far. Numbers beyond it are made up.
 pub(crate) const NUMBER_MAX: u64 = 1 << 48;
 
@@ -64,7 +66,7 @@ impl Seals {
 
     fn written(&self, holder: &Holder, cursor: Option<Cursor>) -> Bytes {
         let content = Content { session: holder.session.bits(), cursor };
-        let encoded = postcard::to_allocvec(&content);
+        let encoded = postcard::to_extend(&content, Vec::with_capacity(ROOM));
         assert!(encoded.is_ok(), "cursors are plain data");
         let content = encoded.unwrap_or_default();
         let secret = holder.secret.bits().to_le_bytes();

@@ -37,14 +37,11 @@ impl Key {
         id
     }
 
-    /// The code so far. Every part goes in with its length, so that no two lists of parts are one text.
-    fn code(&self, parts: &[&[u8]]) -> Option<Hmac<Sha256>> {
-        let mut code = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
-        for part in parts {
-            code.update(&(part.len() as u64).to_le_bytes());
-            code.update(part);
-        }
-        Some(code)
+    /// The code of nothing so far. Whether a key ends in zeroes or there are none makes no difference to it.
+    fn code(&self) -> Hmac<Sha256> {
+        let mut key = hmac::digest::Key::<Hmac<Sha256>>::default();
+        key.iter_mut().zip(self.0).for_each(|(padded, byte)| *padded = byte);
+        Hmac::new(&key)
     }
 }
 
@@ -77,13 +74,30 @@ pub(crate) enum Broken {
     Forged,
 }
 
+/// A key at work. What comes of it before any text does is computed once, and not for each cursor.
+struct Sealer {
+    id: [u8; KEY_ID_BYTES],
+    code: Hmac<Sha256>,
+}
+
+impl Sealer {
+    /// The code so far. Every part goes in with its length, so that no two lists of parts are one text.
+    fn code(&self, parts: &[&[u8]]) -> Hmac<Sha256> {
+        let mut code = self.code.clone();
+        for part in parts {
+            code.update(&(part.len() as u64).to_le_bytes());
+            code.update(part);
+        }
+        code
+    }
+}
+
 /// The keys of a cluster.
-#[derive(Clone, Debug)]
-pub(crate) struct Seals(Vec<Key>);
+pub(crate) struct Seals(Vec<Sealer>);
 
 impl Seals {
     pub(crate) fn new(keys: Vec<Key>) -> Seals {
-        Seals(keys)
+        Seals(keys.iter().map(|key| Sealer { id: key.id(), code: key.code() }).collect())
     }
 
     /// Whether there is no key: nothing is sealed then.
@@ -94,17 +108,17 @@ impl Seals {
     /// The name of the first key, and its code of these parts.
     pub(crate) fn seal(&self, parts: &[&[u8]]) -> Option<([u8; KEY_ID_BYTES], [u8; CODE_BYTES])> {
         let key = self.0.first()?;
-        let full = key.code(parts)?.finalize().into_bytes();
+        let full = key.code(parts).finalize().into_bytes();
         let mut code = [0; CODE_BYTES];
         code.iter_mut().zip(full).for_each(|(code, byte)| *code = byte);
-        Some((key.id(), code))
+        Some((key.id, code))
     }
 
     /// Whether the code is that of these parts, under the key of this name. How long that takes says nothing of where
     /// they differ.
     pub(crate) fn check(&self, id: &[u8], code: &[u8], parts: &[&[u8]]) -> Result<(), Broken> {
-        let key = self.0.iter().find(|key| key.id() == id).ok_or(Broken::UnknownKey)?;
-        let own = key.code(parts).ok_or(Broken::Forged)?;
+        let key = self.0.iter().find(|key| key.id == id).ok_or(Broken::UnknownKey)?;
+        let own = key.code(parts);
         if code.len() != CODE_BYTES {
             return Err(Broken::Forged);
         }
