@@ -4,8 +4,10 @@
 //!
 //! Of responses a backup hears by propagation alone: its requests are as many, or more. Where responses are committed, it has
 //! them from there, and they decide: one that was committed to a client that is back where it was reflects fewer
-//! requests than what was propagated before. And a backup that is new waits there until it is told what it missed, and
-//! serves nobody before. Until then it may be behind: what is propagated may be of another history.
+//! requests than what was propagated before. What is propagated of a primary before the one that committed last counts no
+//! more. And a backup that is new waits there until it is told what it missed, and serves nobody before. Until then it may
+//! be behind: what is propagated may be of another history. Nor does a backup follow, or serve, an edition that it does not
+//! hold.
 
 use model::trace::Event;
 

@@ -394,7 +394,10 @@ impl<S: ContentService> Server<S> {
     fn follow(&mut self, unit: &UnitId, session: SessionId, out: &mut Vec<Output>) {
         self.with_held(unit, session, out, |held, known, scene| {
             held.follow(known, scene);
-            if held.role == Role::Backup {
+            // A backup follows nothing of an edition that it does not hold, nor of before what was committed here.
+            let can_follow = known.edition().is_some_and(|edition| scene.editions.contains(&edition))
+                && held.ledger.fence <= known.version.fence;
+            if held.role == Role::Backup && can_follow {
                 let (server, session) = (scene.me, scene.session);
                 let known = (known.responses, known.requests);
                 let position = (held.replica.responses, held.replica.requests);
