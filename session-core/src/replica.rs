@@ -127,10 +127,11 @@ impl<C> Replica<C> {
         newest.map(remembered).collect()
     }
 
-    /// Remembers requests that another replica was given, as far as they are not too many.
+    /// Remembers requests as the replica does whose context takes the place of this one, as far as they are not too many.
+    /// What became of those that are in that context, it knows.
     pub(crate) fn remember(&mut self, requests: Vec<Remembered>, limits: Limits) {
         for Remembered { number, operation, outcome } in requests.into_iter().take(limits.requests_kept) {
-            self.log.entry(number).or_insert(Logged { operation, outcome });
+            self.log.insert(number, Logged { operation, outcome });
         }
     }
 

@@ -519,6 +519,25 @@ fn who_goes_over_to_what_another_has_computes_from_that_and_not_from_where_it_wa
 }
 
 #[test]
+fn a_request_has_the_outcome_that_it_had_where_the_context_comes_from() {
+    let mut cluster = playing();
+    let fence = joined_by_c(&mut cluster);
+    let cursor = having_asked(&C, 1, 150);
+    // Where `c` has been, it was refused at first.
+    let refusal = Refusal { kind: RefusalKind::Precondition, message: "not there".into() };
+    for (outcome, fence) in [(Err(refusal), fence), (Ok(()), Fence::new(last_view(&cluster), 10))] {
+        let SessionMessage::Standing(standing) = standing_of_c(fence) else { unreachable!("it is one") };
+        let operation = Bytes::from_static(b"150");
+        let requests = Vec::from([Remembered { number: 1, operation, outcome: Some(outcome) }]);
+        let standing = Standing { cursor: cursor.clone(), requests, ..standing };
+        tell_in_session(&mut cluster, "b", "c", &SessionMessage::Standing(standing));
+    }
+    cluster.multicasts.clear();
+    assert_eq!(taken_over_by_b(&mut cluster, Resume::After(cursor), 0), ["b: start 2 after 3/1"]);
+    assert_eq!(cluster.request(1, "150"), ["b: applied 1"]);
+}
+
+#[test]
 fn a_backup_that_is_told_of_a_request_that_it_missed_still_has_what_was_committed_before() {
     let mut cluster = playing();
     cluster.grant("a", 1, Resume::Beginning, 1);
