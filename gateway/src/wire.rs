@@ -223,8 +223,9 @@ pub(crate) fn for_server(message: ToServer) -> delivery::DeliverResponse {
                 fence: Some(fence_message(fence)),
                 stream,
                 resume: resume_message(resume),
-                credit: credit.responses,
-                credit_bytes: credit.bytes,
+                attached: credit.is_some(),
+                credit: credit.map_or(0, |credit| credit.responses),
+                credit_bytes: credit.map_or(0, |credit| credit.bytes),
                 repeats_from,
             })
         }

@@ -169,7 +169,7 @@ pub(crate) fn from_gateway(response: pb::DeliverResponse) -> Result<ToServer, Ma
             fence: from_fence("serve.fence", it.fence)?,
             stream: it.stream,
             resume: it.resume.map_or(Resume::Anywhere, from_resume),
-            credit: Credit { responses: it.credit, bytes: it.credit_bytes },
+            credit: it.attached.then_some(Credit { responses: it.credit, bytes: it.credit_bytes }),
             repeats_from: it.repeats_from,
         },
         FromGateway::Credit(it) => ToServer::Credit {
@@ -278,6 +278,7 @@ mod tests {
                 configuration_digest: 0xbeef,
                 position: 1,
             }),
+            attached: true,
             credit: 16,
             credit_bytes: 1 << 20,
             ..pb::Serve::default()
@@ -340,6 +341,7 @@ mod tests {
             fence: Some(fence),
             stream: 4,
             resume,
+            attached: true,
             credit: 16,
             credit_bytes: 1 << 20,
             repeats_from: 2,

@@ -17,7 +17,7 @@ use crate::credit::Room;
 use crate::edition::{Head, decode_context, encode_committed, encode_context, history_of};
 use crate::held::{Grant, Held, PAUSE_MIN, Scene, Serving};
 use crate::message::{
-    AttachRefusal, Committed, Cursor, Response, Resume, SessionMessage, Standing, ToGateway,
+    AttachRefusal, COUNT_MAX, Committed, Cursor, Response, Resume, SessionMessage, Standing, ToGateway,
 };
 use crate::pipeline::Item;
 use crate::replica::Replica;
@@ -111,7 +111,7 @@ where
             }
             let since = self.ledger.adopt((cursor.responses, base.history), kept, forgotten);
             let since_under = if since.is_empty() { fence } else { self.ledger.fence };
-            self.replica.remember(requests, scene.limits);
+            self.replica.remember(requests, cursor.requests, scene.limits);
             self.go_over_to(base, cursor.requests.saturating_add(1));
             self.take(since_under, cursor.responses.saturating_add(1), since, scene);
             self.ledger.fence = since_under;
@@ -162,7 +162,7 @@ where
         scene: &mut Scene<'_, S>,
     ) -> bool {
         let Commit { fence, first, responses } = commit;
-        if fence < self.ledger.reign {
+        if fence < self.ledger.reign || first > COUNT_MAX {
             return false;
         }
         self.ledger.reign = fence;

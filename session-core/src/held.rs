@@ -13,7 +13,7 @@ use crate::credit::{Credit, Room, response_bytes};
 use crate::edition::{ContentId, Edition, Head, decode_context, encode_context, size_of, split};
 use crate::fault::Fault;
 use crate::ledger::Ledger;
-use crate::message::{AttachRefusal, Cursor, Response, Resume, SessionMessage, ToGateway};
+use crate::message::{AttachRefusal, COUNT_MAX, Cursor, Response, Resume, SessionMessage, ToGateway};
 use crate::pipeline::Pipeline;
 use crate::replica::{Applied, Base, Limits, Outcome, Replica};
 use crate::rest::Rest;
@@ -44,7 +44,8 @@ pub(crate) enum Serving {
 pub(crate) struct Grant {
     pub(crate) stream: u64,
     pub(crate) resume: Resume,
-    pub(crate) credit: Credit,
+    /// `None` if no client is attached.
+    pub(crate) credit: Option<Credit>,
     pub(crate) repeats_from: u64,
 }
 
@@ -119,14 +120,14 @@ pub(crate) struct Scene<'a, S> {
 }
 
 impl<S> Scene<'_, S> {
-    /// A context that travelled, to go on from under a name of its own. Nothing if it is none, or is of an edition that is
-    /// not held here.
+    /// A context that travelled, to go on from under a name of its own. Nothing if it is none, counts what nobody has
+    /// counted, or is of an edition that is not held here.
     pub(crate) fn read(&mut self, bytes: &[u8], requests: u64, responses: u64) -> Option<Base<S::Context>>
     where
         S: ContentService,
     {
         let (Head { edition, history }, _) = split(bytes)?;
-        if !self.editions.contains(&edition) {
+        if !self.editions.contains(&edition) || requests.max(responses) > COUNT_MAX {
             return None;
         }
         let content = ContentId { unit: self.unit.clone(), edition };
@@ -308,7 +309,7 @@ where
             self.begun = None;
             return false;
         };
-        let room = Room::after(cursor.responses, credit);
+        let room = Room::after(cursor.responses, credit.unwrap_or(Credit::NONE));
         self.serving = Serving::Streaming { stream, room, due: None };
         let uncertain = false;
         let start = ToGateway::Started { session, stream, requests_lost, cursor, uncertain, merged, rebuilt };

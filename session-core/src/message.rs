@@ -19,6 +19,9 @@ use crate::edition::{Edition, History, split, unopened};
 use crate::service::{Refusal, UnitInfo};
 use crate::unit_db::{Intent, PolicyChange, Share, Update};
 
+/// Counts that others tell are taken up to here, so that there is room to count on. Nobody gets this far.
+pub(crate) const COUNT_MAX: u64 = 1 << 62;
+
 /// One life of a gateway, and where servers reach it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct GatewayId {
@@ -290,6 +293,18 @@ impl ContentMessage {
         if self.settles().is_some() { Level::Safe } else { Level::Agreed }
     }
 
+    /// Whether who said it, a gateway, says it again until it is answered.
+    pub(crate) fn is_asked_again(&self) -> bool {
+        matches!(
+            self,
+            ContentMessage::Start { .. }
+                | ContentMessage::Attach { .. }
+                | ContentMessage::Inquire { .. }
+                | ContentMessage::Rebuild { .. }
+                | ContentMessage::Stalled { .. }
+        )
+    }
+
     /// If all members have it: the view in which they have all that was said before it too, and whether that is all
     /// that they came to the view with.
     pub(crate) fn settles(&self) -> Option<(GroupViewId, bool)> {
@@ -531,9 +546,9 @@ pub enum ToServer {
         stream: u64,
         /// From where.
         resume: Resume,
-        /// How much may be sent beyond what the cursor, or the server's own count, has; nothing while no client is
+        /// How much may be sent beyond what the cursor, or the server's own count, has; `None` while no client is
         /// attached.
-        credit: Credit,
+        credit: Option<Credit>,
         /// Requests from this number on are repeated, by the gateway or by the client; those before it were
         /// acknowledged.
         repeats_from: u64,

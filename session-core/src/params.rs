@@ -17,7 +17,7 @@ pub struct Params {
     pub requests_kept: usize,
     /// The largest encoded context, in bytes. A request that would make it larger is refused.
     pub context_bytes_max: usize,
-    /// About how large one state or propagation message may be, in bytes.
+    /// About how large one message may be that tells of state, propagates contexts or commits responses, in bytes.
     pub message_bytes_max: usize,
     /// How often an unanswered claim is repeated.
     pub claim_retry: Duration,

@@ -11,15 +11,12 @@ use alloc::vec::Vec;
 use crate::edition::{
     ContentId, Edition, Head, History, decode_context, edition_of, encode_context, size_of,
 };
-use crate::message::Remembered;
+use crate::message::{COUNT_MAX, Remembered};
 use crate::server::Holders;
 use crate::service::{ContentService, Refusal, RefusalKind, SharedState};
 use crate::unit_db::Contexts;
 use bytes::Bytes;
 use model::UnitId;
-
-/// No gateway gets as far as this many requests; one that says so is wrong.
-const REQUESTS_MAX: u64 = 1 << 62;
 
 /// What a remembered request takes beside its operation, about, in bytes.
 const REQUEST_OVERHEAD: usize = 64;
@@ -127,10 +124,12 @@ impl<C> Replica<C> {
         newest.map(remembered).collect()
     }
 
-    /// Remembers requests as the replica does whose context takes the place of this one, as far as they are not too many.
-    /// What became of those that are in that context, it knows.
-    pub(crate) fn remember(&mut self, requests: Vec<Remembered>, limits: Limits) {
-        for Remembered { number, operation, outcome } in requests.into_iter().take(limits.requests_kept) {
+    /// Remembers requests as the replica does whose context, with so many of them, takes the place of this one; as far as
+    /// they are neither too many nor too far ahead. What became of those that are in that context, it knows.
+    pub(crate) fn remember(&mut self, requests: Vec<Remembered>, reflected: u64, limits: Limits) {
+        let furthest = reflected.saturating_add(limits.requests_kept as u64);
+        let near = requests.into_iter().filter(|request| request.number <= furthest);
+        for Remembered { number, operation, outcome } in near.take(limits.requests_kept) {
             self.log.insert(number, Logged { operation, outcome });
         }
     }
@@ -188,7 +187,7 @@ impl<C> Replica<C> {
     /// Requests before `repeats_from` that have not come will not come any more: goes on without them. Returns how many
     /// those are.
     pub(crate) fn forgo(&mut self, repeats_from: u64) -> u64 {
-        let known = repeats_from.saturating_sub(1).min(REQUESTS_MAX);
+        let known = repeats_from.saturating_sub(1).min(COUNT_MAX);
         let missing = self.requests + 1..=known;
         let remembered_from = missing.rev().take_while(|number| self.log.contains_key(number)).last();
         let resume_at = remembered_from.map_or(known, |first| first - 1).max(self.requests);
@@ -353,6 +352,14 @@ mod tests {
         assert!(matches!(give(&mut replica, 2, "?"), Applied::Before(Some(Err(_)))));
         assert_eq!(give(&mut replica, 4, "d"), Applied::Early);
         assert_eq!(give(&mut replica, 7, "g"), Applied::TooEarly);
+    }
+
+    #[test]
+    fn of_what_another_replica_remembers_nothing_is_kept_that_is_far_ahead() {
+        let mut replica = replica(&[(1, "a")]);
+        let remembered = |number| Remembered { number, operation: Bytes::from_static(b"x"), outcome: None };
+        replica.remember([1, 2, 5, 6, u64::MAX].map(remembered).into(), 1, LIMITS);
+        assert_eq!(replica.log.keys().copied().collect::<Vec<_>>(), [1, 2, 5]);
     }
 
     #[test]

@@ -54,19 +54,25 @@ where
     ) {
         let Grant { stream, credit, repeats_from, .. } = grant;
         let requests_lost = self.replica.forgo(repeats_from);
-        let mut room = Room::after(self.replica.responses, credit);
+        let mut room = Room::after(self.replica.responses, credit.unwrap_or(Credit::NONE));
         self.serving = Serving::Streaming { stream, room, due: None };
         let mut told = Told { stream, responses: None, requests_lost, merged };
         let mut uncertain = Room::after(self.replica.responses, self.uncertain_max(credit, scene));
-        while uncertain.is_left(self.replica.responses) && room.is_left(self.replica.responses) {
+        while uncertain.is_left(self.replica.responses) {
             let before = self.cursor();
+            let unsent = self.replica.context.clone();
             let next = scene.next(&self.replica.content, &mut self.replica.context, now);
             let Next::Respond { payload, last } = next else { break };
+            let is_essential = scene.uncertain == Uncertain::Essential
+                && scene.service.is_essential(&self.replica.content, &payload);
+            if is_essential && !room.is_left(self.replica.responses) {
+                // It waits until the client has taken some of what it has.
+                self.replica.context = unsent;
+                break;
+            }
             self.replica.responses += 1;
             uncertain.use_up(response_bytes(&payload, &before.context));
-            if scene.uncertain == Uncertain::Essential
-                && scene.service.is_essential(&self.replica.content, &payload)
-            {
+            if is_essential {
                 told.of(before, scene);
                 room.use_up(self.send_response(stream, payload, last, scene));
                 told.responses = Some(self.replica.responses);
@@ -80,14 +86,18 @@ where
     }
 
     /// How much may be uncertain. If there is no client, none was sent. Of a service that does not go by the
-    /// clock nobody knows how far it got: it counts as one window.
-    fn uncertain_max<S: ContentService<Context = C>>(&self, credit: Credit, scene: &Scene<'_, S>) -> Credit {
+    /// clock nobody knows how far it got: it counts as what the client has room for.
+    fn uncertain_max<S: ContentService<Context = C>>(
+        &self,
+        credit: Option<Credit>,
+        scene: &Scene<'_, S>,
+    ) -> Credit {
+        let Some(credit) = credit else { return Credit::NONE };
         let Replica { content, context, .. } = &self.replica;
         let first = || scene.service.next(content, &mut context.clone(), Time::ZERO);
         match scene.uncertain {
             // What is sent again is sent as if it were new.
             Uncertain::Ask | Uncertain::Resend => Credit::NONE,
-            Uncertain::Skip | Uncertain::Essential if credit.responses == 0 => Credit::NONE,
             Uncertain::Skip | Uncertain::Essential => match first() {
                 Next::Respond { .. } => credit,
                 Next::At(_) | Next::Idle | Next::Fail { .. } => Credit::responses(UNCERTAIN_MAX),

@@ -137,7 +137,7 @@ impl Bed {
         let created = soon(create).await.unwrap();
         assert_eq!(created.name, name);
         let Told::Serve(serve) = server.told().await else { panic!("a claim is granted") };
-        assert_eq!((serve.credit, &serve.resume), (0, &beginning()), "nobody is attached yet");
+        assert_eq!((serve.attached, serve.credit, &serve.resume), (false, 0, &beginning()), "nobody yet");
         Session { name, secret: created.secret, id: serve.session, stream: serve.stream }
     }
 }
@@ -330,7 +330,7 @@ pub async fn playing(bed: &Bed, server: &mut Server) -> (Session, Client) {
     let mut session = bed.open(server, 1).await;
     let client = Client(bed.sessions().attach(session.attach(Bytes::new())).await.unwrap().into_inner());
     let serve = server.granted().await;
-    assert_eq!(serve.credit, WINDOW);
+    assert_eq!((serve.attached, serve.credit), (true, WINDOW));
     session.stream = serve.stream;
     (session, client)
 }

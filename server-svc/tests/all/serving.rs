@@ -47,6 +47,7 @@ pub fn grant(claim: &pb::Claim, stream: u64, credit: u64) -> Say {
         fence: claim.fence,
         stream,
         resume: Some(pb::serve::Resume::Beginning(pb::Beginning {})),
+        attached: credit > 0,
         credit,
         credit_bytes: u64::MAX,
         repeats_from: 1,

@@ -315,7 +315,7 @@ impl Entry {
     /// come or gone.
     pub(super) fn grant(&mut self, session: SessionId, window: Credit) -> ToServer {
         let from = self.position.responses();
-        let credit = self.client.as_mut().map_or(Credit::NONE, |reader| reader.open_stream(from, window));
+        let credit = self.client.as_mut().map(|reader| reader.open_stream(from, window));
         ToServer::Serve {
             session,
             fence: self.fence,

@@ -167,7 +167,7 @@ impl Gateway {
         let begins = entry.expected.is_none();
         entry.watch.hear(now);
         entry.start_stream(cursor);
-        entry.requests_lost += requests_lost;
+        entry.requests_lost = entry.requests_lost.saturating_add(requests_lost);
         // A server says so until it sees that the client has gone on.
         let is_news = entry.told != Some(entry.fence);
         entry.merged |= merged && is_news;

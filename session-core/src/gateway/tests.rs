@@ -276,7 +276,8 @@ fn shown_order(order: ToServer) -> String {
                 Resume::After(cursor) => format!("{}/{}", cursor.responses, cursor.requests),
                 Resume::Anywhere => "anywhere".into(),
             };
-            format!("serve {stream} from {from}, {} more", credit.responses)
+            let more = credit.map_or(0, |credit| credit.responses);
+            format!("serve {stream} from {from}, {more} more")
         }
         ToServer::Credit { stream, up_to, .. } => format!("stream {stream} up to {}", up_to.responses),
         ToServer::Fenced { fence, .. } => format!("fenced {}", fence.counter()),

@@ -8,7 +8,6 @@ use model::{SessionId, Time, UnitId};
 use super::Server;
 use super::interface::Output;
 use super::unit::Unit;
-use crate::credit::Credit;
 use crate::edition::edition_of;
 use crate::held::{Grant, Serving};
 use crate::message::{ContentMessage, Cursor, GatewayId, Resume, ToGateway, ToServer, encode};
@@ -68,7 +67,7 @@ impl<S: ContentService> Server<S> {
                 if held.fence != fence || apart {
                     return;
                 }
-                let is_attached = credit != Credit::NONE;
+                let is_attached = credit.is_some();
                 let was_attached = core::mem::replace(&mut held.attached, is_attached);
                 if was_attached != is_attached && held.streams() {
                     let news = if is_attached { Happening::ClientCame } else { Happening::ClientLeft };

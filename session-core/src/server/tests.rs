@@ -344,6 +344,7 @@ impl Cluster {
         self.run()
     }
 
+    /// The gateway grants a claim, for a client that has room for so many responses; without any, there is no client.
     fn grant(&mut self, name: &'static str, stream: u64, resume: Resume, credit: u64) -> Vec<String> {
         self.grant_and_repeat(name, stream, resume, credit, u64::MAX)
     }
@@ -356,8 +357,19 @@ impl Cluster {
         credit: u64,
         repeats_from: u64,
     ) -> Vec<String> {
+        let credit = (credit > 0).then(|| Credit::responses(credit));
+        self.grant_with(name, stream, resume, credit, repeats_from)
+    }
+
+    fn grant_with(
+        &mut self,
+        name: &'static str,
+        stream: u64,
+        resume: Resume,
+        credit: Option<Credit>,
+        repeats_from: u64,
+    ) -> Vec<String> {
         let fence = self.fence;
-        let credit = Credit::responses(credit);
         let serve = ToServer::Serve { session: SESSION, fence, stream, resume, credit, repeats_from };
         self.tell(name, Input::Gateway(gateway("g"), serve))
     }

@@ -15,7 +15,7 @@ use super::{
     Contexts, Database, Effect, Holdings, Intent, OrderRefusal, Ordered, Phase, Policy, Session, Shared, Tomb,
 };
 use crate::edition::Edition;
-use crate::message::{ContentMessage, decode, encode};
+use crate::message::{COUNT_MAX, ContentMessage, decode, encode};
 
 /// A database, or a part of one, as its class tells it to others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,9 +32,6 @@ pub struct Share {
     /// The next piece of the shared state.
     shared: Bytes,
 }
-
-/// Counts that others tell are taken up to here, so that there is room to count on. No database gets this far.
-pub(super) const COUNT_MAX: u64 = 1 << 62;
 
 /// What has come of one class's database.
 pub(super) type Parts = BTreeMap<u32, (u32, Share)>;

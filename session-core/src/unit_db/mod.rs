@@ -49,6 +49,9 @@ pub use stalls::Stalls;
 /// How many ended sessions are remembered, so that a late copy of one does not come back to life.
 const TOMBS_MAX: usize = 4096;
 
+/// How many messages wait for the end of an exchange before what gateways would ask again is dropped.
+const WAITING_MAX: usize = 1 << 16;
+
 /// What a transition means for the server that made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -261,14 +264,16 @@ impl Database {
             (Phase::Running, ContentMessage::State { .. }) => Vec::new(),
             (Phase::Running, message) => self.apply(from, message),
             (Phase::Exchanging { shares, .. }, ContentMessage::State { view, class, part, parts, share }) => {
-                if view != self.view {
+                if view != self.view || !class.contains(&from) {
                     return Vec::new();
                 }
                 shares.entry(class).or_default().insert(part, (parts, share));
                 self.try_merge(contexts)
             }
             (Phase::Exchanging { waiting, .. }, message) => {
-                waiting.push((from, message));
+                if waiting.len() < WAITING_MAX || !message.is_asked_again() {
+                    waiting.push((from, message));
+                }
                 Vec::new()
             }
         }
@@ -512,10 +517,13 @@ impl Database {
     }
 
     fn trim_tombs(&mut self) {
-        while self.tombs.len() > TOMBS_MAX {
-            let oldest = self.tombs.iter().min_by_key(|(id, tomb)| (tomb.order, **id)).map(|(id, _)| *id);
-            let Some(oldest) = oldest else { break };
-            self.tombs.remove(&oldest);
+        let surplus = self.tombs.len().saturating_sub(TOMBS_MAX);
+        if surplus > 0 {
+            let mut by_age: Vec<_> = self.tombs.iter().map(|(id, tomb)| (tomb.order, *id)).collect();
+            let (oldest, ..) = by_age.select_nth_unstable(surplus);
+            for (_, id) in oldest {
+                self.tombs.remove(id);
+            }
         }
     }
 

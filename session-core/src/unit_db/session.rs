@@ -22,7 +22,8 @@ pub struct Session {
     pub gateway: GatewayId,
     /// How often its client has come to another gateway.
     pub hops: u64,
-    /// Who responds; `None` only between a start in a broken-off exchange and the next complete one.
+    /// Who responds; `None` while nobody can: no member holds its edition, it was given up, or it was started in an
+    /// exchange that broke off.
     pub primary: Option<ProcessId>,
     /// Who applies every request too, the first in line first.
     pub backups: Vec<ProcessId>,

@@ -18,10 +18,9 @@ use bytes::Bytes;
 use model::{Digest, GroupView, GroupViewId, Name, ProcessId, SessionId};
 use serde::{Deserialize, Serialize};
 
-use super::exchange::COUNT_MAX;
 use super::{Contexts, Database, Effect, OrderRefusal, Ordered, Phase};
 use crate::edition::Edition;
-use crate::message::ContentMessage;
+use crate::message::{COUNT_MAX, ContentMessage};
 use crate::service::SharedState;
 
 /// When a state was founded; of two, the greater one counts.

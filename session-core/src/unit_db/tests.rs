@@ -339,8 +339,38 @@ fn tombs_are_bounded() {
         database.insert(SessionId::new(id), Secret::new(0), gateway("g"));
         database.bury(SessionId::new(id), Happening::Closed, None);
     }
-    assert_eq!(database.tombs.len(), TOMBS_MAX);
-    assert!(!database.tombs.contains_key(&SessionId::new(0)));
+    let known = database.tombs.keys().copied().collect::<Vec<_>>();
+    assert_eq!(known, (10..TOMBS_MAX as u128 + 10).map(SessionId::new).collect::<Vec<_>>(), "the latest");
+}
+
+#[test]
+fn what_waits_for_the_end_of_an_exchange_is_bounded_but_for_what_nobody_says_again() {
+    let mut group = Group::running(&["a"]);
+    group.replicas.push(("b", database("b")));
+    group.view(2, &["a", "b"], &["a"]);
+    group.order.clear();
+    let session = SessionId::new(1);
+    let start = ContentMessage::Start { session, secret: Secret::new(1), gateway: gateway("g") };
+    let end = ContentMessage::Expire { session, gateway: gateway("g") };
+    let replica = &mut group.replicas[0].1;
+    for message in core::iter::repeat_n(start, WAITING_MAX + 1).chain([end]) {
+        replica.on_message(server("b"), message, &Plain);
+    }
+    let Phase::Exchanging { waiting, .. } = &replica.phase else { panic!("nobody has told anything") };
+    assert_eq!(waiting.len(), WAITING_MAX + 1);
+    assert!(matches!(waiting.last(), Some((_, ContentMessage::Expire { .. }))));
+}
+
+#[test]
+fn nobody_tells_the_database_of_others() {
+    let mut group = Group::running(&["a"]);
+    group.replicas.push(("b", database("b")));
+    group.view(2, &["a", "b"], &["a"]);
+    for (from, _) in &mut group.order {
+        *from = server("c");
+    }
+    group.settle();
+    assert!(group.replicas.iter().all(|(_, replica)| !replica.is_agreed()));
 }
 
 #[test]

@@ -52,3 +52,12 @@ fn servers_say_nothing_to_each_other_before_a_backup_that_takes_over_responds() 
         assert!(cluster.said > said, "then it propagates");
     }
 }
+
+#[test]
+fn a_cursor_that_counts_further_than_anybody_is_refused() {
+    for (responses, requests) in [(u64::MAX, 0), (0, u64::MAX)] {
+        let mut cluster = Cluster::playing();
+        let resume = Resume::After(Cursor { responses, requests, context: context(1) });
+        assert_eq!(cluster.grant("a", 1, resume, 2), ["a: BadCursor"]);
+    }
+}

@@ -90,7 +90,7 @@ fn what_a_replaced_primary_commits_nobody_takes() {
                 fence: cluster.fence,
                 stream: 2,
                 resume: Resume::After(having(&[1])),
-                credit: Credit::responses(1),
+                credit: Some(Credit::responses(1)),
                 repeats_from: u64::MAX,
             },
         ),
@@ -129,7 +129,7 @@ fn at_the_safe_level_nothing_is_sent_on_the_strength_of_less() {
         fence: cluster.fence,
         stream: 1,
         resume: Resume::Beginning,
-        credit: Credit::responses(1),
+        credit: Some(Credit::responses(1)),
         repeats_from: u64::MAX,
     };
     cluster.step("a", Input::Gateway(gateway("g"), serve));
@@ -157,7 +157,7 @@ fn a_client_that_is_elsewhere_is_served_after_what_is_under_way_and_not_before()
         fence: cluster.fence,
         stream: 2,
         resume: after(5, 0, 500),
-        credit: Credit::responses(1),
+        credit: Some(Credit::responses(1)),
         repeats_from: u64::MAX,
     };
     assert_eq!(tell_alone(&mut cluster, "a", Input::Gateway(gateway("g"), serve)), NOTHING);

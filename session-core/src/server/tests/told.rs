@@ -18,10 +18,10 @@ fn operators_are_told_what_only_the_primary_knows() {
         told.collect::<Vec<_>>()
     };
     let served = Happening::Served { responses: 0, attached: false };
-    assert_eq!(serve(1, Credit::NONE), [served]);
-    assert_eq!(serve(2, Credit::responses(2)), [Happening::ClientCame]);
-    assert_eq!(serve(3, Credit::responses(2)), []);
-    assert_eq!(serve(4, Credit::NONE), [Happening::ClientLeft]);
+    assert_eq!(serve(1, None), [served]);
+    assert_eq!(serve(2, Some(Credit::responses(2))), [Happening::ClientCame]);
+    assert_eq!(serve(3, Some(Credit::NONE)), [], "it has no room, and is there");
+    assert_eq!(serve(4, None), [Happening::ClientLeft]);
     assert_eq!(cluster.status("a").client, Some(false));
     assert_eq!(cluster.status("b").client, None, "a backup does not know");
     assert_eq!(cluster.status("b").primary, Some("a".parse().unwrap()));

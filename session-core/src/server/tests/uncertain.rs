@@ -30,6 +30,15 @@ fn playing(uncertain: Uncertain) -> Cluster {
 
 /// The servers die, and the next one is told that its client has four responses. What does the client get?
 fn takeover(cluster: &mut Cluster, dead: &[&'static str], credit: u64, requests: u64) -> Vec<String> {
+    takeover_with(cluster, dead, (credit > 0).then(|| Credit::responses(credit)), requests)
+}
+
+fn takeover_with(
+    cluster: &mut Cluster,
+    dead: &[&'static str],
+    credit: Option<Credit>,
+    requests: u64,
+) -> Vec<String> {
     for name in dead {
         cluster.kill(name);
     }
@@ -40,7 +49,7 @@ fn takeover(cluster: &mut Cluster, dead: &[&'static str], credit: u64, requests:
     let number: u32 = if requests == 0 { 4 } else { 70 };
     let context = encode_context(Head::new(Edition::ONLY), &(number, Some(last)));
     let cursor = Resume::After(Cursor { responses: 4, requests, context });
-    let seen = cluster.grant_and_repeat(heir, 2, cursor, credit, requests + 1);
+    let seen = cluster.grant_with(heir, 2, cursor, credit, requests + 1);
     seen.into_iter().map(|line| line[3..].into()).collect()
 }
 
@@ -72,13 +81,34 @@ fn what_was_due_is_uncertain_however_small_the_window_is_now() {
     assert_eq!(cluster.wait(Duration::from_secs(9)), next, "two fit into the window");
     let mut cluster = playing(Uncertain::Essential);
     let sent = takeover(&mut cluster, &["a"], 1, 0);
-    assert_eq!(sent, ["uncertain 2 after 1/0", "response 2 is 2"], "the rest waits for the client");
+    let left_out = "uncertain 2 after 3/0";
+    assert_eq!(
+        sent,
+        ["uncertain 2 after 1/0", "response 2 is 2", left_out],
+        "the fourth waits for the client"
+    );
     let mut cluster = playing(Uncertain::Skip);
     assert_eq!(
         takeover(&mut cluster, &["a"], 0, 0),
         ["uncertain 2 after 1/0"],
         "nobody was there to get any"
     );
+}
+
+#[test]
+fn what_was_due_is_uncertain_though_the_client_has_no_room_for_more() {
+    for credit in [Credit { responses: 9, bytes: 0 }, Credit { responses: 0, bytes: 9 }, Credit::NONE] {
+        for (uncertain, begins, responses) in [
+            (Uncertain::Skip, "uncertain 2 after 4/0", 5),
+            (Uncertain::Essential, "uncertain 2 after 1/0", 2),
+        ] {
+            let mut cluster = playing(uncertain);
+            assert_eq!(takeover_with(&mut cluster, &["a"], Some(credit), 0), [begins], "{credit:?}");
+            cluster.wait(Duration::from_secs(1));
+            let next = cluster.credit("b", 2, responses);
+            assert_eq!(next[0], format!("b: response {responses} is {responses}"), "{credit:?}");
+        }
+    }
 }
 
 #[test]
