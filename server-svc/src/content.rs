@@ -9,6 +9,9 @@ use thiserror::Error;
 use tokens::{Text, TextError};
 use vod::{Film, FilmError};
 
+/// A title is at most so long. A server tells the titles of all its units in one message.
+pub(crate) const TITLE_BYTES_MAX: usize = 256;
+
 /// What a file is, by the end of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -77,6 +80,8 @@ pub enum ContentError {
     Store(#[from] StoreError),
     #[error("this is not text in UTF-8: {0}")]
     NotText(#[from] std::string::FromUtf8Error),
+    #[error("the title has {0} bytes, and may have {TITLE_BYTES_MAX}")]
+    Title(usize),
 }
 
 impl Content {
@@ -85,7 +90,7 @@ impl Content {
     /// # Errors
     /// A [`ContentError`] says what keeps it from being served.
     pub fn parse(kind: Kind, bytes: Vec<u8>) -> Result<Content, ContentError> {
-        Ok(match kind {
+        let content = match kind {
             Kind::Film => Content::Film(Film::parse(bytes.into())?),
             Kind::Course => Content::Course(Course::parse(&String::from_utf8(bytes)?)?),
             Kind::Collection => Content::Collection(Box::new(Collection::parse(&String::from_utf8(bytes)?)?)),
@@ -94,6 +99,18 @@ impl Content {
                 let (title, store) = Store::parse(&String::from_utf8(bytes)?)?;
                 Content::Store(title, store)
             }
-        })
+        };
+        let title = content.title().map_or(0, str::len);
+        if title > TITLE_BYTES_MAX { Err(ContentError::Title(title)) } else { Ok(content) }
+    }
+
+    fn title(&self) -> Option<&str> {
+        match self {
+            Content::Film(film) => film.title(),
+            Content::Course(course) => Some(&course.title),
+            Content::Collection(collection) => Some(&collection.title),
+            Content::Text(text) => Some(&text.title),
+            Content::Store(title, _) => Some(title),
+        }
     }
 }

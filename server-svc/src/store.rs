@@ -16,6 +16,10 @@ use thiserror::Error;
 
 use crate::content::{Content, ContentError, Kind};
 
+/// A server holds at most so many units: with the longest ids and titles, the message in which it tells them all is not
+/// longer than one may be, 1 MiB.
+const UNITS_MAX: usize = 2000;
+
 /// Which units of a directory to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
@@ -51,6 +55,8 @@ pub enum StoreError {
     NoContent { dir: PathBuf },
     #[error("{} has no unit `{unit}`; it has {}", dir.display(), listed(held))]
     NoSuchUnit { dir: PathBuf, unit: UnitId, held: BTreeSet<UnitId> },
+    #[error("{units} units of {} are too many for one server, which holds at most {UNITS_MAX}; select some with `units`", dir.display())]
+    TooMany { dir: PathBuf, units: usize },
     #[error(
         "there is another unit called `{unit}` already, and content does not change while it is served; rename the new \
          one, or publish it as a new edition with `handover content publish`"
@@ -99,6 +105,9 @@ pub fn load(dir: &Path, selection: &Selection) -> Result<BTreeMap<ContentId, Con
         Selection::All => files.keys().cloned().collect(),
         Selection::Units(units) => units.clone(),
     };
+    if selected.len() > UNITS_MAX {
+        return Err(StoreError::TooMany { dir: dir.to_owned(), units: selected.len() });
+    }
     let mut loaded = BTreeMap::new();
     for unit in selected {
         let Some(editions) = files.get(&unit) else {
@@ -210,7 +219,13 @@ pub fn named(path: &Path) -> Result<Named, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use session_core::UnitInfo;
+    use session_core::message::ServiceMessage;
+
     use super::*;
+    use crate::content::TITLE_BYTES_MAX;
 
     /// A course that is so long.
     fn course(pages: usize) -> Vec<u8> {
@@ -292,6 +307,29 @@ mod tests {
             let refused = load(dir, &selection).unwrap_err().to_string();
             assert!(refused.contains(message), "{refused}");
         }
+    }
+
+    #[test]
+    fn what_a_server_holds_can_be_told_in_one_message() {
+        let title = |bytes| format!("title = '{}'", "t".repeat(bytes)).into_bytes();
+        let fits = dir_with(&[("a.kv.toml", title(TITLE_BYTES_MAX))]);
+        assert!(load(fits.path(), &Selection::All).is_ok());
+        let long = dir_with(&[("a.kv.toml", title(TITLE_BYTES_MAX + 1))]);
+        let refused = load(long.path(), &Selection::All).unwrap_err().to_string();
+        assert!(refused.ends_with("a.kv.toml: the title has 257 bytes, and may have 256"), "{refused}");
+        let units = (0..=UNITS_MAX).map(|number| unit(&format!("{number:0>127}")));
+        let many = Selection::Units(units.clone().collect());
+        let refused = load(fits.path(), &many).unwrap_err().to_string();
+        assert!(refused.starts_with("2001 units of "), "{refused}");
+        let info = |unit| UnitInfo {
+            edition: Edition { number: u32::MAX, digest: Digest::new(u64::MAX) },
+            duration: Duration::MAX,
+            size: u64::MAX,
+            ..UnitInfo::new(unit, &"t".repeat(TITLE_BYTES_MAX), "application/json")
+        };
+        let holds = ServiceMessage::Holds { units: units.take(UNITS_MAX).map(info).collect() };
+        // A byte more is the version.
+        assert!(postcard::to_allocvec(&holds).unwrap().len() < 1 << 20);
     }
 
     #[test]

@@ -27,7 +27,8 @@ pub trait ContentService {
     /// session.
     type Context: Clone + fmt::Debug + PartialEq + Serialize + DeserializeOwned;
 
-    /// The content held here, to be told to clients: of each unit one edition or more.
+    /// The content held here, to be told to clients: of each unit one edition or more. A server tells the others
+    /// in one message, and daemons take no more than 1 MiB: that is 2,000 units with titles of 256 bytes.
     fn units(&self) -> Vec<UnitInfo>;
 
     /// The context of a new session on `content`. The same at every server that holds it.
