@@ -6,9 +6,11 @@
 #![deny(missing_docs)]
 
 mod attach;
+mod pause;
 mod wire;
 
 pub use attach::{Attachment, Commands, ConnectError, Events, Target, TryCommandError};
+pub use pause::Pause;
 
 use bytes::Bytes;
 use model::{GroupName, GroupView, GroupViewId, Level, MessageId, Outcome, ProcessId, Terms};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use gcs_client::{Attachment, Command, ConnectError, Event, Target};
+use gcs_client::{Attachment, Command, ConnectError, Event, Loss, Pause, Target};
 use session_core::Server;
 use session_core::server::Input;
 use svc_kit::driver::{Handle, Stopped};
@@ -32,27 +32,34 @@ pub(crate) struct Groups<S: Service> {
 impl<S: Service> Groups<S> {
     /// Keeps the server attached until the machine stops. It is healthy while it is.
     pub(crate) async fn keep(mut self) -> Result<(), ConnectError> {
+        let mut pause = Pause::default();
         loop {
             let attachment = Attachment::connect(&self.target).await?;
             self.health.serving().await;
             let used = self.use_up(attachment).await;
             self.health.not_serving().await;
-            if used.is_err() {
-                return Ok(());
+            match used {
+                Ok(Some(loss)) => pause.after(&loss).await,
+                Ok(None) => {}
+                Err(Stopped) => return Ok(()),
             }
         }
     }
 
-    async fn use_up(&mut self, attachment: Attachment) -> Result<(), Stopped> {
+    /// Returns why the daemon is lost, unless this server gave it up.
+    async fn use_up(&mut self, attachment: Attachment) -> Result<Option<Loss>, Stopped> {
         let Attachment { process, address, commands, events } = attachment;
         self.machine.send(Input::Attached(process)).await?;
-        let (cause, reason) = tokio::select! {
-            reason = listen(&self.machine, events) => ("lost", reason?),
+        let (cause, reason, loss) = tokio::select! {
+            loss = listen(&self.machine, events) => {
+                let loss = loss?;
+                ("lost", loss.to_string(), Some(loss))
+            }
             () = pass_on(&mut self.commands, &commands) => return Err(Stopped),
-            () = self.overflow.notified() => ("overflow", "it does not keep up".to_owned()),
+            () = self.overflow.notified() => ("overflow", "it does not keep up".to_owned(), None),
             () = hangs(&self.machine, self.hang_timeout) => {
                 tracing::error!("the service does not return: this server hangs, and leaves its groups until it does");
-                ("hang", "this server hangs".to_owned())
+                ("hang", "this server hangs".to_owned(), None)
             }
         };
         self.measures.detachments.get_or_create(&[("reason", cause)]).inc();
@@ -64,7 +71,7 @@ impl<S: Service> Groups<S> {
         self.machine.ask(|_| ()).await?;
         while self.commands.try_recv().is_ok() {}
         self.overflow.notified().now_or_never();
-        Ok(())
+        Ok(loss)
     }
 }
 
@@ -92,7 +99,7 @@ async fn pass_on(queued: &mut mpsc::Receiver<Command>, commands: &gcs_client::Co
 async fn listen<S: Service>(
     machine: &Handle<Server<S>>,
     mut events: gcs_client::Events,
-) -> Result<String, Stopped> {
+) -> Result<Loss, Stopped> {
     while let Some(event) = events.next().await {
         let fact = match event {
             Event::Primary(primary) => Input::Primary(primary),
@@ -100,7 +107,7 @@ async fn listen<S: Service>(
             Event::Message { group, id, payload, view: _, level } => {
                 Input::Message { group, sender: id.sender(), payload, level }
             }
-            Event::Lost(loss) => return Ok(loss.to_string()),
+            Event::Lost(loss) => return Ok(loss),
             // A server asks for no outcomes, and its groups are of the plain kind.
             Event::Outcome { .. }
             | Event::Block(_)
@@ -111,5 +118,5 @@ async fn listen<S: Service>(
         };
         machine.send(fact).await?;
     }
-    Ok("it ended the call".to_owned())
+    Ok(Loss::Broken("the daemon ended the call".to_owned()))
 }

@@ -91,6 +91,11 @@ impl Process {
     pub async fn lose(self) {
         self.told.send(Err(Status::unavailable("the daemon is gone"))).await.unwrap();
     }
+
+    /// The process is told that what it says makes no sense.
+    pub async fn refuse(self) {
+        self.told.send(Err(Status::invalid_argument("that is too long"))).await.unwrap();
+    }
 }
 
 fn response(events: &[pb::Event]) -> AttachResponse {

@@ -1,5 +1,7 @@
 //! From the attachment to the drain.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use model::SessionId;
 use proto::gateway::v1 as pb;
@@ -74,6 +76,19 @@ async fn it_is_healthy_while_it_is_attached() {
     assert_ne!(again.id, before);
     again.does("join content/life").await;
     assert_eq!(check().await, ServingStatus::Serving);
+}
+
+#[tokio::test]
+async fn a_server_that_is_refused_takes_its_time_before_it_comes_again() {
+    let mut daemon = Daemon::start().await;
+    let (_bed, mut process) = attached(&mut daemon).await;
+    let start = Instant::now();
+    for _ in 0..7 {
+        process.refuse().await;
+        process = daemon.process().await;
+    }
+    // It waits for 5 ms, then twice as long each time.
+    assert!(start.elapsed() >= Duration::from_millis(635), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
