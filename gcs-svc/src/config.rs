@@ -88,6 +88,9 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The least that `payload_bytes` may be: what content servers and gateways send fits into it. Their longest messages are
+    /// that of a server with all its units, and a commit with a response of half a MiB behind shorter ones.
+    const PAYLOAD_BYTES_MIN: usize = 1 << 20;
     /// The most that `payload_bytes` may be: what fits a message together with the rest of a batch.
     const PAYLOAD_BYTES_MAX: usize = 2 << 20;
 }
@@ -141,10 +144,11 @@ impl Settings for Config {
 
     fn check(&self) -> Result<(), Invalid> {
         let zero = Duration::ZERO;
-        let too_long = format!("must be at most {}", Limits::PAYLOAD_BYTES_MAX);
+        let payload_bytes = Limits::PAYLOAD_BYTES_MIN..=Limits::PAYLOAD_BYTES_MAX;
+        let in_bounds = format!("must be {} to {}", payload_bytes.start(), payload_bytes.end());
         let rules = [
             (!self.membership.is_empty(), "membership", "must name at least one server"),
-            (self.limits.payload_bytes <= Limits::PAYLOAD_BYTES_MAX, "limits.payload_bytes", &too_long),
+            (payload_bytes.contains(&self.limits.payload_bytes), "limits.payload_bytes", &in_bounds),
             (self.limits.processes > 0, "limits.processes", "must be at least 1"),
             (self.limits.events > 0, "limits.events", "must be at least 1"),
             (self.limits.groups > 0, "limits.groups", "must be at least 1"),
@@ -252,7 +256,12 @@ mod tests {
             (
                 "LIMITS__PAYLOAD_BYTES",
                 "9999999",
-                "bad value for `limits.payload_bytes`: \"9999999\" from HANDOVER_LIMITS__PAYLOAD_BYTES: must be at most 2097152",
+                "bad value for `limits.payload_bytes`: \"9999999\" from HANDOVER_LIMITS__PAYLOAD_BYTES: must be 1048576 to 2097152",
+            ),
+            (
+                "LIMITS__PAYLOAD_BYTES",
+                "1048575",
+                "bad value for `limits.payload_bytes`: \"1048575\" from HANDOVER_LIMITS__PAYLOAD_BYTES: must be 1048576 to 2097152",
             ),
             (
                 "LIMITS__PROCESS",
