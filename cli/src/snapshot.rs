@@ -27,6 +27,9 @@ pub const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// The phase of a daemon in which messages flow.
 pub const STEADY: &str = "steady";
 
+/// How long an answer may be. Servers and gateways name all their sessions in one, some 250 bytes each.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
 /// Groups are listed in pages of this size.
 const PAGE: i32 = 1000;
 
@@ -179,11 +182,13 @@ impl Probe {
     /// If an address is not one.
     pub async fn snapshot(&mut self, addresses: &Addresses) -> Result<Snapshot, DialError> {
         let servers = self.ask(Role::Server, &addresses.servers, async |channel| {
-            ServerServiceClient::new(channel).get_status(limited(server_pb::GetStatusRequest {})).await
+            let mut client = ServerServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+            client.get_status(limited(server_pb::GetStatusRequest {})).await
         });
         let servers = servers.await?;
         let gateways = self.ask(Role::Gateway, &addresses.gateways, async |channel| {
-            GatewayServiceClient::new(channel).get_status(limited(gateway_pb::GetStatusRequest {})).await
+            let mut client = GatewayServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+            client.get_status(limited(gateway_pb::GetStatusRequest {})).await
         });
         let gateways = gateways.await?;
         let (mut content_groups, mut session_groups) = (Vec::new(), 0);
@@ -302,4 +307,43 @@ pub fn limited<T>(message: T) -> Request<T> {
     let mut request = operator::unlimited(message);
     request.set_timeout(ANSWER_MAX);
     request
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::gateway::v1::gateway_service_server::{GatewayService, GatewayServiceServer};
+    use tonic::Response;
+    use tonic::transport::server::TcpIncoming;
+
+    use super::*;
+
+    /// A gateway with so many sessions.
+    struct Crowded(usize);
+
+    #[tonic::async_trait]
+    impl GatewayService for Crowded {
+        async fn get_status(
+            &self,
+            _: Request<gateway_pb::GetStatusRequest>,
+        ) -> Result<Response<gateway_pb::GetStatusResponse>, Status> {
+            let name = format!("contentUnits/{}/sessions/{}", "u".repeat(127), "0".repeat(32));
+            let session = gateway_pb::SessionStatus { name, ..gateway_pb::SessionStatus::default() };
+            let sessions = vec![session; self.0];
+            Ok(Response::new(gateway_pb::GetStatusResponse { sessions, ..Default::default() }))
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_may_name_many_sessions() {
+        const SESSIONS: usize = 30_000;
+        let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let gateway = Address::new(&incoming.local_addr().unwrap().to_string());
+        let service = GatewayServiceServer::new(Crowded(SESSIONS));
+        let server = tonic::transport::Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(incoming));
+        let addresses = Addresses { gateways: vec![gateway], ..Addresses::default() };
+        let snapshot = Probe::default().snapshot(&addresses).await.unwrap();
+        let (_, answer) = &snapshot.gateways[0];
+        assert_eq!(answer.as_ref().map(|it| it.sessions.len()).map_err(Status::message), Ok(SESSIONS));
+    }
 }

@@ -17,6 +17,7 @@ pub(crate) fn unit_status<S: Service>(
     database: &Database,
 ) -> pb::UnitStatus {
     let policy = database.policy();
+    let sessions = database.sessions().keys().filter_map(|id| server.session(unit, *id));
     pb::UnitStatus {
         name: wire::unit_name(unit),
         view: database.view().to_string(),
@@ -32,7 +33,7 @@ pub(crate) fn unit_status<S: Service>(
         shared_state: shared_state(database),
         edition: database.edition().number,
         editions: server.editions(unit).map(|edition| edition.number).collect(),
-        sessions: server.sessions().filter(|it| it.unit == unit).map(|it| session_status(now, &it)).collect(),
+        sessions: sessions.map(|it| session_status(now, &it)).collect(),
     }
 }
 
