@@ -34,6 +34,7 @@ mod rpc;
 mod state;
 mod wire;
 
+use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,6 +111,8 @@ pub struct Enrolment {
     pub machine: Handle<Daemon>,
     /// Which peers this daemon cannot reach: to be told to the service whenever it changes.
     pub reach: watch::Receiver<Report<DaemonId>>,
+    /// Whether an operator keeps the daemon out. Nobody is attached to it while that is so.
+    pub barred: watch::Sender<bool>,
     /// When to leave.
     pub stop: CancellationToken,
 }
@@ -122,6 +125,7 @@ struct Parts {
     serving: TaskTracker,
     inbound: Arc<Inbound>,
     mode: watch::Receiver<Mode>,
+    barred: watch::Receiver<bool>,
     health: serve::Health,
 }
 
@@ -170,6 +174,7 @@ where
     let refusals = Arc::new(Refusals::default());
     let (mode_set, mode) = watch::channel(Mode::START);
     let (reach_set, reach) = watch::channel(Report::new());
+    let (barred_set, barred) = watch::channel(false);
     let performer = Performer {
         trace,
         machine: machine.clone(),
@@ -243,9 +248,10 @@ where
     }
 
     let leave = CancellationToken::new();
-    let enrolment = Enrolment { daemon: me, address, machine: machine.clone(), reach, stop: leave.clone() };
+    let (daemon, machine_of, stop) = (me, machine.clone(), leave.clone());
+    let enrolment = Enrolment { daemon, address, machine: machine_of, reach, barred: barred_set, stop };
     tracing::info!(daemon = %me, "started");
-    let parts = Parts { machine, processes, serving, inbound, mode, health };
+    let parts = Parts { machine, processes, serving, inbound, mode, barred, health };
     let life = async {
         parts.live(&shutdown).await;
         parts.drain(config.drain_timeout).await;
@@ -265,18 +271,25 @@ where
 }
 
 impl Parts {
-    /// Reports that the daemon is serving once it has a place in the cluster. Ends with `shutdown`.
+    /// Reports that the daemon is serving while it has a place in the cluster; processes are sent away when an operator
+    /// takes that from it. Ends with `shutdown`.
     async fn live(&self, shutdown: &CancellationToken) {
-        let mut mode = self.mode.clone();
+        let (mut mode, mut barred) = (self.mode.clone(), self.barred.clone());
+        // The other ends live as long as the machine and the membership, whose ends are awaited elsewhere.
         let member = async {
-            // The other end lives as long as the machine, whose end is awaited elsewhere.
-            if mode.wait_for(|mode| mode.standing == Standing::Member).await.is_ok() {
+            mode.wait_for(|mode| mode.standing == Standing::Member).await?;
+            loop {
+                barred.wait_for(|barred| !barred).await?;
+                self.processes.let_in();
                 self.health.serving().await;
+                barred.wait_for(|barred| *barred).await?;
+                self.health.not_serving().await;
+                self.processes.bar();
             }
         };
-        if shutdown.run_until_cancelled(member).await.is_some() {
-            shutdown.cancelled().await;
-        }
+        let _: Option<Result<Infallible, watch::error::RecvError>> =
+            shutdown.run_until_cancelled(member).await;
+        shutdown.cancelled().await;
     }
 
     /// Sends processes away, and waits until all daemons have heard that they are gone: their groups change by

@@ -93,6 +93,12 @@ impl Lost {
 }
 
 impl Lost {
+    /// Whether an operator keeps the daemon out.
+    fn is_barred(&self) -> bool {
+        let Lost::Call(status) = self else { return false };
+        status::reason(status).as_deref() == Some("BARRED")
+    }
+
     /// Another life of `me` that is attached in its place. Of two processes with one name, the one that started later
     /// stays: if the other one came back, it would be its turn to be sent away, and so on.
     fn superseded_by(&self, me: DaemonId) -> Option<DaemonId> {
@@ -140,6 +146,9 @@ impl Membership {
                 if enrolment.stop.is_cancelled() {
                     return Ok(());
                 }
+                if lost.is_barred() && !enrolment.barred.send_replace(true) {
+                    tracing::warn!(%server, reason = %lost, "kept out of the cluster: processes are sent elsewhere");
+                }
                 if let Lost::Stopped(_) = lost {
                     return Err(Failure::Ended("the machine"));
                 }
@@ -175,11 +184,11 @@ impl Membership {
         let opening = timeout(self.detection.ceiling, self.open(server, enrolment, told));
         let opened = enrolment.stop.run_until_cancelled(opening).await.ok_or(Lost::Ended)?;
         let (mut notices, answers) = opened.map_err(|_| Lost::Silent(self.detection.ceiling))??;
-        tracing::info!(%server, "attached to the membership service");
         let mut silence = Silence::new(&self.detection);
         let Err(lost) =
-            tell(&mut notices, &answers, &mut silence, enrolment, told, (backoff, &self.measures)).await;
-        if !enrolment.stop.is_cancelled() {
+            tell(&mut notices, &answers, &mut silence, enrolment, told, (server, backoff, &self.measures))
+                .await;
+        if !enrolment.stop.is_cancelled() && !lost.is_barred() {
             tracing::warn!(%server, reason = %lost, "lost the membership service");
         }
         Err(lost)
@@ -223,8 +232,9 @@ async fn tell(
     silence: &mut Silence,
     enrolment: &Enrolment,
     told: &mut Told,
-    (backoff, measures): (&mut Backoff, &Measures),
+    (server, backoff, measures): (&Address, &mut Backoff, &Measures),
 ) -> Result<Infallible, Lost> {
+    let mut attached = false;
     loop {
         let response = tokio::select! {
             biased;
@@ -233,6 +243,10 @@ async fn tell(
         };
         silence.heard();
         backoff.reset();
+        if !std::mem::replace(&mut attached, true) {
+            tracing::info!(%server, "attached to the membership service");
+            enrolment.barred.send_replace(false);
+        }
         let notice = match read(response)? {
             Heard::Notice(notice) => notice,
             Heard::Beat => {
@@ -408,6 +422,8 @@ mod tests {
         assert_eq!(superseded("a#1").superseded_by(me), None);
         assert_eq!(Lost::Call(Status::aborted("replaced")).superseded_by(me), None);
         assert_eq!(Lost::Ended.superseded_by(me), None);
+        let barred = Lost::Call(status::unavailable("BARRED", "in maintenance", Duration::ZERO));
+        assert!(barred.is_barred() && !barred.is_final() && !superseded("a#2").is_barred());
     }
 
     #[test]

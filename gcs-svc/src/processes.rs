@@ -64,6 +64,9 @@ struct Table {
 enum Doors {
     #[default]
     Open,
+    /// An operator keeps the daemon out of the cluster.
+    Barred,
+    /// The daemon is about to end.
     Closed,
 }
 
@@ -143,8 +146,10 @@ impl Processes {
     /// Lets a process in, under a connection of its own.
     pub fn admit(&self) -> Result<Admitted, Status> {
         let mut table = self.table();
-        if table.doors == Doors::Closed {
-            return Err(refusals::draining());
+        match table.doors {
+            Doors::Open => {}
+            Doors::Barred => return Err(refusals::barred()),
+            Doors::Closed => return Err(refusals::draining()),
         }
         table.last += 1;
         let connection = table.last;
@@ -195,10 +200,24 @@ impl Processes {
 
     /// Ends the calls of all processes, and lets nobody in any more.
     pub fn drain(&self) {
+        self.dismiss(Doors::Closed, &refusals::draining());
+    }
+
+    /// Ends the calls of all processes, and lets nobody in until [`Processes::let_in`].
+    pub fn bar(&self) {
+        self.dismiss(Doors::Barred, &refusals::barred());
+    }
+
+    /// Lets processes in again.
+    pub fn let_in(&self) {
+        self.table().doors = Doors::Open;
+    }
+
+    fn dismiss(&self, doors: Doors, reason: &Status) {
         let mut table = self.table();
-        table.doors = Doors::Closed;
+        table.doors = doors;
         for (_, outbox) in table.attached.drain() {
-            outbox.call.end(refusals::draining());
+            outbox.call.end(reason.clone());
         }
     }
 }

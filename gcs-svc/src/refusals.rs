@@ -82,6 +82,11 @@ pub fn draining() -> Status {
     status::unavailable("DRAINING", "this daemon is shutting down", RETRY)
 }
 
+/// The daemon is kept out of the cluster: another one will do.
+pub fn barred() -> Status {
+    status::unavailable("BARRED", "an operator keeps this daemon out of the cluster", RETRY)
+}
+
 /// The daemon has not heard from the membership service.
 pub fn no_configuration() -> Status {
     status::unavailable("NO_CONFIGURATION", "the membership service has not told a configuration yet", RETRY)

@@ -151,6 +151,12 @@ async fn operators_keep_machines_out_and_are_told_who_left_and_why() {
             if line.is_some_and(|line| line.ends_with(state)) { Ok(()) } else { Err(format!("{listed:?}")) }
         })
         .await;
+        if maintenance {
+            // Its gateway goes to another daemon, and sessions are opened there as before.
+            let other = bed.viewer("mandelbrot", 2).await;
+            other.goes_on(1).await;
+            other.close().await;
+        }
     }
     configuration(&mut bed).await;
 

@@ -45,13 +45,15 @@ struct Member {
     address: Address,
     machine: Handle<Daemon>,
     start: StartId,
+    barred: watch::Sender<bool>,
 }
 
 impl Membership {
     async fn enrol(self, enrolment: Enrolment) -> Result<(), Failure> {
         let daemon = enrolment.daemon;
         let start = StartId::new(daemon.boot(), 0);
-        let member = Member { address: enrolment.address, machine: enrolment.machine, start };
+        let Enrolment { address, machine, barred, .. } = enrolment;
+        let member = Member { address, machine, start, barred };
         self.change(|members| members.insert(daemon, member));
         enrolment.stop.cancelled().await;
         self.change(|members| members.remove(&daemon));
@@ -76,6 +78,11 @@ impl Membership {
         }
         let starts = enrolled.members.iter().map(|(daemon, member)| (*daemon, member.start)).collect();
         Change { membership: self.clone(), view: Configuration::new(enrolled.counter, starts) }
+    }
+
+    /// Keeps a daemon out, or lets it in again; the others do not hear of it.
+    pub fn bar(&self, daemon: DaemonId, barred: bool) {
+        self.0.lock().unwrap().members[&daemon].barred.send_replace(barred);
     }
 
     fn find(&self, name: Name) -> Option<DaemonId> {

@@ -85,6 +85,27 @@ async fn a_process_of_another_cluster_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_kept_out_sends_its_processes_elsewhere_until_it_is_let_in() {
+    let membership = Membership::default();
+    let daemons = cluster(&membership, 2).await;
+    let mut target = target(&daemons[0], "p");
+    target.addresses.push(daemons[1].address.clone());
+    let mut process = soon("an attachment", Attachment::connect(&target)).await.unwrap();
+    assert_eq!(process.address, daemons[0].address);
+    membership.bar(daemons[0].id, true);
+    let lost = Event::Lost(Loss::Broken("an operator keeps this daemon out of the cluster".into()));
+    assert_eq!(soon("the end", process.events.next()).await, Some(lost));
+    let elsewhere = soon("another daemon", Attachment::connect(&target)).await.unwrap();
+    assert_eq!(elsewhere.address, daemons[1].address);
+    let (_requests, call) = call(&daemons[0].address, vec![hello("test", "p")]).await;
+    assert_eq!(status::reason(&call.unwrap_err()).as_deref(), Some("BARRED"));
+
+    membership.bar(daemons[0].id, false);
+    target.addresses.truncate(1);
+    soon("the first daemon", Attachment::connect(&target)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_let_in_before_the_first_configuration() {
     let files = tempfile::tempdir().unwrap();
     let ready = files.path().join("ready");
