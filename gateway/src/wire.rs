@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{ConfigurationId, Digest, Fence, GroupViewId, Name, SessionId, UnitId};
+use model::{Digest, Name, UnitId};
 use proto::gateway::v1 as delivery;
 use proto::gateway::v1::deliver_request::Message as FromServer;
 use proto::gateway::v1::deliver_response::Message as ForServer;
@@ -14,67 +14,10 @@ use proto::session::v1::attach_response::Event;
 use session_core::gateway::{ClientEvent, Failure};
 use session_core::message::{AttachRefusal, Cursor, Response, Resume, Secret, ToGateway, ToServer};
 use session_core::{Credit, Edition, Refusal, RefusalKind, UnitInfo};
+pub(crate) use svc_kit::wire::{Malformed, fence_message, session, session_name, unit, unit_name};
+use svc_kit::wire::{from_fence, session_bytes, session_id, shown};
 
 use crate::cursor;
-
-/// A field that makes no sense.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {problem}")]
-pub(crate) struct Malformed {
-    pub(crate) field: &'static str,
-    pub(crate) problem: String,
-}
-
-impl Malformed {
-    fn new(field: &'static str, problem: impl Into<String>) -> Malformed {
-        Malformed { field, problem: problem.into() }
-    }
-}
-
-impl From<Malformed> for tonic::Status {
-    fn from(malformed: Malformed) -> tonic::Status {
-        svc_kit::status::bad_field(malformed.field, malformed.problem)
-    }
-}
-
-/// The resource name of a unit.
-pub(crate) fn unit_name(unit: &UnitId) -> String {
-    format!("contentUnits/{unit}")
-}
-
-/// The resource name of a session.
-pub(crate) fn session_name(unit: &UnitId, session: SessionId) -> String {
-    format!("contentUnits/{unit}/sessions/{session}")
-}
-
-/// The unit that `contentUnits/{unit}` names.
-pub(crate) fn unit(field: &'static str, name: &str) -> Result<UnitId, Malformed> {
-    let unit = name.strip_prefix("contentUnits/").and_then(UnitId::new);
-    unit.ok_or_else(|| {
-        Malformed::new(field, format!("{} is not of the form contentUnits/{{unit}}", shown(name)))
-    })
-}
-
-/// The unit and the session that `contentUnits/{unit}/sessions/{session}` names.
-pub(crate) fn session(field: &'static str, name: &str) -> Result<(UnitId, SessionId), Malformed> {
-    let read = || {
-        let (unit, session) = name.strip_prefix("contentUnits/")?.split_once("/sessions/")?;
-        Some((UnitId::new(unit)?, session.parse().ok()?))
-    };
-    read().ok_or_else(|| {
-        let form = "contentUnits/{unit}/sessions/{session}, with 32 hexadecimal digits for the session";
-        Malformed::new(field, format!("{} is not of the form {form}", shown(name)))
-    })
-}
-
-/// A name as it is repeated to whoever sent it.
-fn shown(name: &str) -> String {
-    const SHOWN_MAX: usize = 200;
-    match name.char_indices().nth(SHOWN_MAX) {
-        Some((end, _)) => format!("{:?}...", &name[..end]),
-        None => format!("{name:?}"),
-    }
-}
 
 /// The secret that a client shows.
 pub(crate) fn secret(field: &'static str, text: &str) -> Result<Secret, Malformed> {
@@ -161,7 +104,7 @@ pub(crate) fn from_server(
     request: delivery::DeliverRequest,
     said: &mut Vec<ToGateway>,
 ) -> Result<(), Malformed> {
-    said.push(match request.message.ok_or_else(|| missing("message"))? {
+    said.push(match request.message.ok_or_else(|| Malformed::missing("message"))? {
         FromServer::Hello(_) => return Err(Malformed::new("hello", "comes once")),
         FromServer::Claim(it) => ToGateway::Claim {
             unit: unit_id("claim.unit", &it.unit)?,
@@ -244,23 +187,6 @@ pub(crate) fn for_server(message: ToServer) -> delivery::DeliverResponse {
     delivery::DeliverResponse { message: Some(message) }
 }
 
-/// A fence, in the words of the contract.
-pub(crate) fn fence_message(fence: Fence) -> delivery::Fence {
-    delivery::Fence {
-        counter: fence.counter(),
-        configuration_counter: fence.view().configuration.counter(),
-        configuration_digest: fence.view().configuration.digest(),
-        position: fence.view().position,
-    }
-}
-
-fn from_fence(field: &'static str, fence: Option<delivery::Fence>) -> Result<Fence, Malformed> {
-    let fence = fence.ok_or_else(|| missing(field))?;
-    let configuration = ConfigurationId::new(fence.configuration_counter, fence.configuration_digest);
-    let view = GroupViewId { configuration, position: fence.position };
-    Ok(Fence::new(view, fence.counter))
-}
-
 fn resume_message(resume: Resume) -> Option<delivery::serve::Resume> {
     match resume {
         Resume::Beginning => Some(delivery::serve::Resume::Beginning(delivery::Beginning {})),
@@ -275,19 +201,11 @@ fn cursor_message(cursor: Cursor) -> delivery::Cursor {
 }
 
 fn from_cursor(field: &'static str, cursor: Option<delivery::Cursor>) -> Result<Cursor, Malformed> {
-    let delivery::Cursor { responses, requests, context } = cursor.ok_or_else(|| missing(field))?;
+    let delivery::Cursor { responses, requests, context } =
+        cursor.ok_or_else(|| Malformed::missing(field))?;
     // It is kept for as long as the session has nothing newer. A slice would keep all that was received with it.
     let context = Bytes::copy_from_slice(&context);
     Ok(Cursor { responses: number(field, responses)?, requests: number(field, requests)?, context })
-}
-
-fn session_bytes(session: SessionId) -> Bytes {
-    Bytes::copy_from_slice(&session.bits().to_be_bytes())
-}
-
-fn session_id(field: &'static str, bytes: &[u8]) -> Result<SessionId, Malformed> {
-    let bits = bytes.try_into().map_err(|_| Malformed::new(field, "does not have 16 bytes"))?;
-    Ok(SessionId::new(u128::from_be_bytes(bits)))
 }
 
 /// A count that can be added to.
@@ -302,7 +220,7 @@ fn refusal(refusal: delivery::Refusal) -> Result<Refusal, Malformed> {
         delivery::RefusalKind::OutOfRange => RefusalKind::OutOfRange,
         delivery::RefusalKind::Precondition => RefusalKind::Precondition,
         delivery::RefusalKind::Failed => RefusalKind::Failed,
-        delivery::RefusalKind::Unspecified => return Err(missing("applied.refusal.kind")),
+        delivery::RefusalKind::Unspecified => return Err(Malformed::missing("applied.refusal.kind")),
     };
     Ok(Refusal { kind, message: refusal.message })
 }
@@ -316,12 +234,12 @@ fn attach_refusal(reason: delivery::AttachRefusal) -> Result<AttachRefusal, Malf
         delivery::AttachRefusal::BadCursor => Ok(AttachRefusal::BadCursor),
         delivery::AttachRefusal::Forgotten => Ok(AttachRefusal::Forgotten),
         delivery::AttachRefusal::Failed => Ok(AttachRefusal::Failed),
-        delivery::AttachRefusal::Unspecified => Err(missing("refused.reason")),
+        delivery::AttachRefusal::Unspecified => Err(Malformed::missing("refused.reason")),
     }
 }
 
 fn unit_info(info: delivery::UnitInfo) -> Result<UnitInfo, Malformed> {
-    let length = info.duration.ok_or_else(|| missing("units.duration"))?;
+    let length = info.duration.ok_or_else(|| Malformed::missing("units.duration"))?;
     Ok(UnitInfo {
         unit: unit_id("units.unit", &info.unit)?,
         edition: Edition { number: info.edition, digest: Digest::new(info.digest) },
@@ -344,41 +262,16 @@ fn parse<T: FromStr<Err: std::fmt::Display>>(field: &'static str, text: &str) ->
     text.parse().map_err(|error: T::Err| Malformed::new(field, error.to_string()))
 }
 
-fn missing(field: &'static str) -> Malformed {
-    Malformed::new(field, "is missing")
-}
-
 #[cfg(test)]
 mod tests {
+    use model::SessionId;
+
     use super::*;
 
     #[test]
-    fn names_of_resources_read_back() {
-        let (film, id) = (UnitId::new("film-1").unwrap(), SessionId::new(0xabc));
-        assert_eq!(unit("parent", &unit_name(&film)), Ok(film.clone()));
-        assert_eq!(session("name", &session_name(&film, id)), Ok((film, id)));
+    fn a_secret_reads_back() {
         let shown = Secret::new(42);
         assert_eq!(secret("secret", &secret_text(shown)), Ok(shown));
-    }
-
-    #[test]
-    fn a_malformed_name_is_shown_and_its_form_is_told() {
-        let long = format!("contentUnits/{}", "x".repeat(5000));
-        for bad in ["", "film-1", "contentUnits/", "contentUnits/Film", "contentUnits/a/b", long.as_str()] {
-            let malformed = unit("parent", bad).unwrap_err();
-            assert_eq!(malformed.field, "parent");
-            assert!(malformed.problem.len() < 300, "{malformed}");
-            assert!(malformed.problem.ends_with("is not of the form contentUnits/{unit}"), "{malformed}");
-        }
-        let id = "0".repeat(32);
-        for bad in [
-            format!("contentUnits/film/sessions/{}", &id[1..]),
-            format!("contentUnits/film/sessions/{}g", &id[1..]),
-            format!("contentUnits//sessions/{id}"),
-            format!("sessions/{id}"),
-        ] {
-            assert!(session("name", &bad).is_err(), "{bad}");
-        }
         for bad in ["", "+0000000000000000000000000000001", "0"] {
             assert!(secret("secret", bad).is_err(), "{bad}");
         }

@@ -70,7 +70,7 @@ impl Journal {
         &self,
         request: &pb::ListSessionEventsRequest,
     ) -> Result<Option<pb::ListSessionEventsResponse>, Status> {
-        let (unit, session) = wire::session_of_any("parent", &request.parent).map_err(wire::malformed)?;
+        let (unit, session) = wire::session_of_any("parent", &request.parent)?;
         let size = page_size(request.page_size)?;
         let from = match request.page_token.as_str() {
             "" => 0,

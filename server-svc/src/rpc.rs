@@ -88,7 +88,7 @@ impl<S: Service> ServerService for Operators<S> {
         &self,
         request: Request<pb::GetSessionRequest>,
     ) -> Result<Response<pb::GetSessionResponse>, Status> {
-        let (unit, session) = wire::session("name", &request.get_ref().name).map_err(wire::malformed)?;
+        let (unit, session) = wire::session("name", &request.get_ref().name)?;
         let now = self.clock.now();
         let seen = self.machine.ask(move |server| match server.session(&unit, session) {
             Some(status) => Ok(session_status(now, &status)),
@@ -112,11 +112,8 @@ impl<S: Service> ServerService for Operators<S> {
         request: Request<pb::MoveSessionRequest>,
     ) -> Result<Response<pb::MoveSessionResponse>, Status> {
         let pb::MoveSessionRequest { name, server } = request.into_inner();
-        let (unit, session) = wire::session("name", &name).map_err(wire::malformed)?;
-        let to = (!server.is_empty())
-            .then(|| wire::server("server", &server))
-            .transpose()
-            .map_err(wire::malformed)?;
+        let (unit, session) = wire::session("name", &name)?;
+        let to = (!server.is_empty()).then(|| wire::server("server", &server)).transpose()?;
         let ordered = self.order(|ticket| Input::Move { ticket, unit, session, to }).await?;
         let Ordered::Moved(moved) = ordered else { return Err(confused()) };
         tracing::info!(session = name, to = %moved.to, fence = %moved.fence, "an operator moves a session");
@@ -133,7 +130,7 @@ impl<S: Service> ServerService for Operators<S> {
         request: Request<pb::ChangePolicyRequest>,
     ) -> Result<Response<pb::ChangePolicyResponse>, Status> {
         let request = request.into_inner();
-        let unit = wire::unit("name", &request.name).map_err(wire::malformed)?;
+        let unit = wire::unit("name", &request.name)?;
         let change = policy_change(&request)?;
         let ordered = self.order(|ticket| Input::Adjust { ticket, unit, change }).await?;
         let Ordered::Adjusted(policy) = ordered else { return Err(confused()) };
@@ -153,7 +150,7 @@ impl<S: Service> ServerService for Operators<S> {
         request: Request<pb::PublishEditionRequest>,
     ) -> Result<Response<pb::PublishEditionResponse>, Status> {
         let pb::PublishEditionRequest { name, edition } = request.into_inner();
-        let unit = wire::unit("name", &name).map_err(wire::malformed)?;
+        let unit = wire::unit("name", &name)?;
         let ordered = self.order(|ticket| Input::Publish { ticket, unit, edition }).await?;
         let Ordered::Published(published) = ordered else { return Err(confused()) };
         tracing::info!(unit = name, edition = %published, "an operator publishes an edition");
@@ -165,7 +162,7 @@ impl<S: Service> ServerService for Operators<S> {
         request: Request<pb::FoundStateRequest>,
     ) -> Result<Response<pb::FoundStateResponse>, Status> {
         let pb::FoundStateRequest { name, anew } = request.into_inner();
-        let unit = wire::unit("name", &name).map_err(wire::malformed)?;
+        let unit = wire::unit("name", &name)?;
         let ordered = self.order(|ticket| Input::Found { ticket, unit: unit.clone(), anew }).await?;
         let Ordered::Founded = ordered else { return Err(confused()) };
         let shared = move |server: &Server<S>| {
@@ -198,7 +195,7 @@ impl<S: Service> ServerService for Operators<S> {
         request: Request<pb::CloseSessionRequest>,
     ) -> Result<Response<pb::CloseSessionResponse>, Status> {
         let name = request.into_inner().name;
-        let (unit, session) = wire::session("name", &name).map_err(wire::malformed)?;
+        let (unit, session) = wire::session("name", &name)?;
         self.order(|ticket| Input::Dismiss { ticket, unit, session }).await?;
         tracing::info!(session = name, "an operator closes a session");
         Ok(Response::new(pb::CloseSessionResponse {}))

@@ -43,7 +43,7 @@ impl Start {
         let is_first = token.is_empty();
         if order.is_empty() {
             let after = (!is_first).then(|| wire::session("page_token", token));
-            return Ok(Start::After(after.transpose().map_err(wire::malformed)?));
+            return Ok(Start::After(after.transpose()?));
         }
         let place = (!is_first).then(|| serde_json::from_str::<Place>(token).ok().filter(|it| order.has(it)));
         match place {
@@ -58,7 +58,7 @@ impl Page {
     pub(crate) fn of(request: &pb::ListSessionsRequest) -> Result<Page, Status> {
         let unit = match request.parent.as_str() {
             "" | "contentUnits/-" => None,
-            parent => Some(wire::unit("parent", parent).map_err(wire::malformed)?),
+            parent => Some(wire::unit("parent", parent)?),
         };
         let filter = Filter::parse(&request.filter).map_err(|it| bad_field("filter", it.to_string()))?;
         let start = Start::of(&request.order_by, &request.page_token)?;

@@ -4,50 +4,14 @@
 use std::vec;
 
 use bytes::Bytes;
-use model::{ConfigurationId, Fence, GroupViewId, Name, SessionId, Time, UnitId};
+use model::{Name, SessionId, Time, UnitId};
 use proto::gateway::v1 as pb;
 use proto::gateway::v1::deliver_request::Message as ForGateway;
 use proto::gateway::v1::deliver_response::Message as FromGateway;
 use session_core::message::{AttachRefusal, Cursor, GatewayId, Response, Resume, ToGateway, ToServer};
 use session_core::{Credit, Refusal, RefusalKind, UnitInfo};
-use svc_kit::status::bad_field;
-use tonic::Status;
-
-/// A field that makes no sense.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field} is missing or malformed")]
-pub(crate) struct Malformed {
-    pub(crate) field: &'static str,
-}
-
-/// What a caller is told of it.
-pub(crate) fn malformed(it: Malformed) -> Status {
-    bad_field(it.field, "is missing or malformed")
-}
-
-/// The resource name of a unit.
-pub(crate) fn unit_name(unit: &UnitId) -> String {
-    format!("contentUnits/{unit}")
-}
-
-/// The resource name of a session.
-pub(crate) fn session_name(unit: &UnitId, session: SessionId) -> String {
-    format!("contentUnits/{unit}/sessions/{session}")
-}
-
-/// The unit that `contentUnits/{unit}` names.
-pub(crate) fn unit(field: &'static str, name: &str) -> Result<UnitId, Malformed> {
-    name.strip_prefix("contentUnits/").and_then(UnitId::new).ok_or(Malformed { field })
-}
-
-/// The unit and the session that `contentUnits/{unit}/sessions/{session}` names.
-pub(crate) fn session(field: &'static str, name: &str) -> Result<(UnitId, SessionId), Malformed> {
-    let read = || {
-        let (unit, session) = name.strip_prefix("contentUnits/")?.split_once("/sessions/")?;
-        Some((UnitId::new(unit)?, session.parse().ok()?))
-    };
-    read().ok_or(Malformed { field })
-}
+pub(crate) use svc_kit::wire::{Malformed, session, session_name, unit, unit_name};
+use svc_kit::wire::{fence_message, from_fence, session_bytes, session_id};
 
 /// As [`session`], or the session alone if the unit is `-`.
 pub(crate) fn session_of_any(
@@ -55,7 +19,10 @@ pub(crate) fn session_of_any(
     name: &str,
 ) -> Result<(Option<UnitId>, SessionId), Malformed> {
     match name.strip_prefix("contentUnits/-/sessions/") {
-        Some(id) => Ok((None, id.parse().map_err(|_| Malformed { field })?)),
+        Some(id) => {
+            let malformed = |_| Malformed::name(field, name, "contentUnits/-/sessions/{session}");
+            Ok((None, id.parse().map_err(malformed)?))
+        }
         None => session(field, name).map(|(unit, session)| (Some(unit), session)),
     }
 }
@@ -68,7 +35,8 @@ pub(crate) fn timestamp(time: Time) -> prost_types::Timestamp {
 
 /// The name of the server that `servers/{server}` names.
 pub(crate) fn server(field: &'static str, name: &str) -> Result<Name, Malformed> {
-    name.strip_prefix("servers/").and_then(|name| name.parse().ok()).ok_or(Malformed { field })
+    let server = name.strip_prefix("servers/").and_then(|name| name.parse().ok());
+    server.ok_or_else(|| Malformed::name(field, name, "servers/{server}"))
 }
 
 /// The first message to a gateway.
@@ -162,8 +130,8 @@ pub(crate) fn for_gateway(message: ToGateway) -> Told {
 
 /// What a gateway says after its hello.
 pub(crate) fn from_gateway(response: pb::DeliverResponse) -> Result<ToServer, Malformed> {
-    Ok(match response.message.ok_or(Malformed { field: "message" })? {
-        FromGateway::Hello(_) => return Err(Malformed { field: "hello" }),
+    Ok(match response.message.ok_or_else(|| Malformed::missing("message"))? {
+        FromGateway::Hello(_) => return Err(Malformed::new("hello", "comes once")),
         FromGateway::Serve(it) => ToServer::Serve {
             session: session_id("serve.session", &it.session)?,
             fence: from_fence("serve.fence", it.fence)?,
@@ -187,22 +155,6 @@ pub(crate) fn from_gateway(response: pb::DeliverResponse) -> Result<ToServer, Ma
     })
 }
 
-fn fence_message(fence: Fence) -> pb::Fence {
-    pb::Fence {
-        counter: fence.counter(),
-        configuration_counter: fence.view().configuration.counter(),
-        configuration_digest: fence.view().configuration.digest(),
-        position: fence.view().position,
-    }
-}
-
-fn from_fence(field: &'static str, fence: Option<pb::Fence>) -> Result<Fence, Malformed> {
-    let fence = fence.ok_or(Malformed { field })?;
-    let configuration = ConfigurationId::new(fence.configuration_counter, fence.configuration_digest);
-    let view = GroupViewId { configuration, position: fence.position };
-    Ok(Fence::new(view, fence.counter))
-}
-
 fn from_resume(resume: pb::serve::Resume) -> Resume {
     match resume {
         pb::serve::Resume::After(cursor) => Resume::After(from_cursor(cursor)),
@@ -218,15 +170,6 @@ fn cursor_message(cursor: Cursor) -> pb::Cursor {
 fn from_cursor(cursor: pb::Cursor) -> Cursor {
     let pb::Cursor { responses, requests, context } = cursor;
     Cursor { responses, requests, context }
-}
-
-fn session_bytes(session: SessionId) -> Bytes {
-    Bytes::copy_from_slice(&session.bits().to_be_bytes())
-}
-
-fn session_id(field: &'static str, bytes: &[u8]) -> Result<SessionId, Malformed> {
-    let bits = bytes.try_into().map_err(|_| Malformed { field })?;
-    Ok(SessionId::new(u128::from_be_bytes(bits)))
 }
 
 fn refusal_message(refusal: Refusal) -> pb::Refusal {
@@ -297,23 +240,22 @@ mod tests {
             (Some(FromGateway::Fenced(pb::Fenced { session, fence: None })), "fenced.fence"),
             (Some(FromGateway::Credit(pb::Credit::default())), "credit.session"),
         ] {
-            assert_eq!(read(message), Err(Malformed { field }));
+            assert_eq!(read(message).unwrap_err().field, field);
         }
     }
 
     #[test]
     fn names_read_back_and_what_is_none_is_named() {
-        let (unit, id) = (UnitId::new("film-1").unwrap(), SessionId::new(7));
-        assert_eq!(super::unit("name", &unit_name(&unit)), Ok(unit.clone()));
-        assert_eq!(session("name", &session_name(&unit, id)), Ok((unit, id)));
         assert_eq!(server("server", "servers/server-2"), Ok(Name::literal("server-2")));
-        for bad in
-            ["", "contentUnits/film-1", "contentUnits/film-1/sessions/", "contentUnits//sessions/7", "7"]
-        {
-            assert_eq!(session("name", bad), Err(Malformed { field: "name" }), "{bad}");
-        }
         for bad in ["server-2", "servers/", "servers/Server 2"] {
-            assert_eq!(server("server", bad), Err(Malformed { field: "server" }), "{bad}");
+            let malformed = server("server", bad).unwrap_err().to_string();
+            assert_eq!(malformed, format!("server: {bad:?} is not of the form servers/{{server}}"));
+        }
+        let (unit, id) = (UnitId::new("film-1").unwrap(), SessionId::new(7));
+        assert_eq!(session_of_any("parent", &session_name(&unit, id)), Ok((Some(unit), id)));
+        assert_eq!(session_of_any("parent", &format!("contentUnits/-/sessions/{id}")), Ok((None, id)));
+        for bad in ["contentUnits/-/sessions/7", "contentUnits/film-1", "7"] {
+            assert_eq!(session_of_any("parent", bad).unwrap_err().field, "parent", "{bad}");
         }
     }
 

@@ -1,7 +1,7 @@
-//! What all four services do in the same way, and nothing else: settings, telemetry, a gRPC server and its clients,
-//! signals and exit codes, the host of a machine, threads beside it, traces, metrics, and status details.
+//! What services do in the same way, and nothing else: settings, telemetry, a gRPC server and its clients, signals and
+//! exit codes, the host of a machine, threads beside it, traces, metrics, status details, and how sessions are named.
 //!
-//! A service is `process::main` around its own `run(config, shutdown)`; whatever only some services need stays out.
+//! A service is `process::main` around its own `run(config, shutdown)`; whatever only one service needs stays out.
 #![deny(missing_docs)]
 
 mod accept;
@@ -27,3 +27,4 @@ pub mod telemetry;
 pub mod tls;
 pub mod trace;
 mod watched;
+pub mod wire;
