@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::{Stream, stream};
 use model::trace::Role;
-use model::{Name, Time};
+use model::{Name, Time, UnitId};
 use proto::server::v1 as pb;
 use proto::server::v1::DrainResponse;
 use session_core::Server;
@@ -97,6 +97,21 @@ impl Operation {
 /// How many sessions are served here.
 pub(crate) fn served<S: Service>(server: &Server<S>) -> u64 {
     server.sessions().filter(|it| it.role == Role::Primary).count() as u64
+}
+
+/// The units whose shared state would wait for voters without this server.
+pub(crate) fn resting_here<S: Service>(server: &Server<S>) -> Vec<UnitId> {
+    let resting = server.databases().filter(|(_, database)| database.rests_on_me());
+    resting.map(|(unit, _)| unit.clone()).collect()
+}
+
+pub(crate) fn voters_needed(units: &[UnitId]) -> Status {
+    let units: Vec<_> = units.iter().map(UnitId::as_str).collect();
+    let message = format!(
+        "too few of the others have the shared state of {}: wait until they do, or force it",
+        units.join(", ")
+    );
+    because(Code::FailedPrecondition, "VOTERS_NEEDED", message)
 }
 
 fn cut_short() -> Status {

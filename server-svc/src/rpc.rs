@@ -203,7 +203,8 @@ impl<S: Service> ServerService for Operators<S> {
 
     type DrainStream = Progress;
 
-    async fn drain(&self, _: Request<pb::DrainRequest>) -> Result<Response<Progress>, Status> {
+    async fn drain(&self, request: Request<pb::DrainRequest>) -> Result<Response<Progress>, Status> {
+        self.may_leave(request.into_inner().force).await?;
         tracing::info!("an operator drains this server");
         Ok(Response::new(self.ending.clone().begin(self.machine.clone())))
     }
@@ -213,10 +214,11 @@ impl<S: Service> ServerService for Operators<S> {
         request: Request<pb::StartDrainRequest>,
     ) -> Result<Response<pb::StartDrainResponse>, Status> {
         const REQUEST_ID_MAX: usize = 64;
-        let request = request.into_inner().request_id;
+        let pb::StartDrainRequest { request_id: request, force } = request.into_inner();
         if request.len() > REQUEST_ID_MAX {
             return Err(bad_field("request_id", format!("must be at most {REQUEST_ID_MAX} bytes")));
         }
+        self.may_leave(force).await?;
         let sessions = self.machine.ask(drain::served).await.map_err(|_| stopping())?;
         tracing::info!(sessions, "an operator drains this server");
         self.operation.begin(self.clock.now(), sessions, request);
@@ -252,6 +254,15 @@ impl<S: Service> ServerService for Operators<S> {
 }
 
 impl<S: Service> Operators<S> {
+    /// Whether shared state survives it if this server goes. Who goes already is not held up.
+    async fn may_leave(&self, force: bool) -> Result<(), Status> {
+        if force || self.ending.asked.is_cancelled() {
+            return Ok(());
+        }
+        let units = self.machine.ask(drain::resting_here).await.map_err(|_| stopping())?;
+        if units.is_empty() { Ok(()) } else { Err(drain::voters_needed(&units)) }
+    }
+
     /// How far the drain is that an operator began, if one did.
     async fn progress(&self) -> Result<Option<pb::Operation>, Status> {
         let left = self.machine.ask(drain::served).await.map_err(|_| stopping())?;

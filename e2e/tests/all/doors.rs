@@ -91,7 +91,7 @@ async fn who_calls_is_who_its_certificate_says_and_may_do_what_its_role_may() {
     let refused = register(connect(&machine, Service::Membership).await, "machine-1").await;
     assert_refused(refused, (Code::PermissionDenied, "WRONG_NAME"));
     let mut server = ServerServiceClient::new(connect(&machine, Service::Server).await);
-    assert_refused(server.drain(DrainRequest {}).await, (Code::PermissionDenied, "WRONG_ROLE"));
+    assert_refused(server.drain(DrainRequest::default()).await, (Code::PermissionDenied, "WRONG_ROLE"));
     server.get_status(GetStatusRequest {}).await.unwrap();
     let log = std::fs::read_to_string(bed.dir().join("logs/server-1.log")).unwrap();
     let audit: Vec<&str> = log.lines().filter(|line| line.contains(" audit: ")).collect();

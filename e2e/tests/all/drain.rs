@@ -42,7 +42,8 @@ async fn an_operator_drains_servers_and_watches() {
 
     let first = viewer.server().await;
     let mut operator = ServerServiceClient::new(channel(&bed.address(first)).await);
-    let mut progress = within("an answer", operator.drain(DrainRequest {})).await.unwrap().into_inner();
+    let mut progress =
+        within("an answer", operator.drain(DrainRequest::default())).await.unwrap().into_inner();
     let mut left = Vec::new();
     while let Some(now) = within("progress", progress.message()).await.unwrap() {
         left.push(now.sessions);
@@ -84,9 +85,9 @@ async fn a_drain_is_an_operation_that_is_begun_once() {
     let name = format!("operations/drain-{first}");
     let unknown = operator.get_operation(GetOperationRequest { name: name.clone() }).await;
     assert_refused(unknown, (Code::NotFound, "UNKNOWN_OPERATION"));
-    let long = operator.start_drain(StartDrainRequest { request_id: "x".repeat(65) }).await;
+    let long = operator.start_drain(StartDrainRequest { request_id: "x".repeat(65), force: false }).await;
     assert_refused(long, (Code::InvalidArgument, "BAD_FIELD"));
-    let request = StartDrainRequest { request_id: "d41d".into() };
+    let request = StartDrainRequest { request_id: "d41d".into(), force: false };
     let begun = operator.start_drain(request.clone()).await.unwrap().into_inner().operation.unwrap();
     let metadata = begun.metadata.unwrap();
     assert_eq!((begun.name.as_str(), metadata.sessions_total), (name.as_str(), 1));

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use model::{Digest, GroupView, GroupViewId, Name, ProcessId, SessionId};
 use serde::{Deserialize, Serialize};
 
-use super::{Contexts, Database, Effect, OrderRefusal, Ordered, Phase};
+use super::{Contexts, Database, Effect, Intent, OrderRefusal, Ordered, Phase};
 use crate::edition::Edition;
 use crate::message::{COUNT_MAX, ContentMessage};
 use crate::service::SharedState;
@@ -174,9 +174,8 @@ impl Shared {
         let names = &self.names;
         self.live = self.replica.as_mut().is_some_and(|replica| {
             replica.vouchers.retain(|member| names.contains_key(member));
-            let voters = &replica.voters;
-            let votes: BTreeSet<_> = replica.vouchers.iter().filter_map(|member| names.get(member)).collect();
-            let is_live = votes.into_iter().filter(|name| voters.contains(name)).count() * 2 > voters.len();
+            let is_live =
+                replica.has_majority(replica.vouchers.iter().filter_map(|member| names.get(member)));
             if is_live {
                 replica.vouchers = names.keys().copied().collect();
             }
@@ -273,7 +272,27 @@ pub struct SharedStatus {
     pub updates: u64,
 }
 
+impl Replica {
+    /// Whether most voters are among these.
+    fn has_majority<'a>(&self, names: impl Iterator<Item = &'a Name>) -> bool {
+        let votes: BTreeSet<_> = names.filter(|name| self.voters.contains(*name)).collect();
+        votes.len() * 2 > self.voters.len()
+    }
+}
+
 impl Database {
+    /// Whether the unit has a shared state that can change now, and could not without this member and those that are
+    /// leaving.
+    pub fn rests_on_me(&self) -> bool {
+        let stays = |member: &&ProcessId| **member != self.me && self.intents.of(**member) != Intent::Leaving;
+        self.shared.as_ref().filter(|shared| shared.live).is_some_and(|Shared { replica, names, .. }| {
+            replica.as_ref().is_some_and(|replica| {
+                let left = replica.vouchers.iter().filter(stays).filter_map(|member| names.get(member));
+                !replica.has_majority(left)
+            })
+        })
+    }
+
     /// The shared state, if the unit has one, for operators.
     pub fn shared_status(&self) -> Option<SharedStatus> {
         let Shared { replica, live, .. } = self.shared.as_ref()?;

@@ -167,6 +167,21 @@ fn messages(effects: Vec<Effect>) -> Vec<ContentMessage> {
 }
 
 #[test]
+fn a_shared_state_rests_on_whose_departure_leaves_too_few() {
+    let mut servers = Servers::founded();
+    assert!([A, B, C].iter().all(|life| !servers.get(*life).rests_on_me()), "two of three are left");
+    let leaving = ContentMessage::Intend { intent: Intent::Leaving, ticket: 1 };
+    servers.safe(&[A, B, C], process(C), leaving);
+    assert!(servers.get(A).rests_on_me() && servers.get(B).rests_on_me());
+    servers.meet(&[A, B]);
+    assert!(servers.get(A).rests_on_me());
+    servers.meet(&[A, B, ("c", 2)]);
+    assert!(!servers.get(A).rests_on_me(), "it was given the state");
+    servers.meet(&[A]);
+    assert!(!servers.get(A).rests_on_me(), "it waits for voters as it is");
+}
+
+#[test]
 fn nothing_is_carried_out_before_an_operator_has_founded_the_state() {
     let mut servers = Servers { replicas: BTreeMap::new(), views: 0 };
     servers.meet(&[A, B, C]);
