@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet};
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Validation};
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet, KeyOperations, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 
 use super::{AuthError, BadToken, Principal, Rank};
@@ -43,10 +43,11 @@ impl Keys {
     pub(super) fn read(path: &Path) -> Result<Keys, AuthError> {
         let text = std::fs::read_to_string(path).map_err(|error| AuthError::new(path, error))?;
         let set: JwkSet = serde_json::from_str(&text).map_err(|error| AuthError::new(path, error))?;
-        let keys: Result<Vec<Key>, String> = set.keys.iter().map(Key::of).collect();
+        let keys: Result<Vec<Key>, String> =
+            set.keys.iter().filter_map(|jwk| Key::of(jwk).transpose()).collect();
         let keys = keys.map_err(|reason| AuthError::new(path, reason))?;
         if keys.is_empty() {
-            return Err(AuthError::new(path, "there is no key in it"));
+            return Err(AuthError::new(path, "there is no key in it that signatures can be checked with"));
         }
         Ok(Keys(keys))
     }
@@ -75,18 +76,33 @@ impl Keys {
 }
 
 impl Key {
-    /// A secret that signs as well as it checks is not a public key, and is refused.
-    fn of(jwk: &Jwk) -> Result<Key, String> {
-        let id = jwk.common.key_id.clone().ok_or("a key has no `kid`")?;
+    /// A secret that signs as well as it checks is not a public key, and is refused. An issuer may have other keys beside
+    /// those that it signs with: they are left out, as RFC 7517 has it in section 5.
+    fn of(jwk: &Jwk) -> Result<Option<Key>, String> {
+        let id = jwk.common.key_id.as_deref().unwrap_or_default();
         if let AlgorithmParameters::OctetKey(_) = jwk.algorithm {
             return Err(format!("key {id:?} is a secret, not a public key"));
         }
-        let key = DecodingKey::from_jwk(jwk).map_err(|error| format!("key {id:?}: {error}"))?;
-        if key.family() == AlgorithmFamily::Hmac {
-            return Err(format!("key {id:?} is a secret, not a public key"));
+        match Key::of_signatures(jwk) {
+            Ok(key) => Ok(Some(key)),
+            Err(reason) => {
+                tracing::info!(id, reason, "a key of tokens is left out");
+                Ok(None)
+            }
         }
-        let algorithm = jwk.common.key_algorithm.map(|it| it.to_string().parse()).transpose();
-        let algorithm = algorithm.map_err(|_| format!("key {id:?} is not for signatures"))?;
+    }
+
+    fn of_signatures(jwk: &Jwk) -> Result<Key, String> {
+        let common = &jwk.common;
+        let id = common.key_id.clone().ok_or("it has no `kid`")?;
+        let is_of_use = common.public_key_use.as_ref().is_none_or(|it| *it == PublicKeyUse::Signature);
+        let may_verify = common.key_operations.as_ref().is_none_or(|it| it.contains(&KeyOperations::Verify));
+        if !is_of_use || !may_verify {
+            return Err("it is not for signatures".to_owned());
+        }
+        let algorithm = common.key_algorithm.map(Algorithm::try_from).transpose();
+        let algorithm = algorithm.map_err(|_| "its algorithm is not one of signatures that are known")?;
+        let key = DecodingKey::from_jwk(jwk).map_err(|error| error.to_string())?;
         Ok(Key { id, key, algorithm })
     }
 }
@@ -197,9 +213,35 @@ mod tests {
     fn secrets_are_not_public_keys() {
         let secret = json!({ "kty": "oct", "kid": "key-1", "alg": "HS256", "k": "c2VjcmV0" });
         assert!(keys(&[&secret]).is_err());
+        assert!(keys(&[&Signer::new().jwk, &secret]).is_err(), "whatever else there is");
         assert!(keys(&[]).is_err());
-        let mut nameless = Signer::new().jwk;
-        nameless.as_object_mut().unwrap().remove("kid");
-        assert!(keys(&[&nameless]).is_err());
+    }
+
+    #[test]
+    fn a_key_of_no_use_is_left_out_and_the_others_hold() {
+        let signer = Signer::new();
+        let good = signer.sign(&claims(&json!({})));
+        for other in [
+            json!({ "kid": null }),
+            json!({ "use": "enc" }),
+            json!({ "key_ops": ["wrapKey"] }),
+            json!({ "alg": "RSA-OAEP" }),
+            json!({ "alg": "ES512" }),
+            json!({ "kty": "AKP" }),
+            json!({ "crv": "secp256k1" }),
+            json!({ "x": "?" }),
+        ] {
+            let mut of_no_use = Signer::new().jwk;
+            for (name, value) in other.as_object().unwrap() {
+                of_no_use[name] = value.clone();
+            }
+            assert!(keys(&[&of_no_use]).is_err(), "{other}");
+            let keys = keys(&[&of_no_use, &signer.jwk]).unwrap();
+            assert!(keys.verify(&good, &issuer()).is_ok(), "{other}");
+        }
+        let mut said = signer.jwk.clone();
+        said["use"] = json!("sig");
+        said["key_ops"] = json!(["verify"]);
+        assert!(keys(&[&said]).unwrap().verify(&good, &issuer()).is_ok());
     }
 }
