@@ -36,7 +36,8 @@ impl Program {
     /// Starts a program. No setting of the environment that the tests run in reaches it.
     pub fn start(program: impl AsRef<OsStr>, prepare: impl FnOnce(&mut Command)) -> Program {
         let mut command = Command::new(program);
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HANDOVER_")) {
+        let is_setting = |name: &OsStr| name.as_encoded_bytes().starts_with(b"HANDOVER_");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(name)) {
             command.env_remove(name);
         }
         prepare(&mut command);

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::administration;
 use crate::healthcheck;
-use crate::settings::{self, Settings};
+use crate::settings::{self, Settings, SettingsError};
 use crate::shutdown::{self, Exit, Failure};
 use crate::telemetry;
 
@@ -112,7 +112,8 @@ where
     F: AsyncFnOnce(C, CancellationToken) -> Result<(), Failure>,
 {
     let common = args.common();
-    let loaded = settings::load_with_origins(common.config.as_deref(), environment(), args);
+    let loaded = environment()
+        .and_then(|environment| settings::load_with_origins(common.config.as_deref(), environment, args));
     let (config, settings): (C, _) = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -168,8 +169,9 @@ where
     ended
 }
 
-fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars().filter(|(name, _)| name != "HANDOVER_CONFIG" && name != TOKEN_VARIABLE)
+fn environment() -> Result<Vec<(String, String)>, SettingsError> {
+    let no_settings = ["HANDOVER_CONFIG", TOKEN_VARIABLE];
+    settings::variables(std::env::vars_os().filter(|(name, _)| no_settings.iter().all(|it| name != it)))
 }
 
 thread_local! {

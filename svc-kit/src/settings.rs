@@ -10,6 +10,7 @@
 pub mod address;
 mod effective;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -88,6 +89,9 @@ pub enum SettingsError {
         /// What the parser says.
         reason: String,
     },
+    /// A variable of ours is not text.
+    #[error("the variable {} is not text in UTF-8", .0.display())]
+    NotText(OsString),
     /// A setting of this name does not exist.
     #[error("unknown setting `{key}` in {origin}{}", .suggestion.as_ref().map(|it| format!("; did you mean `{it}`?")).unwrap_or_default())]
     Unknown {
@@ -143,6 +147,20 @@ pub(crate) fn load_with_origins<C: Settings>(
     config.check().map_err(|invalid| invalid_value(&layers, invalid.key.to_owned(), invalid.reason))?;
     let settings = effective::effective(&config, &layers);
     Ok((config, settings))
+}
+
+/// The variables of the environment that can be settings. Those of other programs need not be text.
+pub(crate) fn variables(
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, SettingsError> {
+    let is_ours = |name: &OsString| name.as_encoded_bytes().starts_with(ENV_PREFIX.as_bytes());
+    env.into_iter()
+        .filter(|(name, _)| is_ours(name))
+        .map(|(name, value)| match (name.to_str(), value.into_string()) {
+            (Some(text), Ok(value)) => Ok((text.to_owned(), value)),
+            _ => Err(SettingsError::NotText(name)),
+        })
+        .collect()
 }
 
 /// Reads a list that may also be written as one text with commas, which is what an environment variable can hold.
@@ -316,6 +334,7 @@ fn origin_of(metadata: &Metadata) -> String {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::os::unix::ffi::OsStringExt;
     use std::time::Duration;
 
     use model::Address;
@@ -405,6 +424,18 @@ mod tests {
         let env = [("HANDOVER_PORT", "2"), ("HANDOVER_NAME", "7"), ("HANDOVER_LOG__LEVEL", "debug")];
         let config = read(file, &env, flags).unwrap();
         assert_eq!((config.name.as_str(), config.port, config.log.format), ("7", 3, Format::Json));
+    }
+
+    #[test]
+    fn variables_of_other_programs_need_not_be_text() {
+        let not_text = || OsString::from_vec(b"caf\xe9".to_vec());
+        let good = || ("HANDOVER_PORT".into(), "2".into());
+        let read = variables([good(), ("OTHER".into(), not_text()), (not_text(), "x".into())]).unwrap();
+        assert_eq!(read, [("HANDOVER_PORT".to_owned(), "2".to_owned())]);
+        let refused = variables([good(), ("HANDOVER_NAME".into(), not_text())]).unwrap_err();
+        assert_eq!(refused.to_string(), "the variable HANDOVER_NAME is not text in UTF-8");
+        let misnamed = OsString::from_vec(b"HANDOVER_\xe9".to_vec());
+        assert!(variables([(misnamed, "x".into())]).is_err());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Wrong settings: each service ends at once with status 78 and says which setting is wrong, and where it was set.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -48,6 +50,21 @@ fn each_service_names_the_setting_that_is_wrong_and_where_it_came_from() {
         let flags = ["--config", "no-such-file.toml"];
         let absent = Command::new(programs::service(service)).env_clear().args(flags).output().unwrap();
         assert_refused(service, &absent, &["no configuration file no-such-file.toml"]);
+    }
+}
+
+#[test]
+fn variables_that_are_not_text_are_refused_if_they_are_settings() {
+    let not_text = OsStr::from_bytes(b"caf\xe9");
+    for service in ["membership-svc", "gcs-svc", "server-svc", "gateway"] {
+        let with = |variable| {
+            let mut command = Command::new(programs::service(service));
+            command.env_clear().envs([(variable, not_text)]).args(["--check-config", "--name", "it"]);
+            command.args((service == "server-svc").then_some("--content=.")).output().unwrap()
+        };
+        let good = with("OTHER");
+        assert_eq!(good.status.code(), Some(0), "{service}: {good:?}");
+        assert_refused(service, &with("HANDOVER_LISTEN"), &["HANDOVER_LISTEN is not text"]);
     }
 }
 
