@@ -11,6 +11,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use session_core::message::Secret;
 use sha2::{Digest, Sha256};
 use svc_kit::access::Caller;
+use svc_kit::hosts::host_of;
 use tonic::{Request, Status};
 
 use crate::status;
@@ -64,7 +65,7 @@ impl Rates {
         }
         let whose = match (&principal, request.remote_addr()) {
             (Some(principal), _) => Whose::Principal(principal.clone()),
-            (None, Some(host)) => Whose::Host(host.ip()),
+            (None, Some(host)) => Whose::Host(host_of(host.ip())),
             (None, None) => Whose::Nobody,
         };
         match limiter.check_key(&whose) {
@@ -80,6 +81,7 @@ impl Rates {
 #[cfg(test)]
 mod tests {
     use svc_kit::status::reason;
+    use tonic::transport::server::TcpConnectInfo;
 
     use super::*;
 
@@ -92,6 +94,23 @@ mod tests {
         assert_ne!(bound(secret, Some(&alice)), bound(secret, Some(&bob)));
         assert_ne!(bound(secret, Some(&alice)), bound(other, Some(&alice)));
         assert_ne!(bound(secret, Some(&alice)), secret);
+    }
+
+    #[test]
+    fn clients_without_names_are_counted_by_host_as_their_connections_are() {
+        let rates = Rates::new(1, 1);
+        let call = |ip: &str| {
+            let mut request = Request::new(());
+            let remote_addr = Some((ip.parse::<IpAddr>().unwrap(), 7400).into());
+            request.extensions_mut().insert(TcpConnectInfo { local_addr: None, remote_addr });
+            rates.admit(&request).is_ok()
+        };
+        assert!(call("2001:db8:0:1::1"));
+        assert!(!call("2001:db8:0:1:ffff::"), "another address of the same network");
+        assert!(call("2001:db8:0:2::1"));
+        assert!(call("192.0.2.1"));
+        assert!(!call("::ffff:192.0.2.1"));
+        assert!(call("192.0.2.2"));
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Hosts {
 }
 
 /// Whose address it is: who has one of IPv6 has all of its network, 64 bits of them.
-fn host_of(peer: IpAddr) -> IpAddr {
+pub fn host_of(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
         v4 @ IpAddr::V4(_) => v4,
