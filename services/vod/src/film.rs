@@ -20,6 +20,9 @@ pub const FRAGMENT_BYTES_MAX: usize = 1 << 20;
 /// a second is a good length.
 pub const FRAGMENT_DURATION_MAX: Duration = Duration::from_secs(10);
 
+/// What the header of a box begins with whose size, of 64 bits, follows it.
+const LARGE: [u8; 4] = 1_u32.to_be_bytes();
+
 /// What to do about a file that cannot be used.
 const ADVICE: &str = "make it with `ffmpeg -i IN -force_key_frames 'expr:gte(t,n_forced*0.5)' \
     -movflags +frag_keyframe+empty_moov+default_base_moof OUT.mp4`";
@@ -106,12 +109,11 @@ impl Film {
             end = it.end;
             cutter.add(&it)?;
         }
-        if end < file.len() {
-            return Err(FilmError::Truncated {
-                kind: "header".into(),
-                offset: end,
-                missing: 8 - (file.len() - end),
-            });
+        let rest = file.slice(end..);
+        if !rest.is_empty() {
+            let needed = if rest.starts_with(&LARGE) { 16 } else { 8 };
+            let missing = needed - rest.len();
+            return Err(FilmError::Truncated { kind: "header".into(), offset: end, missing });
         }
         let fragments = cutter.finish(end)?;
         let film = Film { title: title(&moov), init: 0..moov.end, fragments, file: file.clone() };

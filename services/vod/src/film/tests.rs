@@ -173,6 +173,11 @@ fn files_that_are_not_films_say_why() {
         ),
         ("cut in a header", with(&[one(), vec![0, 0, 1]]), truncated("header", in_head + one().len(), 5)),
         (
+            "cut in a large header",
+            with(&[one(), b"\0\0\0\x01mdat\0".to_vec()]),
+            truncated("header", in_head + one().len(), 7),
+        ),
+        (
             "a header too small",
             with(&[vec![0, 0, 0, 4, b'f', b'r', b'e', b'e']]),
             malformed("header", in_head, "invalid size"),
