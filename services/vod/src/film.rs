@@ -7,14 +7,17 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use model::Level;
 use mp4_atom::FourCC;
+use session_core::response_bytes_max;
 use thiserror::Error;
 
 use crate::boxes::{BoxAt, Boxes};
 use crate::timeline::{MOOF, MOOV, Timeline, Timing, title};
 
-/// The largest response that a film may need: the init segment and a fragment.
-pub const FRAGMENT_BYTES_MAX: usize = 1 << 20;
+/// The largest response that a film may need: the init segment and a fragment. An operator may have responses of any unit
+/// committed, so it is what fits then.
+pub const FRAGMENT_BYTES_MAX: usize = response_bytes_max(Some(Level::Safe));
 
 /// The longest fragment. Positions, pacing and what a takeover has to make good are all counted in fragments, so half
 /// a second is a good length.

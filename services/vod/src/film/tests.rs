@@ -137,6 +137,13 @@ fn a_title_that_cannot_be_shown_is_left_out() {
 }
 
 #[test]
+fn whatever_a_film_needs_may_be_sent_under_every_policy() {
+    for commit in [None, Some(Level::Agreed), Some(Level::Safe)] {
+        assert!(FRAGMENT_BYTES_MAX <= response_bytes_max(commit), "{commit:?}");
+    }
+}
+
+#[test]
 fn files_that_are_not_films_say_why() {
     let one = || fragment(1, VIDEO, Some(0), &[500]);
     let head = || [ftyp(), moov(&[video()])].concat();
