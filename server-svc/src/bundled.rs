@@ -177,7 +177,7 @@ mod tests {
 
     /// One unit of each kind.
     fn bundled() -> Bundled {
-        let film = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../content/life.mp4")).unwrap();
+        let film = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../content/life.mp4")).unwrap().into();
         let course = "title = 'C'\n[[page]]\nid = 'a'\ntitle = 'A'\ntext = ''\n".into();
         let files = [
             ("f", Kind::Film, film),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
 use courseware::{Course, CourseError};
 use kv::{Store, StoreError};
 use search::{Collection, CollectionError};
@@ -79,7 +80,7 @@ pub enum ContentError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("this is not text in UTF-8: {0}")]
-    NotText(#[from] std::string::FromUtf8Error),
+    NotText(#[from] std::str::Utf8Error),
     #[error("the title has {0} bytes, and may have {TITLE_BYTES_MAX}")]
     Title(usize),
 }
@@ -89,14 +90,14 @@ impl Content {
     ///
     /// # Errors
     /// A [`ContentError`] says what keeps it from being served.
-    pub fn parse(kind: Kind, bytes: Vec<u8>) -> Result<Content, ContentError> {
+    pub fn parse(kind: Kind, bytes: Bytes) -> Result<Content, ContentError> {
         let content = match kind {
-            Kind::Film => Content::Film(Film::parse(bytes.into())?),
-            Kind::Course => Content::Course(Course::parse(&String::from_utf8(bytes)?)?),
-            Kind::Collection => Content::Collection(Box::new(Collection::parse(&String::from_utf8(bytes)?)?)),
-            Kind::Text => Content::Text(Text::parse(&String::from_utf8(bytes)?)?),
+            Kind::Film => Content::Film(Film::parse(bytes)?),
+            Kind::Course => Content::Course(Course::parse(str::from_utf8(&bytes)?)?),
+            Kind::Collection => Content::Collection(Box::new(Collection::parse(str::from_utf8(&bytes)?)?)),
+            Kind::Text => Content::Text(Text::parse(str::from_utf8(&bytes)?)?),
             Kind::Store => {
-                let (title, store) = Store::parse(&String::from_utf8(bytes)?)?;
+                let (title, store) = Store::parse(str::from_utf8(&bytes)?)?;
                 Content::Store(title, store)
             }
         };

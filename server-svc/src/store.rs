@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use bytes::Bytes;
 use model::{Digest, UnitId};
 use session_core::{ContentId, Edition};
 use thiserror::Error;
@@ -187,10 +188,10 @@ pub fn add_as(file: &Path, dir: &Path, name: &Named) -> Result<(), StoreError> {
     }
 }
 
-fn read(path: &Path) -> Result<(Vec<u8>, Content), StoreError> {
+fn read(path: &Path) -> Result<(Bytes, Content), StoreError> {
     let Some(kind) = Kind::of(path) else { return Err(StoreError::NoKind { path: path.to_owned() }) };
-    let bytes =
-        fs::read(path).map_err(|reason| StoreError::Io { action: "read", path: path.to_owned(), reason })?;
+    let failed = |reason| StoreError::Io { action: "read", path: path.to_owned(), reason };
+    let bytes = fs::read(path).map(Bytes::from).map_err(failed)?;
     let content = Content::parse(kind, bytes.clone());
     content
         .map(|content| (bytes, content))
@@ -276,6 +277,14 @@ mod tests {
         assert_eq!(course.pages.len(), 3);
         let some = load(dir.path(), &Selection::Units([unit("b")].into())).unwrap();
         assert_eq!(some.keys().map(ToString::to_string).collect::<Vec<_>>(), ["b", "b@12"]);
+    }
+
+    #[test]
+    fn a_film_is_the_file_as_it_was_read_and_no_copy() {
+        let dir = dir_with(&[("a.mp4", film())]);
+        let (file, content) = read(&dir.path().join("a.mp4")).unwrap();
+        let Content::Film(film) = content else { panic!("it is a film") };
+        assert!(film.fragments().iter().all(|it| file.as_ptr_range().contains(&film.payload(it).as_ptr())));
     }
 
     #[test]
