@@ -37,7 +37,7 @@ pub(crate) fn of(failure: Failure) -> Status {
         Failure::NoReplica => unavailable(reason, "no server came forward in time", RETRY),
         Failure::Displaced => because(Code::Aborted, reason, "the session has another client now"),
         Failure::TooManySessions { limit } => {
-            let message = format!("this gateway has {limit} sessions and takes no more");
+            let message = format!("this gateway has {limit} sessions, or calls that wait, and takes no more");
             exhausted(reason, message, RETRY)
         }
         Failure::TooManyRequests { limit } => {
@@ -142,6 +142,17 @@ mod tests {
     use super::*;
 
     const CONTRACT: &str = include_str!("../../proto/handover/session/v1/session.proto");
+
+    #[test]
+    fn what_a_full_gateway_says_is_so_of_calls_as_of_sessions_and_in_the_contract() {
+        let full = of(Failure::TooManySessions { limit: 2 });
+        assert_eq!(full.message(), "this gateway has 2 sessions, or calls that wait, and takes no more");
+        for method in ["ListContentUnits", "CreateSession", "Attach", "CloseSession"] {
+            let (before, _) = CONTRACT.split_once(&format!("rpc {method}(")).unwrap();
+            let comment = before.rsplit("\n\n").next().unwrap();
+            assert!(comment.contains("TOO_MANY_SESSIONS"), "{method}: {comment}");
+        }
+    }
 
     #[test]
     fn every_reason_is_in_the_contract_and_carries_its_details() {

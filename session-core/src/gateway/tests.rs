@@ -1,6 +1,7 @@
 //! Scripts: what a gateway is told, and what it orders then, each in a few words.
 
 mod changes;
+mod limits;
 mod repeats;
 mod together;
 
@@ -613,17 +614,6 @@ fn a_session_that_moved_to_another_gateway_has_no_client_here() {
     let mut bench = Bench::playing();
     assert_eq!(bench.server(B, ToGateway::Moved { session: SESSION }), NOTHING);
     assert_eq!(bench.server(A, ToGateway::Moved { session: SESSION }), ["client 1: over, Displaced"]);
-}
-
-#[test]
-fn a_full_gateway_takes_no_more() {
-    let mut bench = Bench::new();
-    bench.list();
-    bench.open(SessionId::new(1));
-    bench.open(SessionId::new(2));
-    assert_eq!(bench.open(SessionId::new(3)), ["reply 4: TooManySessions { limit: 2 }"]);
-    assert_eq!(bench.attach(Resume::Anywhere), ["reply 5: TooManySessions { limit: 2 }"]);
-    assert_eq!(bench.close(), ["reply 6: TooManySessions { limit: 2 }"]);
 }
 
 #[test]
