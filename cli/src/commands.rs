@@ -30,12 +30,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use model::Name;
+use model::{Address, Name};
 use svc_kit::shutdown::Exit;
 
+use crate::cluster::Service;
 use crate::cluster::state::{self, NoCluster, State};
 use crate::commands::membership::AskError;
 use crate::commands::order::OrderError;
+use crate::operator;
 use crate::silence;
 use player::PlayError;
 use svc_kit::dial::DialError;
@@ -218,14 +220,31 @@ fn code_of_refusal(status: &tonic::Status) -> ExitCode {
 /// Which cluster is meant.
 #[derive(Clone, Debug, clap::Args)]
 struct ClusterChoice {
-    /// The name of the cluster on this computer, if several are running
-    #[arg(long, value_name = "NAME")]
+    /// The name of the cluster: of one on this computer if several are running, and in certificates
+    #[arg(long, value_name = "NAME", env = "HANDOVER_CLUSTER")]
     cluster: Option<Name>,
 }
 
 impl ClusterChoice {
+    /// The one on this computer.
     fn find(&self) -> anyhow::Result<State> {
-        state::find(&state::base(), self.cluster)
+        let state = state::find(&state::base(), self.cluster)?;
+        operator::expect(state.cluster);
+        Ok(state)
+    }
+
+    /// Where to ask processes of a kind: at these addresses if any are given, which may be those of any cluster.
+    fn addresses(&self, service: Service, given: &[Address]) -> anyhow::Result<Vec<Address>> {
+        if given.is_empty() {
+            return Ok(self.find()?.addresses(service));
+        }
+        self.is_elsewhere();
+        Ok(given.to_vec())
+    }
+
+    /// Takes note of its name alone, where addresses are given.
+    fn is_elsewhere(&self) {
+        self.cluster.into_iter().for_each(operator::expect);
     }
 }
 

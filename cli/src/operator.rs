@@ -1,7 +1,10 @@
 //! As whom commands call the processes of a cluster: as the operator whose certificate or token the environment names, in
 //! the variables that services read too. With TLS, authorities and a token will do.
 
+use std::sync::OnceLock;
+
 use anyhow::Context;
+use model::Name;
 use svc_kit::auth::Bearer;
 use svc_kit::dial::{Keepalive, Wire};
 use svc_kit::process::TOKEN_VARIABLE;
@@ -9,17 +12,23 @@ use svc_kit::settings;
 use svc_kit::tls::TlsFiles;
 use tonic::Request;
 
-/// How commands connect.
+/// The cluster that this command is about, once that is known.
+static CLUSTER: OnceLock<Name> = OnceLock::new();
+
+/// From here on, processes have to show certificates of this cluster, unless another one was named before.
+pub fn expect(cluster: Name) {
+    // A command is about one cluster.
+    CLUSTER.get_or_init(|| cluster);
+}
+
+/// How commands connect, once it is known to which cluster.
 ///
 /// # Errors
 /// If the environment names files that are of no use, or a token that cannot be one.
 pub fn wire() -> anyhow::Result<Wire> {
     let file = |name: &str| std::env::var_os(format!("HANDOVER_TLS__{name}")).map(Into::into);
     let files = TlsFiles { ca: file("CA"), cert: file("CERT"), key: file("KEY") };
-    let cluster = match std::env::var("HANDOVER_CLUSTER") {
-        Ok(name) => name.parse().with_context(|| format!("HANDOVER_CLUSTER: {name:?} is not a name"))?,
-        Err(_) => settings::default_cluster(),
-    };
+    let cluster = CLUSTER.get().copied().unwrap_or_else(settings::default_cluster);
     Ok(Wire { keepalive: Keepalive::default(), tls: files.open_as_named(cluster)?, token: token()? })
 }
 

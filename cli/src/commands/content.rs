@@ -57,7 +57,7 @@ struct AddArgs {
     #[arg(long, value_name = "N")]
     replicas: Option<usize>,
     /// Copy it to this content directory instead, and nothing else
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["replicas", "cluster"])]
+    #[arg(long, value_name = "DIR", conflicts_with = "replicas")]
     dir: Option<PathBuf>,
     #[command(flatten)]
     cluster: ClusterChoice,
@@ -193,8 +193,7 @@ async fn reload(server: &Address) -> anyhow::Result<()> {
 }
 
 async fn ls(args: LsArgs) -> anyhow::Result<()> {
-    let gateways =
-        if args.gateway.is_empty() { args.cluster.find()?.addresses(Service::Gateway) } else { args.gateway };
+    let gateways = args.cluster.addresses(Service::Gateway, &args.gateway)?;
     let mut table = Table::new(["UNIT", "EDITION", "TITLE", "DURATION", "SIZE", "TYPE"]);
     for unit in list(&gateways).await? {
         let duration = playing_time(&unit).map_or_else(|| "-".to_owned(), clock);

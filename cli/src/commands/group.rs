@@ -82,11 +82,7 @@ struct Asked {
 
 impl Asked {
     fn addresses(&self) -> anyhow::Result<Vec<Address>> {
-        Ok(if self.daemon.is_empty() {
-            self.cluster.find()?.addresses(Service::Daemon)
-        } else {
-            self.daemon.clone()
-        })
+        self.cluster.addresses(Service::Daemon, &self.daemon)
     }
 }
 
@@ -116,9 +112,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn ls(LsArgs { prefix, asked }: &LsArgs) -> anyhow::Result<()> {
+    let daemons = asked.addresses()?;
     let wire = operator::wire()?;
     let (mut groups, mut is_answered, mut refusal) = (BTreeMap::new(), false, None);
-    for at in &asked.addresses()? {
+    for at in &daemons {
         match groups_of(&wire, at, prefix).await {
             Ok(known) => {
                 is_answered = true;
@@ -159,9 +156,10 @@ fn view_id(id: Option<pb::GroupViewId>) -> String {
 }
 
 async fn views(ViewsArgs { group, asked }: &ViewsArgs) -> anyhow::Result<()> {
+    let daemons = asked.addresses()?;
     let wire = operator::wire()?;
     let (mut told, mut is_answered, mut refusal) = (Vec::new(), false, None);
-    for at in &asked.addresses()? {
+    for at in &daemons {
         match pages(&wire, at, group).await {
             Ok(views) => {
                 is_answered = true;

@@ -14,10 +14,10 @@ use model::{Address, Name};
 use proto::membership::v1 as pb;
 use serde::Serialize;
 
+use super::ClusterChoice;
 use super::signals::{EXIT_INTERRUPTED, Signals};
 use super::status::Format;
 use crate::cluster::Service;
-use crate::cluster::state;
 use crate::snapshot::limited;
 pub use ask::AskError;
 use ask::Servers;
@@ -28,8 +28,8 @@ use ask::Servers;
 /// addresses are given: the first one that answers. Exits with 69 if none does.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// The name of the cluster on this computer, if several are running
-    #[arg(long, value_name = "NAME", global = true)]
+    /// The name of the cluster: of one on this computer if several are running, and in certificates
+    #[arg(long, value_name = "NAME", env = "HANDOVER_CLUSTER", global = true)]
     cluster: Option<Name>,
     /// Ask these membership servers, one after the other until one answers
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "HANDOVER_MEMBERSHIP", value_parser = super::status::address, global = true)]
@@ -81,11 +81,8 @@ enum Switch {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let addresses = if args.membership.is_empty() {
-        state::find(&state::base(), args.cluster)?.addresses(Service::Membership)
-    } else {
-        args.membership
-    };
+    let cluster = ClusterChoice { cluster: args.cluster };
+    let addresses = cluster.addresses(Service::Membership, &args.membership)?;
     if addresses.is_empty() {
         bail!("no membership server is running");
     }

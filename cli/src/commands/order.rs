@@ -26,10 +26,7 @@ impl Asked {
     /// # Errors
     /// If there is no such cluster.
     pub fn addresses(&self) -> anyhow::Result<Vec<Address>> {
-        Ok(match &self.server[..] {
-            [] => self.cluster.find()?.addresses(Service::Server),
-            named => named.to_vec(),
-        })
+        self.cluster.addresses(Service::Server, &self.server)
     }
 
     /// What they say about themselves.

@@ -89,10 +89,12 @@ impl FromStr for Process {
 
 impl Whom {
     async fn connect(&self) -> anyhow::Result<ProcessServiceClient<Channel>> {
-        let wire = operator::wire()?;
         let (address, roles) = match &self.of {
             // It may be anything, and has to show what it is.
-            Process::At(address) => (address.clone(), Role::ALL.to_vec()),
+            Process::At(address) => {
+                self.cluster.is_elsewhere();
+                (address.clone(), Role::ALL.to_vec())
+            }
             Process::Called(name) => {
                 let state = self.cluster.find()?;
                 let process = state.process(*name);
@@ -101,6 +103,7 @@ impl Whom {
                 (address, vec![process.service.role()])
             }
         };
+        let wire = operator::wire()?;
         let mut failure = None;
         for role in roles {
             match wire.connect(&address, role).await {

@@ -68,8 +68,12 @@ async fn show(args: &Args) -> anyhow::Result<ExitCode> {
         servers: args.server.clone(),
         gateways: args.gateway.clone(),
     };
-    let addresses =
-        if given == Addresses::default() { Addresses::from(&args.cluster.find()?) } else { given };
+    let addresses = if given == Addresses::default() {
+        Addresses::from(&args.cluster.find()?)
+    } else {
+        args.cluster.is_elsewhere();
+        given
+    };
     let snapshot = Probe::new(operator::wire()?).snapshot(&addresses).await?;
     let status = Status::of(&snapshot);
     match args.output {

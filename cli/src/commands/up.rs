@@ -182,6 +182,10 @@ fn welcome(cluster: &Cluster) {
         for (name, file) in [("CA", ca), ("CERT", cert), ("KEY", key)] {
             println!("  export HANDOVER_TLS__{name}={}", file.unwrap_or_default().display());
         }
+        println!("  export HANDOVER_CLUSTER={}", options.name);
+    }
+    if options.auth.tokens.is_some() || options.auth.jwks.is_some() {
+        println!("  export HANDOVER_TOKEN=...    # an operator's, of those that are good here");
     }
     let unit = options.films.first().map_or("UNIT", |film| film.unit);
     let status = ("status".to_owned(), "who serves what");

@@ -62,8 +62,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn play(args: Args) -> anyhow::Result<()> {
-    let gateways =
-        if args.gateway.is_empty() { args.cluster.find()?.addresses(Service::Gateway) } else { args.gateway };
+    let gateways = args.cluster.addresses(Service::Gateway, &args.gateway)?;
     if gateways.is_empty() {
         bail!("no gateway is running");
     }

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use e2e::deadline::{until, within};
+use e2e::program::run;
 use e2e::rpc::{assert_refused, channel, response};
 use e2e::scrape::metrics;
-use e2e::{Bed, Plan};
+use e2e::{Bed, Plan, programs};
 use handover_cli::cluster::Service;
 use model::Name;
 use proto::gcs::v1 as gcs;
@@ -238,6 +239,14 @@ async fn where_connections_are_tls_a_token_will_do_for_an_operator_and_for_no_pr
     assert_refused(status(wire(None)).await, NO_TOKEN);
     assert_refused(status(wire(Some(&people.alice))).await, FORBIDDEN);
     status(wire(Some(&people.operator))).await.unwrap();
+
+    // Commands take the name in certificates from whoever calls them, and are refused for want of a token alone.
+    let ended = run(programs::handover(), |command| {
+        command.args(["status", "--cluster", "e2e", "--server", server.as_str()]);
+        command.env("HANDOVER_TLS__CA", bed.dir().join("tls/ca.pem"));
+    });
+    let ended = ended.await;
+    assert_eq!(ended.status.code(), Some(64 + Code::Unauthenticated as i32), "{ended:?}");
 
     let admin = wire(Some(&people.admin));
     let mut stub = GroupServiceClient::new(admin.connect(&daemon, Role::Machine).await.unwrap());
