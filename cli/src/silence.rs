@@ -1,11 +1,12 @@
 //! What is said of a process that gave no answer.
 
-use model::Address;
+use std::fmt::Display;
+
 use svc_kit::status;
 use tonic::{Code, Status};
 
 /// Names it on standard error, and says why.
-pub fn tell(at: &Address, status: &Status) {
+pub fn tell(at: &impl Display, status: &Status) {
     let verb = if is_refusal(status) { "refuses" } else { "does not answer" };
     let advice = advice(status).map(|it| format!("; {it}")).unwrap_or_default();
     eprintln!("handover: {at} {verb}: {}{advice}", status::sentence(status));

@@ -69,7 +69,9 @@ impl<S: Service> ServerService for Operators<S> {
         });
         let (process, units, cordoned) = seen.await.map_err(|_| stopping())?;
         let (name, refused_messages) = (self.name.to_string(), self.measures.refused.get());
-        Ok(Response::new(pb::GetStatusResponse { name, process, units, refused_messages, cordoned }))
+        let draining = self.ending.asked.is_cancelled();
+        let status = pb::GetStatusResponse { name, process, units, refused_messages, cordoned, draining };
+        Ok(Response::new(status))
     }
 
     async fn list_sessions(

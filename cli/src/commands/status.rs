@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use model::Address;
+use model::{Address, Name};
 use prost_types::Duration as PbDuration;
 use proto::server::v1::{Role, SessionStatus, UnitStatus};
 use serde::Serialize;
@@ -13,7 +13,8 @@ use svc_kit::shutdown::Exit;
 
 use super::ClusterChoice;
 use super::again::Again;
-use crate::cluster::state::State;
+use crate::cluster::Service;
+use crate::cluster::state::{Process, State};
 use crate::operator;
 use crate::silence;
 use crate::snapshot::{Addresses, Probe, Snapshot};
@@ -68,20 +69,26 @@ async fn show(args: &Args) -> anyhow::Result<ExitCode> {
         servers: args.server.clone(),
         gateways: args.gateway.clone(),
     };
-    let addresses = if given == Addresses::default() {
-        Addresses::from(&args.cluster.find()?)
+    let state = if given == Addresses::default() {
+        Some(args.cluster.find()?)
     } else {
         args.cluster.is_elsewhere();
-        given
+        None
     };
+    let addresses = state.as_ref().map_or(given, Addresses::from);
     let snapshot = Probe::new(operator::wire()?).snapshot(&addresses).await?;
-    let status = Status::of(&snapshot);
+    let status = Status::of(&snapshot, state.as_ref());
     match args.output {
         Format::Table => print!("{status}"),
         Format::Json => println!("{}", serde_json::to_string_pretty(&status)?),
     }
     let silent = snapshot.silent();
-    silent.iter().for_each(|(at, why)| silence::tell(at, why));
+    for (at, why) in &silent {
+        match state.as_ref().and_then(|state| name_at(state, at)) {
+            Some(name) => silence::tell(&format_args!("{name} ({at})"), why),
+            None => silence::tell(at, why),
+        }
+    }
     let is_silent = status.daemons.is_empty() && status.units.is_empty() && status.gateways.is_empty();
     Ok(match silent.iter().find(|(_, why)| silence::is_refusal(why)) {
         Some((_, refused)) if is_silent => super::code_of_refusal(refused),
@@ -112,10 +119,22 @@ fn held(dir: &Path) -> String {
     listed.into_keys().map(|unit| unit.to_string()).collect::<Vec<_>>().join(" ")
 }
 
+/// Who listens there.
+fn name_at(state: &State, at: &Address) -> Option<Name> {
+    state.processes.iter().find(|it| it.address.as_ref() == Some(at)).map(|it| it.name)
+}
+
+/// The content server that this process of a machine is or was: there is one on each.
+fn server_of(state: &State, process: &str) -> Option<Name> {
+    let is_its = |it: &&Process| it.machine.is_some_and(|machine| machine.as_str() == without_boot(process));
+    state.all(Service::Server).find(is_its).map(|it| it.name)
+}
+
 /// The picture.
 #[derive(Debug, Serialize)]
 struct Status {
     daemons: Vec<DaemonRow>,
+    servers: Vec<ServerRow>,
     units: Vec<UnitRow>,
     groups: GroupCounts,
     sessions: Vec<SessionRow>,
@@ -131,6 +150,26 @@ struct DaemonRow {
     phase: String,
     processes: u32,
     groups: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct ServerRow {
+    server: String,
+    /// It takes no new sessions.
+    cordoned: bool,
+    /// It hands its sessions over, and ends.
+    draining: bool,
+}
+
+impl ServerRow {
+    /// What is said beside its name.
+    fn mark(&self) -> &'static str {
+        match (self.draining, self.cordoned) {
+            (true, _) => " (draining)",
+            (false, true) => " (cordoned)",
+            (false, false) => "",
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -200,17 +239,23 @@ struct GatewayRow {
 
 #[derive(Debug, Serialize)]
 struct Unreachable {
+    /// Its name, if the cluster is on this computer.
+    process: Option<String>,
     address: String,
     reason: String,
 }
 
 impl Status {
-    fn of(snapshot: &Snapshot) -> Status {
+    fn of(snapshot: &Snapshot, state: Option<&State>) -> Status {
         let servers = snapshot.servers_by_process();
+        let members = snapshot.content_groups.iter().flat_map(|group| &group.members);
+        let members: BTreeMap<_, _> = members.map(|it| (it.process.as_str(), it.name.as_str())).collect();
         let name = |process: &String| {
-            let known = servers.get(process.as_str()).map(|name| (*name).to_owned());
-            // A server that does not answer is known by its process id alone.
-            known.unwrap_or_else(|| process.clone())
+            let known = servers.get(process.as_str()).or_else(|| members.get(process.as_str()));
+            let known = known.map(|name| (*name).to_owned());
+            // One that does not answer any more, and has left its groups.
+            let former = || state.and_then(|state| server_of(state, process)).map(|name| name.to_string());
+            known.or_else(former).unwrap_or_else(|| process.clone())
         };
         let daemons = snapshot.up_daemons().map(|it| DaemonRow {
             daemon: it.daemon.clone(),
@@ -220,6 +265,12 @@ impl Status {
             processes: it.processes,
             groups: it.groups,
         });
+        let servers = snapshot.up_servers().map(|it| ServerRow {
+            server: it.name.clone(),
+            cordoned: it.cordoned,
+            draining: it.draining,
+        });
+        let servers = servers.collect();
         let mut units = BTreeMap::<&str, (&UnitStatus, bool)>::new();
         for unit in snapshot.up_servers().flat_map(|server| &server.units) {
             let (it, agreed) = units.entry(&unit.name).or_insert((unit, true));
@@ -261,11 +312,13 @@ impl Status {
             stale_messages: it.stale_messages,
         });
         let unreachable = snapshot.silent().into_iter().map(|(address, status)| Unreachable {
+            process: state.and_then(|state| name_at(state, address)).map(|name| name.to_string()),
             address: address.to_string(),
             reason: svc_kit::status::sentence(status),
         });
         Status {
             daemons: daemons.collect(),
+            servers,
             units: units.collect(),
             groups: GroupCounts { content: snapshot.content_groups.len(), session: snapshot.session_groups },
             sessions: sessions.collect(),
@@ -326,10 +379,14 @@ impl std::fmt::Display for Status {
             "SHARED STATE",
             "SESSIONS",
         ]);
+        let marked = |name: &String| {
+            let mark = self.servers.iter().find(|it| it.server == *name).map_or("", ServerRow::mark);
+            format!("{name}{mark}")
+        };
         for it in &self.units {
             units.row([
                 it.unit.clone(),
-                it.servers.join(" "),
+                it.servers.iter().map(marked).collect::<Vec<_>>().join(" "),
                 it.view.clone(),
                 it.backups.to_string(),
                 format!("{} ms", it.period_ms),
@@ -391,4 +448,68 @@ impl std::fmt::Display for Status {
 /// The name of a daemon, without the number of its life.
 fn without_boot(daemon: &str) -> &str {
     daemon.split_once('#').map_or(daemon, |(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use proto::server::v1::GetStatusResponse;
+
+    use super::*;
+
+    const UP: &str = "machine-1#7/1";
+    const DEAD: &str = "machine-2#7/1";
+
+    fn snapshot() -> Snapshot {
+        let members = vec![UP.to_owned(), DEAD.to_owned()];
+        let unit = UnitStatus { name: "contentUnits/a".to_owned(), members, ..UnitStatus::default() };
+        let server = GetStatusResponse {
+            name: "server-1".to_owned(),
+            process: UP.to_owned(),
+            units: vec![unit],
+            cordoned: true,
+            ..GetStatusResponse::default()
+        };
+        let dead = (Address::new("127.0.0.1:2"), Err(tonic::Status::unavailable("nobody listens")));
+        Snapshot {
+            daemons: Vec::new(),
+            servers: vec![(Address::new("127.0.0.1:1"), Ok(server)), dead],
+            gateways: Vec::new(),
+            content_groups: Vec::new(),
+            session_groups: 0,
+        }
+    }
+
+    fn state() -> State {
+        let server = |number: usize| Process {
+            name: Service::Server.name(number),
+            service: Service::Server,
+            machine: Some(Service::Daemon.name(number)),
+            pid: Some(7),
+            address: Some(Address::new(&format!("127.0.0.1:{number}"))),
+            ops: None,
+            log: PathBuf::new(),
+            content: None,
+        };
+        State { cluster: Name::literal("local"), pid: 1, replicas: 2, processes: vec![server(1), server(2)] }
+    }
+
+    #[test]
+    fn who_takes_no_new_sessions_is_marked() {
+        let mut status = Status::of(&snapshot(), Some(&state()));
+        assert!(status.to_string().contains("server-1 (cordoned) server-2 "), "{status}");
+        status.servers[0].draining = true;
+        assert!(status.to_string().contains("server-1 (draining) server-2 "), "{status}");
+    }
+
+    #[test]
+    fn who_is_dead_has_its_name_where_it_is_known() {
+        let known = Status::of(&snapshot(), Some(&state()));
+        assert_eq!(known.units[0].servers, ["server-1", "server-2"]);
+        assert_eq!(known.unreachable[0].process.as_deref(), Some("server-2"));
+        let unknown = Status::of(&snapshot(), None);
+        assert_eq!(unknown.units[0].servers, ["server-1", DEAD]);
+        assert_eq!(unknown.unreachable[0].process, None);
+    }
 }
