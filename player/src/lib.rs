@@ -154,19 +154,29 @@ impl Route {
 
     /// Calls gateway after gateway until one answers, or refuses for a reason that all would have.
     async fn call<T>(&mut self, call: impl Fn(Client) -> Call<T>) -> Result<T, PlayError> {
+        self.call_and_tell(call, |_| {}).await
+    }
+
+    /// Likewise, and tells why each one before that did not help.
+    async fn call_and_tell<T>(
+        &mut self,
+        call: impl Fn(Client) -> Call<T>,
+        tell: impl Fn(&Status),
+    ) -> Result<T, PlayError> {
         let deadline = Instant::now() + PATIENCE;
         let mut tried = 0;
         loop {
-            let reason = match self.client().await {
+            let failure = match self.client().await {
                 Ok(client) => match call(client).await {
                     Ok(answer) => return Ok(answer.into_inner()),
                     Err(status) if !is_transient(&status) => return Err(status.into()),
-                    Err(status) => status.message().to_owned(),
+                    Err(status) => status,
                 },
-                Err(error) => error.to_string(),
+                Err(error) => Status::unavailable(error.to_string()),
             };
+            tell(&failure);
             if Instant::now() > deadline {
-                return Err(PlayError::Unreachable { reason });
+                return Err(PlayError::Unreachable { reason: svc_kit::status::sentence(&failure) });
             }
             self.go_on();
             tried += 1;
@@ -207,6 +217,20 @@ impl Player {
         unit: &UnitId,
         recorder: Recorder,
     ) -> Result<Player, PlayError> {
+        Player::open_and_tell(wire, gateways, unit, recorder, |_| {}).await
+    }
+
+    /// Likewise, and tells of each gateway that does not help what became of the attempt.
+    ///
+    /// # Errors
+    /// If the unit does not exist, or no gateway helps in time.
+    pub async fn open_and_tell(
+        wire: Wire,
+        gateways: Vec<Address>,
+        unit: &UnitId,
+        recorder: Recorder,
+        tell: impl Fn(&Status),
+    ) -> Result<Player, PlayError> {
         assert!(!gateways.is_empty(), "a client knows a gateway");
         let mut route = Route { wire, gateways, present: 0, client: watch::Sender::new(None) };
         let request = CreateSessionRequest { parent: format!("contentUnits/{unit}") };
@@ -215,7 +239,7 @@ impl Player {
             let request = wire.request(request.clone());
             async move { client.create_session(request).await }.boxed()
         };
-        let created = route.call(create).await?;
+        let created = route.call_and_tell(create, tell).await?;
         let id = created.name.rsplit('/').next().and_then(|id| id.parse().ok());
         let id = id.ok_or_else(|| PlayError::BadName(created.name.clone()))?;
         let session = Session { name: created.name, id, secret: created.secret };
