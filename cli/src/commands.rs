@@ -204,7 +204,10 @@ fn code_of(error: &anyhow::Error) -> ExitCode {
         return code_of_refusal(status);
     }
     let no_server = matches!(error.downcast_ref(), Some(AskError::Silent));
-    let nobody = matches!(error.downcast_ref(), Some(OrderError::Silent | OrderError::NoDaemon));
+    let nobody = matches!(
+        error.downcast_ref(),
+        Some(OrderError::Silent | OrderError::NoDaemon | OrderError::NoGateway)
+    );
     let no_gateway = matches!(error.downcast_ref(), Some(PlayError::Unreachable { .. }));
     if no_server || nobody || no_gateway || error.is::<NoCluster>() || error.is::<DialError>() {
         return Exit::Unreachable.into();
@@ -282,6 +285,7 @@ mod tests {
         assert_eq!(code(AskError::Silent.into()), expected(69));
         assert_eq!(code(AskError::Refused(tonic::Status::invalid_argument("name")).into()), expected(67));
         assert_eq!(code(OrderError::Silent.into()), expected(69));
+        assert_eq!(code(OrderError::NoGateway.into()), expected(69));
         let refused = tonic::Status::failed_precondition("not there");
         assert_eq!(code(OrderError::Refused(refused).into()), expected(73));
         assert_eq!(code(anyhow::anyhow!("anything else")), expected(1));

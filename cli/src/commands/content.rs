@@ -14,14 +14,17 @@ use proto::session::v1::session_service_client::SessionServiceClient;
 use proto::session::v1::{ContentUnit, ListContentUnitsRequest};
 use server_svc::content::Kind;
 use server_svc::store;
+use svc_kit::dial::Wire;
 use svc_kit::status::sentence;
 use svc_kit::tls::Role;
+use tonic::{Code, Status};
 
 use super::order::OrderError;
 use super::{ClusterChoice, program};
 use crate::cluster::Service;
 use crate::cluster::state::{Process, State};
 use crate::operator;
+use crate::silence;
 use crate::snapshot::limited;
 use crate::table::Table;
 
@@ -205,24 +208,34 @@ async fn ls(args: LsArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the first gateway that answers lists.
+/// What the first gateway that answers lists. Those that do not are named.
 pub async fn list(gateways: &[Address]) -> anyhow::Result<Vec<ContentUnit>> {
-    let mut failure = anyhow::anyhow!("no gateway is running");
+    if gateways.is_empty() {
+        bail!("no gateway is running");
+    }
+    let (wire, mut refusal) = (operator::wire()?, None);
     for gateway in gateways {
-        let channel = match operator::wire()?.connect(gateway, Role::Gateway).await {
-            Ok(channel) => channel,
-            Err(error) => {
-                failure = error.into();
-                continue;
-            }
-        };
-        match SessionServiceClient::new(channel).list_content_units(limited(ListContentUnitsRequest {})).await
-        {
-            Ok(answer) => return Ok(answer.into_inner().content_units),
-            Err(status) => failure = OrderError::Refused(status).into(),
+        match list_of(&wire, gateway).await {
+            Ok(units) => return Ok(units),
+            Err(status) if is_silence(&status) => silence::tell(gateway, &status),
+            Err(status) => refusal = Some(status),
         }
     }
-    Err(failure)
+    bail!(refusal.map_or(OrderError::NoGateway, OrderError::Refused))
+}
+
+async fn list_of(wire: &Wire, gateway: &Address) -> Result<Vec<ContentUnit>, Status> {
+    let channel = wire.connect(gateway, Role::Gateway).await;
+    let channel = channel.map_err(|error| Status::unavailable(error.cause()))?;
+    let request = limited(ListContentUnitsRequest {});
+    let answer = SessionServiceClient::new(channel).list_content_units(request).await?;
+    Ok(answer.into_inner().content_units)
+}
+
+/// Whether another gateway may answer. What becomes of a call to somebody else than a gateway depends on who it is.
+fn is_silence(status: &Status) -> bool {
+    let codes = [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled, Code::Unknown, Code::Internal];
+    codes.contains(&status.code())
 }
 
 /// How long a unit plays, in whole seconds, if it does.

@@ -59,4 +59,7 @@ pub enum OrderError {
     /// No daemon answers.
     #[error("no daemon answers")]
     NoDaemon,
+    /// No gateway answers.
+    #[error("no gateway answers")]
+    NoGateway,
 }
