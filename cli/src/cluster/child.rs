@@ -57,6 +57,18 @@ pub(super) struct Spec {
     pub(super) variables: Vec<(String, String)>,
 }
 
+impl Spec {
+    /// What is said if it cannot be started.
+    fn failure(&self) -> String {
+        let (Program::Handover(exe) | Program::Own(exe)) = &self.program;
+        let found = match exe.components().count() {
+            1 => ", which is looked up on PATH, for there is no slash in it",
+            _ => "",
+        };
+        format!("cannot start {}: it runs {}{found}", self.name, exe.display())
+    }
+}
+
 /// A child process, or the place of one that is not running now.
 #[derive(Debug)]
 pub(super) struct Child {
@@ -158,7 +170,7 @@ impl Child {
         assert!(self.running.is_none(), "{} runs already", self.spec.name);
         self.lives += 1;
         let ready = self.spec.dir.join("ready").join(format!("{}-{}", self.spec.name, self.lives));
-        let mut running = self.spawn(&ready).with_context(|| format!("cannot start {}", self.spec.name))?;
+        let mut running = self.spawn(&ready).with_context(|| self.spec.failure())?;
         let deadline = Instant::now() + START_MAX;
         let address = loop {
             if let Ok(text) = fs::read_to_string(&ready) {
@@ -362,6 +374,23 @@ mod tests {
         let error = fake(dir.path(), "echo no luck >&2; exit 7").start().await.unwrap_err().to_string();
         for part in ["fake-1", "exit status: 7", "no luck"] {
             assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = fake(dir.path(), LISTEN);
+        for (program, said) in [
+            ("no/such", "cannot start fake-1: it runs no/such: No such file"),
+            (
+                "nosuch",
+                "it runs nosuch, which is looked up on PATH, for there is no slash in it: No such file",
+            ),
+        ] {
+            child.spec.program = Program::Own(program.into());
+            let error = format!("{:#}", child.start().await.unwrap_err());
+            assert!(error.contains(said), "{error}");
         }
     }
 

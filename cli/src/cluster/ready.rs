@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use anyhow::bail;
 use svc_kit::dial::{DialError, Wire};
+use svc_kit::status::sentence;
 use tokio::time::{Instant, sleep};
+use tonic::{Code, Status};
 
 use super::Service;
 use super::state::State;
+use crate::silence;
 use crate::snapshot::{Addresses, Probe};
 
 /// How long a cluster may take to come together.
@@ -21,14 +24,19 @@ pub(super) async fn await_ready(state: &State, wire: Wire) -> anyhow::Result<()>
     let addresses = Addresses::from(state);
     let (mut probe, deadline) = (Probe::new(wire), Instant::now() + READY_MAX);
     loop {
-        let missing = match all_serve(&mut probe, state).await? {
+        let serve = all_serve(&mut probe, state).await?;
+        let snapshot = probe.snapshot(&addresses).await?;
+        let silent = snapshot.silent();
+        // Waiting does not make a token good.
+        if let Some((address, refusal)) = silent.iter().find(|(_, status)| is_for_good(status)) {
+            let advice = silence::advice(refusal).map(|it| format!("; {it}")).unwrap_or_default();
+            bail!("{address} refuses: {}{advice}", sentence(refusal));
+        }
+        let missing = match serve {
             Err(missing) => missing,
             Ok(()) => {
-                let snapshot = probe.snapshot(&addresses).await?;
-                let silent = snapshot
-                    .silent()
-                    .first()
-                    .map(|(address, status)| format!("{address}: {}", status.message()));
+                let silent =
+                    silent.first().map(|(address, status)| format!("{address}: {}", status.message()));
                 match silent.map_or(snapshot.is_settled(), Err) {
                     Err(missing) => missing,
                     Ok(()) => return Ok(()),
@@ -40,6 +48,11 @@ pub(super) async fn await_ready(state: &State, wire: Wire) -> anyhow::Result<()>
         }
         sleep(POLL).await;
     }
+}
+
+/// Whether whoever calls is not admitted.
+fn is_for_good(status: &Status) -> bool {
+    matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied)
 }
 
 /// Whether every running process says that it serves.
