@@ -1,6 +1,6 @@
 //! Who is there: daemons, servers, and what is wrong with them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ struct DaemonRow {
     address: String,
     server: String,
     configuration: String,
-    /// Whether that is known to be the primary component.
-    primary: bool,
+    /// Whether that is the primary component; nothing if the server does not know.
+    primary: Option<bool>,
     state: String,
 }
 
@@ -41,17 +41,15 @@ struct Warning {
 impl Roll {
     pub fn of(membership: &pb::GetMembershipResponse) -> Roll {
         let views = membership.current.iter().chain(&membership.history);
-        let primary: BTreeSet<&str> = views
-            .flat_map(|view| &view.members)
-            .filter(|member| member.primary)
-            .map(|member| member.configuration.as_str())
-            .collect();
+        let members = views.flat_map(|view| &view.members);
+        let primary: BTreeMap<&str, bool> =
+            members.map(|member| (member.configuration.as_str(), member.primary)).collect();
         let attached = membership.daemons.iter().map(|it| DaemonRow {
             daemon: it.daemon.clone(),
             address: it.address.clone(),
             server: it.server.clone(),
             configuration: it.configuration.clone(),
-            primary: primary.contains(it.configuration.as_str()),
+            primary: primary.get(it.configuration.as_str()).copied(),
             state: state(it),
         });
         let is_away = |it: &&pb::BarredDaemon| {
@@ -62,7 +60,7 @@ impl Roll {
             address: String::new(),
             server: String::new(),
             configuration: String::new(),
-            primary: false,
+            primary: Some(false),
             state: kept_out(it),
         });
         let warnings = membership.warnings.iter().map(|it| Warning {
@@ -110,7 +108,10 @@ impl fmt::Display for Roll {
             table.row([
                 without_boot(&it.daemon).to_owned(),
                 given(without_boot(&it.server)),
-                if it.primary { format!("{} (primary)", it.configuration) } else { given(&it.configuration) },
+                match it.primary {
+                    Some(true) => format!("{} (primary)", it.configuration),
+                    Some(false) | None => given(&it.configuration),
+                },
                 it.state.clone(),
             ]);
         }
@@ -125,6 +126,12 @@ impl fmt::Display for Roll {
         match others.as_slice() {
             [] => writeln!(f, "\n{me} says so, alone")?,
             others => writeln!(f, "\n{me} says so, and agrees with {}", listed(others))?,
+        }
+        let is_unknown = |it: &&DaemonRow| it.primary.is_none() && !it.configuration.is_empty();
+        let unknown: BTreeSet<&str> =
+            self.daemons.iter().filter(is_unknown).map(|it| it.configuration.as_str()).collect();
+        for it in unknown {
+            writeln!(f, "{me} does not know whether {it} is primary, for it was started later")?;
         }
         for it in &self.warnings {
             writeln!(f, "warning: {} {}: {}", it.name, it.reason, it.detail)?;
@@ -147,6 +154,15 @@ mod tests {
         }
     }
 
+    fn member(daemon: &str, configuration: &str, primary: bool) -> pb::ViewMember {
+        pb::ViewMember {
+            daemon: daemon.to_owned(),
+            configuration: configuration.to_owned(),
+            primary,
+            ..pb::ViewMember::default()
+        }
+    }
+
     fn membership() -> pb::GetMembershipResponse {
         let cut = pb::Unreachable { daemon: "machine-2#7".to_owned(), ..pb::Unreachable::default() };
         let lost = "its stream broke".to_owned();
@@ -163,6 +179,10 @@ mod tests {
                 pb::DaemonStatus { unreachable: vec![cut], ..daemon("machine-5", "v4.beef") },
             ],
             barred: vec![barred("machine-6", Some(rest)), barred("machine-7", None)],
+            current: Some(pb::View {
+                members: vec![member("machine-1#7", "v4.beef", false)],
+                ..pb::View::default()
+            }),
             warnings: vec![pb::Warning {
                 reason: "NO_LINK".to_owned(),
                 name: "membership-4".to_owned(),
@@ -192,12 +212,6 @@ warning: membership-4 NO_LINK: cannot reach 10.0.0.4:7420
 
     #[test]
     fn a_list_says_which_configuration_is_primary() {
-        let member = |daemon: &str, configuration: &str, primary| pb::ViewMember {
-            daemon: daemon.to_owned(),
-            configuration: configuration.to_owned(),
-            primary,
-            ..pb::ViewMember::default()
-        };
         let members = vec![member("machine-1#7", "v4.beef", true), member("machine-2#7", "v4.cafe", false)];
         let seen = pb::GetMembershipResponse {
             server: "membership-1#5".to_owned(),
@@ -213,6 +227,14 @@ machine-2   membership-1   v4.cafe             well
 membership-1 says so, alone
 ";
         assert_eq!(Roll::of(&seen).to_string(), expected);
+    }
+
+    #[test]
+    fn what_a_server_does_not_know_of_a_configuration_it_does_not_deny() {
+        let roll = Roll::of(&pb::GetMembershipResponse { current: None, ..membership() });
+        let said = "membership-1 does not know whether v4.beef is primary, for it was started later\n";
+        assert!(roll.to_string().contains(said), "{roll}");
+        assert_eq!(serde_json::to_value(&roll).unwrap()["daemons"][0]["primary"], serde_json::Value::Null);
     }
 
     #[test]
