@@ -80,4 +80,24 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_handbook_has_what_the_page_on_services_asks_it() {
+        let page = include_str!("../../docs/services.md");
+        let asked = |verb: &str| {
+            let lines = page.lines().filter_map(move |line| line.strip_prefix(verb));
+            lines.map(|rest| rest.split('#').next().unwrap().trim().trim_matches('"')).collect::<Vec<_>>()
+        };
+        let Content::Collection(handbook) = Content::parse(Kind::Collection, HANDBOOK.into()).unwrap() else {
+            panic!("it is a collection");
+        };
+        let found: Vec<_> = asked("find text=").into_iter().map(|text| handbook.matching(text)).collect();
+        // `more set=1 after=10` shows some, and `intersect sets=[1,3]` leaves some.
+        assert!(found[0].len() > 10 && !found[0].is_disjoint(&found[1]), "{found:?}");
+        let refined = handbook.matching(asked("refine set=1 text=")[0]);
+        assert!(!found[0].is_disjoint(&refined), "{refined:?}");
+        for id in asked("open document=") {
+            assert!(handbook.documents.iter().any(|it| it.id == id), "there is no document {id}");
+        }
+    }
 }
