@@ -11,8 +11,8 @@ use crate::settings::Setting;
 use crate::status::{bad_field, because};
 use crate::telemetry;
 
-/// The longest time for which another level is set.
-const LEVEL_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The longest time for which another level of the log is set.
+pub const LEVEL_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 
 static SETTINGS: OnceLock<Vec<Setting>> = OnceLock::new();
 

@@ -28,3 +28,5 @@ pub mod tls;
 pub mod trace;
 mod watched;
 pub mod wire;
+
+pub use administration::LEVEL_TIME_MAX;

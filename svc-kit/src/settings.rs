@@ -10,6 +10,7 @@
 pub mod address;
 mod effective;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -317,6 +318,11 @@ fn invalid_value(layers: &Figment, key: String, reason: String) -> SettingsError
 
 /// Where `key` was set: the flag, the variable, or the file.
 fn origin(layers: &Figment, key: &str) -> String {
+    if let Ok(Value::Dict(_, table)) = layers.find_value(key) {
+        // Parts of a table are given one by one.
+        let parts = table.keys().map(|part| origin(layers, &format!("{key}.{part}")));
+        return parts.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ");
+    }
     let Some(metadata) = layers.find_metadata(key) else { return "nowhere".to_owned() };
     match metadata.source {
         Some(_) => origin_of(metadata),
@@ -546,6 +552,13 @@ mod tests {
             let found = read(file, env, args).err().unwrap_or_default();
             assert_eq!(found, message, "{file} {env:?}");
         }
+    }
+
+    #[test]
+    fn a_table_comes_from_where_its_parts_do() {
+        let log = LogArgs { format: Some(Format::Json), level: Some("debug".into()) };
+        let layers = Figment::from(Flags::of(&Args { log, ..Args::default() }).unwrap());
+        assert_eq!(origin(&layers, "log"), "--log-format, --log-level");
     }
 
     #[test]

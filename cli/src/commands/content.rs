@@ -113,6 +113,7 @@ async fn add(args: AddArgs) -> anyhow::Result<()> {
         );
         return Ok(());
     }
+    readable(&args.file)?;
     let state = args.cluster.find()?;
     let holders = holders(&state, &args.file, args.replicas.unwrap_or(state.replicas))?;
     let mut unit = None;
@@ -126,6 +127,12 @@ async fn add(args: AddArgs) -> anyhow::Result<()> {
     let names: Vec<_> = holders.iter().map(|(server, ..)| server.as_str()).collect();
     let verb = if Kind::of(&args.file) == Some(Kind::Film) { "watch" } else { "talk" };
     println!("{unit} is on {}; try it with `{} {verb} {unit}`", names.join(", "), program());
+    Ok(())
+}
+
+/// A file that is not there is no matter of the servers.
+fn readable(file: &Path) -> anyhow::Result<()> {
+    std::fs::File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
     Ok(())
 }
 
@@ -154,6 +161,7 @@ fn holders(state: &State, file: &Path, replicas: usize) -> anyhow::Result<Vec<Ho
 }
 
 async fn publish(args: PublishArgs) -> anyhow::Result<()> {
+    readable(&args.file)?;
     let state = args.cluster.find()?;
     let (unit, kind) = match args.unit {
         Some(unit) => (unit, Kind::of(&args.file).context("the name of the file does not say what it is")?),

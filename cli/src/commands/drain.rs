@@ -17,6 +17,7 @@ use super::order::{Asked, OrderError};
 use super::status::Format;
 use crate::operator;
 use crate::snapshot::{Snapshot, limited};
+use crate::words::counted;
 
 /// How long others may take to be given shared state that rests on the server, and how often that is looked at.
 const VOTERS_MAX: Duration = Duration::from_secs(60);
@@ -66,7 +67,7 @@ async fn begin(mut server: Server, name: Name, force: bool, output: Format) -> a
     let operation = begun.map_err(OrderError::Refused)?.into_inner().operation.unwrap_or_default();
     let total = operation.metadata.unwrap_or_default().sessions_total;
     match output {
-        Format::Table => println!("{name} hands {total} sessions over, as {}", operation.name),
+        Format::Table => println!("{name} hands {} over, as {}", sessions(total), operation.name),
         Format::Json => {
             println!(
                 "{}",
@@ -87,7 +88,7 @@ async fn follow(server: Server, name: Name, force: bool, output: Format) -> anyh
         }
         match output {
             Format::Table if now.sessions == 0 => println!("{name} serves no session"),
-            Format::Table => println!("{name} hands {} sessions over", now.sessions),
+            Format::Table => println!("{name} hands {} over", sessions(now.sessions)),
             Format::Json => println!("{}", json!({ "server": name.as_str(), "sessions": now.sessions })),
         }
     }
@@ -114,6 +115,10 @@ async fn drain(mut server: Server, name: Name, force: bool) -> Result<Streaming<
 /// Whether others are yet to be given shared state.
 fn must_wait(refused: &Status) -> bool {
     status::reason(refused).as_deref() == Some("VOTERS_NEEDED")
+}
+
+fn sessions(count: u64) -> String {
+    counted(usize::try_from(count).unwrap_or(usize::MAX), "session")
 }
 
 /// Where the server of this name is.

@@ -3,11 +3,13 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use anyhow::Context;
 use model::{Address, UnitId};
-use player::{Player, Recorder};
+use player::{PlayError, Player, Recorder};
 use svc_kit::status::sentence;
-use tonic::Status;
+use tonic::{Code, Status};
 
+use super::program;
 use crate::operator;
 use crate::silence;
 
@@ -29,6 +31,12 @@ pub async fn open(gateways: Vec<Address>, unit: &UnitId) -> anyhow::Result<Playe
             opening.await
         }
     };
+    if let Err(PlayError::Refused(status)) = &opened
+        && status.code() == Code::NotFound
+    {
+        let hint = format!("cannot open a session on {unit}; `{} content ls` lists the units", program());
+        return opened.context(hint);
+    }
     Ok(opened?)
 }
 

@@ -10,8 +10,8 @@ use model::{Address, Name};
 use proto::process::v1 as pb;
 use proto::process::v1::process_service_client::ProcessServiceClient;
 use serde::Serialize;
-use svc_kit::settings;
 use svc_kit::tls::Role;
+use svc_kit::{LEVEL_TIME_MAX, settings};
 use tonic::transport::Channel;
 
 use super::ClusterChoice;
@@ -55,10 +55,15 @@ pub struct LogLevelArgs {
     /// started
     level: Option<String>,
     /// For how long, such as 10m, at most a day
-    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration, requires = "level")]
+    #[arg(long = "for", value_name = "DURATION", value_parser = time, requires = "level")]
     time: Option<Duration>,
     #[command(flatten)]
     whom: Whom,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time > LEVEL_TIME_MAX { Err("must be at most a day".to_owned()) } else { Ok(time) }
 }
 
 /// Which process is asked.
