@@ -2,7 +2,7 @@
 
 mod line;
 
-use std::io::BufRead;
+use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,12 +17,14 @@ use super::opening;
 use super::signals::{EXIT_INTERRUPTED, Signals};
 use crate::cluster::Service;
 use player::{Heard, PlayError, Remote};
+use svc_kit::shutdown::Exit;
 
 /// Have a session with any service. Every line that is typed is a request, either a JSON object or, for short, a verb
 /// and its arguments: `answer choice=2` is `{"answer": {"choice": 2}}`. Every response is printed on a line of its own;
 /// who serves, and what was refused, goes to the standard error output.
 ///
-/// Ends when the input has ended and the last request is reflected in a response, or at Ctrl-C.
+/// Ends when the input has ended and the last request is reflected in a response, or at Ctrl-C. Exits with 1 if a request was
+/// refused and nobody sits at a terminal to see it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The unit, as in `handover content ls`
@@ -43,12 +45,12 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::catch()?;
     tokio::select! {
-        talked = talk(args) => talked.map(|()| ExitCode::SUCCESS),
+        talked = talk(args) => talked,
         () = signals.next() => Ok(EXIT_INTERRUPTED.into()),
     }
 }
 
-async fn talk(args: Args) -> anyhow::Result<()> {
+async fn talk(args: Args) -> anyhow::Result<ExitCode> {
     let gateways = args.cluster.addresses(Service::Gateway, &args.gateway)?;
     if gateways.is_empty() {
         bail!("no gateway is running");
@@ -58,11 +60,13 @@ async fn talk(args: Args) -> anyhow::Result<()> {
     tokio::pin!(requests);
     // Once all requests are sent: which of them has to be reflected, and how long that may take.
     let (mut awaited, mut deadline, mut reflected) = (None, Instant::now(), 0);
+    let mut is_refused = false;
     while awaited.is_none_or(|awaited| reflected < awaited) {
         let heard = tokio::select! {
             heard = player.hear() => heard?,
-            last = &mut requests, if awaited.is_none() => {
-                awaited = Some(last?);
+            sent = &mut requests, if awaited.is_none() => {
+                let sent = sent?;
+                (awaited, is_refused) = (Some(sent.last), sent.is_refused);
                 deadline = Instant::now() + args.wait;
                 continue;
             }
@@ -86,7 +90,7 @@ async fn talk(args: Args) -> anyhow::Result<()> {
         }
     }
     player.close().await?;
-    Ok(())
+    Ok(if is_refused && !std::io::stdin().is_terminal() { Exit::Error.into() } else { ExitCode::SUCCESS })
 }
 
 /// The lines of the standard input, which blocks whoever reads it.
@@ -102,23 +106,36 @@ fn typed() -> mpsc::Receiver<String> {
     lines
 }
 
-/// Sends what is typed, and returns the number of the last request that was not refused.
-async fn requests(mut remote: Remote, mut lines: mpsc::Receiver<String>) -> Result<u64, PlayError> {
-    let mut last = 0;
+/// What became of all that was typed.
+#[derive(Debug, Default)]
+struct Sent {
+    /// The number of the last request that was not refused.
+    last: u64,
+    /// Whether any was, or a line was none.
+    is_refused: bool,
+}
+
+/// Sends what is typed.
+async fn requests(mut remote: Remote, mut lines: mpsc::Receiver<String>) -> Result<Sent, PlayError> {
+    let mut sent = Sent::default();
     while let Some(line) = lines.recv().await {
         let operation: Struct = match line::request(&line) {
             Ok(Some(operation)) => operation,
             Ok(None) => continue,
             Err(reason) => {
                 eprintln!("{reason}");
+                sent.is_refused = true;
                 continue;
             }
         };
         match remote.send(operation).await {
-            Ok(()) => last = remote.sent(),
-            Err(refused @ PlayError::Refused(_)) => eprintln!("refused: {refused}"),
+            Ok(()) => sent.last = remote.sent(),
+            Err(refused @ PlayError::Refused(_)) => {
+                eprintln!("refused: {refused}");
+                sent.is_refused = true;
+            }
             Err(error) => return Err(error),
         }
     }
-    Ok(last)
+    Ok(sent)
 }
