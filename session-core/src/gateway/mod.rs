@@ -223,13 +223,14 @@ impl Gateway {
         let given_up = entry.gives_up_at(&self.params).is_some_and(|time| time <= now);
         match entry.phase {
             Phase::Open if given_up => self.lose_patience(now, session, out),
-            Phase::Opening { .. } if given_up => {
-                // Nobody will ever know the secret of what servers may have made of it.
-                let (content, secret) = (Purpose::Content(entry.unit.clone()), entry.secret);
-                self.multicast(&content, &ContentMessage::End { session, secret, gateway: None }, out);
-                self.remove(session, &Failure::NoReplica, out);
-            }
-            Phase::Attaching { .. } | Phase::Closing { .. } | Phase::Expiring { .. } if given_up => {
+            Phase::Opening { .. }
+            | Phase::Attaching { .. }
+            | Phase::Closing { .. }
+            | Phase::Expiring { .. }
+                if given_up =>
+            {
+                // What servers made of one that was not opened in time stays until its client counts as gone. It weighs on a
+                // server that hangs, so that the next one is opened elsewhere.
                 self.remove(session, &Failure::NoReplica, out);
             }
             Phase::Opening { .. }

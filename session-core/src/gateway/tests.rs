@@ -1,7 +1,6 @@
 //! Scripts: what a gateway is told, and what it orders then, each in a few words.
 
 mod changes;
-mod ends;
 mod limits;
 mod repeats;
 mod together;
@@ -522,6 +521,40 @@ fn requests_of_a_takeover_are_sent_again_and_those_that_nobody_knows_are_reporte
     assert_eq!(bench.server(B, lost), ["session: request 1"]);
     assert_eq!(bench.attach(Resume::Anywhere), ["reply 5: attached 2", "to 2: serve 5 from 0/0, 4 more"]);
     assert_eq!(bench.started(B, 5, 0), ["client 2: b lost 2", "session: request 1"]);
+}
+
+#[test]
+fn a_session_is_closed_from_every_phase() {
+    // Opening.
+    let mut bench = Bench::new();
+    bench.list();
+    bench.open(SESSION);
+    assert_eq!(bench.close(), ["reply 2: Ended", "content/film: end"]);
+    // Attaching.
+    let mut bench = Bench::new();
+    bench.attach(Resume::Anywhere);
+    assert_eq!(bench.close(), ["reply 1: Ended", "content/film: end"]);
+    // Open, and twice.
+    let mut bench = Bench::playing();
+    bench.request(None);
+    assert_eq!(bench.close(), ["content/film: end"]);
+    assert_eq!(bench.close(), ["content/film: end"]);
+    assert_eq!(bench.request(None), ["reply 7: Ended"]);
+    assert_eq!(bench.attach(Resume::Anywhere), ["reply 8: Ended"]);
+    assert_eq!(
+        bench.server(A, ToGateway::Ended { session: SESSION }),
+        ["reply 4: Ended", "reply 5: closed", "reply 6: closed", "client 1: over, Ended"]
+    );
+    // Never heard of here; and over already, or forgotten, as far as the servers know.
+    for reason in [AttachRefusal::Ended, AttachRefusal::Unknown] {
+        let mut bench = Bench::new();
+        assert_eq!(bench.close(), ["content/film: end"]);
+        assert_eq!(bench.refused(A, reason), ["reply 1: closed"]);
+    }
+    // Nobody answers.
+    let mut bench = Bench::new();
+    bench.close();
+    assert_eq!(bench.wait(10_000).last().unwrap(), "reply 1: NoReplica");
 }
 
 #[test]
