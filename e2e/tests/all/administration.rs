@@ -313,7 +313,7 @@ async fn every_process_shows_its_settings_with_their_origins_and_logs_more_for_a
     })
     .await;
     assert_eq!(level(&["=,="]).await.0, Some(67));
-    assert_eq!(level(&["info", "--for", "25h"]).await.0, Some(67));
+    assert_eq!(level(&["info", "--for", "25h"]).await.0, Some(2), "by the command itself");
 
     let mut client = Client::of(&bed.address(Service::Gateway.name(1))).await;
     let session = client.create("life").await;
