@@ -213,6 +213,19 @@ impl Bed {
         kill(Pid::from_raw(self.pid(name).cast_signed()), signal).unwrap();
     }
 
+    /// Has a process stand still: the signal takes a moment to reach threads that run.
+    pub async fn halt(&self, name: Name) {
+        self.signal(name, Signal::SIGSTOP);
+        let threads = format!("/proc/{}/task", self.pid(name));
+        let is_stopped = |status: String| status.lines().any(|line| line.starts_with("State:\tT"));
+        until("a process that stands still", async || {
+            let statuses = fs::read_dir(&threads).unwrap().map(|it| it.unwrap().path().join("status"));
+            let running = statuses.filter(|it| !fs::read_to_string(it).is_ok_and(is_stopped)).count();
+            if running == 0 { Ok(()) } else { Err(format!("{running} threads run")) }
+        })
+        .await;
+    }
+
     fn pid(&self, name: Name) -> u32 {
         self.cluster.state().process(name).and_then(|it| it.pid).expect("it runs")
     }

@@ -196,7 +196,7 @@ async fn more_requests_than_may_wait_are_refused_and_the_others_are_applied_when
     let mut stream = client.attach(&session, "").await.unwrap();
     responses(&mut stream, 2).await;
     let server: Name = at_gateway(&bed.snapshot().await, &session.name).unwrap().server.parse().unwrap();
-    bed.signal(server, Signal::SIGSTOP);
+    bed.halt(server).await;
     let seek = |seconds: f64| operation("seek", &[("position_ms", seconds * 1000.0)]);
     let send = |number: u64| {
         let (mut client, session) = (client.clone(), session.clone());
@@ -246,7 +246,7 @@ async fn a_primary_that_stands_still_is_replaced_and_reaches_nobody_when_it_goes
         snapshot.up_servers().find(|it| it.name == stopped.as_str()).map(|it| it.process.clone())
     };
     let life = process(&bed.snapshot().await);
-    bed.signal(stopped, Signal::SIGSTOP);
+    bed.halt(stopped).await;
     viewer.until("another server", |seen| seen.server() != Some(stopped)).await;
     viewer.goes_on(6).await;
     other.until("a server that goes on", |seen| seen.server() != Some(stopped)).await;
